@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.browser)
     if not browser_tests or find_chromium():
         return
-    words = "no Chromium on this machine: install it (Debian: apt-get install chromium) or run `playwright install chromium`"
+    words = "no Chromium here: install it (Debian: apt-get install chromium) or run `playwright install chromium`"
     if IN_CI:
         raise pytest.UsageError(f"The browser tests must run under CI, but there is {words}.")
     config.stash[_NO_BROWSER] = f"{len(browser_tests)} browser tests did not run: {words}"

@@ -1,0 +1,29 @@
+"""The error types a visitor can cause. Raised where the fault is known; turned into words on the page in one place."""
+
+
+class VisitorError(Exception):
+    """An error whose `message` is written for a visitor: what went wrong and what to do about it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ImageError(VisitorError):
+    """The picture cannot be used: too large, too small, broken, or not a picture."""
+
+
+class ModelUnavailable(VisitorError):
+    """A model, or a file that belongs to it, is not here and cannot be fetched."""
+
+
+class PresetError(VisitorError):
+    """A preset file is corrupt, incomplete, or made for another model."""
+
+
+class RequestError(VisitorError):
+    """A prompt or a setting is outside what the app can do."""
+
+
+class ResourceError(VisitorError):
+    """The machine ran out of memory or disk."""

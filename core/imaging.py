@@ -1,0 +1,237 @@
+"""Reading, checking, cropping and writing pictures: the only door through which a visitor's picture comes in.
+
+A picture enters as a file, bytes, an array or a PIL image, is checked before anything is decoded, and leaves as
+`pixels`: float32 tensors (B, 3, H, W) in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from core.errors import ImageError
+
+try:  # Photos straight from a phone; everything else works without it.
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+    _HEIF = ["HEIF"]
+except ImportError:
+    _HEIF = []
+
+MAX_BYTES = 10 * 2**20
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 48
+# Raster formats only: Pillow would hand PostScript to an interpreter.
+FORMATS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", *_HEIF]
+READABLE = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+PAPER = (255, 255, 255)  # shows through where a picture is transparent
+CROP_HEIGHT = 0.42  # a face in a tall picture sits above its middle
+
+# Pillow raises at twice its limit; libraries that open a picture before we do are held to ours as well.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+Source = str | Path | bytes | np.ndarray | Image.Image
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square part of a picture.
+
+    x, y: where its centre lies along the way it can move, 0 (left, top) to 1 (right, bottom).
+    size: its side as a fraction of the picture's shorter side, (0, 1].
+    """
+
+    x: float = 0.5
+    y: float = CROP_HEIGHT
+    size: float = 1.0
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Pixel box (left, top, right, bottom), inside the picture whatever the numbers are."""
+        finite = [value if math.isfinite(value) else 0.5 for value in (self.x, self.y, self.size)]
+        x, y = (min(max(value, 0.0), 1.0) for value in finite[:2])
+        shorter = min(width, height)
+        side = min(max(round(finite[2] * shorter), min(MIN_SIDE, shorter)), shorter)
+        left, top = round(x * (width - side)), round(y * (height - side))
+        return left, top, left + side, top + side
+
+
+def open_picture(source: Source) -> Image.Image:
+    """Read any accepted picture as an upright, opaque, 8-bit RGB image in sRGB.
+
+    EXIF rotation is applied, transparency laid on white, the first frame of an animation taken, 16-bit and float
+    samples scaled from their own range, CMYK and wide-gamut colours converted by their profile.
+
+    Raises:
+        ImageError: too large in bytes or pixels, too small, broken, or not a picture.
+    """
+    if isinstance(source, np.ndarray):
+        picture = _from_array(source)
+    elif isinstance(source, Image.Image):
+        picture = source
+    else:
+        picture = _from_file(source)
+    _check_size(*picture.size)
+    try:
+        picture.seek(0)
+        picture.load()
+        return _to_rgb(ImageOps.exif_transpose(picture))
+    except MemoryError:
+        raise ImageError("This picture needs more memory than there is. Save it smaller and try again.") from None
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
+        raise ImageError("This picture is damaged: it cannot be read to its end. Try saving it again.") from error
+
+
+def crop_square(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
+    """The square that the model will see, at the picture's own resolution."""
+    return picture.crop((crop or Crop()).box(*picture.size))
+
+
+def to_pixels(source: Source, resolution: int, crop: Crop | None = None) -> Tensor:
+    """Read, crop and reduce a picture for a model.
+
+    Args:
+        source: anything `open_picture` takes.
+        resolution: side of the model's pictures, in pixels.
+        crop: the part to use; the largest square, centred, by default.
+
+    Returns:
+        pixels (1, 3, resolution, resolution), float32 in [-1, 1].
+
+    Raises:
+        ImageError: as `open_picture`.
+    """
+    square = crop_square(open_picture(source), crop)
+    if square.size != (resolution, resolution):
+        square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    values = np.asarray(square, dtype=np.float32) / 127.5 - 1
+    return torch.from_numpy(values).permute(2, 0, 1)[None].contiguous()
+
+
+def to_pil(pixels: Tensor, size: int | None = None) -> list[Image.Image]:
+    """Pictures of pixels (B, 3, H, W) or (3, H, W) in [-1, 1]; values outside are clipped.
+
+    Args:
+        size: side to enlarge to, for showing; the tensor's own by default.
+    """
+    batch = pixels.detach().float().cpu()
+    batch = batch[None] if batch.ndim == 3 else batch
+    values = (batch.nan_to_num().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pictures = [Image.fromarray(value) for value in values]
+    if size is None or size == batch.shape[-1]:
+        return pictures
+    return [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
+
+
+def content_hash(pixels: Tensor) -> str:
+    """SHA-256 (hex) of what a picture shows at 8 bits: equal for equal pictures whatever file they came in."""
+    values = (pixels.detach().float().cpu().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8).contiguous()
+    return hashlib.sha256(repr(tuple(values.shape)).encode() + values.numpy().tobytes()).hexdigest()
+
+
+def _from_file(source: str | Path | bytes) -> Image.Image:
+    """Open a file or its bytes far enough to know format and size; nothing is decoded."""
+    try:
+        data = source if isinstance(source, bytes) else _read(Path(source))
+    except OSError as error:
+        raise ImageError("This file could not be read. Choose it again.") from error
+    if len(data) > MAX_BYTES:
+        size, limit = len(data) / 2**20, MAX_BYTES // 2**20
+        raise ImageError(f"This file has {size:.1f} MB; up to {limit} MB can be used. Save it smaller and try again.")
+    if not data:
+        raise ImageError("This file is empty. Choose a picture.")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ImageError(_too_many_pixels()) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"This is not a picture that can be read. Use {READABLE}.") from None
+    except Exception as error:
+        raise ImageError(f"This picture is damaged: its header makes no sense. Use {READABLE}.") from error
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes, no more than one beyond the limit."""
+    with path.open("rb") as file:
+        return file.read(max(MAX_BYTES + 1, min(path.stat().st_size, MAX_BYTES + 1)))
+
+
+def _too_many_pixels() -> str:
+    return f"This picture has more than {MAX_PIXELS // 10**6} million pixels. Save it smaller and try again."
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_many_pixels())
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"This picture is {width} x {height} pixels; each side needs at least {MIN_SIDE}. Use a larger one."
+        )
+
+
+def _from_array(values: np.ndarray) -> Image.Image:
+    """A picture of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool, or float in [0, 1]."""
+    values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[-1] not in (3, 4)):
+        raise ImageError(f"An array of shape {values.shape} is not a picture: height x width x 3 is.")
+    _check_size(values.shape[1], values.shape[0])
+    if values.dtype == np.uint16:
+        values = values / 257.0
+    elif values.dtype == bool or np.issubdtype(values.dtype, np.floating):
+        if not np.isfinite(values).all():
+            raise ImageError("This picture has values that are not numbers. Save it again as PNG or JPEG.")
+        values = values.astype(np.float64) * 255
+    elif values.dtype != np.uint8:
+        raise ImageError(
+            f"Pictures of {values.dtype} numbers are not understood: use uint8, uint16 or floats in [0, 1]."
+        )
+    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """8-bit sRGB from any mode."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _scale_samples(picture)
+    picture = _to_srgb(picture)
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        opaque = Image.new("RGBA", picture.size, (*PAPER, 255))
+        picture = Image.alpha_composite(opaque, picture.convert("RGBA"))
+    return picture.convert("RGB")
+
+
+def _scale_samples(picture: Image.Image) -> Image.Image:
+    """8-bit gray from 16-bit, 32-bit or float gray, scaled by the range of its kind (Pillow's own convert clips)."""
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
+    top = float(values.max(initial=0))
+    if picture.mode == "F":
+        full = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0 if top <= 65535 else top
+    else:
+        full = 65535.0 if top <= 65535 else top
+    return Image.fromarray(np.clip(np.round(values * (255 / full)), 0, 255).astype(np.uint8))
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """Colours by the picture's own profile; a missing or broken profile means sRGB."""
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode not in ("RGB", "RGBA", "CMYK", "L", "LA"):
+        return picture
+    try:
+        alpha = picture.getchannel("A") if picture.mode in ("RGBA", "LA") else None
+        base = picture.convert({"RGBA": "RGB", "LA": "L"}.get(picture.mode, picture.mode))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return picture
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted
