@@ -1,0 +1,32 @@
+"""f_t, the implicit neural direction of Asyrp (section 3.4, Appendix E, Figure 16)."""
+
+from math import gcd
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DeltaBlock(nn.Module):
+    """f_t: 1x1 conv -> + Linear(silu(emb)) -> GroupNorm -> silu -> 1x1 conv, zero at the start.
+
+    The text says that the timestep is concatenated; the figure and the released weights add it, and so does this.
+    Parameter names are those of the released weights for DDPM++, which load as they are.
+
+    channels: C of h. emb_channels: width of the U-Net's time embedding. hidden: width between the convolutions, by
+    default C (512 in the paper). 32 groups, or the most that divide `hidden`.
+    """
+
+    def __init__(self, channels: int, emb_channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden or channels
+        self.conv1 = nn.Conv2d(channels, hidden, 1)
+        self.temb_proj = nn.Linear(emb_channels, hidden)
+        self.norm2 = nn.GroupNorm(gcd(32, hidden), hidden, eps=1e-6)
+        self.conv2 = nn.Conv2d(hidden, channels, 1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        """delta_h (B, C, H, W) for h (B, C, H, W) and time embedding emb (B, E) or (1, E)."""
+        z = self.conv1(h) + self.temb_proj(F.silu(emb))[:, :, None, None]
+        return self.conv2(F.silu(self.norm2(z)))

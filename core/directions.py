@@ -1,0 +1,209 @@
+"""Directions: anything that yields delta_h for h and t. Implicit, per timestep, global, or a weighted sum of those.
+
+A direction made with S steps is applied with S~ steps as delta_h S / S~, which preserves the sum of the shifts
+(Asyrp section 3.4); several are added as in its Algorithm 1, line 15.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from core.asyrp.delta_block import DeltaBlock
+from core.errors import PresetError
+from core.unet import Features
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+class Direction(ABC):
+    """What the editing loop knows of a direction.
+
+    kind: name of the form, as kept in files. steps: S, the number of steps it was made with.
+    """
+
+    kind: ClassVar[str]
+    steps: int
+
+    @abstractmethod
+    def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        """The shift at timestep t, broadcastable to h. h: (B, C, H, W), emb: (B, E), both in the direction's dtype."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        """The same direction there, as a copy."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """(tensors, meta): everything `from_state` needs; meta is plain JSON."""
+
+
+@dataclass(frozen=True)
+class GlobalDirection(Direction):
+    """One shift for every image and timestep (Asyrp's dh_global). delta: (1, C, H, W)."""
+
+    kind: ClassVar[str] = "global"
+    delta: Tensor
+    steps: int
+
+    def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        return self.delta
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        return replace(self, delta=self.delta.to(device, dtype))
+
+    def state(self) -> State:
+        return {"delta": self.delta}, {"kind": self.kind, "steps": self.steps}
+
+
+@dataclass(frozen=True)
+class PerTimestepDirection(Direction):
+    """One shift per timestep for every image (Asyrp's dh_mean), linear in between and constant beyond the ends.
+
+    timesteps: (K,) integers, ascending. deltas: (K, C, H, W).
+    """
+
+    kind: ClassVar[str] = "per_timestep"
+    timesteps: Tensor
+    deltas: Tensor
+    steps: int
+
+    def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        known = self.timesteps.tolist()
+        above = sum(s < t for s in known)  # index of the first stored timestep >= t
+        if above == 0 or above == len(known):
+            return self.deltas[min(above, len(known) - 1)][None]
+        below, w = above - 1, (t - known[above - 1]) / (known[above] - known[above - 1])
+        return torch.lerp(self.deltas[below], self.deltas[above], w)[None]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        return replace(self, deltas=self.deltas.to(device, dtype))
+
+    def state(self) -> State:
+        tensors = {"timesteps": self.timesteps, "deltas": self.deltas}
+        return tensors, {"kind": self.kind, "steps": self.steps}
+
+
+@dataclass(frozen=True)
+class ImplicitDirection(Direction):
+    """A small network f_t(h) -> delta_h (Asyrp section 3.4)."""
+
+    kind: ClassVar[str] = "implicit"
+    f_t: DeltaBlock
+    steps: int
+
+    def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        return self.f_t(h, emb)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        return replace(self, f_t=copy.deepcopy(self.f_t).to(device, dtype))
+
+    def state(self) -> State:
+        tensors = {name: value.detach() for name, value in self.f_t.state_dict().items()}
+        return tensors, {"kind": self.kind, "steps": self.steps}
+
+
+@dataclass(frozen=True)
+class CompositeDirection(Direction):
+    """A weighted sum of directions of any kind, at the step count of the first: sum_i w_i delta_i S_i / S."""
+
+    kind: ClassVar[str] = "composite"
+    parts: tuple[Direction, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts or len(self.parts) != len(self.weights):
+            raise ValueError(f"{len(self.parts)} parts with {len(self.weights)} weights")
+
+    @property
+    def steps(self) -> int:
+        return self.parts[0].steps
+
+    def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        scaled = zip(self.parts, self.weights, strict=True)
+        return sum(w * part.steps / self.steps * part.delta_h(h, emb, t) for part, w in scaled)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        return replace(self, parts=tuple(part.to(device, dtype) for part in self.parts))
+
+    def state(self) -> State:
+        states = [part.state() for part in self.parts]
+        tensors = {f"{i}.{name}": value for i, (part, _) in enumerate(states) for name, value in part.items()}
+        return tensors, {"kind": self.kind, "weights": list(self.weights), "parts": [meta for _, meta in states]}
+
+
+def from_state(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Direction:
+    """The direction that `state()` described.
+
+    Raises:
+        PresetError: unknown kind, missing or surplus tensors, wrong shapes, non-finite values, bad step count.
+    """
+    try:
+        direction = _from_state(dict(tensors), meta)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise PresetError(f"The direction in this file is damaged: {error}.") from error
+    return direction
+
+
+def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Direction:
+    if meta["kind"] == CompositeDirection.kind:
+        parts = []
+        for i, part_meta in enumerate(meta["parts"]):
+            prefix = f"{i}."
+            own = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+            parts.append(_from_state(own, part_meta))
+        _expect(not tensors, f"unexpected tensors {sorted(tensors)}")
+        return CompositeDirection(tuple(parts), tuple(float(w) for w in meta["weights"]))
+
+    steps = meta["steps"]
+    _expect(isinstance(steps, int) and 2 <= steps <= 100_000, f"step count {steps!r}")
+    for name, value in tensors.items():
+        _expect(bool(torch.isfinite(value).all()), f"{name} is not finite")
+    match meta["kind"]:
+        case GlobalDirection.kind:
+            _expect(tensors.keys() == {"delta"}, f"tensors {sorted(tensors)}")
+            delta = tensors["delta"]
+            _expect(delta.ndim == 4 and len(delta) == 1, f"shape {tuple(delta.shape)}")
+            return GlobalDirection(delta.float(), steps)
+        case PerTimestepDirection.kind:
+            _expect(tensors.keys() == {"timesteps", "deltas"}, f"tensors {sorted(tensors)}")
+            timesteps, deltas = tensors["timesteps"], tensors["deltas"]
+            _expect(deltas.ndim == 4 and timesteps.shape == deltas.shape[:1], f"shape {tuple(deltas.shape)}")
+            _expect(len(timesteps) > 0 and bool((timesteps.diff() > 0).all()), "timesteps do not ascend")
+            return PerTimestepDirection(timesteps.long(), deltas.float(), steps)
+        case ImplicitDirection.kind:
+            hidden, channels = tensors["conv1.weight"].shape[:2]
+            f_t = DeltaBlock(channels, tensors["temb_proj.weight"].shape[1], hidden)
+            f_t.load_state_dict(tensors)
+            return ImplicitDirection(f_t.eval().requires_grad_(False), steps)
+        case kind:
+            raise ValueError(f"unknown kind {kind!r}")
+
+
+def _expect(condition: bool, fault: str) -> None:
+    if not condition:
+        raise ValueError(fault)
+
+
+def weighted_delta(
+    weighted: Sequence[tuple[Direction, Tensor | float]], features: Features, steps: int
+) -> Tensor | None:
+    """sum_i c_i delta_i S_i / steps (Asyrp Algorithm 1, line 15), or None where every c_i is zero.
+
+    Each strength c_i is a number or one per row (B,). The directions are evaluated in float32; the result is
+    float32, broadcastable to h. `steps` is S~, the number of steps of the process in which the shift is used.
+    """
+    h, emb, total = features.h.float(), features.emb.float(), None
+    for direction, strength in weighted:
+        if not isinstance(strength, Tensor):
+            strength = torch.tensor([strength])
+        if not strength.any():
+            continue
+        c = (strength.float() * direction.steps / steps).to(h.device)[:, None, None, None]
+        delta = c * direction.delta_h(h, emb, features.t)
+        total = delta if total is None else total + delta
+    return total

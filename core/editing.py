@@ -1,0 +1,210 @@
+"""The one editing loop: latents and weighted directions in, pictures out. Inversion and sampling beside it.
+
+Asyrp section 4.3, Eq. 9 and Algorithm 1: edit for t >= t_edit, denoise, then boost the quality with eta = 1 below
+t_boost. Every job is a generator of `Progress`; gradients are off only while the network runs, never across a yield.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core.directions import Direction, weighted_delta
+from core.errors import RequestError, ResourceError
+from core.intervals import Intervals
+from core.latents import Latent, LatentCache, latent_key
+from core.models.loader import DiffusionModel
+from core.progress import Job, Progress
+
+PREVIEWS = 10  # per job
+EDIT_ALWAYS = Intervals(t_edit=0, t_boost=0)
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How to edit.
+
+    steps: S~, the number of DDIM steps. injection: where the shift acts, "asymmetric" in P_t only (Asyrp Eq. 6) or
+    "symmetric" in P_t and D_t. seed: of the boosting noise. eta_boost: eta below t_boost.
+    """
+
+    steps: int = 40
+    intervals: Intervals = EDIT_ALWAYS
+    injection: Literal["asymmetric", "symmetric"] = "asymmetric"
+    seed: int = 0
+    eta_boost: float = 1.0
+
+
+def invert(
+    model: DiffusionModel,
+    pixels: Tensor,
+    steps: int = 40,
+    chunk: int | None = None,
+    cache: LatentCache | None = None,
+) -> Job:
+    """DDIM inversion: pixels (B, 3, H, W) in [-1, 1] up to x_T. Result: a `Latent`, from the cache if it is there.
+
+    eps is evaluated at the target timestep, as in diffusers. chunk: pictures per network call, by default what fits.
+
+    Raises:
+        RequestError: steps out of range. ResourceError: out of memory.
+    """
+    key = latent_key(pixels, model.card.id, steps)
+    known = cache.get(key) if cache is not None else None
+    if known is not None:
+        yield Progress(steps, steps, "inverting", pixels, known)
+        return
+
+    timesteps = model.schedule.timesteps(steps)
+    x = model.codec.encode(pixels.to(model.device, torch.float32))
+    for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
+        eps = _predict(model, x, t, chunk)
+        x0 = model.schedule.predicted_x0(x, eps, t_prev)
+        x = model.schedule.invert_step(x, eps, t_prev, t)
+        if k + 1 < steps:
+            yield Progress(k + 1, steps, "inverting", _preview(model, x0, k, steps))
+
+    latent = Latent(x, steps, model.card.id, key)
+    if cache is not None:
+        cache.put(latent)
+    yield Progress(steps, steps, "inverting", pixels, latent)
+
+
+def sample_latent(model: DiffusionModel, seed: int, count: int = 1) -> Latent:
+    """x_T ~ N(0, I), the same on every device. Row i has the noise of seed + i, so it does not depend on `count`."""
+    rows = [torch.randn(model.x_shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
+    key = (f"seeds {seed}..{seed + count - 1}", model.card.id, 0)
+    return Latent(torch.stack(rows).to(model.device), 0, model.card.id, key)
+
+
+def edit(
+    model: DiffusionModel,
+    latent: Latent | Tensor,
+    weighted: Sequence[tuple[Direction, Tensor | Sequence[float] | float]] = (),
+    settings: EditSettings = EditSettings(),
+    chunk: int | None = None,
+) -> Job:
+    """From x_T (B, C, H, W) down to pixels (B, 3, H, W) in [-1, 1], the job's result.
+
+    weighted: directions with their strengths, one for all rows or one per row (B,): a strip is the same latent
+    repeated, with different strengths. Without directions it is plain DDIM. All rows get the same boosting noise, so
+    strengths are comparable; equal rows are computed once, and rows of strength 0 are decoded once per step.
+    chunk: rows per network call, by default what fits in memory.
+
+    Raises:
+        RequestError: steps out of range, or strengths that do not match the rows. ResourceError: out of memory.
+    """
+    schedule, t_edit, t_boost = model.schedule, settings.intervals.t_edit, settings.intervals.t_boost
+    x_T = (latent.x_T if isinstance(latent, Latent) else latent).to(model.device, torch.float32)
+    timesteps = schedule.timesteps(settings.steps)[::-1]
+    directions = [direction.to(model.device) for direction, _ in weighted]
+    strengths = _strength_table([strength for _, strength in weighted], len(x_T))
+
+    # Different latents are the states at the start, different (latent, strengths) pairs those after the first edit:
+    # row r of x_T is states[state_of[pair_of[r]]] throughout.
+    states, latent_of = torch.unique(x_T.flatten(1), dim=0, return_inverse=True)
+    pairs, pair_of = torch.unique(torch.column_stack((latent_of.cpu(), strengths)), dim=0, return_inverse=True)
+    x, state_of, strengths = states.view(-1, *x_T.shape[1:]), pairs[:, 0].long(), pairs[:, 1:]
+    parts = list(zip(directions, strengths.T, strict=True))
+
+    noise = torch.Generator().manual_seed(settings.seed)
+    for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+        # Editing: the shift acts on P_t alone, or on both terms.
+        if editing := t >= t_edit and bool(strengths.any()):
+            eps_P, eps_D = _predict_edited(model, x, state_of, t, parts, settings, chunk)
+            x, state_of = x[state_of], torch.arange(len(state_of))
+        else:
+            eps_P = eps_D = _predict(model, x, t, chunk)
+
+        # Quality boosting: DDPM noise, the same for every row.
+        eta = settings.eta_boost if t < t_boost else 0.0
+        z = torch.randn((1, *x.shape[1:]), generator=noise).to(x.device) if eta > 0 else None
+        x0 = schedule.predicted_x0(x, eps_P, t)
+        x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev, eta, z)
+        if k + 1 < settings.steps:
+            phase = "editing" if editing else "boosting" if eta > 0 else "denoising"
+            yield Progress(k + 1, settings.steps, phase, _preview(model, x0, k, settings.steps, state_of[pair_of]))
+
+    pixels = model.codec.decode(x[state_of[pair_of]]).clamp(-1, 1)
+    yield Progress(settings.steps, settings.steps, "done", pixels, pixels)
+
+
+@torch.no_grad()
+def _predict(model: DiffusionModel, x: Tensor, t: int, chunk: int | None) -> Tensor:
+    """eps(x, t), in pieces that fit in memory."""
+    with _memory():
+        return torch.cat([model.eps(model.features(part, t), part, t) for part in x.split(_rows(model, chunk))])
+
+
+@torch.no_grad()
+def _predict_edited(
+    model: DiffusionModel,
+    x: Tensor,
+    state_of: Tensor,
+    t: int,
+    weighted: Sequence[tuple[Direction, Tensor]],
+    settings: EditSettings,
+    chunk: int | None,
+) -> tuple[Tensor, Tensor]:
+    """(eps_P, eps_D) for the rows x[state_of], the encoder once per different state and piece."""
+    eps_P, eps_D = [], []
+    with _memory():
+        for rows in torch.arange(len(state_of)).split(_rows(model, chunk)):
+            used, of = state_of[rows].unique(return_inverse=True)
+            x_used = x[used]
+            features = model.features(x_used, t)
+            weights = [(direction, c[rows]) for direction, c in weighted]
+
+            if settings.injection == "symmetric":
+                shared = features.select(of)
+                eps = model.eps(shared, x_used[of], t, weighted_delta(weights, shared, settings.steps))
+                eps_P.append(eps)
+                eps_D.append(eps)
+                continue
+
+            eps = model.eps(features, x_used, t)[of]
+            shifted = eps.clone()
+            edited = torch.stack([c != 0 for _, c in weights]).any(dim=0)
+            if edited.any():
+                shared = features.select(of[edited])
+                delta_h = weighted_delta([(d, c[edited]) for d, c in weights], shared, settings.steps)
+                shifted[edited] = model.eps(shared, x_used[of[edited]], t, delta_h)
+            eps_P.append(shifted)
+            eps_D.append(eps)
+    return torch.cat(eps_P), torch.cat(eps_D)
+
+
+def _strength_table(strengths: Sequence[Tensor | Sequence[float] | float], rows: int) -> Tensor:
+    """(rows, M), one column per direction."""
+    columns = []
+    for strength in strengths:
+        column = torch.as_tensor(strength, dtype=torch.float32).cpu()
+        if column.ndim > 1 or (column.ndim == 1 and len(column) != rows) or not column.isfinite().all():
+            raise RequestError(f"Each direction needs one finite strength, or one for each of the {rows} pictures.")
+        columns.append(column.expand(rows))
+    return torch.stack(columns, dim=1) if columns else torch.zeros(rows, 0)
+
+
+def _preview(model: DiffusionModel, x0: Tensor, k: int, steps: int, rows: Tensor | None = None) -> Tensor | None:
+    """The predicted x0 as pixels, about `PREVIEWS` times per job."""
+    if (k + 1) % max(1, steps // PREVIEWS):
+        return None
+    return model.codec.decode(x0 if rows is None else x0[rows]).clamp(-1, 1)
+
+
+def _rows(model: DiffusionModel, chunk: int | None) -> int:
+    return chunk or model.rows_per_call()
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Turns running out of memory into words."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ResourceError(
+            "The machine ran out of memory. Edit fewer pictures at once, or choose a smaller model."
+        ) from error

@@ -1,0 +1,184 @@
+"""Editing and boosting intervals (Asyrp sections 4.1 and 4.2): from perceptual curves, or from the paper's table 2.
+
+With d the cosine distance of the prompts' text embeddings (similarity = 1 - d):
+t_edit is the first t with LPIPS(x0, P_t) >= 0.33 - 0.33 d, t_boost the first t with LPIPS(x0, x_t) >= 1.2.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from core.errors import ModelUnavailable
+
+EDIT_THRESHOLD = 0.33
+BOOST_THRESHOLD = 1.2
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Edit for t >= t_edit; deterministic down to t_boost; eta = 1 for t < t_boost (t_boost <= 0: never)."""
+
+    t_edit: int
+    t_boost: int
+
+
+class IntervalSource(Protocol):
+    """Whatever knows the intervals of a model."""
+
+    def t_edit(self, similarity: float) -> int:
+        """For two prompts whose text embeddings have this cosine similarity."""
+
+    def t_boost(self) -> int: ...
+
+
+def first_reaching(t: np.ndarray, curve: np.ndarray, threshold: float) -> int:
+    """The first t (K,) at which the curve (K,) is >= threshold, linear between the points; the last t if none is."""
+    reached = np.flatnonzero(curve >= threshold)
+    if len(reached) == 0:
+        return int(t[-1])
+    k = int(reached[0])
+    if k == 0:
+        return int(t[0])
+    w = (threshold - curve[k - 1]) / (curve[k] - curve[k - 1])
+    return int(np.ceil(t[k - 1] + w * (t[k] - t[k - 1]) - 1e-9))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A model's perceptual curves: mean distances from the image along its inversion.
+
+    t: (K,) ascending timesteps; predicted_x0: (K,) mean LPIPS(x0, P_t); noisy: (K,) mean LPIPS(x0, x_t).
+    The thresholds belong to the distance: the paper's are for LPIPS-Alex.
+    """
+
+    t: np.ndarray
+    predicted_x0: np.ndarray
+    noisy: np.ndarray
+    edit_threshold: float = EDIT_THRESHOLD
+    boost_threshold: float = BOOST_THRESHOLD
+
+    def t_edit(self, similarity: float) -> int:
+        return first_reaching(self.t, self.predicted_x0, self.edit_threshold * similarity)
+
+    def t_boost(self) -> int:
+        return first_reaching(self.t, self.noisy, self.boost_threshold)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        table = {
+            "t": self.t.tolist(),
+            "predicted_x0": [round(v, 6) for v in self.predicted_x0.tolist()],
+            "noisy": [round(v, 6) for v in self.noisy.tolist()],
+            "edit_threshold": self.edit_threshold,
+            "boost_threshold": self.boost_threshold,
+        }
+        path.write_text(json.dumps(table) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Curves":
+        """Read what `save` wrote.
+
+        Raises:
+            ModelUnavailable: the file is missing or not such a file.
+        """
+        try:
+            table = json.loads(path.read_text())
+            t, predicted_x0, noisy = (np.asarray(table[key]) for key in ("t", "predicted_x0", "noisy"))
+            thresholds = float(table["edit_threshold"]), float(table["boost_threshold"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelUnavailable(f"The editing curves {path} cannot be read: measure them again.") from error
+        return cls(t, predicted_x0, noisy, *thresholds)
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Knots (similarity, t_edit) and t_boost as printed in Asyrp's table 2, for a model whose curves are not here.
+
+    Linear between the knots. Beyond them the slope is that of the line fitted to the four nearest knots (or as many
+    as there are); prompts less alike than the table's therefore get an estimate.
+    """
+
+    knots: tuple[tuple[float, int], ...]
+    boost: int
+
+    def t_edit(self, similarity: float) -> int:
+        # Two prompts can share a similarity; np.interp needs them in order, not distinct.
+        s, t = np.array(sorted(self.knots)).T
+        if s[0] <= similarity <= s[-1]:
+            return round(float(np.interp(similarity, s, t)))
+        near, end = (slice(0, 4), 0) if similarity < s[0] else (slice(-4, None), -1)
+        slope = np.polyfit(s[near], t[near], 1)[0]
+        return max(0, round(float(t[end] + slope * (similarity - s[end]))))
+
+    def t_boost(self) -> int:
+        return self.boost
+
+
+PUBLISHED: dict[str, PublishedTable] = {
+    "CelebA-HQ": PublishedTable(
+        knots=(
+            (0.905, 515),  # Person -> Young person
+            (0.899, 513),  # Face -> Smiling face
+            (0.894, 513),  # Face -> Sad face
+            (0.892, 512),  # Face -> Angry face
+            (0.886, 512),  # Face -> Tanned face
+            (0.880, 511),  # Face -> Disgusted face
+            (0.875, 509),  # Person -> Person with makeup
+            (0.868, 506),  # Human -> Zombie
+            (0.861, 505),  # Person -> Person with bald head
+            (0.835, 499),  # Person -> Person with curly hair
+            (0.802, 490),  # Human -> Neanderthal
+            (0.797, 489),  # Person -> Mark Zuckerberg
+            (0.710, 461),  # Person -> Nicolas Cage
+            (0.667, 446),  # Human -> Painting in the style of Pixar
+            (0.565, 403),  # Photo -> Painting in Modigliani style
+            (0.443, 321),  # Photo -> Self-portrait by Frida Kahlo
+        ),
+        boost=167,
+    ),
+    "LSUN-church": PublishedTable(
+        knots=(
+            (0.912, 371),  # Church -> Gothic Church
+            (0.898, 367),  # Church -> Temple
+            (0.841, 349),  # Church -> Department store
+            (0.793, 333),  # Church -> Wooden House
+            (0.784, 330),  # Church -> Ancient traditional Asian tower
+            (0.774, 326),  # Church -> Red brick wall Church
+            (0.702, 301),  # Church -> Factory
+        ),
+        boost=293,
+    ),
+    "LSUN-bedroom": PublishedTable(
+        knots=(
+            (0.912, 370),  # Bedroom -> Princess Bedroom
+            (0.917, 371),  # Bedroom -> Hotel Bedroom
+        ),
+        boost=221,
+    ),
+    "AFHQ": PublishedTable(
+        knots=(
+            (0.883, 430),  # Dog -> Happy Dog
+            (0.866, 422),  # Dog -> Sleepy Dog
+            (0.860, 419),  # Dog -> Angry Dog
+            (0.850, 412),  # Dog -> Wolf
+            (0.690, 302),  # Dog -> Yorkshire Terrier
+        ),
+        boost=167,
+    ),
+    "METFACES": PublishedTable(
+        knots=(
+            (0.921, 330),  # Painting of a person -> Painting of a Sad person
+            (0.908, 320),  # Painting of a person -> Painting of a Smiling person
+            (0.879, 291),  # Painting of a person -> Painting of a Disgusted person
+        ),
+        boost=180,
+    ),
+}
+
+
+def intervals(source: IntervalSource, similarity: float) -> Intervals:
+    """Both intervals for prompts of the given similarity (cosine of their text embeddings)."""
+    return Intervals(t_edit=source.t_edit(similarity), t_boost=source.t_boost())

@@ -1,0 +1,71 @@
+"""Inverted pictures and the cache that keeps them, so that a changed strength needs no second inversion."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """x_T: float32 (B, C, H, W) in network space at t = T-1, made by `steps` inversion steps of model `model_id`.
+
+    key: tells latents apart: (content, model, steps); steps is 0 for one that was sampled.
+    """
+
+    x_T: Tensor
+    steps: int
+    model_id: str
+    key: Key
+
+    def repeat(self, n: int) -> "Latent":
+        """Every row n times in a row, for a strip of n strengths."""
+        return replace(self, x_T=self.x_T.repeat_interleave(n, dim=0))
+
+    @property
+    def nbytes(self) -> int:
+        return self.x_T.numel() * self.x_T.element_size()
+
+
+def latent_key(pixels: Tensor, model_id: str, steps: int) -> Key:
+    """(SHA-256 of the pixels' content and shape, model id, steps)."""
+    content = pixels.detach().float().cpu().contiguous()
+    digest = hashlib.sha256(str(tuple(content.shape)).encode())
+    digest.update(content.numpy().tobytes())
+    return digest.hexdigest(), model_id, steps
+
+
+class LatentCache:
+    """Latents by key, the least recently used dropped beyond `capacity` bytes. Thread-safe."""
+
+    def __init__(self, capacity: int = 256 * 2**20) -> None:
+        self.capacity = capacity
+        self._latents: OrderedDict[Key, Latent] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Latent | None:
+        with self._lock:
+            if key in self._latents:
+                self._latents.move_to_end(key)
+            return self._latents.get(key)
+
+    def put(self, latent: Latent) -> None:
+        """Keep it, unless it is larger than the whole cache."""
+        if latent.nbytes > self.capacity:
+            return
+        with self._lock:
+            self._latents[latent.key] = latent
+            self._latents.move_to_end(latent.key)
+            while self.nbytes > self.capacity:
+                self._latents.popitem(last=False)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(latent.nbytes for latent in self._latents.values())
+
+    def __len__(self) -> int:
+        return len(self._latents)

@@ -1,0 +1,129 @@
+"""What the app knows of each model: one card per model, all of them in `MODELS`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A model in the repository: `path`/unet and `path`/scheduler as written by `save_pretrained`.
+
+    path: relative to the repository, or absolute.
+    """
+
+    path: str
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / self.path
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A diffusers pipeline on the Hub. A 40-digit revision that is in the cache needs no request at all."""
+
+    repo: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class EmbeddedClip:
+    """An image-text model in open_clip form in the repository."""
+
+    path: str
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / self.path
+
+
+@dataclass(frozen=True)
+class OpenClip:
+    """An image-text model that open_clip knows by name."""
+
+    model: str
+    pretrained: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model.
+
+    resolution: side of its pictures in pixels. h_shape: (C, H, W) of h-space. codec: key of `CODECS`.
+    domain_word: what its pictures show, as the source prompt says it. perceptual: the distance that measures edits.
+    instruments: folder of the probe that reads attributes and identity off its pictures, if there is one.
+    curves: the Asyrp paper's table, or the file with the model's own curves (relative to the repository).
+    half: half precision is good enough where the machine is faster with it. steps: default number of DDIM steps.
+    """
+
+    id: str
+    title: str
+    description: str
+    source: Embedded | Hub
+    resolution: int
+    h_shape: tuple[int, int, int]
+    codec: Literal["identity", "unshuffle"]
+    domain_word: str
+    clip: EmbeddedClip | OpenClip
+    perceptual: Literal["embedded", "lpips-alex"]
+    curves: PublishedTable | str
+    licence: str
+    instruments: str | None = None
+    half: bool = True
+    steps: int = 40
+
+    def interval_source(self) -> IntervalSource:
+        """Where the editing and boosting intervals come from.
+
+        Raises:
+            ModelUnavailable: the model's curves are not there.
+        """
+        return self.curves if isinstance(self.curves, PublishedTable) else Curves.load(ROOT / self.curves)
+
+
+def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, shows: str) -> ModelCard:
+    """A DDPM++ at 256x256 by Ho et al., EMA weights, as converted by Google (113.7 M parameters)."""
+    return ModelCard(
+        id=f"ddpm-ema-{dataset}-256",
+        title=title,
+        description=f"DDPM of {shows} at 256x256 (Ho et al. 2020). 455 MB, downloaded on first use.",
+        source=Hub(f"google/ddpm-ema-{dataset}-256"),
+        resolution=256,
+        h_shape=(512, 8, 8),
+        codec="identity",
+        domain_word=domain_word,
+        clip=OpenClip("ViT-B-16", "openai"),
+        perceptual="lpips-alex",
+        curves=PUBLISHED[published],
+        licence="apache-2.0",
+    )
+
+
+MODELS: dict[str, ModelCard] = {
+    card.id: card
+    for card in (
+        ModelCard(
+            id="avatars",
+            title="Avatars",
+            description="Drawn portraits at 128x128. Small, made for this app, and works offline.",
+            source=Embedded("presets/models/avatars"),
+            resolution=128,
+            h_shape=(256, 8, 8),
+            codec="unshuffle",
+            domain_word="face",
+            clip=EmbeddedClip("presets/models/avatars/clip"),
+            perceptual="embedded",
+            curves="presets/models/avatars/curves.json",
+            licence="mit",
+            instruments="presets/models/avatars/instruments",
+        ),
+        _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
+        _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),
+        _google_ddpm("bedroom", "LSUN-bedroom", "Bedrooms", "bedroom", "bedrooms"),
+    )
+}

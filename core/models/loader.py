@@ -1,0 +1,256 @@
+"""Loading and keeping models: one cache for the process, thread-safe, bounded by memory.
+
+Half precision and device are chosen for the machine. A model that cannot be had raises `ModelUnavailable`.
+"""
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from core.errors import ModelUnavailable, RequestError
+from core.models.cards import MODELS, Embedded, Hub, ModelCard
+from core.models.codec import CODECS, Codec
+from core.schedule import Schedule
+from core.unet import Features, SplitUNet
+
+HUB_PATIENCE = 3.0  # seconds to wait for a sign of life from the Hub
+
+
+@dataclass
+class DiffusionModel:
+    """A frozen diffusion model ready for use. The network runs in `dtype`, the sampler around it in float32.
+
+    fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
+    """
+
+    card: ModelCard
+    unet: SplitUNet
+    schedule: Schedule
+    codec: Codec
+    device: torch.device
+    dtype: torch.dtype
+    fingerprint: str
+
+    @property
+    def x_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one picture in network space."""
+        return self.unet.x_shape
+
+    @property
+    def nbytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters())
+
+    def features(self, x: Tensor, t: int) -> Features:
+        """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
+        return self.unet.encode(x.to(self.device, self.dtype), t)
+
+    def eps(self, features: Features, x: Tensor, t: int, delta_h: Tensor | None = None) -> Tensor:
+        """Predicted noise (B, C, H, W) in float32 (or x's float64) at h + delta_h, whatever the network predicts.
+
+        x is the same that went into `features`. Channels beyond x's (a learned variance) are dropped.
+        """
+        output = self.unet.decode(features, delta_h)[:, : x.shape[1]]
+        return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, t)
+
+    def rows_per_call(self, budget: int | None = None) -> int:
+        """How many pictures fit in one network call without exceeding `budget` bytes of activations.
+
+        By default 1 GiB on a CPU and a quarter of the free memory on a GPU. An estimate from the first level, whose
+        activations dominate.
+        """
+        if budget is None:
+            budget = torch.cuda.mem_get_info(self.device)[0] // 4 if self.device.type == "cuda" else 2**30
+        _, height, width = self.x_shape
+        first_level = self.unet.unet.config.block_out_channels[0] * height * width * self.dtype.itemsize
+        return max(1, budget // (ACTIVATIONS * first_level))
+
+
+ACTIVATIONS = 24  # peak of live activations per picture, in units of one first-level feature map
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """Half precision where the machine computes in it natively: bfloat16, else float16 on a GPU, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
+
+
+class Loader:
+    """Models by id: loaded once however many ask, the least recently used dropped beyond `capacity` bytes.
+
+    capacity: of all models together, by default a quarter of the machine's memory; the last one asked for is kept
+    in any case. device, dtype: chosen for the machine if None. cache_dir: where Hub models are kept.
+    """
+
+    def __init__(
+        self,
+        cards: Mapping[str, ModelCard] = MODELS,
+        capacity: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.cards = cards
+        self.capacity = capacity or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+        self.device = torch.device(device) if device is not None else best_device()
+        self.dtype = dtype
+        self.cache_dir = cache_dir
+        self._models: OrderedDict[str, DiffusionModel] = OrderedDict()
+        self._loading: dict[str, Future[DiffusionModel]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, model_id: str) -> DiffusionModel:
+        """The model, from memory or loaded now.
+
+        Raises:
+            RequestError: there is no such model.
+            ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
+        """
+        if model_id not in self.cards:
+            raise RequestError(f"There is no model {model_id!r}. Choose one of: {', '.join(self.cards)}.")
+        with self._lock:
+            if model_id in self._models:
+                self._models.move_to_end(model_id)
+                return self._models[model_id]
+            loading = self._loading.get(model_id)
+            if mine := loading is None:
+                loading = self._loading[model_id] = Future()
+        if mine:
+            self._load_into(loading, model_id)
+        return loading.result()
+
+    def loaded(self) -> list[str]:
+        """Ids of the models in memory, least recently used first."""
+        with self._lock:
+            return list(self._models)
+
+    def _load_into(self, loading: Future[DiffusionModel], model_id: str) -> None:
+        try:
+            model = load(self.cards[model_id], self.device, self.dtype, self.cache_dir)
+        except BaseException as error:
+            with self._lock:
+                del self._loading[model_id]
+            loading.set_exception(error)
+            return
+        with self._lock:
+            self._models[model_id] = model
+            while len(self._models) > 1 and sum(m.nbytes for m in self._models.values()) > self.capacity:
+                self._models.popitem(last=False)
+            del self._loading[model_id]
+        loading.set_result(model)
+
+
+def load(
+    card: ModelCard,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    cache_dir: Path | None = None,
+) -> DiffusionModel:
+    """Load a model anew; `Loader.get` is the cached way.
+
+    Raises:
+        ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
+    """
+    device = torch.device(device) if device is not None else best_device()
+    dtype = dtype or (best_dtype(device) if card.half else torch.float32)
+    match card.source:
+        case Embedded():
+            unet, scheduler = _load_embedded(card.source)
+        case Hub():
+            unet, scheduler = _load_hub(card, card.source, cache_dir)
+    fingerprint = _fingerprint(unet)
+    # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
+    torch.nn.Module.to(unet, device=device, dtype=dtype, memory_format=torch.channels_last)
+    schedule = Schedule.from_scheduler(scheduler)
+    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
+
+
+def _load_embedded(source: Embedded) -> tuple[UNet2DModel, SchedulerMixin]:
+    try:
+        unet = UNet2DModel.from_pretrained(source.folder / "unet", local_files_only=True, torch_dtype=torch.float32)
+        scheduler = DDIMScheduler.from_pretrained(source.folder / "scheduler", local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelUnavailable(
+            f"The built-in model in {source.path} is missing or damaged. Get a complete copy of the repository, "
+            "or choose another model."
+        ) from error
+    return unet, scheduler
+
+
+def _load_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNet2DModel, SchedulerMixin]:
+    """From the local cache if it is there, else from the Hub if that answers."""
+
+    def fetch(local_files_only: bool) -> tuple[UNet2DModel, SchedulerMixin]:
+        pipeline = DDPMPipeline.from_pretrained(
+            source.repo,
+            revision=source.revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            torch_dtype=torch.float32,
+        )
+        return pipeline.unet, pipeline.scheduler
+
+    try:
+        return fetch(local_files_only=True)
+    except (OSError, ValueError) as error:
+        if not hub_answers():
+            raise ModelUnavailable(
+                f"“{card.title}” ({source.repo}) has to be downloaded once, and the Hugging Face Hub cannot be reached "
+                "from here. Connect to the internet and try again, or choose the built-in model."
+            ) from error
+    try:
+        return fetch(local_files_only=False)
+    except Exception as error:  # the Hub's errors come from three libraries and share no base
+        raise ModelUnavailable(
+            f"“{card.title}” ({source.repo}, revision {source.revision}) could not be downloaded: {error}. "
+            "Try again later, or choose the built-in model."
+        ) from error
+
+
+def hub_answers(patience: float = HUB_PATIENCE) -> bool:
+    """Whether the Hub gives any answer within `patience` seconds (its client alone would retry for 23).
+
+    Asked through the client's own session, so that proxies, endpoint and offline mode count.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=patience)
+        except Exception:  # no answer, whatever the reason
+            return
+        answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(patience)
+    return answered.is_set()
+
+
+def _fingerprint(unet: UNet2DModel) -> str:
+    """Of the weights in float32, so that it does not depend on the precision in which they are used."""
+    digest = hashlib.sha256()
+    for name, value in sorted(unet.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+models = Loader()

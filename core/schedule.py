@@ -1,0 +1,125 @@
+"""The noise schedule and the arithmetic of DDIM, in the notation of Asyrp (Eq. 3 and 5).
+
+`a_t` is the cumulative product (`alphas_cumprod`), `a_{-1} = 1` the clean image. One reverse step is
+`x_prev = sqrt(a_prev) P_t(eps_P) + D_t(eps_D) + sigma_t z`; eps_P != eps_D makes it asymmetric (Eq. 6).
+Coefficients are Python floats from float64, so the arithmetic has the precision of the tensors it is given.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Literal
+
+import torch
+from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from core.errors import RequestError
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Noise levels a_t, t = 0..T-1, and what the network predicts.
+
+    alphas_cumprod: float64 (T,), decreasing. prediction_type: "epsilon", "v_prediction" or "sample" (x0).
+
+    Raises:
+        ValueError: another prediction type.
+    """
+
+    alphas_cumprod: Tensor
+    prediction_type: PredictionType = "epsilon"
+
+    def __post_init__(self) -> None:
+        if self.prediction_type not in ("epsilon", "v_prediction", "sample"):
+            raise ValueError(f"unknown prediction type {self.prediction_type!r}")
+
+    @classmethod
+    def from_scheduler(cls, scheduler: SchedulerMixin | Mapping[str, Any]) -> "Schedule":
+        """From a diffusers scheduler or its configuration; only betas and prediction type are used."""
+        config = scheduler if isinstance(scheduler, Mapping) else scheduler.config
+        ddim = DDIMScheduler.from_config(config)
+        return cls(ddim.alphas_cumprod.double(), ddim.config.prediction_type)
+
+    @property
+    def T(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def alpha(self, t: int) -> float:
+        """a_t; the clean image is t = -1, with a_{-1} = 1."""
+        return 1.0 if t < 0 else self.alphas_cumprod[t].item()
+
+    def timesteps(self, steps: int) -> list[int]:
+        """S timesteps from 0 to T-1, ascending, evenly spaced and rounded as in Asyrp (its Algorithm 1).
+
+        The noise levels that a trajectory visits are [-1] + timesteps.
+
+        Raises:
+            RequestError: fewer than 2 steps or more than T.
+        """
+        if not 2 <= steps <= self.T:
+            raise RequestError(f"The number of steps must lie between 2 and {self.T}, not {steps}.")
+        return torch.linspace(0, self.T - 1, steps, dtype=torch.float64).round().long().tolist()
+
+    def eps_from_output(self, output: Tensor, x: Tensor, t: int) -> Tensor:
+        """The noise that the network's output means at (x, t); with v, eps = sqrt(1 - a) x + sqrt(a) v."""
+        a = self.alpha(t)
+        match self.prediction_type:
+            case "epsilon":
+                return output
+            case "v_prediction":
+                return sqrt(1 - a) * x + sqrt(a) * output
+            case "sample":
+                return (x - sqrt(a) * output) / sqrt(1 - a)
+
+    def predicted_x0(self, x: Tensor, eps: Tensor, t: int) -> Tensor:
+        """P_t = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)."""
+        a = self.alpha(t)
+        return (x - sqrt(1 - a) * eps) / sqrt(a)
+
+    def sigma(self, t: int, t_prev: int, eta: float) -> float:
+        """sigma_t = eta sqrt((1 - a_prev) / (1 - a_t)) sqrt(1 - a_t / a_prev); eta = 1 is DDPM."""
+        a, a_prev = self.alpha(t), self.alpha(t_prev)
+        return eta * sqrt((1 - a_prev) / (1 - a)) * sqrt(1 - a / a_prev)
+
+    def direction_term(self, eps: Tensor, t: int, t_prev: int, sigma: float = 0.0) -> Tensor:
+        """D_t = sqrt(1 - a_prev - sigma^2) eps, the direction pointing to x_t."""
+        return sqrt(max(0.0, 1 - self.alpha(t_prev) - sigma**2)) * eps
+
+    def reverse_step(
+        self,
+        x: Tensor,
+        eps_P: Tensor,
+        eps_D: Tensor,
+        t: int,
+        t_prev: int,
+        eta: float = 0.0,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """x_prev = sqrt(a_prev) P_t(eps_P) + D_t(eps_D) + sigma_t z (Asyrp Eq. 8).
+
+        Plain DDIM has eps_P = eps_D. x, eps_P, eps_D: (B, C, H, W); noise: z, broadcastable to x, needed if eta > 0.
+
+        Raises:
+            ValueError: eta > 0 without noise.
+        """
+        sigma = self.sigma(t, t_prev, eta)
+        x_prev = sqrt(self.alpha(t_prev)) * self.predicted_x0(x, eps_P, t)
+        x_prev = x_prev + self.direction_term(eps_D, t, t_prev, sigma)
+        if sigma > 0:
+            if noise is None:
+                raise ValueError("eta > 0 needs noise")
+            x_prev = x_prev + sigma * noise
+        return x_prev
+
+    def invert_step(self, x: Tensor, eps: Tensor, t_prev: int, t: int) -> Tensor:
+        """From level t_prev up to level t: x_t = sqrt(a_t) P + sqrt(1 - a_t) eps, P from (x, eps) at level t_prev.
+
+        The exact inverse of `reverse_step` with the same eps. In an inversion eps is the network's at (x, t): the
+        target timestep, as in diffusers.
+        """
+        a = self.alpha(t)
+        return sqrt(a) * self.predicted_x0(x, eps, t_prev) + sqrt(1 - a) * eps

@@ -1,0 +1,125 @@
+"""h-space: a `UNet2DModel` split at the output of its mid block.
+
+`encode(x_t, t) -> (h, skips, emb)` and `decode(features, delta_h) -> output` are the two halves of the network's own
+forward, made of its own modules. The encoder runs once per sampling step, however many shifts of h are decoded.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the decoder needs of a noisy batch: h, the skip connections, the time embedding and the timestep.
+
+    h: (B, C, H, W), output of the mid block. skips: the down blocks' outputs, each (B, c, h, w), in the order they
+    were made. emb: (B, E), the time embedding that the residual blocks receive. t: the timestep, one for the batch.
+    """
+
+    h: Tensor
+    skips: tuple[Tensor, ...]
+    emb: Tensor
+    t: int
+
+    def select(self, rows: Tensor | slice) -> "Features":
+        """The given rows, by index tensor, boolean mask or slice (rows may repeat)."""
+        return replace(self, h=self.h[rows], skips=tuple(skip[rows] for skip in self.skips), emb=self.emb[rows])
+
+    def repeat(self, n: int) -> "Features":
+        """Every row n times in a row: (B, ...) -> (B n, ...)."""
+        return self.select(torch.arange(len(self.h), device=self.h.device).repeat_interleave(n))
+
+    def expand(self, n: int) -> "Features":
+        """A single row seen as n rows, without copying.
+
+        Raises:
+            ValueError: there is more than one row.
+        """
+        if len(self.h) != 1:
+            raise ValueError(f"expand needs one row, got {len(self.h)}")
+        skips = tuple(skip.expand(n, -1, -1, -1) for skip in self.skips)
+        return replace(self, h=self.h.expand(n, -1, -1, -1), skips=skips, emb=self.emb.expand(n, -1))
+
+
+class SplitUNet:
+    """Encoder and decoder of a frozen diffusers `UNet2DModel`; `decode(encode(x, t))` equals `unet(x, t).sample`.
+
+    Differentiable in x and in delta_h. Forward-mode differentiation (`torch.func.jvp`) does not pass through fused
+    attention: call `use_plain_attention()` first.
+
+    Raises:
+        ValueError: the network is class-conditional.
+    """
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        if unet.class_embedding is not None:
+            raise ValueError("class-conditional networks are not supported")
+        self.unet = unet.eval().requires_grad_(False)
+
+    @property
+    def in_channels(self) -> int:
+        return self.unet.config.in_channels
+
+    @property
+    def x_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of the network's input."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.in_channels, height, width
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def use_plain_attention(self, plain: bool = True) -> None:
+        """Choose the attention written out in plain matrix products (jvp-able), or the fused one (faster)."""
+        for module in self.unet.modules():
+            if isinstance(module, Attention):
+                module.set_processor(AttnProcessor() if plain else AttnProcessor2_0())
+
+    def encode(self, x: Tensor, t: int) -> Features:
+        """Down path and mid block at timestep t. x: (B, C, H, W) in the network's dtype."""
+        unet = self.unet
+        timesteps = torch.full((len(x),), t, device=x.device)
+        emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
+
+        skip_sample = 2 * x - 1.0 if unet.config.center_input_sample else x
+        sample = unet.conv_in(skip_sample)
+        skips = (sample,)
+        for block in unet.down_blocks:
+            if hasattr(block, "skip_conv"):
+                sample, outputs, skip_sample = block(hidden_states=sample, temb=emb, skip_sample=skip_sample)
+            else:
+                sample, outputs = block(hidden_states=sample, temb=emb)
+            skips += outputs
+
+        h = sample if unet.mid_block is None else unet.mid_block(sample, emb)
+        return Features(h=h, skips=skips, emb=emb, t=t)
+
+    def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
+        """Up path at h + delta_h. delta_h: broadcastable to h, or None. Returns the raw output (B, C_out, H, W)."""
+        unet = self.unet
+        sample = features.h if delta_h is None else features.h + delta_h.to(features.h.dtype)
+        skips, skip_sample = features.skips, None
+        for block in unet.up_blocks:
+            n = len(block.resnets)
+            skips, outputs = skips[:-n], skips[-n:]
+            if hasattr(block, "skip_conv"):
+                sample, skip_sample = block(sample, outputs, features.emb, skip_sample)
+            else:
+                sample = block(sample, outputs, features.emb)
+
+        sample = unet.conv_out(unet.conv_act(unet.conv_norm_out(sample)))
+        if skip_sample is not None:
+            sample = sample + skip_sample
+        if unet.config.time_embedding_type == "fourier":
+            sample = sample / features.t
+        return sample
