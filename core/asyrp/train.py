@@ -1,0 +1,294 @@
+"""Training a direction from a text pair (Asyrp, Algorithm 2), implicit or global.
+
+Everything that does not depend on the direction is computed once: the source trajectory's predicted images and their
+CLIP embeddings. `Sources` can be shared by many trainings. A `Training` can be stopped, asked for its direction,
+saved, and run on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.asyrp.delta_block import DeltaBlock
+from core.asyrp.loss import LossForm, asyrp_loss, similarity, text_direction
+from core.asyrp.prompts import coefficients, templates
+from core.clip import ImageText
+from core.directions import Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
+from core.editing import sample_latent
+from core.errors import RequestError
+from core.models.loader import DiffusionModel
+from core.progress import Job, Progress
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. The defaults are the paper's, except for those marked *.
+
+    form: "implicit" (f_t) or "global" (one delta_h, optimised directly; the fast way). steps: S. samples, epochs: how
+    many latents, how often. l_clip, l_recon: coefficients of Eq. 7, by default Table 3's. t_edit: last timestep that is
+    edited, by default from the model's curves (section 4.1). batch*: latents per optimiser step. rate*: of Adam, for a
+    global direction in units of the RMS of h. loss: Eq. 4 or the released code's. augment*: amount of shift (pixels at
+    128) and noise of the view that CLIP gets, 0 for none; it makes the direction of dI meaningful when dI is small.
+    """
+
+    form: Literal["implicit", "global"] = "implicit"
+    steps: int = 40
+    samples: int = 1000
+    epochs: int = 1
+    batch: int = 4
+    l_clip: float | None = None
+    l_recon: float | None = None
+    t_edit: int | None = None
+    rate: float | None = None
+    loss: LossForm = "cosine"
+    augment: float = 1.0
+    first_seed: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("samples", 1, 100_000), ("epochs", 1, 1000), ("batch", 1, 256), ("steps", 2, 1000)):
+            if not low <= getattr(self, name) <= high:
+                raise RequestError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}.")
+
+
+RATE = {"implicit": 1e-3, "global": 2e-2}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Latents and what their unedited trajectories look like from T down to t_edit.
+
+    x_T: (N, C, h, w). timesteps: (K,), descending. P: (K, N, 3, H, W) float16, predicted images at each timestep.
+    h_rms: (K,), root mean square of h at each timestep.
+    """
+
+    x_T: Tensor
+    steps: int
+    timesteps: list[int]
+    P: Tensor
+    h_rms: list[float]
+
+
+def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: int, chunk: int = 8) -> Job:
+    """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps. Result: `Sources`."""
+    timesteps = [t for t in reversed(model.schedule.timesteps(steps)) if t >= t_edit]
+    parts, squares = [], torch.zeros(len(timesteps))
+    for start in range(0, len(x_T), chunk):
+        x, P = x_T[start : start + chunk].to(model.device), []
+        with torch.no_grad():
+            for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+                features = model.features(x, t)
+                squares[k] += features.h.float().square().mean().cpu() * len(x)
+                eps = model.eps(features, x, t)
+                P.append(model.codec.decode(model.schedule.predicted_x0(x, eps, t)).half().cpu())
+                x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
+        parts.append(torch.stack(P))
+        done = min(start + chunk, len(x_T))
+        if done < len(x_T):
+            yield Progress(done, len(x_T), "preparing", P[-1].float())
+    rms = (squares / len(x_T)).sqrt().tolist()
+    yield Progress(len(x_T), len(x_T), "preparing", result=Sources(x_T, steps, timesteps, torch.cat(parts, 1), rms))
+
+
+@dataclass
+class Training:
+    """One training run: `run()` goes on from where it is; `direction()` is what it has learned so far.
+
+    pixels-space previews show the first latents edited at full strength. `x_T`: latents to train on (inverted pictures,
+    or None for random ones). `sources`: their trajectories, if already computed.
+    """
+
+    model: DiffusionModel
+    image_text: ImageText
+    source: str
+    target: str
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    x_T: Tensor | None = None
+    sources: Sources | None = None
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        s, card = self.settings, self.model.card
+        self.dT = text_direction(self.image_text, self.source, self.target, templates(card))
+        paper = coefficients(self.source, self.target)
+        self.similarity = similarity(self.image_text, self.source, self.target)
+        self.l_clip = paper.l_clip if s.l_clip is None else s.l_clip
+        recon = 3 * self.similarity if paper.l_recon is None else paper.l_recon
+        self.l_recon = recon if s.l_recon is None else s.l_recon
+        self.t_edit = card.interval_source().t_edit(self.similarity) if s.t_edit is None else s.t_edit
+        self.timesteps = [t for t in reversed(self.model.schedule.timesteps(s.steps)) if t >= self.t_edit]
+        if not self.timesteps:
+            raise RequestError(f"No step lies in the editing interval (t >= {self.t_edit}). Lower t_edit.")
+        channels, height, width = card.h_shape
+        torch.manual_seed(0)
+        device = self.model.device
+        if s.form == "implicit":
+            emb_width = self.model.unet.unet.time_embedding.linear_2.out_features
+            self.f_t: nn.Module | None = DeltaBlock(channels, emb_width).to(device)
+            self.delta: Tensor | None = None
+            self.parameters = list(self.f_t.parameters())
+        else:
+            self.f_t, self.delta = None, torch.zeros(1, channels, height, width, device=device, requires_grad=True)
+            self.parameters = [self.delta]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=s.rate or RATE[s.form], betas=(0.9, 0.99))
+        self.E_source: Tensor | None = None
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps of the whole run."""
+        s = self.settings
+        return s.epochs * -(-s.samples // s.batch) * len(self.timesteps)
+
+    def direction(self) -> Direction:
+        """What has been learned so far, as a copy."""
+        steps = self.settings.steps
+        if self.f_t is not None:
+            f_t = DeltaBlock(self.f_t.conv1.in_channels, self.f_t.temb_proj.in_features)
+            f_t.load_state_dict({name: value.detach().cpu().clone() for name, value in self.f_t.state_dict().items()})
+            return ImplicitDirection(f_t.eval().requires_grad_(False), steps)
+        return GlobalDirection(self.delta.detach().cpu().clone(), steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything `load_state_dict` needs to run on; plain tensors and numbers."""
+        parameters = [p.detach().clone() for p in self.parameters]
+        return {
+            "step": self.step,
+            "losses": list(self.losses),
+            "parameters": parameters,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue a run that was saved (same model, texts and settings)."""
+        with torch.no_grad():
+            for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(saved)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.losses = state["step"], list(state["losses"])
+
+    def prepare(self) -> Iterator[Progress]:
+        """Source trajectories and their embeddings, if they are not there yet."""
+        s = self.settings
+        if self.sources is None:
+            x_T = sample_latent(self.model, s.first_seed, s.samples).x_T if self.x_T is None else self.x_T
+            for event in source_trajectories(self.model, x_T, s.steps, self.t_edit):
+                yield replace(event, result=None)
+                self.sources = event.result
+        if self.sources.steps != s.steps or len(self.sources.timesteps) < len(self.timesteps):
+            raise ValueError("the source trajectories were made with other steps or a higher t_edit")
+        if self.E_source is None:
+            with torch.no_grad():
+                rows = [[self.image_text.embed_images(part.float()) for part in P.split(64)] for P in self.sources.P]
+            self.E_source = torch.stack([torch.cat(parts) for parts in rows])[: len(self.timesteps)]
+        if s.form == "global":  # the rate is relative to the size of what is shifted
+            rms = sum(self.sources.h_rms[: len(self.timesteps)]) / len(self.timesteps)
+            self.optimiser.param_groups[0]["lr"] = (s.rate or RATE[s.form]) * rms
+
+    def run(self) -> Job:
+        """Algorithm 2, one optimiser step per timestep and batch of latents. Result: the direction.
+
+        Stop consuming to cancel; `direction()` has what was learned until then.
+        """
+        s = self.settings
+        yield from self.prepare()
+        n, K = len(self.sources.x_T), len(self.timesteps)
+        batches = -(-n // s.batch)
+        total = s.epochs * batches * K
+        while self.step < total:
+            epoch, batch = divmod(self.step // K, batches)
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
+            rows = order[batch * s.batch : (batch + 1) * s.batch]
+            x = self.sources.x_T[rows].to(self.model.device)
+            for k, (t, t_prev) in enumerate(zip(self.timesteps, [*self.timesteps[1:], -1], strict=True)):
+                x, P, loss = self.optimise(x, rows, k, t, t_prev)
+                self.losses.append(loss)
+                if k < K - 1:
+                    yield Progress(self.step + k + 1, total, "training", loss=loss)
+            self.step += K
+            if self.step < total:
+                yield Progress(self.step, total, "training", P.clamp(-1, 1), loss=loss)
+        yield Progress(total, total, "done", P.clamp(-1, 1), self.direction(), self.losses[-1])
+
+    def optimise(self, x: Tensor, rows: Tensor, k: int, t: int, t_prev: int) -> tuple[Tensor, Tensor, float]:
+        """Lines 12 to 18: one gradient step at timestep t. x: the edited x_t (B, ...). Returns x_prev, P, the loss."""
+        model, schedule, device = self.model, self.model.schedule, self.model.device
+        with torch.no_grad():
+            features = model.features(x, t)
+            eps = model.eps(features, x, t)
+        h, emb = features.h.float(), features.emb.float()
+        delta_h = self.f_t(h, emb) if self.f_t is not None else self.delta
+        P_x = schedule.predicted_x0(x, model.eps(features, x, t, delta_h), t)
+        P_edit = model.codec.decode(P_x)
+        P_source = self.sources.P[k, rows].to(device).float()
+        seen = augmented(P_edit, self.settings.augment, self.step * 1000 + k)
+        loss = asyrp_loss(
+            P_edit,
+            P_source,
+            self.E_source[k, rows.to(self.E_source.device)],
+            self.dT,
+            self.image_text,
+            self.l_clip,
+            self.l_recon,
+            self.settings.loss,
+            seen,
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        x_prev = schedule.alpha(t_prev) ** 0.5 * P_x.detach() + schedule.direction_term(eps, t, t_prev)
+        return x_prev, P_edit.detach(), float(loss.detach())
+
+
+def augmented(pixels: Tensor, amount: float, seed: int) -> Tensor:
+    """A view shifted by up to 4 x amount pixels of 128 and with noise of standard deviation up to 0.15 x amount."""
+    if amount <= 0:
+        return pixels
+    generator = torch.Generator().manual_seed(seed)
+    reach = max(1, round(4 * amount * pixels.shape[-1] / 128))
+    dx, dy = (int(torch.randint(-reach, reach + 1, (), generator=generator)) for _ in range(2))
+    padded = F.pad(pixels, (reach,) * 4, mode="replicate")
+    height, width = pixels.shape[-2:]
+    view = padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+    sigma = 0.15 * amount * float(torch.rand((), generator=generator))
+    return view + sigma * torch.randn(view.shape, generator=generator).to(view)
+
+
+def mean_direction(
+    model: DiffusionModel, direction: ImplicitDirection, x_T: Tensor, t_edit: int
+) -> PerTimestepDirection:
+    """dh_mean (Appendix L.1): the mean of delta_h_t over the latents x_T (N, C, h, w) along their edited trajectories,
+    at every timestep of the direction's S >= t_edit. 20 latents suffice according to the paper."""
+    schedule = model.schedule
+    timesteps = [t for t in reversed(schedule.timesteps(direction.steps)) if t >= t_edit]
+    there = direction.to(model.device)
+    x, deltas = x_T.to(model.device), []
+    with torch.no_grad():
+        for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
+            features = model.features(x, t)
+            delta_h = there.delta_h(features.h.float(), features.emb.float(), t)
+            deltas.append(delta_h.mean(0).cpu())
+            eps = model.eps(features, x, t)
+            x = schedule.reverse_step(x, model.eps(features, x, t, delta_h), eps, t, t_prev)
+    return PerTimestepDirection(torch.tensor(timesteps[::-1]), torch.stack(deltas[::-1]), direction.steps)
+
+
+def global_direction(mean: PerTimestepDirection) -> GlobalDirection:
+    """dh_global (Appendix L.1): the mean of dh_mean over the timesteps of the editing interval."""
+    return GlobalDirection(mean.deltas.mean(0, keepdim=True), mean.steps)
+
+
+def train_direction(
+    model: DiffusionModel,
+    image_text: ImageText,
+    source: str,
+    target: str,
+    settings: TrainingSettings = TrainingSettings(),
+    x_T: Tensor | None = None,
+) -> Job:
+    """A whole training as one job; the result is a `Direction`. Keep a `Training` to cancel without losing the work."""
+    yield from Training(model, image_text, source, target, settings, x_T).run()
