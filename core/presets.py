@@ -1,0 +1,396 @@
+"""The preset: a direction with everything that is known of it, in one safetensors file.
+
+`presets/README.md` documents the format. A file may come from anyone, so it is checked completely before any of it is
+used: its size before it is read, its header before a tensor is made, every field before it is believed. Nothing in a
+file is ever executed, and no string of a file becomes a path.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import logging
+import math
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from core.directions import Direction, from_state
+from core.errors import PresetError, ResourceError
+from core.intervals import Intervals
+from core.models.loader import DiffusionModel
+
+log = logging.getLogger(__name__)
+
+FORMAT = "h-space-direction"
+VERSION = 1
+SUFFIX = ".safetensors"
+
+MAX_BYTES = 64 * 2**20
+MAX_HEADER = 2**20
+MAX_TENSORS = 1024
+MAX_SIDE = 2**16  # of one axis of a tensor
+MAX_PARTS = 32
+MAX_DEPTH = 4
+MAX_THUMBNAIL = 96 * 2**10
+MAX_THUMBNAIL_SIDE = 256
+MAX_MEASURES = 64
+
+_DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}
+_TEXT_LIMITS = {
+    "name": 80,
+    "description": 2000,
+    "model": 120,
+    "fingerprint": 64,
+    "method": 40,
+    "source_text": 300,
+    "target_text": 300,
+    "injection": 20,
+    "licence": 80,
+    "author": 120,
+    "created": 40,
+}
+
+# How to read older files: MIGRATIONS[n] turns the metadata of version n into that of version n + 1.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A direction and what is known of it.
+
+    model, fingerprint: the model it was made for, and which weights of it. method: how it was found ("asyrp", ...),
+    parameters: the method's own settings. source_text, target_text or region: what it was found from. timestep: of
+    methods that work at one t. injection, t_edit, t_boost: how it is best applied (None: by the model's curves).
+    strength, strength_range: suggested. measured: its effect, name -> number. thumbnail: PNG, WebP or JPEG.
+    """
+
+    direction: Direction
+    name: str
+    model: str
+    fingerprint: str
+    description: str = ""
+    method: str = "asyrp"
+    parameters: dict[str, Any] = field(default_factory=dict)
+    source_text: str = ""
+    target_text: str = ""
+    region: list[Any] | None = None
+    timestep: int | None = None
+    injection: str = "asymmetric"
+    t_edit: int | None = None
+    t_boost: int | None = None
+    strength: float = 1.0
+    strength_range: tuple[float, float] = (-1.0, 2.0)
+    measured: dict[str, float] = field(default_factory=dict)
+    thumbnail: bytes | None = None
+    licence: str = "mit"
+    author: str = ""
+    created: str = ""
+
+    @property
+    def intervals(self) -> Intervals | None:
+        """The intervals it carries, if it carries both."""
+        return None if self.t_edit is None or self.t_boost is None else Intervals(self.t_edit, self.t_boost)
+
+    def picture(self) -> Image.Image | None:
+        """The thumbnail."""
+        return None if self.thumbnail is None else Image.open(io.BytesIO(self.thumbnail)).convert("RGB")
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def save(preset: Preset, path: Path, dtype: torch.dtype | None = None) -> Path:
+    """Write a preset so that a crash or a full disk leaves what was there; several may write the same file.
+
+    Args:
+        path: the file, ending in .safetensors; its folder is made.
+        dtype: of the stored floats; as they are by default.
+
+    Raises:
+        PresetError: a field is out of bounds. ResourceError: the file cannot be written.
+    """
+    data = to_bytes(preset, dtype)
+    unfinished = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial", delete=False) as file:
+            unfinished = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
+    except OSError as error:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+        raise ResourceError(
+            f"The preset could not be saved ({error.strerror}). Free some space and try again."
+        ) from error
+    return path
+
+
+def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
+    """The file's content. Raises PresetError where `from_bytes` would."""
+    tensors, state = preset.direction.state()
+    tensors = {name: _stored(value, dtype) for name, value in tensors.items()}
+    about = {item.name: getattr(preset, item.name) for item in fields(preset) if item.name != "direction"}
+    about["thumbnail"] = None if preset.thumbnail is None else base64.b64encode(preset.thumbnail).decode()
+    about["direction"] = state
+    try:
+        metadata = {"format": FORMAT, "format_version": str(VERSION), "preset": json.dumps(about, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        raise PresetError(f"This preset cannot be saved: {error}.") from error
+    data = tensors_to_bytes(tensors, metadata)
+    from_bytes(data)
+    return data
+
+
+def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    value = value.detach().cpu()
+    return (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
+
+
+def file_name(name: str) -> str:
+    """A safe file name for any name: lower-case letters, digits and hyphens, never empty, no path, no device."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    stem = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "direction"
+    if re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", stem):
+        stem += "-direction"
+    return stem + SUFFIX
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def load(path: Path | str) -> Preset:
+    """Read and check a preset file.
+
+    Raises:
+        PresetError: not a preset, damaged, hostile, too large, or of a newer version.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PresetError(f"This file is larger than {MAX_BYTES // 2**20} MB: it is not a preset of this app.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise PresetError("This preset file could not be read. Choose it again.") from error
+    return from_bytes(data)
+
+
+def from_bytes(data: bytes) -> Preset:
+    """The preset in a file's content. Raises PresetError like `load`."""
+    about = _metadata(_header(data))
+    direction_state = about.pop("direction", None)
+    _check_state(direction_state)
+    preset = _preset(about)
+    try:
+        tensors = tensors_from_bytes(data)
+    except (SafetensorError, ValueError, RuntimeError, KeyError, OverflowError, MemoryError) as error:
+        raise _damaged("its tensors cannot be read") from error
+    return replace(preset, direction=from_state(tensors, direction_state))
+
+
+def require_model(preset: Preset, model: DiffusionModel) -> None:
+    """Refuse a preset that was made for another model, or whose shapes do not fit this one.
+
+    Raises:
+        PresetError: says which model the preset needs.
+    """
+    if preset.model != model.card.id:
+        raise PresetError(
+            f"“{preset.name}” was made for the model {preset.model}, and {model.card.id} is chosen. "
+            f"Choose {preset.model} to use it."
+        )
+    if preset.fingerprint != model.fingerprint:
+        raise PresetError(
+            f"“{preset.name}” was made for other weights of {preset.model} than the ones here; directions do not carry "
+            "over. Train it again for this model."
+        )
+    embedding = model.unet.unet.time_embedding.linear_2.out_features
+    h = torch.zeros(1, *model.card.h_shape)
+    try:
+        shape = torch.broadcast_shapes(preset.direction.delta_h(h, torch.zeros(1, embedding), 500).shape, h.shape)
+    except RuntimeError:
+        shape = None
+    if shape != h.shape:
+        raise PresetError(f"The direction in “{preset.name}” does not have the shape that {model.card.id} needs.")
+
+
+def shelf(folder: Path) -> list[Preset]:
+    """The presets in a folder, by name; files that cannot be used are left out."""
+    found = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            found.append(load(path))
+        except PresetError as error:
+            log.warning("%s is left out: %s", path.name, error.message)
+    return sorted(found, key=lambda preset: preset.name.lower())
+
+
+# ---------------------------------------------------------------------------------------------------------- checking
+
+
+def _damaged(fault: str) -> PresetError:
+    return PresetError(f"This is not a usable preset file: {fault}.")
+
+
+def _expect(condition: bool, fault: str) -> None:
+    if not condition:
+        raise _damaged(fault)
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The file's header, checked: sizes, types, shapes and places of all tensors, before any is made."""
+    _expect(len(data) > 8, "it is too short")
+    _expect(len(data) <= MAX_BYTES, f"it is larger than {MAX_BYTES // 2**20} MB")
+    length = int.from_bytes(data[:8], "little")
+    _expect(length <= min(MAX_HEADER, len(data) - 8), "it is not in the safetensors format")
+    header = _json(data[8 : 8 + length], "it is not in the safetensors format")
+    _expect(isinstance(header, dict), "it is not in the safetensors format")
+
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    _expect(0 < len(tensors) <= MAX_TENSORS, f"it holds {len(tensors)} tensors")
+    for name, entry in tensors.items():
+        _expect(len(name) <= 120 and isinstance(entry, dict), "the description of a tensor is damaged")
+        shape, offsets = entry.get("shape"), entry.get("data_offsets")
+        _expect(entry.get("dtype") in _DTYPES, "it holds numbers of a kind that no direction has")
+        _expect(_integers(shape, 1, MAX_SIDE) and len(shape) <= 4, "a tensor has an impossible shape")
+        _expect(_integers(offsets, 0, len(data)) and len(offsets) == 2, "a tensor lies outside the file")
+        needed = math.prod(shape) * _DTYPES[entry["dtype"]]
+        _expect(offsets[1] - offsets[0] == needed and offsets[1] <= len(data) - 8 - length, "a tensor is cut short")
+    return header
+
+
+def _metadata(header: dict[str, Any]) -> dict[str, Any]:
+    """The description of the preset, of the current version."""
+    metadata = header.get("__metadata__")
+    _expect(isinstance(metadata, dict) and metadata.get("format") == FORMAT, "it does not describe a direction")
+    version = metadata.get("format_version")
+    _expect(isinstance(version, str) and re.fullmatch(r"[1-9]\d{0,5}", version) is not None, "its version is damaged")
+    version = int(version)
+    if version > VERSION:
+        raise PresetError(
+            f"This preset was written by a newer version of the app (format {version}, and this one reads up to "
+            f"{VERSION}). Update the app to use it."
+        )
+    about = _json(metadata.get("preset"), "its description is damaged")
+    _expect(isinstance(about, dict), "its description is damaged")
+    for older in range(version, VERSION):
+        try:
+            about = MIGRATIONS[older](about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged("its description is damaged") from error
+    return about
+
+
+def _json(text: bytes | str | None, fault: str) -> Any:
+    """JSON without repeated keys and without NaN or infinity."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _expect(len({key for key, _ in pairs}) == len(pairs), fault)
+        return dict(pairs)
+
+    def refuse(_: str) -> None:
+        raise _damaged(fault)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _damaged(fault) from error
+
+
+def _preset(about: dict[str, Any]) -> Preset:
+    """Every field checked for type, length and range. The direction is filled in by the caller."""
+    known = {item.name for item in fields(Preset)} - {"direction"}
+    _expect(about.keys() <= known, f"it has unknown fields {sorted(about.keys() - known)[:3]}")
+    values = dict(about)
+    for key, limit in _TEXT_LIMITS.items():
+        if key in values:
+            values[key] = _text(values[key], key, limit)
+    for key in ("name", "model", "fingerprint"):
+        _expect(bool(values.get(key)), f"its {key} is missing")
+    _expect(values.get("injection", "asymmetric") in ("asymmetric", "symmetric"), "its injection mode is unknown")
+    for key in ("timestep", "t_edit", "t_boost"):
+        _expect(values.get(key) is None or _integers([values[key]], -1, 100_000), f"its {key} is out of range")
+    _expect(_numbers([values.get("strength", 1.0)], 100), "its strength is out of range")
+    low_high = values.get("strength_range", [-1.0, 2.0])
+    _expect(_numbers(low_high, 100) and len(low_high) == 2 and low_high[0] < low_high[1], "its strengths are damaged")
+    values["strength_range"] = (float(low_high[0]), float(low_high[1]))
+    measured = values.get("measured", {})
+    _expect(isinstance(measured, dict) and len(measured) <= MAX_MEASURES, "its measures are damaged")
+    _expect(_numbers(list(measured.values()), 1e9), "its measures are damaged")
+    values["measured"] = {_text(key, "measures", 80): float(value) for key, value in measured.items()}
+    for key, kind in (("parameters", dict), ("region", list)):
+        value = values.get(key)
+        _expect(value is None or isinstance(value, kind), f"its {key} is damaged")
+        _expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
+    values["parameters"] = values.get("parameters") or {}
+    values["thumbnail"] = _thumbnail(values.get("thumbnail"))
+    return Preset(direction=None, **values)  # type: ignore[arg-type]
+
+
+def _text(value: Any, key: str, limit: int) -> str:
+    """One line of printable text (several in a description)."""
+    _expect(isinstance(value, str), f"its {key} is not text")
+    _expect(len(value) <= limit, f"its {key} is longer than {limit} characters")
+    kept = "".join(c for c in value if c == "\n" and key == "description" or unicodedata.category(c)[0] != "C")
+    return kept.strip()
+
+
+def _thumbnail(encoded: Any) -> bytes | None:
+    """A small picture in a format that cannot carry anything else, decoded once to be sure."""
+    if encoded is None:
+        return None
+    _expect(isinstance(encoded, str) and len(encoded) <= MAX_THUMBNAIL * 4 // 3 + 4, "its thumbnail is too large")
+    try:
+        data = base64.b64decode(encoded, validate=True)
+        picture = Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "JPEG"])
+        _expect(max(picture.size) <= MAX_THUMBNAIL_SIDE, "its thumbnail is too large")
+        picture.load()
+    except PresetError:
+        raise
+    except (binascii.Error, Exception) as error:  # Pillow's decoders raise almost anything on a damaged file.
+        raise _damaged("its thumbnail is not a picture") from error
+    return data
+
+
+def _check_state(state: Any, depth: int = 1) -> None:
+    """The part that `Direction.from_state` will read: bounded in depth and number, plain values only."""
+    _expect(isinstance(state, dict) and isinstance(state.get("kind"), str), "its direction is not described")
+    _expect(depth <= MAX_DEPTH, "its directions are nested too deeply")
+    _expect(len(state) <= 16, "its direction is damaged")
+    for key, value in state.items():
+        if key == "parts":
+            _expect(isinstance(value, list) and 0 < len(value) <= MAX_PARTS, "it has too many parts")
+            for part in value:
+                _check_state(part, depth + 1)
+        elif key == "weights":
+            _expect(_numbers(value, 1e4), "its weights are out of range")
+        elif key == "steps":
+            _expect(_integers([value], 1, 100_000), "its step count is out of range")
+        else:
+            _expect(isinstance(value, str | int | float | bool), "its direction is damaged")
+
+
+def _integers(values: Any, low: int, high: int) -> bool:
+    return isinstance(values, list) and all(type(value) is int and low <= value <= high for value in values)
+
+
+def _numbers(values: Any, limit: float) -> bool:
+    return isinstance(values, list) and all(type(value) in (int, float) and abs(value) <= limit for value in values)
