@@ -22,6 +22,7 @@ from core.editing import sample_latent
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
+from core.unet import Features
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,8 @@ class Training:
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
             rows = order[batch * s.batch : (batch + 1) * s.batch]
             x = self.sources.x_T[rows].to(self.model.device)
-            for k, (t, t_prev) in enumerate(zip(self.timesteps, [*self.timesteps[1:], -1], strict=True)):
-                x, P, loss = self.optimise(x, rows, k, t, t_prev)
+            for k, t_prev in enumerate([*self.timesteps[1:], -1]):
+                x, P, loss = self.optimise(x, rows, k, t_prev)
                 self.losses.append(loss)
                 if k < K - 1:
                     yield Progress(self.step + k + 1, total, "training", loss=loss)
@@ -213,29 +214,36 @@ class Training:
                 yield Progress(self.step, total, "training", P.clamp(-1, 1), loss=loss)
         yield Progress(total, total, "done", P.clamp(-1, 1), self.direction(), self.losses[-1])
 
-    def optimise(self, x: Tensor, rows: Tensor, k: int, t: int, t_prev: int) -> tuple[Tensor, Tensor, float]:
-        """Lines 12 to 18: one gradient step at timestep t. x: the edited x_t (B, ...). Returns x_prev, P, the loss."""
-        model, schedule, device = self.model, self.model.schedule, self.model.device
-        with torch.no_grad():
-            features = model.features(x, t)
-            eps = model.eps(features, x, t)
-        h, emb = features.h.float(), features.emb.float()
-        delta_h = self.f_t(h, emb) if self.f_t is not None else self.delta
-        P_x = schedule.predicted_x0(x, model.eps(features, x, t, delta_h), t)
+    def loss_at(self, x: Tensor, features: Features, rows: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Lines 13, 14 and 17 at timestep k of the editing interval: (loss, P in network space, P as pixels).
+
+        x: the edited x_t (B, C, h, w) of the latents `rows`, `features` its encoding. Differentiable in `parameters`.
+        """
+        model, t = self.model, self.timesteps[k]
+        dtype = self.parameters[0].dtype
+        delta_h = self.delta if self.f_t is None else self.f_t(features.h.to(dtype), features.emb.to(dtype))
+        P_x = model.schedule.predicted_x0(x, model.eps(features, x, t, delta_h), t)
         P_edit = model.codec.decode(P_x)
-        P_source = self.sources.P[k, rows].to(device).float()
-        seen = augmented(P_edit, self.settings.augment, self.step * 1000 + k)
         loss = asyrp_loss(
             P_edit,
-            P_source,
-            self.E_source[k, rows.to(self.E_source.device)],
+            self.sources.P[k, rows].to(P_edit),
+            self.E_source[k, rows].to(P_edit.device),
             self.dT,
             self.image_text,
             self.l_clip,
             self.l_recon,
             self.settings.loss,
-            seen,
+            seen=augmented(P_edit, self.settings.augment, self.step * 1000 + k),
         )
+        return loss, P_x, P_edit
+
+    def optimise(self, x: Tensor, rows: Tensor, k: int, t_prev: int) -> tuple[Tensor, Tensor, float]:
+        """One gradient step at timestep k (lines 12 to 18). x: the edited x_t. Returns x_prev, P in pixels, loss."""
+        schedule, t = self.model.schedule, self.timesteps[k]
+        with torch.no_grad():
+            features = self.model.features(x, t)
+            eps = self.model.eps(features, x, t)
+        loss, P_x, P_edit = self.loss_at(x, features, rows, k)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
