@@ -8,6 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, ClassVar, Self
 
 import torch
@@ -157,7 +158,9 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
             own = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
             parts.append(_from_state(own, part_meta))
         _expect(not tensors, f"unexpected tensors {sorted(tensors)}")
-        return CompositeDirection(tuple(parts), tuple(float(w) for w in meta["weights"]))
+        weights = tuple(float(w) for w in meta["weights"])
+        _expect(all(map(isfinite, weights)), f"weights {weights}")
+        return CompositeDirection(tuple(parts), weights)
 
     steps = meta["steps"]
     _expect(isinstance(steps, int) and 2 <= steps <= 100_000, f"step count {steps!r}")

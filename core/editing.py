@@ -61,7 +61,7 @@ def invert(
     timesteps = model.schedule.timesteps(steps)
     x = model.codec.encode(pixels.to(model.device, torch.float32))
     for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
-        eps = _predict(model, x, t, chunk)
+        eps = predict(model, x, t, chunk)
         x0 = model.schedule.predicted_x0(x, eps, t_prev)
         x = model.schedule.invert_step(x, eps, t_prev, t)
         if k + 1 < steps:
@@ -117,7 +117,7 @@ def edit(
             eps_P, eps_D = _predict_edited(model, x, state_of, t, parts, settings, chunk)
             x, state_of = x[state_of], torch.arange(len(state_of))
         else:
-            eps_P = eps_D = _predict(model, x, t, chunk)
+            eps_P = eps_D = predict(model, x, t, chunk)
 
         # Quality boosting: DDPM noise, the same for every row.
         eta = settings.eta_boost if t < t_boost else 0.0
@@ -133,7 +133,7 @@ def edit(
 
 
 @torch.no_grad()
-def _predict(model: DiffusionModel, x: Tensor, t: int, chunk: int | None) -> Tensor:
+def predict(model: DiffusionModel, x: Tensor, t: int, chunk: int | None) -> Tensor:
     """eps(x, t), in pieces that fit in memory."""
     with _memory():
         return torch.cat([model.eps(model.features(part, t), part, t) for part in x.split(_rows(model, chunk))])

@@ -4,7 +4,9 @@ Half precision and device are chosen for the machine. A model that cannot be had
 """
 
 import hashlib
+import json
 import os
+import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -14,8 +16,9 @@ from pathlib import Path
 
 import huggingface_hub
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers import DDPMPipeline, UNet2DModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from core.errors import ModelUnavailable, RequestError
@@ -76,7 +79,7 @@ class DiffusionModel:
         return max(1, budget // (ACTIVATIONS * first_level))
 
 
-ACTIVATIONS = 24  # peak of live activations per picture, in units of one first-level feature map
+ACTIVATIONS = 24  # peak of live activations per picture, in first-level feature maps (measured: 17 to 23)
 
 
 def best_device() -> torch.device:
@@ -171,45 +174,66 @@ def load(
     device = torch.device(device) if device is not None else best_device()
     dtype = dtype or (best_dtype(device) if card.half else torch.float32)
     match card.source:
-        case Embedded():
-            unet, scheduler = _load_embedded(card.source)
+        case Embedded(path):
+            try:
+                unet, schedule = read_pipeline(card.source.folder)
+            except _DAMAGED as error:
+                raise ModelUnavailable(
+                    f"The built-in model in {path} is missing or damaged. Get a complete copy of the repository, "
+                    "or choose another model."
+                ) from error
         case Hub():
-            unet, scheduler = _load_hub(card, card.source, cache_dir)
+            unet, schedule = _from_hub(card, card.source, cache_dir)
     fingerprint = _fingerprint(unet)
     # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
     torch.nn.Module.to(unet, device=device, dtype=dtype, memory_format=torch.channels_last)
-    schedule = Schedule.from_scheduler(scheduler)
     return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
 
 
-def _load_embedded(source: Embedded) -> tuple[UNet2DModel, SchedulerMixin]:
-    try:
-        unet = UNet2DModel.from_pretrained(source.folder / "unet", local_files_only=True, torch_dtype=torch.float32)
-        scheduler = DDIMScheduler.from_pretrained(source.folder / "scheduler", local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelUnavailable(
-            f"The built-in model in {source.path} is missing or damaged. Get a complete copy of the repository, "
-            "or choose another model."
-        ) from error
-    return unet, scheduler
+# What reading an incomplete or damaged folder raises.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
-def _load_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNet2DModel, SchedulerMixin]:
+def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
+    """Network (float32) and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one.
+
+    `from_pretrained` would do, but while it builds a network it replaces the initialisers of torch for the whole
+    process, and a direction that another thread makes at that moment comes out uninitialised.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UnpicklingError: files are missing or
+            damaged.
+    """
+    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
+    unet = UNet2DModel.from_config(json.loads((network / "config.json").read_text()))
+    weights = network / "diffusion_pytorch_model.safetensors"
+    if weights.exists():
+        state = load_file(weights)
+    else:
+        state = torch.load(weights.with_suffix(".bin"), weights_only=True, map_location="cpu")
+    unet.load_state_dict({_current_name(name): value for name, value in state.items()})
+    return unet, Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text()))
+
+
+def _current_name(name: str) -> str:
+    """Attention weights of 2022 under the names of today."""
+    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+        name = name.replace(f".{old}.", f".{new}.")
+    return name
+
+
+def _from_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNet2DModel, Schedule]:
     """From the local cache if it is there, else from the Hub if that answers."""
 
-    def fetch(local_files_only: bool) -> tuple[UNet2DModel, SchedulerMixin]:
-        pipeline = DDPMPipeline.from_pretrained(
-            source.repo,
-            revision=source.revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            torch_dtype=torch.float32,
+    def fetch(local_files_only: bool) -> tuple[UNet2DModel, Schedule]:
+        folder = DDPMPipeline.download(
+            source.repo, revision=source.revision, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        return pipeline.unet, pipeline.scheduler
+        return read_pipeline(Path(folder))
 
     try:
         return fetch(local_files_only=True)
-    except (OSError, ValueError) as error:
+    except _DAMAGED as error:
         if not hub_answers():
             raise ModelUnavailable(
                 f"“{card.title}” ({source.repo}) has to be downloaded once, and the Hugging Face Hub cannot be reached "

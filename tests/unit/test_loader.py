@@ -1,0 +1,283 @@
+"""Loading models: embedded ones from disk, Hub ones from the cache, and plain words when neither can be had."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from small_models import small_card, small_unet
+
+from core.errors import ModelUnavailable, RequestError
+from core.models import loader
+from core.models.cards import MODELS, Hub, ModelCard
+from core.models.loader import DiffusionModel, Loader, best_dtype, hub_answers, load, read_pipeline
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An embedded model as training leaves it: v-prediction, half precision on disk."""
+    small_unet().half().save_pretrained(tmp_path / "model" / "unet")
+    DDIMScheduler(prediction_type="v_prediction").save_pretrained(tmp_path / "model" / "scheduler")
+    return tmp_path / "model"
+
+
+def cards(folder: Path, *ids: str) -> dict[str, ModelCard]:
+    return {model_id: small_card(model_id, str(folder)) for model_id in ids}
+
+
+def test_an_embedded_model(folder: Path) -> None:
+    card = small_card("small", str(folder))
+    model = load(card, device="cpu", dtype=torch.float32)
+    assert model.card is card
+    assert model.x_shape == (12, 16, 16)
+    assert model.schedule.prediction_type == "v_prediction"
+    assert model.unet.dtype == torch.float32
+    assert not any(p.requires_grad for p in model.unet.unet.parameters())
+
+    x = torch.randn(2, *model.x_shape, generator=torch.Generator().manual_seed(0))
+    features = model.features(x, 300)
+    assert tuple(features.h.shape[1:]) == card.h_shape
+    a = model.schedule.alpha(300)
+    v = small_unet().half().float()(x, 300).sample
+    assert torch.allclose(model.eps(features, x, 300), (1 - a) ** 0.5 * x + a**0.5 * v, atol=1e-4)
+
+
+def test_the_precision_of_use_does_not_change_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    card = small_card("small", str(folder))
+    half, full = (load(card, device="cpu", dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert half.unet.dtype == torch.bfloat16
+    assert half.nbytes * 2 == full.nbytes
+    assert half.fingerprint == full.fingerprint
+    small_unet(seed=1).save_pretrained(tmp_path / "other" / "unet")
+    DDIMScheduler().save_pretrained(tmp_path / "other" / "scheduler")
+    assert load(small_card("other", str(tmp_path / "other"))).fingerprint != full.fingerprint
+
+
+def test_half_precision_is_the_cards_and_the_machines_choice(folder: Path) -> None:
+    card = small_card("small", str(folder))
+    assert load(card, device="cpu").dtype == best_dtype(torch.device("cpu"))
+    assert load(replace(card, half=False), device="cpu").dtype == torch.float32
+
+
+def test_a_learned_variance_is_dropped(tmp_path: Path) -> None:
+    unet = small_unet()
+    unet.register_to_config(out_channels=24)
+    unet.conv_out = torch.nn.Conv2d(16, 24, 3, padding=1)
+    unet.save_pretrained(tmp_path / "unet")
+    DDIMScheduler().save_pretrained(tmp_path / "scheduler")
+    model = load(small_card("small", str(tmp_path)), device="cpu", dtype=torch.float32)
+    x = torch.randn(1, 12, 16, 16)
+    assert torch.allclose(model.eps(model.features(x, 7), x, 7), unet(x, 7).sample[:, :12], atol=1e-5)
+
+
+@pytest.mark.parametrize("fault", ["folder", "weights", "scheduler", "damaged"])
+def test_an_incomplete_embedded_model(folder: Path, fault: str) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    match fault:
+        case "folder":
+            folder = folder / "elsewhere"
+        case "weights":
+            weights.unlink()
+        case "scheduler":
+            (folder / "scheduler" / "scheduler_config.json").unlink()
+        case "damaged":
+            weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelUnavailable, match="missing or damaged"):
+        load(small_card("small", str(folder)))
+
+
+def test_the_layout_and_the_names_of_2022(tmp_path: Path) -> None:
+    """All files in one folder, a .bin, attention called query, key, value: read as `from_pretrained` reads it."""
+    unet = small_unet(channels=3)
+    unet.save_config(tmp_path)
+    DDPMScheduler().save_config(tmp_path)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = {}
+    for name, value in unet.state_dict().items():
+        for today, then in old.items():
+            name = name.replace(f".{today}.", f".{then}.")
+        state[name] = value
+    assert state.keys() != unet.state_dict().keys()
+    torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
+
+    ours, schedule = read_pipeline(tmp_path)
+    theirs = UNet2DModel.from_pretrained(tmp_path)
+    x = torch.randn(1, 3, 16, 16)
+    assert torch.equal(ours.eval()(x, 5).sample, theirs.eval()(x, 5).sample)
+    assert torch.equal(ours(x, 5).sample, unet(x, 5).sample)
+    assert torch.equal(schedule.alphas_cumprod, DDPMScheduler().alphas_cumprod.double())
+
+
+def test_loading_leaves_other_threads_alone(folder: Path) -> None:
+    """While a model loads, modules made elsewhere are initialised as always, on their own device."""
+    stop, faults = threading.Event(), []
+
+    def make_modules() -> None:
+        while not stop.is_set():
+            weight = torch.nn.Linear(4, 4).weight
+            if weight.is_meta or weight.abs().max() > 0.5:
+                faults.append(weight)
+
+    maker = threading.Thread(target=make_modules)
+    maker.start()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: load(small_card("small", str(folder))), range(12)))
+    stop.set()
+    maker.join()
+    assert not faults
+    assert not torch.nn.Linear(4, 4).weight.is_meta
+
+
+def test_simultaneous_requests_load_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, together = [], threading.Barrier(8)
+
+    def slow_load(*args: object) -> DiffusionModel:
+        calls.append(args)
+        time.sleep(0.2)
+        return load(*args)
+
+    monkeypatch.setattr(loader, "load", slow_load)
+    models = Loader(cards(folder, "a", "b"), device="cpu")
+
+    def ask(i: int) -> DiffusionModel:
+        together.wait()
+        return models.get("ab"[i % 2])
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(8)))
+    assert len(calls) == 2
+    assert len({id(model) for model in found}) == 2
+    assert models.get("a") is found[0]
+
+
+def test_a_failure_reaches_everyone_and_can_be_retried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(4)
+
+    def broken(*args: object) -> DiffusionModel:
+        time.sleep(0.2)
+        raise ModelUnavailable("not today")
+
+    monkeypatch.setattr(loader, "load", broken)
+    models = Loader(cards(folder, "a"))
+
+    def ask(_: int) -> str:
+        together.wait()
+        with pytest.raises(ModelUnavailable) as caught:
+            models.get("a")
+        return caught.value.message
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == ["not today"] * 4
+    monkeypatch.undo()
+    assert models.get("a").card.id == "a"
+
+
+def test_the_least_recently_used_model_makes_room(folder: Path) -> None:
+    one = load(small_card("a", str(folder)), device="cpu", dtype=torch.float32).nbytes
+    models = Loader(cards(folder, "a", "b", "c"), capacity=2 * one, device="cpu", dtype=torch.float32)
+    first = models.get("a")
+    models.get("b")
+    assert models.get("a") is first
+    models.get("c")
+    assert models.loaded() == ["a", "c"]
+    models.capacity = 1
+    models.get("b")  # the one that is asked for stays, however large
+    assert models.loaded() == ["b"]
+
+
+def test_unknown_models() -> None:
+    with pytest.raises(RequestError, match="avatars"):
+        Loader().get("nonesuch")
+
+
+def test_pictures_per_call(folder: Path) -> None:
+    model = load(small_card("small", str(folder)), device="cpu", dtype=torch.float32)
+    assert model.rows_per_call(budget=1) == 1
+    assert model.rows_per_call(2**30) == pytest.approx(2 * model.rows_per_call(2**29), abs=1)
+    assert model.rows_per_call() > 100
+
+
+# The Hub
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path) -> Path:
+    """A cache with a DDPM in it, laid out as the Hub's client lays it out."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--someone--ddpm"
+    pipeline = DDPMPipeline(small_unet(channels=3), DDPMScheduler(beta_schedule="linear", clip_sample=True))
+    pipeline.save_pretrained(repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    return tmp_path / "hub"
+
+
+def hub_card(repo: str) -> ModelCard:
+    return replace(small_card("hub", codec="identity"), source=Hub(repo))
+
+
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that refuses connections."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+
+
+def test_a_cached_hub_model_needs_no_network(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "hub_answers", lambda: pytest.fail("asked the Hub"))
+    model = load(hub_card("someone/ddpm"), "cpu", torch.float32, hub_cache)
+    assert model.schedule.prediction_type == "epsilon"
+    x = torch.randn(1, *model.x_shape)
+    assert torch.allclose(model.eps(model.features(x, 9), x, 9), small_unet(channels=3)(x, 9).sample, atol=1e-5)
+
+
+def test_a_hub_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere(monkeypatch)
+    began = time.monotonic()
+    with pytest.raises(ModelUnavailable, match="cannot be reached") as caught:
+        load(hub_card("someone/else"), cache_dir=tmp_path)
+    assert time.monotonic() - began < 4
+    assert "someone/else" in caught.value.message
+    assert "choose the built-in model" in caught.value.message
+
+
+def test_a_hub_that_keeps_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are accepted and never answered."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(ModelUnavailable, match="cannot be reached"):
+            load(hub_card("someone/else"), cache_dir=tmp_path)
+        assert time.monotonic() - began < 4.5
+
+
+def test_a_hub_that_answers_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any answer counts as reachable; a failed download is then put into words, whatever was raised."""
+    nowhere(monkeypatch)
+    assert not hub_answers(patience=1)
+    monkeypatch.setattr(loader, "hub_answers", lambda: True)
+
+    def missing(*args: object, **options: object) -> None:
+        if options["local_files_only"]:
+            raise OSError("not in the cache")
+        raise ZeroDivisionError("disk full, repository gone, licence not accepted")
+
+    monkeypatch.setattr(DDPMPipeline, "download", missing)
+    with pytest.raises(ModelUnavailable, match="could not be downloaded: disk full"):
+        load(hub_card("someone/else"), cache_dir=tmp_path)
+
+
+def test_the_registry() -> None:
+    for model_id, card in MODELS.items():
+        assert card.id == model_id
+    hub = {card.source.repo for card in MODELS.values() if isinstance(card.source, Hub)}
+    assert hub == {f"google/ddpm-ema-{name}-256" for name in ("celebahq", "church", "bedroom")}
