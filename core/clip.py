@@ -1,0 +1,138 @@
+"""Image-text models: the embedded one of the avatars and any open_clip model, behind one small class.
+
+Everything above sees `ImageText` only: pixels and strings go in, unit vectors of one space come out. The embedded model
+is a genuine open_clip model (config, weights and a shortened byte-pair merge list in one folder), so open_clip itself
+can open it too; see its model card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+from torch import Tensor, nn
+
+from core.errors import ModelUnavailable, RequestError
+
+MERGES = "merges.txt.gz"  # the byte-pair merges beside an embedded model's config and weights
+_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's names in a Hub repository
+
+
+class ImageText:
+    """A frozen open_clip model with its tokenizer and its picture preparation.
+
+    `size` is the side of the square picture the model looks at; `mean` and `std` normalise pixels in [0, 1].
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: open_clip.SimpleTokenizer,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.size = size
+        self.device = torch.device(device)
+        # (x + 1) / 2, then (. - mean) / std, as one multiplication and one addition.
+        mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+        self._gain = (0.5 / std_).to(self.device)
+        self._offset = ((0.5 - mean_) / std_).to(self.device)
+
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [-1, 1], any size -> unit vectors (B, D), float32, differentiable in the pixels.
+
+        Raises ValueError for another shape.
+        """
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"pixels must be (B, 3, H, W), not {tuple(pixels.shape)}")
+        x = pixels.to(self.device, torch.float32)
+        if x.shape[-2:] != (self.size, self.size):
+            x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+        return F.normalize(self.model.encode_image(x * self._gain + self._offset).float(), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """N texts -> unit vectors (N, D), float32. Text beyond the model's context length is cut off.
+
+        Raises RequestError when there is no text.
+        """
+        if isinstance(texts, str) or not texts:
+            raise RequestError("Please write a description: the text is empty.")
+        tokens = self.tokenizer(list(texts)).to(self.device)
+        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+
+
+def load_embedded(folder: str | Path, device: torch.device | str = "cpu") -> ImageText:
+    """The open_clip model of a folder with open_clip_config.json, weights and `MERGES`.
+
+    Raises ModelUnavailable when a file is missing or broken.
+    """
+    folder = Path(folder)
+    if not (folder / "open_clip_config.json").is_file() or not (folder / MERGES).is_file():
+        raise ModelUnavailable(f"The image-text model is missing from {folder}. Please install the app again.")
+    source = f"local-dir:{folder}"
+    try:
+        model = open_clip.create_model(source, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source, bpe_path=str(folder / MERGES))
+    except Exception as error:  # open_clip, safetensors, json and gzip each have errors of their own
+        raise ModelUnavailable(
+            f"The image-text model in {folder} cannot be read ({error}). Please install the app again."
+        ) from error
+    prepared = model.visual.preprocess_cfg
+    return ImageText(model, tokenizer, _side(model), prepared["mean"], prepared["std"], device)
+
+
+def load_open_clip(name: str, pretrained: str, device: torch.device | str = "cpu") -> ImageText:
+    """A real open_clip model by architecture name and weights tag (or a path to weights), from the local cache if it is
+    there, else from the Hub.
+
+    Raises ModelUnavailable when the weights are not here and cannot be fetched, or are not this architecture's.
+    """
+    options = open_clip.pretrained.get_pretrained_cfg(name, pretrained)
+    if not options and not Path(pretrained).is_file():
+        raise ModelUnavailable(f"open_clip knows no weights {pretrained!r} for the model {name!r}.")
+    try:
+        weights = _fetch(options) if options else pretrained
+        model = open_clip.create_model(
+            name, pretrained=str(weights), force_quick_gelu=bool(options.get("quick_gelu")), require_pretrained=True
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:  # connection, Hub, pickle and shape errors share no base class
+        raise ModelUnavailable(
+            f"The image-text model {name} ({pretrained}) could not be loaded: {error}. It is downloaded once from the "
+            "Hugging Face Hub; please check the connection, or use the built-in avatars, which need none."
+        ) from error
+    mean, std = options.get("mean") or _OPENAI_MEAN, options.get("std") or _OPENAI_STD
+    return ImageText(model, tokenizer, _side(model), mean, std, device)
+
+
+def _fetch(options: dict) -> str:
+    """Path of the weights that an open_clip tag names; the local cache first, because an unreachable Hub is slow."""
+    if not options.get("hf_hub"):
+        return open_clip.download_pretrained(options)
+    repository, _, filename = options["hf_hub"].rpartition("/")
+    names = _WEIGHTS if not filename else dict.fromkeys([str(Path(filename).with_suffix(".safetensors")), filename])
+    for name in names:
+        with suppress(LocalEntryNotFoundError):
+            return hf_hub_download(repository, name, local_files_only=True)
+    for name in names:
+        with suppress(RemoteEntryNotFoundError):
+            return hf_hub_download(repository, name)
+    raise FileNotFoundError(f"{repository} has none of {', '.join(names)}")
+
+
+def _side(model: nn.Module) -> int:
+    size = model.visual.image_size
+    return size if isinstance(size, int) else size[0]
