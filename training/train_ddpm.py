@@ -91,7 +91,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="where to release, e.g. presets/models/avatars")
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--minutes", type=float, default=None, help="stop (with a checkpoint) after so long")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: slow to start, a quarter faster then")
     arguments = parser.parse_args()
 
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
@@ -113,7 +112,6 @@ def main() -> None:
         step, seconds = saved["step"], saved["seconds"]
         accelerator.print(f"resumed at step {step}")
     unet, optimiser = accelerator.prepare(unet, optimiser)
-    forward = torch.compile(unet) if arguments.compile else unet
     if accelerator.is_main_process:  # render once, then let the other processes read
         load(arguments.images)
     accelerator.wait_for_everyone()
@@ -144,7 +142,7 @@ def main() -> None:
         rows = torch.randint(0, len(images), (arguments.batch // world,), generator=generator)
         x0 = F.pixel_unshuffle(to_pixels(images[rows.numpy()]).to(accelerator.device), 2)
         with accelerator.autocast():
-            loss = v_loss(forward, x0, alphas, generator)
+            loss = v_loss(unet, x0, alphas, generator)
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)
