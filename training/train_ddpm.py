@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DModel
 
+from core.group_norm import quick_group_norm
 from training.dataset import cache_folder, load, to_pixels
 
 RELEASE = Path(__file__).parents[1] / "presets" / "models" / "avatars"
@@ -141,7 +142,7 @@ def main() -> None:
         generator = torch.Generator().manual_seed(step * world + rank)  # no state to save: resuming is exact
         rows = torch.randint(0, len(images), (arguments.batch // world,), generator=generator)
         x0 = F.pixel_unshuffle(to_pixels(images[rows.numpy()]).to(accelerator.device), 2)
-        with accelerator.autocast():
+        with accelerator.autocast(), quick_group_norm(accelerator.unwrap_model(unet)):
             loss = v_loss(unet, x0, alphas, generator)
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)

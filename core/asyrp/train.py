@@ -20,6 +20,7 @@ from core.clip import ImageText
 from core.directions import Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
 from core.editing import sample_latent
 from core.errors import RequestError
+from core.group_norm import quick_group_norm
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
 from core.unet import Features
@@ -243,7 +244,8 @@ class Training:
         with torch.no_grad():
             features = self.model.features(x, t)
             eps = self.model.eps(features, x, t)
-        loss, P_x, P_edit = self.loss_at(x, features, rows, k)
+        with quick_group_norm(self.model.unet.unet):
+            loss, P_x, P_edit = self.loss_at(x, features, rows, k)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
