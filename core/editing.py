@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core.directions import Direction, weighted_delta
 from core.errors import RequestError, ResourceError
@@ -104,7 +105,7 @@ def edit(
     strengths = _strength_table([strength for _, strength in weighted], len(x_T))
 
     # Different latents are the states at the start, different (latent, strengths) pairs those after the first edit:
-    # row r of x_T is states[state_of[pair_of[r]]] throughout.
+    # row r is x[state_of[pair_of[r]]] throughout.
     states, latent_of = torch.unique(x_T.flatten(1), dim=0, return_inverse=True)
     pairs, pair_of = torch.unique(torch.column_stack((latent_of.cpu(), strengths)), dim=0, return_inverse=True)
     x, state_of, strengths = states.view(-1, *x_T.shape[1:]), pairs[:, 0].long(), pairs[:, 1:]
@@ -150,30 +151,27 @@ def _predict_edited(
     chunk: int | None,
 ) -> tuple[Tensor, Tensor]:
     """(eps_P, eps_D) for the rows x[state_of], the encoder once per different state and piece."""
+    symmetric = settings.injection == "symmetric"
+    size = _rows(model, chunk) if symmetric else max(1, _rows(model, chunk) // 2)
     eps_P, eps_D = [], []
     with _memory():
-        for rows in torch.arange(len(state_of)).split(_rows(model, chunk)):
+        for rows in torch.arange(len(state_of)).split(size):
             used, of = state_of[rows].unique(return_inverse=True)
             x_used = x[used]
             features = model.features(x_used, t)
-            weights = [(direction, c[rows]) for direction, c in weighted]
+            # One decoder call for G(h) of every state and G(h + delta_h) of every edited row (measured: in bfloat16
+            # a sixth faster than two calls); symmetric, for G(h + delta_h) of every row.
+            edited = torch.stack([c[rows] != 0 for _, c in weighted]).any(dim=0)
+            shifted = torch.arange(len(rows)) if symmetric else edited.nonzero()[:, 0]
+            n = 0 if symmetric else len(used)
+            source = torch.cat((torch.arange(n), of[shifted]))
+            decoded = features.select(source)
+            strengths = [(direction, F.pad(c[rows][shifted], (n, 0))) for direction, c in weighted]
+            delta_h = weighted_delta(strengths, decoded, settings.steps)
+            eps = model.eps(decoded, x_used[source], t, delta_h)
 
-            if settings.injection == "symmetric":
-                shared = features.select(of)
-                eps = model.eps(shared, x_used[of], t, weighted_delta(weights, shared, settings.steps))
-                eps_P.append(eps)
-                eps_D.append(eps)
-                continue
-
-            eps = model.eps(features, x_used, t)[of]
-            shifted = eps.clone()
-            edited = torch.stack([c != 0 for _, c in weights]).any(dim=0)
-            if edited.any():
-                shared = features.select(of[edited])
-                delta_h = weighted_delta([(d, c[edited]) for d, c in weights], shared, settings.steps)
-                shifted[edited] = model.eps(shared, x_used[of[edited]], t, delta_h)
-            eps_P.append(shifted)
-            eps_D.append(eps)
+            eps_D.append(eps if symmetric else eps[:n][of])
+            eps_P.append(eps if symmetric else eps_D[-1].index_copy(0, shifted.to(eps.device), eps[n:]))
     return torch.cat(eps_P), torch.cat(eps_D)
 
 
