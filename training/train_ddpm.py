@@ -128,6 +128,7 @@ def main() -> None:
             "optimiser": optimiser.state_dict(),
             "step": step,
             "seconds": seconds,
+            "decay": arguments.decay,
         }
         torch.save(state, checkpoint.with_suffix(".tmp"))
         os.replace(checkpoint.with_suffix(".tmp"), checkpoint)

@@ -1,0 +1,167 @@
+"""Train the directions that come with `avatars` and write them as presets.
+
+    python -m training.make_directions                  # all that are missing
+    python -m training.make_directions smiling "red lips"    # these, anew
+
+The source trajectories are computed once for all of them. `python -m benchmarks.directions --write` then measures them
+and writes the figures into the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from core import clip, presets
+from core.asyrp.train import Sources, Training, TrainingSettings, source_trajectories
+from core.editing import EditSettings, Intervals, edit, invert
+from core.imaging import to_pil
+from core.models.cards import MODELS, ROOT
+from core.models.loader import DiffusionModel, load
+from core.progress import finish
+from training.dataset import held_out, to_pixels
+from training.dataset import load as load_portraits
+
+FOLDER = ROOT / "presets" / "directions" / "avatars"
+STEPS = 20
+LOWEST_T_EDIT = 300
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one direction is made, and how its effect is measured.
+
+    attribute: the probe's attribute it should move, upwards or (sign -1) downwards. part: the face part concerned
+    (`training.portraits.PARTS`). also: attributes that the word itself implies, not counted as side effects.
+    settings: changes to `BASE`.
+    """
+
+    name: str
+    source: str
+    target: str
+    attribute: str
+    part: str
+    sign: int = 1
+    also: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+BASE = TrainingSettings(form="implicit", steps=STEPS, samples=48, epochs=2, batch=4, l_clip=0.8, t_edit=450)
+
+STYLES = ("short_hair", "long_hair", "bald")
+FACE, PERSON = "face", "person"
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("smiling", FACE, "smiling face", "smile", "mouth"),
+        Recipe("sad", FACE, "sad face", "smile", "mouth", -1, also=("brow_angle", "mouth_open")),
+        Recipe("angry", FACE, "angry face", "brow_angle", "brows", also=("smile", "brow_raise")),
+        Recipe("surprised", FACE, "surprised face", "mouth_open", "mouth", also=("brow_raise", "eye_open")),
+        Recipe("closed eyes", FACE, "face with closed eyes", "eye_open", "eyes", -1, also=("gaze", "gaze_y")),
+        Recipe("looking left", FACE, "face with eyes looking left", "gaze", "eyes", -1),
+        Recipe("red lips", FACE, "face with red lips", "lip_red", "mouth"),
+        Recipe("open mouth", FACE, "face with an open mouth", "mouth_open", "mouth"),
+        Recipe("glasses", FACE, "face with glasses", "glasses", "eyes"),
+        Recipe("beard", FACE, "face with a beard", "beard", "beard"),
+        Recipe("curly hair", PERSON, "person with curly hair", "curly_hair", "hair", also=STYLES),
+        Recipe("gray hair", PERSON, "person with gray hair", "gray", "hair", also=("hair_colour",)),
+        Recipe("tanned", FACE, "tanned face", "skin", "skin"),
+        Recipe("old", FACE, "old face", "age", "face"),
+        Recipe("thick eyebrows", FACE, "face with thick eyebrows", "brow_thick", "brows"),
+        Recipe("blushing", FACE, "blushing face", "blush", "cheeks"),
+    )
+}
+
+
+def preset_path(name: str, folder: Path = FOLDER) -> Path:
+    return folder / presets.file_name(name)
+
+
+def training_latents(model: DiffusionModel, count: int) -> torch.Tensor:
+    """Inversions x_T (count, C, h, w) of rendered portraits from the training seeds."""
+    images, _ = load_portraits(count)
+    parts = [finish(invert(model, part, STEPS)).x_T for part in to_pixels(images).split(16)]
+    return torch.cat(parts)
+
+
+def make(
+    recipe: Recipe,
+    model: DiffusionModel,
+    image_text: clip.ImageText,
+    sources: Sources,
+    shown: torch.Tensor,
+    folder: Path,
+) -> Iterator[str]:
+    """Train one direction and write its preset; yields lines of progress. shown: x_T (1, ...) of its thumbnail."""
+    settings = replace(BASE, **recipe.settings)
+    training = Training(model, image_text, recipe.source, recipe.target, settings, sources=sources)
+    began = time.time()
+    for event in training.run():
+        if event.step % 100 == 0 and training.losses:
+            recent = training.losses[-100:]
+            yield f"  {event.step}/{event.total} loss {sum(recent) / len(recent):.3f} {time.time() - began:.0f} s"
+    direction = training.direction()
+    after = EditSettings(STEPS, Intervals(training.t_edit, 0))
+    picture = to_pil(finish(edit(model, shown, [(direction, 1.0)], after)))[0].resize((96, 96), Image.LANCZOS)
+    thumbnail = io.BytesIO()
+    picture.save(thumbnail, "WEBP", quality=88)
+    preset = presets.Preset(
+        direction=direction,
+        name=recipe.name.capitalize(),
+        model=model.card.id,
+        fingerprint=model.fingerprint,
+        description=f"From “{recipe.source}” to “{recipe.target}”, trained on {settings.samples} portraits.",
+        parameters={
+            "form": settings.form,
+            "samples": settings.samples,
+            "epochs": settings.epochs,
+            "l_clip": training.l_clip,
+            "l_recon": round(training.l_recon, 3),
+            "augment": settings.augment,
+            "seconds": round(time.time() - began),
+        },
+        source_text=recipe.source,
+        target_text=recipe.target,
+        t_edit=training.t_edit,
+        t_boost=0,
+        thumbnail=thumbnail.getvalue(),
+        author="the authors of this app",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    presets.save(preset, preset_path(recipe.name, folder), torch.float16)
+    yield f"{recipe.name}: {time.time() - began:.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="which; by default those without a file")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="another place for the files")
+    arguments = parser.parse_args()
+    missing = [name for name in RECIPES if not preset_path(name, arguments.folder).exists()]
+    chosen = [RECIPES[name] for name in arguments.names or missing]
+    model = load(MODELS["avatars"])
+    image_text = clip.load_embedded(model.card.clip.folder, model.device)
+    settings = [replace(BASE, **recipe.settings) for recipe in chosen]
+    lowest = min(s.t_edit for s in settings)
+    x_T = training_latents(model, max(s.samples for s in settings))
+    sources = finish(source_trajectories(model, x_T, STEPS, lowest))
+    images, _ = held_out(4)
+    shown = finish(invert(model, to_pixels(images[1:2]), STEPS)).x_T
+    for recipe in chosen:
+        print(recipe.name, flush=True)
+        for line in make(recipe, model, image_text, sources, shown, arguments.folder):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
