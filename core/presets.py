@@ -232,15 +232,15 @@ def require_model(preset: Preset, model: DiffusionModel) -> None:
         raise PresetError(f"The direction in “{preset.name}” does not have the shape that {model.card.id} needs.")
 
 
-def shelf(folder: Path) -> list[Preset]:
-    """The presets in a folder, by name; files that cannot be used are left out."""
+def shelf(folder: Path) -> list[tuple[Path, Preset]]:
+    """The presets in a folder with their files, by name; files that cannot be used are left out."""
     found = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in folder.glob(f"*{SUFFIX}"):
         try:
-            found.append(load(path))
+            found.append((path, load(path)))
         except PresetError as error:
             log.warning("%s is left out: %s", path.name, error.message)
-    return sorted(found, key=lambda preset: preset.name.lower())
+    return sorted(found, key=lambda entry: entry[1].name.lower())
 
 
 # ---------------------------------------------------------------------------------------------------------- checking

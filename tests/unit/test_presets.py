@@ -400,5 +400,5 @@ def test_the_shelf_leaves_out_what_cannot_be_used(tmp_path: Path) -> None:
     save(preset(name="angry"), tmp_path / "c.safetensors")
     (tmp_path / "a.safetensors").write_bytes(b"rubbish")
     (tmp_path / "readme.txt").write_text("not a preset")
-    assert [found.name for found in shelf(tmp_path)] == ["angry", "Sad"]
+    assert [found.name for _, found in shelf(tmp_path)] == ["angry", "Sad"]
     assert shelf(tmp_path / "nowhere") == []

@@ -1,0 +1,100 @@
+"""Builds the page from its tabs, sets the limits, and launches. `python app.py` is all there is to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import gradio as gr
+
+from core import studio
+from core.errors import VisitorError
+from core.models.cards import MODELS
+from core.studio import Session
+from tabs import endpoints, text_edit
+from tabs.shell import FAULT, Shell
+from tabs.theme import theme
+from tabs.widgets import asset
+
+TABS = [text_edit]
+DEFAULT_MODEL = "avatars"
+KEEP_SESSION = 6 * 3600  # seconds
+LIGHTS = (
+    '<button type="button" aria-label="Light or dark" title="Light or dark" '
+    "onclick=\"document.body.classList.toggle('dark')\">"
+    '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.7"><circle cx="12" cy="12" r="8.2"/>'
+    '<path d="M12 3.8a8.2 8.2 0 0 1 0 16.4z" fill="currentColor"/></svg></button>'
+)
+BRAND = '<div class="brand"><b><i>h</i>-space studio</b><span>Edit pictures where a diffusion model thinks</span></div>'
+
+
+def build() -> gr.Blocks:
+    """The page."""
+    with gr.Blocks(title="h-space studio", delete_cache=(3600, KEEP_SESSION), analytics_enabled=False) as page:
+        shell = Shell(gr.State(Session(DEFAULT_MODEL), time_to_live=KEEP_SESSION), gr.State(DEFAULT_MODEL))
+        with gr.Row(elem_id="top"):
+            gr.HTML(BRAND)
+            chosen = gr.Dropdown(
+                [(card.title, card.id) for card in MODELS.values()],
+                value=DEFAULT_MODEL,
+                show_label=False,
+                label="Model",
+                container=False,
+                elem_id="model",
+            )
+            gr.HTML(LIGHTS, elem_id="lights")
+        with gr.Tabs(elem_id="tabs"):
+            for tab in TABS:
+                with gr.Tab(tab.TITLE):
+                    tab.build(shell)
+        endpoints.build(shell)
+        chosen.input(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
+    return page
+
+
+def choose_model(wanted: str, current: str) -> tuple[str, str]:
+    """Load a model; one that cannot be had leaves the current one in place and says why."""
+    if wanted == current:
+        return current, current
+    try:
+        studio.models.get(wanted)
+    except VisitorError as error:
+        gr.Warning(error.message, duration=12)
+        return current, current
+    except Exception:
+        logging.getLogger(__name__).exception("loading %s failed", wanted)
+        gr.Warning(FAULT)
+        return current, current
+    return wanted, wanted
+
+
+def launch(page: gr.Blocks, **settings: Any) -> Any:
+    """Launch with the limits that a public page needs."""
+    page.queue(max_size=32, default_concurrency_limit=8)
+    return page.launch(
+        theme=theme(),
+        css=asset("page.css"),
+        max_file_size="10mb",
+        footer_links=["api"],
+        run_history=False,
+        show_error=False,
+        **settings,
+    )
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    page = build()
+    threading.Thread(target=studio.warm_up, args=(DEFAULT_MODEL,), daemon=True).start()
+    launch(page)
+
+
+if __name__ == "__main__":
+    main()

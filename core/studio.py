@@ -1,0 +1,492 @@
+"""What the page and its API do, without either: a picture, a preset and strengths go in, measured frames come out.
+
+Work is a `Job` (a generator of `Progress`). Visitors' jobs take turns on the device, one step at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from core import clip, instruments, metrics, presets
+from core.asyrp.loss import similarity
+from core.asyrp.prompts import templates
+from core.asyrp.train import Sources, Training, TrainingSettings, global_direction, mean_direction
+from core.directions import Direction, ImplicitDirection
+from core.editing import EditSettings, edit, invert, sample_latent
+from core.errors import ModelUnavailable, RequestError
+from core.imaging import Crop, Source, to_pil, to_pixels
+from core.intervals import Intervals
+from core.latents import Latent, LatentCache
+from core.models.cards import MODELS, ROOT, Embedded, EmbeddedClip, ModelCard
+from core.models.loader import DiffusionModel, models
+from core.presets import Preset
+from core.progress import Job, Progress, finish
+
+DEVICE = threading.Lock()
+LATENTS = LatentCache()
+
+STRIP = 7  # strengths shown side by side
+MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
+PREVIEW_STEPS = 8
+PREVIEW_EVERY = 4.0  # seconds
+MAX_TEXT = 200
+PICTURES = (".png", ".webp", ".jpg")
+
+Form = Literal["trained", "per_timestep", "global"]
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RequestError(f"{name} must lie between {low} and {high}, not {value}.")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as its model sees it: pixels (1, 3, R, R). `latent` is there if it was sampled, not inverted."""
+
+    pixels: Tensor
+    model_id: str
+    latent: Latent | None = None
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How to apply a direction; None: as the preset or the model's curves say.
+
+    Raises:
+        RequestError: a number is out of range.
+    """
+
+    steps: int = 40
+    form: Form = "trained"
+    injection: Literal["asymmetric", "symmetric"] | None = None
+    t_edit: int | None = None
+    t_boost: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _within("steps", self.steps, 4, 1000)
+        _within("seed", self.seed, 0, 2**31 - 1)
+        for name in ("t_edit", "t_boost"):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), 0, 1000)
+        if self.form not in ("trained", "per_timestep", "global"):
+            raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
+        if self.injection not in (None, "asymmetric", "symmetric"):
+            raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One attribute as the probe reads it, before and after, on its scale from `low` to `high`.
+
+    change: in standard deviations of the attribute among the model's pictures.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    change: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
+    0 for no change. identity: 1 for the same person. attributes: the most changed first."""
+
+    s_dir: float | None = None
+    distance: float | None = None
+    identity: float | None = None
+    attributes: tuple[Reading, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An edited picture (3, R, R) at one strength."""
+
+    strength: float
+    pixels: Tensor
+    measures: Measures
+
+
+@dataclass
+class Session:
+    """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date."""
+
+    model_id: str = "avatars"
+    picture: Picture | None = None
+    upload: Any = None
+    own: dict[str, Preset] = field(default_factory=dict)
+    frames: list[Frame] = field(default_factory=list)
+    forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
+    sources: Sources | None = None
+    stop_training: bool = False
+    ticket: int = 0
+
+    def begin(self) -> int:
+        """A new request: every older one of this visitor is out of date from here on."""
+        self.ticket += 1
+        return self.ticket
+
+    def keep(self, preset: Preset) -> str:
+        """Add a preset of the visitor's own and return its id."""
+        key = f"own-{len(self.own) + 1}"
+        self.own[key] = preset
+        return key
+
+
+# ------------------------------------------------------------------------------------------------ turns on the device
+
+
+def exclusively(job: Job) -> Job:
+    """The same job, each of its steps alone on the device; between steps others get their turn."""
+    try:
+        while True:
+            with DEVICE:
+                event = next(job, None)
+            if event is None:
+                return
+            yield event
+    finally:
+        job.close()
+
+
+# --------------------------------------------------------------------------------------------- what belongs to a model
+
+
+def image_text(card: ModelCard) -> clip.ImageText:
+    """The image-text model of a card, kept once loaded. Raises ModelUnavailable."""
+    return _image_text(card)
+
+
+def probe(card: ModelCard) -> instruments.Instruments | None:
+    """The instruments that read a model's pictures, if it has any."""
+    return _probe(ROOT / card.instruments) if card.instruments else None
+
+
+_LOADING = threading.Lock()
+
+
+def _once(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Kept, and loaded by one thread however many ask."""
+    kept = lru_cache(maxsize=3)(load)
+
+    def get(*arguments: Any) -> Any:
+        with _LOADING:
+            return kept(*arguments)
+
+    return get
+
+
+@_once
+def _image_text(card: ModelCard) -> clip.ImageText:
+    if isinstance(card.clip, EmbeddedClip):
+        return clip.load_embedded(card.clip.folder, models.device)
+    return clip.load_open_clip(card.clip.model, card.clip.pretrained, models.device)
+
+
+@_once
+def _probe(folder: Path) -> instruments.Instruments:
+    return instruments.load(folder, models.device)
+
+
+@_once
+def _lpips(card: ModelCard) -> metrics.Distance:
+    return metrics.perceptual(card, models.device)
+
+
+def warm_up(model_id: str) -> None:
+    """Load everything that the first edit needs, and run the network once. Quiet about what is not there."""
+    try:
+        model = models.get(model_id)
+        probe(model.card)
+        image_text(model.card)
+        finish(exclusively(edit(model, sample_latent(model, 0), settings=EditSettings(steps=2))))
+    except ModelUnavailable:
+        return
+
+
+def examples(model_id: str) -> list[Path]:
+    """The pictures that come with a model, in order."""
+    folder = ROOT / "presets" / "examples" / model_id
+    return sorted(path for path in folder.glob("*") if path.suffix in PICTURES)
+
+
+def library(model_id: str) -> dict[str, Preset]:
+    """The presets that come with a model, by the name of their file."""
+    folder = ROOT / "presets" / "directions" / model_id
+    return {path.stem: preset for path, preset in presets.shelf(folder)}
+
+
+def find_preset(name: str, model_id: str, own: dict[str, Preset] | None = None) -> Preset | None:
+    """The preset with a name or file name, whatever the case; the visitor's own first."""
+    wanted = name.strip().lower()
+    for key, preset in _all_presets(model_id, own):
+        if wanted in (key.lower(), preset.name.lower()):
+            return preset
+    return None
+
+
+def find_pair(source: str, target: str, model_id: str, own: dict[str, Preset] | None = None) -> Preset | None:
+    """The preset that was trained from a pair of texts, whatever the case."""
+    wanted = [" ".join(text.lower().split()) for text in (source, target)]
+    for _, preset in _all_presets(model_id, own):
+        if wanted == [preset.source_text.lower(), preset.target_text.lower()]:
+            return preset
+    return None
+
+
+def _all_presets(model_id: str, own: dict[str, Preset] | None) -> list[tuple[str, Preset]]:
+    mine = [(key, preset) for key, preset in reversed((own or {}).items()) if preset.model == model_id]
+    return [*mine, *library(model_id).items()]
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Picture:
+    """A visitor's picture for a model. Raises ImageError."""
+    return Picture(to_pixels(source, MODELS[model_id].resolution, crop), model_id)
+
+
+def sample(model: DiffusionModel, seed: int, steps: int = 40) -> Job:
+    """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`."""
+    _within("seed", seed, 0, 2**31 - 1)
+    latent = sample_latent(model, seed)
+    for event in exclusively(edit(model, latent, settings=EditSettings(steps=steps))):
+        made = None if event.result is None else Picture(event.result.cpu(), model.card.id, latent)
+        yield replace(event, note="Imagining", result=made)
+
+
+# ------------------------------------------------------------------------------------------------------------ editing
+
+
+def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
+    """About `count` round strengths over the preset's range, zero among them where the range holds it."""
+    low, high = preset.strength_range
+    step = next(s for s in (0.1, 0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10, 25, 50, 100) if (high - low) / s <= count - 1 + 1e-9)
+    first, last = -(-low // step), high // step
+    return [round(k * step, 4) for k in range(int(first), int(last) + 1)]
+
+
+def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Intervals:
+    """Editing and boosting interval: the visitor's, else the preset's, else by the model's curves."""
+    t_edit = preset.t_edit if options.t_edit is None else options.t_edit
+    t_boost = preset.t_boost if options.t_boost is None else options.t_boost
+    if t_edit is None or t_boost is None:
+        source = card.interval_source()
+        alike = 1.0
+        if t_edit is None and preset.source_text and preset.target_text:
+            alike = similarity(image_text(card), preset.source_text, preset.target_text)
+        t_edit = source.t_edit(alike) if t_edit is None else t_edit
+        t_boost = source.t_boost() if t_boost is None else t_boost
+    return Intervals(t_edit, t_boost)
+
+
+def edit_frames(
+    model: DiffusionModel,
+    picture: Picture,
+    preset: Preset,
+    strengths: Sequence[float],
+    options: EditOptions = EditOptions(),
+    forms: dict[tuple[Any, ...], Direction] | None = None,
+) -> Job:
+    """Edit one picture at several strengths in one batch. Result: a list of `Frame`, in the order of `strengths`.
+
+    forms: where averaged forms of directions are kept between calls.
+
+    Raises:
+        PresetError: the preset is for another model. RequestError: a strength out of range.
+        ModelUnavailable, ResourceError.
+    """
+    for strength in strengths:
+        _within("strength", strength, -100, 100)
+    presets.require_model(preset, model)
+    intervals = intervals_for(model.card, preset, options)
+    settings = EditSettings(options.steps, intervals, options.injection or preset.injection, options.seed)
+    total = 2 * options.steps
+
+    latent = picture.latent
+    if latent is None:
+        for event in exclusively(invert(model, picture.pixels, options.steps, cache=LATENTS)):
+            latent = event.result
+            yield Progress(event.step, total, "Reading the picture", event.preview)
+    if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
+        yield Progress(options.steps, total, f"Averaging the direction over {MEAN_OVER} pictures")
+    direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
+
+    weighted = [(direction, list(strengths))]
+    for event in exclusively(edit(model, latent.repeat(len(strengths)), weighted, settings)):
+        if event.result is None:
+            yield Progress(options.steps + event.step, total, event.note.capitalize(), event.preview)
+    with DEVICE:
+        edited = event.result
+        measured = measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
+    rows = zip(strengths, edited.cpu(), measured, strict=True)
+    yield Progress(total, total, "Done", result=[Frame(float(c), pixels, about) for c, pixels, about in rows])
+
+
+def _form(
+    model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: dict[tuple[Any, ...], Direction]
+) -> Direction:
+    """The direction as it was trained, or its mean over pictures, or that averaged over time too (Appendix L.1)."""
+    direction = preset.direction
+    if form == "trained" or not isinstance(direction, ImplicitDirection):
+        return direction
+    key = (id(direction), model.card.id, t_edit)
+    with DEVICE:
+        if key not in kept:
+            x_T = sample_latent(model, seed=0, count=MEAN_OVER).x_T
+            kept[key] = mean_direction(model, direction, x_T, t_edit)
+    return global_direction(kept[key]) if form == "global" else kept[key]
+
+
+@torch.no_grad()
+def measure(card: ModelCard, before: Tensor, after: Tensor, source: str = "", target: str = "") -> list[Measures]:
+    """Measures of each edited picture against the one it came from.
+
+    before: pixels (1, 3, R, R). after: (B, 3, R, R). S_dir needs both texts. What cannot be had is left out.
+    """
+    rows = [Measures() for _ in after]
+    originals = before.to(after).expand_as(after)
+    if source and target:
+        try:
+            values = metrics.s_dir(image_text(card), before, after, source, target, templates(card))
+            rows = [replace(row, s_dir=float(v)) for row, v in zip(rows, values, strict=True)]
+        except ModelUnavailable:
+            pass
+    try:
+        instrument = probe(card)
+        distance = instrument.distance if instrument else _lpips(card)
+        values = distance(originals, after)
+        rows = [replace(row, distance=float(v)) for row, v in zip(rows, values, strict=True)]
+    except ModelUnavailable:
+        return rows
+    if instrument is None:
+        return rows
+    alike = (instrument.identity(after) * instrument.identity(before)).sum(-1)
+    read, original = instrument.attributes(after), instrument.attributes(before)
+    for i, row in enumerate(rows):
+        attributes = []
+        for name, known in instrument.known.items():
+            was, now = float(original[name][0]), float(read[name][i])
+            attributes.append(Reading(name, was, now, known.low, known.high, (now - was) / known.spread))
+        attributes.sort(key=lambda reading: -abs(reading.change))
+        rows[i] = replace(row, identity=float(alike[i]), attributes=tuple(attributes))
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def training_settings(form: str, samples: int, steps: int, l_clip: float | None = None) -> TrainingSettings:
+    """Settings from what a visitor chose. Raises RequestError for numbers out of range."""
+    if form not in ("global", "implicit"):
+        raise RequestError(f"There is no form {form!r} to train: use global or implicit.")
+    _within("samples", samples, 4, 2000)
+    _within("steps", steps, 8, 200)
+    if l_clip is not None:
+        _within("coefficient", l_clip, 0.05, 5)
+    return TrainingSettings(form=form, samples=int(samples), steps=int(steps), l_clip=l_clip)
+
+
+def start_training(model: DiffusionModel, source: str, target: str, settings: TrainingSettings) -> Training:
+    """A training that `train` will run. Raises RequestError for texts that cannot be used."""
+    source, target = (" ".join(text.split()) for text in (source, target))
+    for text in (source, target):
+        if len(text) > MAX_TEXT:
+            raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
+    with DEVICE:
+        return Training(model, image_text(model.card), source, target, settings)
+
+
+def train(training: Training, watched: Picture | None = None, stop: Callable[[], bool] = lambda: False) -> Job:
+    """Run a training until it is done or `stop` says so; what was learned until then is the result: a `Preset`.
+
+    watched: a picture that the previews show before and after (2, 3, R, R); a fresh one by default.
+    """
+    model = training.model
+    latent = sample_latent(model, seed=1)
+    if watched is not None:
+        latent = watched.latent
+        if latent is None:
+            latent = finish(exclusively(invert(model, watched.pixels, training.settings.steps, cache=LATENTS)))
+    shown, preview = 0.0, None
+    job = exclusively(training.run())
+    try:
+        for event in job:
+            if stop():
+                break
+            if time.monotonic() - shown > PREVIEW_EVERY and training.losses:
+                preview, shown = _preview(training, latent), time.monotonic()
+            yield replace(event, preview=preview, result=None)
+    finally:
+        job.close()
+    if not training.losses:
+        raise RequestError("The training was stopped before it had learned anything.")
+    preview = _preview(training, latent)
+    note = "Stopped early" if len(training.losses) < training.total else "Done"
+    yield Progress(len(training.losses), training.total, note, preview, _as_preset(training, preview))
+
+
+def _preview(training: Training, latent: Latent) -> Tensor:
+    """What the direction does so far: pixels (2, 3, R, R), before and after, in a few steps."""
+    settings = EditSettings(PREVIEW_STEPS, Intervals(training.t_edit, 0))
+    job = edit(training.model, latent.repeat(2), [(training.direction(), [0.0, 1.0])], settings)
+    return finish(exclusively(job)).cpu()
+
+
+def _as_preset(training: Training, preview: Tensor) -> Preset:
+    card, settings = training.model.card, training.settings
+    boost = _t_boost(card)
+    thumbnail = io.BytesIO()
+    to_pil(preview[1:], size=128)[0].save(thumbnail, "WEBP", quality=85)
+    return Preset(
+        direction=training.direction(),
+        name=training.target[:60].capitalize(),
+        model=card.id,
+        fingerprint=training.model.fingerprint,
+        description=f"Trained from “{training.source}” to “{training.target}”.",
+        method="asyrp",
+        parameters={
+            "form": settings.form,
+            "samples": settings.samples,
+            "optimiser_steps": len(training.losses),
+            "l_clip": training.l_clip,
+            "l_recon": training.l_recon,
+        },
+        source_text=training.source,
+        target_text=training.target,
+        t_edit=training.t_edit,
+        t_boost=boost,
+        thumbnail=thumbnail.getvalue(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _t_boost(card: ModelCard) -> int | None:
+    try:
+        return card.interval_source().t_boost()
+    except ModelUnavailable:
+        return None
+
+
+def is_embedded(model_id: str) -> bool:
+    """Whether a model comes with the app."""
+    return isinstance(MODELS[model_id].source, Embedded)

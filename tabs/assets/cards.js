@@ -1,0 +1,57 @@
+// A choice among pictures with names: radio buttons in looks and in the keyboard.
+const root = element.querySelector(".cards");
+function draw() {
+  const items = props.items || [];
+  root.classList.toggle("nameless", items.every((item) => !item.name));
+  root.style.setProperty("--columns", props.columns || 4);
+  root.setAttribute("role", "radiogroup");
+  root.setAttribute("aria-label", props.title || "");
+  const focused = root.contains(document.activeElement);
+  root.replaceChildren(
+    ...items.map((item, index) => {
+      const card = document.createElement("button");
+      card.type = "button";
+      card.dataset.id = item.id;
+      card.setAttribute("role", "radio");
+      const on = props.value === item.id;
+      card.setAttribute("aria-checked", on);
+      card.tabIndex = on || (index === 0 && !items.some((other) => other.id === props.value)) ? 0 : -1;
+      card.title = item.about || item.name || "";
+      card.setAttribute("aria-label", item.name || item.about || `Choice ${index + 1}`);
+      if (item.image) {
+        const image = document.createElement("img");
+        image.src = item.image;
+        image.alt = "";
+        card.append(image);
+      }
+      if (item.name) {
+        const name = document.createElement("span");
+        name.textContent = item.name;
+        card.append(name);
+      }
+      if (item.own) card.classList.add("own");
+      card.addEventListener("click", () => choose(item.id));
+      return card;
+    }),
+  );
+  const empty = element.querySelector(".nothing");
+  empty.textContent = props.nothing || "";
+  empty.hidden = items.length > 0;
+  if (focused) root.querySelector('[aria-checked="true"]')?.focus();
+}
+function choose(id) {
+  props.value = id;
+  draw();
+  trigger("input");
+}
+root.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const all = [...root.children];
+  const next = all[(all.indexOf(document.activeElement) + step + all.length) % all.length];
+  choose(next.dataset.id);
+  root.querySelector('[aria-checked="true"]')?.focus();
+});
+draw();
+watch(["value", "items"], draw);

@@ -1,0 +1,185 @@
+// The result: before/after picture, strength slider, strip of strengths and read-outs. All switching happens here, so
+// that moving the slider costs no round trip; only a strength outside the strip is asked of the server.
+const root = element.querySelector(".stage");
+const $ = (name) => root.querySelector(`[data-part="${name}"]`);
+const make = (tag, className, text) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+};
+const near = (a, b) => Math.abs(a - b) < 1e-6;
+const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
+let state = {};
+let cut = 50;
+
+// ---- before/after ---------------------------------------------------------------------------------------------------
+const canvas = $("canvas");
+const handle = $("handle");
+function setCut(value) {
+  cut = Math.min(100, Math.max(0, value));
+  canvas.style.setProperty("--cut", `${cut}%`);
+  handle.setAttribute("aria-valuenow", Math.round(cut));
+}
+function follow(event) {
+  const box = canvas.getBoundingClientRect();
+  setCut((100 * (event.clientX - box.left)) / box.width);
+}
+canvas.addEventListener("pointerdown", (event) => {
+  if (!canvas.classList.contains("compare")) return;
+  canvas.setPointerCapture(event.pointerId);
+  follow(event);
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (canvas.hasPointerCapture(event.pointerId)) follow(event);
+});
+handle.addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -4, ArrowRight: 4, Home: -100, End: 100 }[event.key];
+  if (step === undefined) return;
+  event.preventDefault();
+  setCut(cut + step);
+});
+
+// ---- strengths ------------------------------------------------------------------------------------------------------
+const slider = $("slider");
+const frames = () => state.frames || [];
+const nearest = (strength) =>
+  frames().reduce((best, f) => (!best || Math.abs(f.strength - strength) < Math.abs(best.strength - strength) ? f : best), null);
+
+function show(strength) {
+  state.strength = strength;
+  const frame = nearest(strength);
+  slider.value = strength;
+  const span = slider.max - slider.min;
+  slider.style.setProperty("--at", `${(100 * (strength - slider.min)) / span}%`);
+  slider.style.setProperty("--zero", `${(100 * (0 - slider.min)) / span}%`);
+  $("strength").textContent = signed(strength, 2);
+  if (!frame) return;
+  $("after").src = frame.image;
+  $("after").alt = `${state.name || "Edited"}, strength ${frame.strength}`;
+  root.dataset.shown = frame.strength;
+  for (const button of $("strip").children) {
+    const on = near(Number(button.dataset.strength), frame.strength);
+    button.setAttribute("aria-pressed", on);
+  }
+  readout(frame.measures);
+}
+slider.addEventListener("input", () => {
+  let value = Number(slider.value);
+  const close = nearest(value);
+  if (close && Math.abs(close.strength - value) < (slider.max - slider.min) / 80) value = close.strength;
+  show(value);
+});
+slider.addEventListener("change", () => {
+  const close = nearest(state.strength);
+  if (close && !near(close.strength, state.strength)) {
+    note("Computing this strength exactly …");
+    trigger("release", { strength: state.strength });
+  }
+});
+
+function drawStrip() {
+  const inStrip = frames().filter((f) => f.strip);
+  $("strip").replaceChildren(
+    ...inStrip.map((frame) => {
+      const button = make("button");
+      button.type = "button";
+      button.dataset.strength = frame.strength;
+      button.title = `Strength ${frame.strength}`;
+      const image = make("img");
+      image.src = frame.image;
+      image.alt = "";
+      button.append(image, make("span", "", signed(frame.strength, Number.isInteger(frame.strength * 2) ? 1 : 2)));
+      button.addEventListener("click", () => show(frame.strength));
+      return button;
+    }),
+  );
+}
+
+// ---- read-outs ------------------------------------------------------------------------------------------------------
+const MEASURES = [
+  ["s_dir", "Direction match", "S_dir: whether the picture changed the way the words did. 1 is exactly so, 0 unrelated."],
+  ["identity", "Same person", "Similarity of identity before and after, by an independent network. 1 is the same."],
+  ["distance", "Visible change", "Perceptual distance between before and after. 0 is no change at all."],
+  ["seconds", "Seconds", "Time this edit took on the machine."],
+];
+const words = (name) => {
+  const text = name.replaceAll("_", " ");
+  return text[0].toUpperCase() + text.slice(1);
+};
+function readout(measures) {
+  const panel = $("readout");
+  panel.hidden = !measures;
+  if (!measures) return;
+  const known = { ...measures, seconds: state.seconds };
+  $("measures").replaceChildren(
+    ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, title]) => {
+      const tile = make("div", "tile");
+      tile.title = title;
+      tile.dataset.measure = key;
+      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("span", "", label));
+      return tile;
+    }),
+  );
+  const rows = (measures.attributes || []).slice(0, 7);
+  $("attributes").hidden = rows.length === 0;
+  $("rows").replaceChildren(
+    ...rows.map((row) => {
+      const place = (value) => Math.min(100, Math.max(0, (100 * (value - row.low)) / (row.high - row.low)));
+      const line = make("div", "row");
+      const bar = make("div", "bar");
+      const [a, b] = [place(row.before), place(row.after)];
+      bar.style.setProperty("--from", `${Math.min(a, b)}%`);
+      bar.style.setProperty("--to", `${Math.max(a, b)}%`);
+      bar.style.setProperty("--was", `${a}%`);
+      bar.style.setProperty("--now", `${b}%`);
+      bar.append(make("i"), make("s"), make("u"));
+      line.append(make("span", "name", words(row.name)), bar, make("span", "value", row.after.toFixed(2)));
+      line.title = `${words(row.name)}: ${row.before.toFixed(2)} before, ${row.after.toFixed(2)} after (${signed(row.change, 1)} σ)`;
+      line.classList.toggle("still", Math.abs(row.change) < 0.25);
+      return line;
+    }),
+  );
+}
+
+// ---- state from the server ------------------------------------------------------------------------------------------
+function note(text, fraction, bad) {
+  const line = $("note");
+  line.textContent = text || "";
+  line.classList.toggle("bad", Boolean(bad));
+  $("progress").style.setProperty("--done", `${Math.round(100 * (fraction ?? 0))}%`);
+  $("progress").classList.toggle("on", fraction !== undefined && fraction !== null);
+}
+function draw() {
+  state = { ...(props.value || {}) };
+  const { before, preview, low, high } = state;
+  root.classList.toggle("empty", !before);
+  root.classList.toggle("busy", Boolean(state.busy));
+  root.setAttribute("aria-busy", Boolean(state.busy));
+  $("before").src = before || "";
+  const edited = frames().length > 0;
+  canvas.classList.toggle("compare", edited);
+  $("after").hidden = !edited && !preview;
+  canvas.classList.toggle("preview", !edited && Boolean(preview));
+  $("title").textContent = state.name || "";
+  $("controls").hidden = !edited;
+  $("hint").hidden = edited || Boolean(state.busy);
+  $("hint").textContent = state.hint || "";
+  note(state.note, state.fraction, state.bad);
+  root.dataset.frames = frames().length;
+  delete root.dataset.shown;
+  if (!edited) {
+    $("strip").replaceChildren();
+    readout(null);
+    if (preview) $("after").src = preview;
+    return;
+  }
+  slider.min = low;
+  slider.max = high;
+  slider.step = (high - low) / 120;
+  drawStrip();
+  show(state.strength ?? 1);
+}
+setCut(50);
+draw();
+watch("value", draw);

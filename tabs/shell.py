@@ -1,0 +1,71 @@
+"""What every tab is given, and the one place where errors become words."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core.errors import VisitorError
+
+log = logging.getLogger(__name__)
+
+FAULT = "Something went wrong here, and it is not your fault. Nothing was lost; please try again."
+
+
+@dataclass(frozen=True)
+class Shell:
+    """session: the visitor's `Session`. model: the chosen model's id; `.change` tells of another one."""
+
+    session: gr.State
+    model: gr.State
+
+
+def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """For events of the page: an error becomes a notice, and everything on the page stays as it was."""
+
+    def tell(error: Exception) -> None:
+        if isinstance(error, VisitorError):
+            gr.Warning(error.message, duration=8)
+        else:
+            log.exception("%s failed", handler.__name__)
+            gr.Warning(FAULT)
+
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def steps(*arguments: Any) -> Iterator[Any]:
+            try:
+                yield from handler(*arguments)
+            except Exception as error:
+                tell(error)
+
+        return steps
+
+    @functools.wraps(handler)
+    def once(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        except Exception as error:
+            tell(error)
+            return gr.skip()
+
+    return once
+
+
+def for_clients(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """For named endpoints: a visitor's error reaches the client as its message."""
+
+    @functools.wraps(handler)
+    def endpoint(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        except VisitorError as error:
+            raise gr.Error(error.message, print_exception=False) from error
+
+    return endpoint

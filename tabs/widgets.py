@@ -1,0 +1,88 @@
+"""Widgets that several tabs use: the picture input, choices among pictures, the crop, and the stage for results.
+
+Each is a small subclass of a Gradio component with its markup and script in `assets/`. Scripts build the DOM with
+`textContent`, so that no name or prompt can become markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a file in `assets/`."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def data_url(picture: Image.Image, kind: str = "WEBP", quality: int = 92) -> str:
+    """A picture inside a URL, so that a visitor's picture is in no file that others could ask for."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=quality)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+class PictureInput(gr.Image):
+    """An upload that hands over the file as it came, so that every upload rule is ours and speaks our words."""
+
+    is_template = True  # shown by the image component's own script
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(type="filepath", image_mode=None, **settings)
+
+    def preprocess(self, payload: Any) -> str | None:
+        if payload is not None and payload.path is not None and not (payload.url or "").startswith("data:"):
+            return payload.path
+        return super().preprocess(payload)
+
+
+class Cards(gr.HTML):
+    """A choice among pictures with names. The value is the chosen item's id; `.input` tells of a choice.
+
+    items: dictionaries with id, and any of name, image (a URL), about (a tooltip), own.
+    """
+
+    def __init__(self, items: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:
+        super().__init__(
+            value=value,
+            items=items or [],
+            html_template='<div class="cards"></div><p class="nothing" hidden></p>',
+            js_on_load=asset("cards.js"),
+            apply_default_css=False,
+            **settings,
+        )
+
+
+class Cropper(gr.HTML):
+    """The square of a picture that the model sees; `.release` tells of a new one in its event data (x, y, size)."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            html_template=asset("cropper.html"), js_on_load=asset("cropper.js"), apply_default_css=False, **settings
+        )
+
+
+class Stage(gr.HTML):
+    """The large picture: before and after, strengths, read-outs. `.release` asks for a strength outside the strip.
+
+    The value is a dictionary: before (URL), name, hint, note, bad, busy, fraction, preview (URL), and, once there is
+    a result, low, high, strength, seconds, frames: [{strength, image, strip, measures}].
+    """
+
+    def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:
+        super().__init__(
+            value=value or {},
+            html_template=asset("stage.html"),
+            js_on_load=asset("stage.js"),
+            apply_default_css=False,
+            **settings,
+        )
