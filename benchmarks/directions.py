@@ -72,17 +72,14 @@ def lacking(recipe: Recipe, probe: instruments.Instruments, count: int) -> np.nd
     return np.flatnonzero(seen & ((value - probe.known[recipe.attribute].mean) * recipe.sign < 0))[:count]
 
 
-def run(
-    model: DiffusionModel, x_T: Tensor, direction: Direction, strengths: tuple[float, ...], t_edit: int, steps: int
-):
-    """Pictures (len(strengths), N, 3, H, W) of the latents x_T (N, ...) at each strength."""
-    settings = EditSettings(steps, Intervals(t_edit, 0))
-    rows = [
-        finish(edit(model, part.repeat(len(strengths), 1, 1, 1), [(direction, torch.tensor(strengths).repeat_interleave(len(part)))], settings))
-        .unflatten(0, (len(strengths), -1))
-        for part in x_T.split(4)
-    ]  # fmt: skip
-    return torch.cat(rows, dim=1)
+def run(model: DiffusionModel, x_T: Tensor, direction: Direction, t_edit: int, steps: int) -> Tensor:
+    """Pictures (len(STRENGTHS), N, 3, H, W) of the latents x_T (N, C, h, w) at each strength."""
+    settings, made = EditSettings(steps, Intervals(t_edit, 0)), []
+    for part in x_T.split(4):
+        strengths = torch.tensor(STRENGTHS).repeat_interleave(len(part))
+        pictures = finish(edit(model, part.repeat(len(STRENGTHS), 1, 1, 1), [(direction, strengths)], settings))
+        made.append(pictures.unflatten(0, (len(STRENGTHS), len(part))))
+    return torch.cat(made, dim=1)
 
 
 @torch.no_grad()
@@ -150,7 +147,7 @@ def main() -> None:
         mean = mean_direction(model, preset.direction, x_T[:20], preset.t_edit)
         forms = {"implicit": preset.direction, "mean": mean, "global": global_direction(mean)}
         for form in arguments.forms:
-            pictures = run(model, x_T, forms[form], STRENGTHS, preset.t_edit, arguments.steps)
+            pictures = run(model, x_T, forms[form], preset.t_edit, arguments.steps)
             e = effect(recipe, pictures, masks, probe, image_text, prompts)
             print(
                 f"| {recipe.name} | {form} | {e.own:+.2f} {recipe.attribute} | {e.other:.2f} {e.which} | "
