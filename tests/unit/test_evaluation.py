@@ -1,0 +1,43 @@
+"""The measures of the embedded model against closed forms."""
+
+import numpy as np
+import pytest
+
+from training.evaluate_ddpm import frechet_distance
+from training.train_ddpm import build_scheduler, build_unet, learning_rate
+
+
+def test_the_frechet_distance_of_gaussians_is_the_closed_form() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(200_000, 3)) * [1.0, 2.0, 0.5]
+    b = rng.normal(size=(200_000, 3)) * [1.5, 1.0, 0.5] + [1.0, 0.0, -2.0]
+    # Commuting covariances: |m|^2 + sum (s_a - s_b)^2.
+    assert frechet_distance(a, b) == pytest.approx(1 + 4 + 0.25 + 1.0, rel=0.01)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_frechet_distance_of_correlated_gaussians_agrees_with_a_matrix_square_root() -> None:
+    import scipy.linalg
+
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4))
+    b = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) + 0.3
+    S_a, S_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(S_a + S_b - 2 * scipy.linalg.sqrtm(S_a @ S_b).real)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    rates = [learning_rate(step, 1000, 200, 1.0, warmup=100) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[100:800] == [1.0] * 700
+    assert rates[900] == pytest.approx(0.5)
+    assert 0 < rates[999] < 0.01
+    assert learning_rate(5000, 100_000, 0, 1.0) == 1.0
+
+
+def test_the_network_is_the_one_the_card_describes() -> None:
+    unet = build_unet()
+    assert sum(p.numel() for p in unet.parameters()) < 11e6
+    assert unet.config.in_channels == 12
+    assert build_scheduler().config.clip_sample is False
