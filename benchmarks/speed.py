@@ -1,0 +1,113 @@
+"""How long a visitor waits, with the embedded model.
+
+    python -m benchmarks.speed              # everything; about ten minutes on two cores
+    python -m benchmarks.speed edit         # some of: start, edit, train-global, train-implicit
+
+Prints one row per claim: what was measured, the median of the runs, the worst of them, and the goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from statistics import median
+
+from core import studio
+from core.models.cards import ROOT
+from core.progress import finish
+
+PATIENCE = 120
+SETTINGS = {"global": (32, 20), "implicit": (48, 20)}  # samples and steps, as the page suggests
+
+
+def report(claim: str, seconds: list[float], goal: float) -> None:
+    verdict = "ok" if median(seconds) <= goal else "MISSED"
+    print(f"| {claim} | {median(seconds):.2f} s | {max(seconds):.2f} s | {goal:g} s | {verdict} |", flush=True)
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def start(runs: int = 3) -> None:
+    """From `python app.py` until the page answers."""
+    seconds = []
+    for _ in range(runs):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            seconds.append(timed(lambda p=port: _answers(f"http://127.0.0.1:{p}/")))
+        finally:
+            app.terminate()
+            app.wait()
+    report("app answers after its start", seconds, 20)
+
+
+def _answers(url: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=1).read()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(f"{url} did not answer within {PATIENCE} s")
+
+
+def edit(runs: int = 5) -> None:
+    """A new picture: 40 steps of inversion and 40 back at one strength; then the strip and one strength outside it."""
+    model = studio.models.get("avatars")
+    preset = next(iter(studio.library("avatars").values()))
+    pictures = [finish(studio.sample(model, seed, steps=10)) for seed in range(runs + 1)]
+    new = [studio.Picture(picture.pixels, picture.model_id) for picture in pictures]
+    first, strip, other = [], [], []
+    for k, picture in enumerate(new):
+        rows = studio.strip_strengths(preset)
+        a = timed(lambda p=picture: finish(studio.edit_frames(model, p, preset, [1.0])))
+        b = timed(lambda p=picture, r=rows: finish(studio.edit_frames(model, p, preset, r)))
+        c = timed(lambda p=picture: finish(studio.edit_frames(model, p, preset, [1.3])))
+        if k:  # the first round warms up
+            first.append(a)
+            strip.append(b)
+            other.append(c)
+    report("first edited picture of a new one, 40 + 40 steps", first, 4)
+    report(f"strip of {len(rows)} strengths, 40 steps", strip, 12)
+    report("another strength, 40 steps", other, 3)
+
+
+def train(form: str) -> None:
+    """A direction from a new text pair with the app's own settings."""
+    model = studio.models.get("avatars")
+    chosen = studio.training_settings(form, *SETTINGS[form])
+    training = studio.start_training(model, "face", "face with thick eyebrows", chosen)
+    seconds = timed(lambda: finish(studio.train(training)))
+    report(f"{form} direction trained from a new text pair", [seconds], {"global": 90, "implicit": 300}[form])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    everything = ["start", "edit", "train-global", "train-implicit"]
+    parser.add_argument("what", nargs="*", choices=[*everything, []], default=everything)
+    arguments = parser.parse_args()
+    print("| what | median | worst | goal | |\n|---|---|---|---|---|")
+    for what in arguments.what:
+        name, _, form = what.partition("-")
+        train(form) if name == "train" else {"start": start, "edit": edit}[name]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"| peak memory of this process | {peak:.2f} GB | | 3 GB | {'ok' if peak <= 3 else 'MISSED'} |")
+
+
+if __name__ == "__main__":
+    main()
