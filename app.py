@@ -18,7 +18,7 @@ from core.errors import VisitorError
 from core.models.cards import MODELS
 from core.studio import Session
 from tabs import endpoints, text_edit
-from tabs.shell import FAULT, Shell
+from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme
 from tabs.widgets import asset
 
@@ -32,6 +32,10 @@ LIGHTS = (
     '<path d="M12 3.8a8.2 8.2 0 0 1 0 16.4z" fill="currentColor"/></svg></button>'
 )
 BRAND = '<div class="brand"><b><i>h</i>-space studio</b><span>Edit pictures where a diffusion model thinks</span></div>'
+FOOT = (
+    '<div class="foot"><span>Pictures stay on this machine. Edited faces are not evidence of anything.</span>'
+    '<span><a href="?view=api">Use it from a program</a></span></div>'
+)
 
 
 def build() -> gr.Blocks:
@@ -53,6 +57,7 @@ def build() -> gr.Blocks:
             for tab in TABS:
                 with gr.Tab(tab.TITLE):
                     tab.build(shell)
+        gr.HTML(FOOT, elem_id="foot")
         endpoints.build(shell)
         chosen.input(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
     return page
@@ -65,11 +70,11 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     try:
         studio.models.get(wanted)
     except VisitorError as error:
-        gr.Warning(error.message, duration=12)
+        gr.Warning(error.message, duration=12, title=TITLE)
         return current, current
     except Exception:
         logging.getLogger(__name__).exception("loading %s failed", wanted)
-        gr.Warning(FAULT)
+        gr.Warning(FAULT, title=TITLE)
         return current, current
     return wanted, wanted
 

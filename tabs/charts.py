@@ -23,12 +23,12 @@ def _svg(body: str, title: str, height: int = HEIGHT) -> str:
     )
 
 
-def loss_curve(losses: Sequence[float], total: int) -> str:
-    """Loss over the optimiser steps: every step faint, its running mean plain."""
+def loss_curve(losses: Sequence[float], total: int, window: int) -> str:
+    """Loss over the optimiser steps: every step faint, its running mean over `window` steps plain."""
     if len(losses) < 2:
         return _svg("", "No loss yet")
     values = np.asarray(losses, dtype=float)
-    window = max(1, len(values) // 20)
+    window = min(window, len(values))
     smooth = np.convolve(np.pad(values, (window - 1, 0), mode="edge"), np.ones(window) / window, mode="valid")
     keep = np.unique(np.linspace(0, len(values) - 1, 400).round().astype(int))
     low, high = float(values.min()), float(values.max())

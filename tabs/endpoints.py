@@ -25,7 +25,9 @@ def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     models = list(MODELS)
     with gr.Column(visible=False):
-        image = PictureInput(label="Picture: a file in any common format; its central square is used")
+        image = PictureInput(
+            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
+        )
         direction = gr.Textbox(label="Name of a direction, for example 'smiling'; empty to use the two texts")
         source = gr.Textbox("", label="What the pictures show, for example 'face'")
         target = gr.Textbox("", label="What they should show, for example 'smiling face'")

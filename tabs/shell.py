@@ -15,6 +15,7 @@ from core.errors import VisitorError
 
 log = logging.getLogger(__name__)
 
+TITLE = "That did not work"
 FAULT = "Something went wrong here, and it is not your fault. Nothing was lost; please try again."
 
 
@@ -31,10 +32,10 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     def tell(error: Exception) -> None:
         if isinstance(error, VisitorError):
-            gr.Warning(error.message, duration=8)
+            gr.Warning(error.message, duration=9, title=TITLE)
         else:
             log.exception("%s failed", handler.__name__)
-            gr.Warning(FAULT)
+            gr.Warning(FAULT, title=TITLE)
 
     if inspect.isgeneratorfunction(handler):
 

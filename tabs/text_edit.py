@@ -59,6 +59,8 @@ def build(shell: Shell) -> None:
                         )
                     with gr.Tab("Your own", id="own"):
                         upload = PictureInput(
+                            type="filepath",
+                            image_mode=None,
                             sources=["upload", "webcam", "clipboard"],
                             show_label=False,
                             height=190,
@@ -67,10 +69,10 @@ def build(shell: Shell) -> None:
                         )
                         cropper = Cropper(elem_id="cropper")
                         another = gr.Button("Choose another picture", visible=False, size="sm")
-                        upload_message = gr.HTML(elem_classes="message", elem_id="upload-message")
+                        upload_message = gr.HTML(elem_id="upload-message")
                         gr.HTML(
                             '<p class="words">Drag the square to what the model should see. '
-                            "Pictures stay on this machine and are forgotten when you leave.</p>"
+                            "Pictures are kept for this visit only.</p>"
                         )
                     with gr.Tab("New", id="new"):
                         gr.HTML(
@@ -80,8 +82,8 @@ def build(shell: Shell) -> None:
                             sample_seed = gr.Number(
                                 1, label="Seed", minimum=0, precision=0, min_width=90, elem_id="seed"
                             )
-                            sample = gr.Button("Imagine", variant="secondary", elem_id="sample")
-                            surprise = gr.Button("Surprise me", variant="secondary", elem_id="surprise")
+                            sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_id="sample")
+                            surprise = gr.Button("Surprise me", variant="secondary", min_width=60, elem_id="surprise")
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Direction</h3>")
                 with gr.Tabs(elem_classes="pills", selected="presets") as direction_tabs:
@@ -94,42 +96,33 @@ def build(shell: Shell) -> None:
                                 title="Directions",
                                 nothing="This model has no ready directions yet: train one from words.",
                             )
-                        with gr.Row():
-                            opened = gr.UploadButton(
-                                "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="open-preset"
-                            )
-                            download = gr.DownloadButton(
-                                "Save as file", size="sm", interactive=False, elem_id="save-preset"
-                            )
                     with gr.Tab("From words", id="words"):
-                        source_text = gr.Textbox(
-                            MODELS[model_id].domain_word,
-                            label="What the pictures show",
-                            max_lines=1,
-                            elem_id="source-text",
-                        )
-                        target_text = gr.Textbox(
-                            label="What they should show",
-                            placeholder="face with a red beard",
-                            max_lines=1,
-                            elem_id="target-text",
-                        )
-                        form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
-                        with gr.Accordion("Training settings", open=False):
-                            samples = gr.Slider(8, 512, 32, step=8, label="Samples", info="pictures to learn from")
-                            train_steps = gr.Slider(8, 60, 20, step=1, label="Steps", info="of the diffusion process")
-                            coefficient = gr.Slider(
-                                0.1,
-                                3,
-                                0.8,
-                                step=0.1,
-                                label="Coefficient",
-                                info="weight of the words",
+                        with gr.Column(elem_classes="section") as words:
+                            source_text = gr.Textbox(
+                                MODELS[model_id].domain_word,
+                                label="What the pictures show",
+                                max_lines=1,
+                                elem_id="source-text",
                             )
-                        with gr.Row():
+                            target_text = gr.Textbox(
+                                label="What they should show",
+                                placeholder="face with a red beard",
+                                max_lines=1,
+                                elem_id="target-text",
+                            )
+                            form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
+                            with gr.Accordion("Training settings", open=False):
+                                samples = gr.Slider(8, 512, 32, step=8, label="Samples", info="pictures to learn from")
+                                train_steps = gr.Slider(8, 60, 20, step=1, label="Steps", info="of the process")
+                                coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="Coefficient of the words")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
-                            stop = gr.Button("Stop and keep", visible=False, elem_id="stop")
                         training = gr.HTML(elem_id="training")
+                        stop = gr.Button("Stop and keep", visible=False, elem_id="stop")
+                with gr.Row():
+                    opened = gr.UploadButton(
+                        "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="open-preset"
+                    )
+                    download = gr.DownloadButton("Save as file", size="sm", interactive=False, elem_id="save-preset")
         with gr.Column(elem_id="results"):
             stage = Stage(first_stage(model_id), elem_id="stage")
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
@@ -147,7 +140,7 @@ def build(shell: Shell) -> None:
                         automatic = gr.Checkbox(True, label="Intervals from the perceptual curves")
                         t_edit = gr.Slider(0, 999, 500, step=1, label="Edit down to t", interactive=False)
                         t_boost = gr.Slider(0, 999, 0, step=1, label="Boost quality below t", interactive=False)
-                        plot = gr.HTML(elem_id="intervals")
+                        plot = gr.HTML(first_drawing(model_id), elem_id="intervals")
                 apply = gr.Button("Apply", variant="secondary", elem_id="apply")
 
     advanced = [steps, shape, injection, automatic, t_edit, t_boost, seed]
@@ -170,7 +163,7 @@ def build(shell: Shell) -> None:
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs], **quiet).then(
         render, given, shown, **heavy
     )
-    trained = [training, train, stop, picker, download]
+    trained = [training, words, stop, picker, download]
     train.click(
         run_training,
         [shell.session, source_text, target_text, form, samples, train_steps, coefficient],
@@ -218,6 +211,10 @@ def first_stage(model_id: str) -> dict[str, Any]:
     return {"before": before_url(studio.open_picture(paths[0], model_id)), "hint": HINT}
 
 
+def message(error: VisitorError) -> str:
+    return f'<div class="message" role="alert">{escape(error.message)}</div>'
+
+
 def before_url(picture: Picture) -> str:
     return data_url(to_pil(picture.pixels)[0], quality=95)
 
@@ -244,6 +241,15 @@ def interval_drawing(session: Session, t_edit: int, t_boost: int) -> str:
     except ModelUnavailable:
         source = None
     return intervals_plot(studio.Intervals(t_edit, t_boost), source if isinstance(source, Curves) else None)
+
+
+def first_drawing(model_id: str) -> str:
+    """The intervals of a direction that changes little, to have something to look at before there is a result."""
+    try:
+        source = MODELS[model_id].interval_source()
+    except ModelUnavailable:
+        return ""
+    return interval_drawing(Session(model_id), source.t_edit(0.9), source.t_boost())
 
 
 @in_words
@@ -293,20 +299,19 @@ def rendering(session: Session, key: str | None, advanced: tuple[Any, ...]) -> V
                 continue
             session.frames = event.result
         low, high = preset.strength_range
-        base |= {"low": low, "high": high, "strength": first[0], "seconds": time.monotonic() - started}
+        base |= {"low": low, "high": high, "strength": first[0], "seconds": time.monotonic() - started, "strip": strip}
         rest = [strength for strength in strip if strength not in first]
         for event in studio.edit_frames(model, picture, preset, rest, options, session.forms):
             if session.ticket != ticket:
                 return
             if event.result is not None:
                 session.frames = sorted([*session.frames, *event.result], key=lambda frame: frame.strength)
-                yield {**base, "frames": frames_json(session.frames, strip)}, *skip
+                yield {**base, "frames": frames_json(session.frames)}, *skip
             elif event.preview is not None or event.step == options.steps + 1:
                 note = f"Now the other strengths … {100 * event.step // event.total}%"
-                yield {**base, "note": note, "frames": frames_json(session.frames, strip)}, *skip
+                yield {**base, "note": note, "frames": frames_json(session.frames)}, *skip
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}, *skip
-        raise
 
 
 def busy(event: Progress) -> dict[str, Any]:
@@ -314,12 +319,11 @@ def busy(event: Progress) -> dict[str, Any]:
     return {"busy": True, "note": f"{event.note} …", "fraction": event.step / event.total, "preview": preview}
 
 
-def frames_json(frames: list[Frame], strip: list[float]) -> list[dict[str, Any]]:
+def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
     return [
         {
             "strength": frame.strength,
             "image": data_url(to_pil(frame.pixels)[0], quality=95),
-            "strip": frame.strength in strip,
             "measures": frame.measures.as_json(),
         }
         for frame in frames
@@ -344,8 +348,8 @@ def exact_strength(event: gr.EventData, session: Session, key: str | None, *adva
         if progress.result is not None:
             session.frames = sorted([*session.frames, *progress.result], key=lambda frame: frame.strength)
     value = {"before": before_url(picture), "name": preset.name, "low": low, "high": high, "strength": strength}
-    value |= {"seconds": time.monotonic() - started}
-    yield {**value, "frames": frames_json(session.frames, studio.strip_strengths(preset))}, *(gr.skip(),) * 3
+    value |= {"seconds": time.monotonic() - started, "strip": studio.strip_strengths(preset)}
+    yield {**value, "frames": frames_json(session.frames)}, *(gr.skip(),) * 3
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
@@ -394,8 +398,8 @@ def take_upload(session: Session, key: str | None, *rest: Any) -> Values:
     try:
         picture = open_picture(path)
     except VisitorError as error:
-        yield None, gr.skip(), gr.skip(), escape(error.message), *untouched
-        raise
+        yield None, gr.skip(), gr.skip(), message(error), *untouched
+        return
     picture.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
     session.upload = picture
     crop = Crop()
@@ -442,7 +446,7 @@ def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
         Cards(preset_items(model_id, session.own), None),
         MODELS[model_id].domain_word,
         first_stage(model_id),
-        "",
+        first_drawing(model_id),
         *forget_upload(session),
     )
 
@@ -487,7 +491,7 @@ def run_training(
     over = (gr.update(visible=True), gr.update(visible=False))
     session.stop_training = False
     try:
-        yield training_view("Preparing …", 0), *going, gr.skip(), gr.skip()
+        yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = studio.models.get(session.model_id)
         settings = studio.training_settings(form, int(samples), int(steps), float(coefficient))
         training = studio.start_training(model, source or "", target or "", settings)
@@ -506,8 +510,7 @@ def run_training(
                 view = training_view(progress_note(event, started), event.step / event.total, training, faces)
                 yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
     except VisitorError as error:
-        yield f'<div class="message">{escape(error.message)}</div>', *over, gr.skip(), gr.skip()
-        raise
+        yield message(error), *over, gr.skip(), gr.skip()
     except Exception:
         yield "", *over, gr.skip(), gr.skip()
         raise
@@ -521,7 +524,7 @@ def progress_note(event: Progress, started: float) -> str:
 
 def training_view(note: str, done: float, training: Any = None, faces: str = "") -> str:
     losses = training.losses if training is not None else []
-    chart = loss_curve(losses, training.total) if len(losses) > 1 else ""
+    chart = loss_curve(losses, training.total, len(training.timesteps)) if len(losses) > 1 else ""
     return (
         f'<div class="training"><div class="line" role="status"><span>{escape(note)}</span></div>'
         f'<div class="rail"><i style="width:{100 * done:.0f}%"></i></div>{chart}{faces}</div>'

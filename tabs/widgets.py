@@ -32,12 +32,12 @@ def data_url(picture: Image.Image, kind: str = "WEBP", quality: int = 92) -> str
 
 
 class PictureInput(gr.Image):
-    """An upload that hands over the file as it came, so that every upload rule is ours and speaks our words."""
+    """An upload that hands over the file's path as it came, so that every upload rule is ours and speaks our words.
+
+    The constructor is the image component's own: the page reads the properties off its signature.
+    """
 
     is_template = True  # shown by the image component's own script
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(type="filepath", image_mode=None, **settings)
 
     def preprocess(self, payload: Any) -> str | None:
         if payload is not None and payload.path is not None and not (payload.url or "").startswith("data:"):
@@ -75,7 +75,7 @@ class Stage(gr.HTML):
     """The large picture: before and after, strengths, read-outs. `.release` asks for a strength outside the strip.
 
     The value is a dictionary: before (URL), name, hint, note, bad, busy, fraction, preview (URL), and, once there is
-    a result, low, high, strength, seconds, frames: [{strength, image, strip, measures}].
+    a result, low, high, strength, seconds, strip (all its strengths) and frames: [{strength, image, measures}].
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:

@@ -12,6 +12,7 @@ const near = (a, b) => Math.abs(a - b) < 1e-6;
 const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 let state = {};
 let cut = 50;
+let wasBusy = false;
 
 // ---- before/after ---------------------------------------------------------------------------------------------------
 const canvas = $("canvas");
@@ -56,6 +57,8 @@ function show(strength) {
   $("strength").textContent = signed(strength, 2);
   if (!frame) return;
   $("after").src = frame.image;
+  $("save").href = frame.image;
+  $("save").download = `${(state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-")}_${frame.strength}.webp`;
   $("after").alt = `${state.name || "Edited"}, strength ${frame.strength}`;
   root.dataset.shown = frame.strength;
   for (const button of $("strip").children) {
@@ -79,18 +82,18 @@ slider.addEventListener("change", () => {
 });
 
 function drawStrip() {
-  const inStrip = frames().filter((f) => f.strip);
   $("strip").replaceChildren(
-    ...inStrip.map((frame) => {
+    ...(state.strip || []).map((strength) => {
+      const frame = frames().find((f) => near(f.strength, strength));
       const button = make("button");
       button.type = "button";
-      button.dataset.strength = frame.strength;
-      button.title = `Strength ${frame.strength}`;
-      const image = make("img");
-      image.src = frame.image;
-      image.alt = "";
-      button.append(image, make("span", "", signed(frame.strength, Number.isInteger(frame.strength * 2) ? 1 : 2)));
-      button.addEventListener("click", () => show(frame.strength));
+      button.dataset.strength = strength;
+      button.title = `Strength ${strength}`;
+      button.disabled = !frame;
+      const image = make(frame ? "img" : "i");
+      if (frame) image.src = frame.image;
+      button.append(image, make("span", "", signed(strength, Number.isInteger(strength * 2) ? 1 : 2)));
+      button.addEventListener("click", () => show(strength));
       return button;
     }),
   );
@@ -164,8 +167,14 @@ function draw() {
   $("title").textContent = state.name || "";
   $("controls").hidden = !edited;
   $("hint").hidden = edited || Boolean(state.busy);
+  $("about").hidden = edited;
   $("hint").textContent = state.hint || "";
   note(state.note, state.fraction, state.bad);
+  const out = root.getBoundingClientRect();
+  if (state.busy && !wasBusy && (out.top > window.innerHeight - 160 || out.top < -out.width / 2)) {
+    root.scrollIntoView({ behavior: "smooth", block: "start" });
+  }
+  wasBusy = Boolean(state.busy);
   root.dataset.frames = frames().length;
   delete root.dataset.shown;
   if (!edited) {
