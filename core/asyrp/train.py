@@ -119,7 +119,7 @@ class Training:
         paper = coefficients(self.source, self.target)
         self.similarity = similarity(self.image_text, self.source, self.target)
         self.l_clip = paper.l_clip if s.l_clip is None else s.l_clip
-        recon = 3 * self.similarity if paper.l_recon is None else paper.l_recon
+        recon = 3 * max(self.similarity, 0.0) if paper.l_recon is None else paper.l_recon
         self.l_recon = recon if s.l_recon is None else s.l_recon
         self.t_edit = card.interval_source().t_edit(self.similarity) if s.t_edit is None else s.t_edit
         self.timesteps = [t for t in reversed(self.model.schedule.timesteps(s.steps)) if t >= self.t_edit]

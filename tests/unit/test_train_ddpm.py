@@ -1,0 +1,61 @@
+"""The training of the embedded diffusion model: its target, and a run of two processes that resumes and releases."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+from training.train_ddpm import build_scheduler, v_loss
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--images", "16", "--batch", "4", "--channels", "16,16,32,32", "--every", "1"]
+
+
+def launch(folder: Path, *options: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "AVATARS_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    where = ["--run", str(folder / "run"), "--out", str(folder / "out")]
+    ran = subprocess.run(
+        [*command, "-m", "training.train_ddpm", *SMALL, *where, *options],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return ran.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_resume_and_release(tmp_path: Path) -> None:
+    launch(tmp_path, "--steps", "2")
+    first = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert "resumed at step 2" in launch(tmp_path, "--steps", "4", "--decay", "2")
+    second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert (first["step"], second["step"]) == (2, 4)
+    assert any(not torch.equal(first["ema"][name], second["ema"][name]) for name in first["ema"])
+
+    released = UNet2DModel.from_pretrained(tmp_path / "out" / "unet").state_dict()
+    for name, value in second["ema"].items():
+        torch.testing.assert_close(released[name].float(), value, atol=1e-3, rtol=1e-3)
+    assert DDIMScheduler.from_pretrained(tmp_path / "out" / "scheduler").config.prediction_type == "v_prediction"
+
+
+def test_the_target_is_v_as_diffusers_defines_it() -> None:
+    x0, scheduler = torch.rand(64, 12, 4, 4) * 2 - 1, build_scheduler()
+    seen: dict[str, torch.Tensor] = {}
+
+    def zero(x_t: torch.Tensor, t: torch.Tensor) -> SimpleNamespace:
+        seen.update(x_t=x_t, t=t)
+        return SimpleNamespace(sample=torch.zeros_like(x_t))
+
+    loss = v_loss(zero, x0, scheduler.alphas_cumprod, torch.Generator().manual_seed(0))
+    a = scheduler.alphas_cumprod[seen["t"]].view(-1, 1, 1, 1)
+    noise = (seen["x_t"] - a.sqrt() * x0) / (1 - a).sqrt()
+    assert loss.item() == pytest.approx(scheduler.get_velocity(x0, noise, seen["t"]).square().mean().item(), rel=1e-4)
