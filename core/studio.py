@@ -41,6 +41,7 @@ MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
 MAX_TEXT = 200
+SUGGESTED = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 PICTURES = (".png", ".webp", ".jpg")
 
 Form = Literal["trained", "per_timestep", "global"]
@@ -234,27 +235,30 @@ def library(model_id: str) -> dict[str, Preset]:
     return {path.stem: preset for path, preset in presets.shelf(folder)}
 
 
-def find_preset(name: str, model_id: str, own: dict[str, Preset] | None = None) -> Preset | None:
-    """The preset with a name or file name, whatever the case; the visitor's own first."""
-    wanted = name.strip().lower()
-    for key, preset in _all_presets(model_id, own):
-        if wanted in (key.lower(), preset.name.lower()):
-            return preset
-    return None
+def find_direction(
+    model_id: str, name: str, source: str, target: str, own: dict[str, Preset] | None = None
+) -> Preset | None:
+    """The preset that a request means, by its name, or else by its pair of texts; the visitor's own first. None: the
+    pair is a new one.
 
-
-def find_pair(source: str, target: str, model_id: str, own: dict[str, Preset] | None = None) -> Preset | None:
-    """The preset that was trained from a pair of texts, whatever the case."""
-    wanted = [" ".join(text.lower().split()) for text in (source, target)]
-    for _, preset in _all_presets(model_id, own):
-        if wanted == [preset.source_text.lower(), preset.target_text.lower()]:
-            return preset
-    return None
-
-
-def _all_presets(model_id: str, own: dict[str, Preset] | None) -> list[tuple[str, Preset]]:
+    Raises:
+        RequestError: there is no preset of that name, or neither a name nor both texts.
+    """
     mine = [(key, preset) for key, preset in reversed((own or {}).items()) if preset.model == model_id]
-    return [*mine, *library(model_id).items()]
+    candidates = [*mine, *library(model_id).items()]
+    wanted, *pair = (" ".join(text.lower().split()) for text in (name, source, target))
+    if wanted:
+        for key, preset in candidates:
+            if wanted in (key.lower(), preset.name.lower()):
+                return preset
+        known = ", ".join(preset.name for _, preset in candidates) or "none"
+        raise RequestError(f"There is no direction “{name[:80]}” for {model_id}. Known ones: {known}.")
+    if not all(pair):
+        raise RequestError("Give the name of a direction, or both texts: what the pictures show and what they should.")
+    for _, preset in candidates:
+        if pair == [preset.source_text.lower(), preset.target_text.lower()]:
+            return preset
+    return None
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
 
-from core import presets, studio
+from core import studio
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.cards import MODELS
-from core.presets import Preset
-from core.progress import finish
+from core.progress import Job
 from core.studio import EditOptions, Session
 from tabs.shell import Shell, for_clients
 from tabs.text_edit import write_preset
 from tabs.widgets import PictureInput
 
+EVERY = 0.5  # seconds between reports of progress
+Values = Iterator[tuple[Any, dict[str, Any]]]
 QUEUE: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": 2}
 
 
@@ -28,7 +30,7 @@ def build(shell: Shell) -> None:
         image = PictureInput(
             type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
         )
-        direction = gr.Textbox(label="Name of a direction, for example 'smiling'; empty to use the two texts")
+        direction = gr.Textbox("", label="Name of a direction, for example 'smiling'; empty to use the two texts")
         source = gr.Textbox("", label="What the pictures show, for example 'face'")
         target = gr.Textbox("", label="What they should show, for example 'smiling face'")
         strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
@@ -36,8 +38,11 @@ def build(shell: Shell) -> None:
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
         model = gr.Dropdown(models, value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
-        samples = gr.Number(32, precision=0, label="Pictures to learn from, 4 to 2000")
-        train_steps = gr.Number(20, precision=0, label="Steps of the diffusion process, 8 to 200")
+        few, short = studio.SUGGESTED["global"]
+        samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
+        train_steps = gr.Number(
+            studio.SUGGESTED["global"][1], precision=0, label="Steps of the diffusion process, 8 to 200"
+        )
         coefficient = gr.Number(0.8, label="Weight of the words against staying close, 0.05 to 5")
         picture = gr.Image(label="Picture", format="png")
         measures = gr.JSON(label="Measures")
@@ -62,27 +67,33 @@ def edit_text(
     source_text: str,
     target_text: str,
     model: str,
-) -> tuple[Any, dict[str, Any]]:
+) -> Values:
     """Edit a picture along a direction of meaning.
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
     there is no direction yet is trained first, which takes a minute or two.
 
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
-    after, the intervals used and the seconds taken.
+    after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
     """
     if not image:
         raise RequestError("There is no picture. Give one as `image`.")
     started = time.monotonic()
+    options = EditOptions(steps=steps, seed=seed)
     loaded = studio.models.get(model)
     source = studio.open_picture(image, model)
-    preset = _direction(session, loaded, direction or "", source_text or "", target_text or "")
-    options = EditOptions(steps=steps, seed=seed)
-    frame = finish(studio.edit_frames(loaded, source, preset, [strength], options, session.forms))[0]
+    preset = studio.find_direction(model, direction or "", source_text or "", target_text or "", session.own)
+    if preset is None:
+        settings = studio.training_settings("global", *studio.SUGGESTED["global"])
+        training = studio.start_training(loaded, source_text, target_text, settings)
+        preset = yield from _told(studio.train(training))
+        session.keep(preset)
+    job = studio.edit_frames(loaded, source, preset, [strength], options, session.forms)
+    [frame] = yield from _told(job)
     intervals = studio.intervals_for(loaded.card, preset, options)
     about = {"direction": preset.name, "model": model, "strength": strength, "steps": steps}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    return to_pil(frame.pixels)[0], about | frame.measures.as_json()
+    yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
 
 
 @for_clients
@@ -95,52 +106,43 @@ def train_direction(
     steps: int,
     coefficient: float,
     model: str,
-) -> tuple[str, dict[str, Any]]:
+) -> Values:
     """Train a direction from two texts.
 
-    Returns a preset file, which the page opens too, and a JSON with its name, the losses and the seconds taken. In the
-    same session, `/edit_text` finds the direction by its name.
+    Returns a preset file, which the page opens too, and a JSON with its name, the losses and the seconds taken. Until
+    then the JSON tells how far it is; cancelling ends the work. In the same session, `/edit_text` finds the direction
+    by its name.
     """
     started = time.monotonic()
     settings = studio.training_settings(form, samples, steps, coefficient)
     training = studio.start_training(studio.models.get(model), source_text or "", target_text or "", settings)
-    preset = finish(studio.train(training))
+    preset = yield from _told(studio.train(training))
     session.keep(preset)
     losses = [round(loss, 4) for loss in training.losses]
     about = {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
-    return write_preset(preset), about
+    yield write_preset(preset), about
 
 
 @for_clients
-def sample(session: Session, seed: int, steps: int, model: str) -> tuple[Any, dict[str, Any]]:
+def sample(session: Session, seed: int, steps: int, model: str) -> Values:
     """Let the model imagine a picture; the same seed gives the same one.
 
     Returns the picture and a JSON with the model, the seed and the seconds taken.
     """
     started = time.monotonic()
     EditOptions(steps=steps)
-    made = finish(studio.sample(studio.models.get(model), seed, steps))
+    made = yield from _told(studio.sample(studio.models.get(model), seed, steps))
     about = {"model": model, "seed": seed, "seconds": round(time.monotonic() - started, 2)}
-    return to_pil(made.pixels)[0], about
+    yield to_pil(made.pixels)[0], about
 
 
-def _direction(session: Session, model: Any, name: str, source: str, target: str) -> Preset:
-    """The preset that a request means, trained now if it is a new pair of texts."""
-    if name.strip():
-        found = studio.find_preset(name, model.card.id, session.own)
-        if found is None:
-            known = ", ".join(preset.name for preset in studio.library(model.card.id).values())
-            raise RequestError(
-                f"There is no direction “{name[:80]}” for {model.card.id}. Known ones: {known or 'none'}."
-            )
-        presets.require_model(found, model)
-        return found
-    if not source.strip() or not target.strip():
-        raise RequestError("Give the name of a direction, or both texts: what the pictures show and what they should.")
-    known = studio.find_pair(source, target, model.card.id, session.own)
-    if known is not None:
-        return known
-    training = studio.start_training(model, source, target, studio.training_settings("global", 32, 20))
-    preset = finish(studio.train(training))
-    session.keep(preset)
-    return preset
+def _told(job: Job) -> Generator[tuple[Any, dict[str, Any]], None, Any]:
+    """The result of a job; meanwhile its progress, at most once in `EVERY` seconds."""
+    told = time.monotonic()
+    result = None
+    for event in job:
+        result = event.result
+        if result is None and time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            yield None, {"note": event.note, "step": event.step, "total": event.total}
+    return result

@@ -59,13 +59,13 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
     return once
 
 
-def for_clients(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """For named endpoints: a visitor's error reaches the client as its message."""
+def for_clients(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """For named endpoints, which are generators: a visitor's error reaches the client as its message."""
 
     @functools.wraps(handler)
-    def endpoint(*arguments: Any) -> Any:
+    def endpoint(*arguments: Any) -> Iterator[Any]:
         try:
-            return handler(*arguments)
+            yield from handler(*arguments)
         except VisitorError as error:
             raise gr.Error(error.message, print_exception=False) from error
 

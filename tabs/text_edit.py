@@ -43,6 +43,7 @@ def build(shell: Shell) -> None:
     """The tab's widgets and events."""
     model_id = shell.model.value
     first = studio.examples(model_id)[:1]
+    few, short = studio.SUGGESTED["global"]
     with gr.Row(elem_id="text-edit"):
         with gr.Column(elem_id="choices"):
             with gr.Column(elem_classes="section"):
@@ -87,15 +88,14 @@ def build(shell: Shell) -> None:
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Direction</h3>")
                 with gr.Tabs(elem_classes="pills", selected="presets") as direction_tabs:
-                    with gr.Tab("Presets", id="presets"):
-                        with gr.Column(elem_classes="scroll"):
-                            picker = Cards(
-                                preset_items(model_id, {}),
-                                elem_id="presets",
-                                columns=4,
-                                title="Directions",
-                                nothing="This model has no ready directions yet: train one from words.",
-                            )
+                    with gr.Tab("Presets", id="presets"), gr.Column(elem_classes="scroll"):
+                        picker = Cards(
+                            preset_items(model_id, {}),
+                            elem_id="presets",
+                            columns=4,
+                            title="Directions",
+                            nothing="This model has no ready directions yet: train one from words.",
+                        )
                     with gr.Tab("From words", id="words"):
                         with gr.Column(elem_classes="section") as words:
                             source_text = gr.Textbox(
@@ -112,8 +112,17 @@ def build(shell: Shell) -> None:
                             )
                             form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
                             with gr.Accordion("Training settings", open=False):
-                                samples = gr.Slider(8, 512, 32, step=8, label="Samples", info="pictures to learn from")
-                                train_steps = gr.Slider(8, 60, 20, step=1, label="Steps", info="of the process")
+                                samples = gr.Slider(
+                                    8,
+                                    512,
+                                    studio.SUGGESTED["global"][0],
+                                    step=8,
+                                    label="Samples",
+                                    info="pictures to learn from",
+                                )
+                                train_steps = gr.Slider(
+                                    8, 60, studio.SUGGESTED["global"][1], step=1, label="Steps", info="of the process"
+                                )
                                 coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="Coefficient of the words")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
                         training = gr.HTML(elem_id="training")
@@ -477,9 +486,9 @@ def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     return Cards(preset_items(session.model_id, session.own), key), gr.Tabs(selected="presets")
 
 
-def settings_for_form(form: str) -> tuple[Any, Any]:
+def settings_for_form(form: str) -> tuple[int, int]:
     """Sensible settings for the form: the fast one learns from fewer pictures in fewer steps."""
-    return (32, 20) if form == "global" else (64, 40)
+    return studio.SUGGESTED[form]
 
 
 @in_words

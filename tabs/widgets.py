@@ -48,13 +48,13 @@ class PictureInput(gr.Image):
 class Cards(gr.HTML):
     """A choice among pictures with names. The value is the chosen item's id; `.input` tells of a choice.
 
-    items: dictionaries with id, and any of name, image (a URL), about (a tooltip), own.
+    choices: dictionaries with id, and any of name, image (a URL), about (a tooltip), own.
     """
 
-    def __init__(self, items: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:
+    def __init__(self, choices: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:
         super().__init__(
             value=value,
-            items=items or [],
+            choices=choices or [],
             html_template='<div class="cards"></div><p class="nothing" hidden></p>',
             js_on_load=asset("cards.js"),
             apply_default_css=False,

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -50,3 +51,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say plainly at the end that the browser tests did not run."""
     if words := config.stash.get(_NO_BROWSER, ""):
         terminalreporter.write_sep("!", words)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[str]:
+    """Address of the whole app, running in this process."""
+    import app
+
+    page = app.build()
+    _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
+    yield address
+    page.close()

@@ -55,7 +55,7 @@ from training.run import (
 from training.targets import BINARY, CONTINUOUS, STRUCTURE, values, visible
 from training.variants import EDIT_NAMES, EDITS
 
-WIDTH, CONTEXT, SIZE = 128, 32, 96
+WIDTH, CONTEXT, SIZE = 128, 32, 128
 TARGETS = (*CONTINUOUS, *BINARY, *STRUCTURE)
 
 
@@ -95,10 +95,9 @@ def config(vocabulary_size: int) -> dict:
             "embed_dim": WIDTH,
             "custom_text": True,
             "vision_cfg": {
-                "timm_model_name": "resnet10t",
-                "timm_model_pretrained": False,
-                "timm_pool": "avg",
-                "timm_proj": "linear",
+                "layers": [1, 1, 1, 1],
+                "width": 16,
+                "head_width": 64,
                 "image_size": SIZE,
             },
             "text_cfg": {
@@ -211,7 +210,9 @@ def main() -> None:
         rows = rng.permutation(len(images))[:pairs]
         rows_of_both = np.concatenate([rows, rows + len(images)])
         pixels = dataset.to_pixels(np.concatenate([images[rows], edited[rows]])).to(device)
-        pixels = augment(resized(pixels, SIZE), noise, copies=2).contiguous(memory_format=torch.channels_last)
+        pixels = augment(resized(pixels, SIZE), noise, 0.5 * min(1.0, 0.2 + 1.6 * fraction), copies=2).contiguous(
+            memory_format=torch.channels_last
+        )
         captions = [caption_rules(truth[i], rng) for i in rows_of_both]
         sources, targets = edit_texts(rng)
         tokens = tokenizer([*(dressed(compose(c, rng), rng) for c in captions), *sources, *targets])
@@ -229,7 +230,7 @@ def main() -> None:
             ),
         }
         optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(losses["contrast"] + losses["read"] + 0.5 * losses["direction"])
+        accelerator.backward(losses["contrast"] + 2 * losses["read"] + 0.5 * losses["direction"])
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1

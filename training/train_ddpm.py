@@ -150,7 +150,7 @@ def main() -> None:
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
         step += 1
-        rate = min(0.999, (1 + step) / (10 + step))
+        rate = (1 - 1 / step) ** 17  # a power-function average over about the last 17th (Karras et al. 2024)
         with torch.no_grad():
             for average, parameter in zip(ema.parameters(), accelerator.unwrap_model(unet).parameters(), strict=True):
                 average.lerp_(parameter, 1 - rate)

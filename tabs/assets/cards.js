@@ -1,7 +1,7 @@
 // A choice among pictures with names: radio buttons in looks and in the keyboard.
 const root = element.querySelector(".cards");
 function draw() {
-  const items = props.items || [];
+  const items = props.choices || [];
   root.classList.toggle("nameless", items.every((item) => !item.name));
   root.style.setProperty("--columns", props.columns || 4);
   root.setAttribute("role", "radiogroup");
@@ -54,4 +54,4 @@ root.addEventListener("keydown", (event) => {
   root.querySelector('[aria-checked="true"]')?.focus();
 });
 draw();
-watch(["value", "items"], draw);
+watch(["value", "choices"], draw);
