@@ -1,0 +1,154 @@
+"""The named endpoints, called the way a program calls them."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from core import presets, studio
+
+EXAMPLES = studio.examples("avatars")
+FAST = 12  # steps that are enough to see that it works
+
+
+@pytest.fixture
+def client(served: str) -> Client:
+    return Client(served, verbose=False)
+
+
+def pixels(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"), dtype=float)
+
+
+def edit(client: Client, **values: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    given = {"image": handle_file(EXAMPLES[0]), "direction": "smiling", "steps": FAST, **values}
+    path, measures = client.predict(api_name="/edit_text", **given)
+    return pixels(path), measures
+
+
+def test_three_documented_endpoints_and_no_others(client: Client) -> None:
+    api = client.view_api(return_format="dict", print_info=False)
+    assert set(api["named_endpoints"]) == {"/edit_text", "/train_direction", "/sample"}
+    assert not api["unnamed_endpoints"]
+    for endpoint in api["named_endpoints"].values():
+        assert len(endpoint["description"]) > 40
+        for parameter in endpoint["parameters"]:
+            assert parameter["label"]
+            assert not parameter["label"].startswith("parameter_")
+
+
+def test_sample_depends_on_the_seed_alone(client: Client) -> None:
+    first, again, other = (client.predict(seed=seed, steps=FAST, api_name="/sample") for seed in (3, 3, 4))
+    assert np.array_equal(pixels(first[0]), pixels(again[0]))
+    assert np.abs(pixels(first[0]) - pixels(other[0])).mean() > 5
+    assert first[1]["seed"] == 3
+    assert first[1]["seconds"] > 0
+
+
+def test_edit_changes_the_picture_with_the_strength(client: Client) -> None:
+    same, _ = edit(client, strength=0)
+    some, _ = edit(client, strength=0.5)
+    more, measures = edit(client, strength=1.5)
+    assert 0 < np.abs(some - same).mean() < np.abs(more - same).mean()
+    for key in (
+        "direction",
+        "model",
+        "strength",
+        "steps",
+        "t_edit",
+        "t_boost",
+        "seconds",
+        "s_dir",
+        "distance",
+        "identity",
+    ):
+        assert measures[key] is not None, key
+    assert {"name", "before", "after", "change"} <= measures["attributes"][0].keys()
+    assert measures["direction"] == "Smiling"
+
+
+def test_edit_takes_defaults(client: Client) -> None:
+    _, measures = client.predict(image=handle_file(EXAMPLES[1]), direction="Sad", api_name="/edit_text")
+    assert (measures["strength"], measures["steps"], measures["model"]) == (1.0, 40, "avatars")
+
+
+BAD = [
+    ({"direction": "nonsense"}, "no direction “nonsense”.*Known ones: .*Smiling"),
+    ({"direction": ""}, "Give the name of a direction, or both texts"),
+    ({"direction": "", "source_text": "face", "target_text": "x" * 500}, "500 characters; up to 200"),
+    ({"direction": "", "source_text": "face", "target_text": "face"}, "mean the same"),
+    ({"steps": 2}, "steps must lie between 4 and 1000"),
+    ({"steps": 10**7}, "steps must lie between 4 and 1000"),
+    ({"strength": 1e9}, "strength must lie between -100 and 100"),
+    ({"seed": -1}, "seed must lie between"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), BAD, ids=[str(list(values)) for values, _ in BAD])
+def test_bad_requests_are_answered_with_words(client: Client, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(AppError, match=words):
+        edit(client, **values)
+
+
+def test_a_file_that_is_no_picture(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_text("I am a text")
+    with pytest.raises(AppError, match="not a picture that can be read. Use JPEG"):
+        edit(client, image=handle_file(path))
+
+
+def test_a_model_out_of_reach_leaves_the_app_usable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.models.loader.hub_answers", lambda patience=0.0: False)
+    started = time.monotonic()
+    with pytest.raises(AppError, match="has to be downloaded once.*choose the built-in model"):
+        client.predict(seed=1, steps=FAST, model="ddpm-ema-church-256", api_name="/sample")
+    assert time.monotonic() - started < 5
+    client.predict(seed=1, steps=FAST, api_name="/sample")
+
+
+def test_train_a_direction_and_use_it(client: Client, served: str) -> None:
+    texts = {"source_text": "face", "target_text": "face with blue hair"}
+    path, about = client.predict(**texts, samples=4, steps=10, api_name="/train_direction")
+    preset = presets.load(path)
+    assert (preset.name, preset.model, preset.direction.kind) == ("Face with blue hair", "avatars", "global")
+    assert preset.thumbnail
+    assert len(about["losses"]) == preset.parameters["optimiser_steps"] > 0
+    by_name, _ = edit(client, direction="face with blue hair")
+    by_texts, _ = edit(client, direction="", **texts)
+    assert np.array_equal(by_name, by_texts)
+    with pytest.raises(AppError, match="no direction"):
+        edit(Client(served, verbose=False), direction="face with blue hair")
+
+
+def test_a_new_pair_of_texts_is_trained_on_the_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(studio.SUGGESTED, "global", (4, 10))
+    _, measures = edit(client, direction="", source_text="face", target_text="face with a green hat")
+    assert measures["direction"] == "Face with a green hat"
+
+
+def test_cancelling_a_training_frees_the_machine(client: Client) -> None:
+    job = client.submit(source_text="face", target_text="old face", samples=400, steps=40, api_name="/train_direction")
+    deadline = time.monotonic() + 60
+    while not job.outputs() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert job.outputs(), "progress is told while it runs"
+    job.cancel()
+    started = time.monotonic()
+    client.predict(seed=1, steps=FAST, api_name="/sample")
+    assert time.monotonic() - started < 15
+
+
+def test_two_programs_at_once(served: str) -> None:
+    jobs = [
+        Client(served, verbose=False).submit(
+            image=handle_file(EXAMPLES[i]), direction=name, steps=FAST, api_name="/edit_text"
+        )
+        for i, name in enumerate(("smiling", "sad"))
+    ]
+    names = [job.result(timeout=120)[1]["direction"] for job in jobs]
+    assert names == ["Smiling", "Sad"]
