@@ -65,8 +65,13 @@ def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 
 
 
 def v_loss(unet: torch.nn.Module, x0: torch.Tensor, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mean squared error of v = sqrt(a) e - sqrt(1 - a) x0 at uniformly drawn timesteps; x0 (B, 12, 64, 64)."""
-    t = torch.randint(0, len(alphas), (len(x0),), generator=generator).to(x0.device)
+    """Mean squared error of v = sqrt(a) e - sqrt(1 - a) x0; x0 (B, 12, 64, 64).
+
+    Timesteps are drawn as T u^1.7, u uniform: half of the linear schedule's steps have more noise than four times the
+    picture, and a short training learns more from the others.
+    """
+    u = torch.rand(len(x0), generator=generator)
+    t = (len(alphas) * u**1.7).long().clamp(max=len(alphas) - 1).to(x0.device)
     e = torch.randn(x0.shape, generator=generator).to(x0.device)
     a = alphas[t].view(-1, 1, 1, 1)
     x_t, v = a.sqrt() * x0 + (1 - a).sqrt() * e, a.sqrt() * e - (1 - a).sqrt() * x0
