@@ -27,7 +27,8 @@ DEFAULT_MODEL = "avatars"
 KEEP_SESSION = 6 * 3600  # seconds
 LIGHTS = (
     '<button type="button" aria-label="Light or dark" title="Light or dark" '
-    "onclick=\"document.body.classList.toggle('dark')\">"
+    "onclick=\"const page = [document.documentElement, document.body], dark = page.some(e => e.classList.contains('dark'));"
+    "page.forEach(e => e.classList.toggle('dark', !dark))\">"
     '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.7"><circle cx="12" cy="12" r="8.2"/>'
     '<path d="M12 3.8a8.2 8.2 0 0 1 0 16.4z" fill="currentColor"/></svg></button>'
 )

@@ -52,9 +52,10 @@ class Cards(gr.HTML):
     """
 
     def __init__(self, choices: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:
+        self.choices = choices or []  # Gradio takes an attribute it does not find for an event
         super().__init__(
             value=value,
-            choices=choices or [],
+            choices=self.choices,
             html_template='<div class="cards"></div><p class="nothing" hidden></p>',
             js_on_load=asset("cards.js"),
             apply_default_css=False,

@@ -1,0 +1,67 @@
+"""A real Chromium, one fresh visitor per test; a failing test leaves a screenshot."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import find_chromium
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+PATIENCE = 90_000  # milliseconds; an edit takes seconds, and the machine may be busy
+
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, served: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Page]]:
+    """Open the app as a new visitor: `visit(width, height, **context options)`. Script errors fail the test."""
+    pages: list[Page] = []
+    errors: list[str] = []
+
+    def open_page(width: int = 1440, height: int = 900, **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(served)
+        page.wait_for_selector("#presets .cards button")
+        page.wait_for_selector(".stage img[src^='data:']")
+        pages.append(page)
+        return page
+
+    yield open_page
+    failed = request.node.stash.get(FAILED, False)
+    for number, page in enumerate(pages):
+        if failed and not page.is_closed():
+            SCREENSHOTS.mkdir(exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"{request.node.name}-{number}.png")
+        page.context.close()
+    assert not errors
+
+
+@pytest.fixture
+def page(visit: Callable[..., Page]) -> Page:
+    return visit()
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
