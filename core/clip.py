@@ -41,7 +41,7 @@ class ImageText:
         std: Sequence[float],
         device: torch.device | str = "cpu",
     ) -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+        self.model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.size = size
         self.device = torch.device(device)
@@ -60,7 +60,8 @@ class ImageText:
         x = pixels.to(self.device, torch.float32)
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
-        return F.normalize(self.model.encode_image(x * self._gain + self._offset).float(), dim=-1)
+        x = (x * self._gain + self._offset).contiguous(memory_format=torch.channels_last)
+        return F.normalize(self.model.encode_image(x).float(), dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

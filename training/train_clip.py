@@ -256,7 +256,9 @@ def release(student: Student, merges: Path, folder: Path) -> None:
     size = student.clip.vocab_size
     (folder / "open_clip_config.json").write_text(json.dumps(config(size), indent=2) + "\n")
     state = {k: (v.half() if v.is_floating_point() else v) for k, v in student.clip.state_dict().items()}
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+    weights = folder / "open_clip_model.safetensors"
+    save_file({k: v.contiguous().cpu() for k, v in state.items()}, weights)
+    weights.chmod(0o644)
 
 
 def write_card(arguments: argparse.Namespace, figures: dict, steps: int, minutes: float, world: int) -> None:

@@ -160,6 +160,7 @@ def release(net: InstrumentNet, known: tuple[Attribute, ...], folder: Path, cali
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
     save_file(state, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)
     written = InstrumentNet(len(NAMES), len(STRUCTURE), **NETWORK)
     written.load_state_dict({k: v.float() for k, v in state.items()})
     scale = calibrate(Instruments(written, known, 1.0, NETWORK["size"]), calibration)
