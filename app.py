@@ -26,9 +26,7 @@ TABS = [text_edit]
 DEFAULT_MODEL = "avatars"
 KEEP_SESSION = 6 * 3600  # seconds
 LIGHTS = (
-    '<button type="button" aria-label="Light or dark" title="Light or dark" '
-    "onclick=\"const page = [document.documentElement, document.body], dark = page.some(e => e.classList.contains('dark'));"
-    "page.forEach(e => e.classList.toggle('dark', !dark))\">"
+    '<button type="button" aria-label="Light or dark" title="Light or dark">'
     '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.7"><circle cx="12" cy="12" r="8.2"/>'
     '<path d="M12 3.8a8.2 8.2 0 0 1 0 16.4z" fill="currentColor"/></svg></button>'
 )
@@ -53,7 +51,7 @@ def build() -> gr.Blocks:
                 container=False,
                 elem_id="model",
             )
-            gr.HTML(LIGHTS, elem_id="lights")
+            gr.HTML(html_template=LIGHTS, js_on_load=asset("lights.js"), elem_id="lights")
         with gr.Tabs(elem_id="tabs"):
             for tab in TABS:
                 with gr.Tab(tab.TITLE):
