@@ -32,7 +32,7 @@ LIGHTS = (
 )
 BRAND = '<div class="brand"><b><i>h</i>-space studio</b><span>Edit pictures where a diffusion model thinks</span></div>'
 FOOT = (
-    '<div class="foot"><span>Pictures stay on this machine. Edited faces are not evidence of anything.</span>'
+    '<div class="foot"><span>Pictures are kept for this visit only. An edited face is evidence of nothing.</span>'
     '<span><a href="?view=api">Use it from a program</a></span></div>'
 )
 
@@ -58,7 +58,7 @@ def build() -> gr.Blocks:
                     tab.build(shell)
         gr.HTML(FOOT, elem_id="foot")
         endpoints.build(shell)
-        chosen.input(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
+        chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
     return page
 
 

@@ -6,6 +6,7 @@ Work is a `Job` (a generator of `Progress`). Visitors' jobs take turns on the de
 from __future__ import annotations
 
 import io
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -284,9 +285,9 @@ def sample(model: DiffusionModel, seed: int, steps: int = 40) -> Job:
 def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
     """About `count` round strengths over the preset's range, zero among them where the range holds it."""
     low, high = preset.strength_range
-    step = next(s for s in (0.1, 0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10, 25, 50, 100) if (high - low) / s <= count - 1 + 1e-9)
-    first, last = -(-low // step), high // step
-    return [round(k * step, 4) for k in range(int(first), int(last) + 1)]
+    step = next(s for s in (0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50) if (high - low) / s <= count - 1 + 1e-9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(k * step, 4) for k in range(first, last + 1)]
 
 
 def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Intervals:

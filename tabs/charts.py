@@ -80,6 +80,6 @@ def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
     if curves is None:
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'
     return drawing + (
-        '<p class="legend"><i class="plain"></i>distance of the predicted picture'
-        '<i class="second"></i>distance of the noisy picture</p>'
+        '<p class="legend">Perceptual distance to the picture<i class="plain"></i>from what is predicted'
+        '<i class="second"></i>from what is seen</p>'
     )

@@ -1,0 +1,239 @@
+"""What the page and its API do, on a small model with random weights."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from core import studio
+from core.directions import GlobalDirection, ImplicitDirection
+from core.errors import ModelUnavailable, PresetError, RequestError
+from core.imaging import Crop
+from core.intervals import Intervals, PublishedTable
+from core.latents import LatentCache
+from core.models.loader import DiffusionModel
+from core.presets import Preset, file_name, save
+from core.progress import Progress, finish
+from core.studio import EditOptions, Picture, Session
+from tests.unit.small_models import small_model, trained_block
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
+    """A model without image-text model, probe or distance, in an otherwise empty house."""
+
+    def missing(*_: object) -> None:
+        raise ModelUnavailable("not here")
+
+    monkeypatch.setattr(studio, "ROOT", tmp_path)
+    monkeypatch.setattr(studio, "_image_text", missing)
+    monkeypatch.setattr(studio, "_lpips", missing)
+    monkeypatch.setattr(studio, "LATENTS", LatentCache())
+    made = small_model()
+    monkeypatch.setitem(studio.MODELS, made.card.id, made.card)
+    return made
+
+
+def preset(made_for: DiffusionModel, **values: object) -> Preset:
+    generator = torch.Generator().manual_seed(0)
+    direction = GlobalDirection(torch.randn(1, *made_for.card.h_shape, generator=generator), 10)
+    known = {"name": "Wider", "model": made_for.card.id, "fingerprint": made_for.fingerprint}
+    known |= {"t_edit": 300, "t_boost": 0}
+    return Preset(**{"direction": direction, **known, **values})
+
+
+def picture(model: DiffusionModel) -> Picture:
+    side = model.card.resolution
+    return Picture(torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1, model.card.id)
+
+
+# ------------------------------------------------------------------------------------------------ turns on the device
+
+
+def test_jobs_take_turns_and_free_the_device() -> None:
+    holder: list[str] = []
+
+    def job(name: str) -> Iterator[Progress]:
+        for step in range(50):
+            assert not holder, "somebody else is at work"
+            holder.append(name)
+            holder.remove(name)
+            yield Progress(step, 50)
+        yield Progress(50, 50, result=name)
+
+    done: list[str] = []
+    workers = [threading.Thread(target=lambda n=n: done.append(finish(studio.exclusively(job(n))))) for n in "abc"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(done) == ["a", "b", "c"]
+    assert not studio.DEVICE.locked()
+
+
+def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
+    ended = []
+
+    def endless() -> Iterator[Progress]:
+        try:
+            while True:
+                yield Progress(0, 1)
+        finally:
+            ended.append(True)
+
+    def failing() -> Iterator[Progress]:
+        yield Progress(0, 1)
+        raise RequestError("no")
+
+    left = studio.exclusively(endless())
+    next(left)
+    left.close()
+    assert ended == [True]
+    with pytest.raises(RequestError):
+        list(studio.exclusively(failing()))
+    assert not studio.DEVICE.locked()
+
+
+# ------------------------------------------------------------------------------------------------------------ editing
+
+
+@pytest.mark.parametrize(
+    ("span", "strengths"),
+    [
+        ((-1.0, 2.0), [-1, -0.5, 0, 0.5, 1, 1.5, 2]),
+        ((0.0, 1.0), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        ((-1.5, 1.5), [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]),
+        ((-50.0, 50.0), [-50, -25, 0, 25, 50]),
+        ((-0.3, 0.25), [-0.3, -0.2, -0.1, 0, 0.1, 0.2]),
+    ],
+)
+def test_strips_have_round_strengths(model: DiffusionModel, span: tuple[float, float], strengths: list[float]) -> None:
+    assert studio.strip_strengths(preset(model, strength_range=span)) == strengths
+
+
+def test_edit_frames(model: DiffusionModel) -> None:
+    asked = [0.0, 1.0, -2.0]
+    job = studio.edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6))
+    events = list(job)
+    assert [event.step for event in events] == sorted(event.step for event in events)
+    assert {event.total for event in events} == {12}
+    frames = events[-1].result
+    assert [frame.strength for frame in frames] == asked
+    assert frames[0].pixels.shape == (3, 32, 32)
+    change = [(frame.pixels - frames[0].pixels).abs().mean() for frame in frames]
+    assert 0 == change[0] < change[1] < change[2]
+    assert frames[0].measures.as_json() == {"s_dir": None, "distance": None, "identity": None, "attributes": ()}
+
+
+def test_a_second_edit_does_not_invert_again(model: DiffusionModel) -> None:
+    shown = picture(model)
+    first = list(studio.edit_frames(model, shown, preset(model), [1.0], EditOptions(steps=6)))
+    second = list(studio.edit_frames(model, shown, preset(model), [2.0], EditOptions(steps=6)))
+    assert len(second) == len(first) - 5
+
+
+def test_a_sampled_picture_is_its_own_latent(model: DiffusionModel) -> None:
+    made = finish(studio.sample(model, seed=3, steps=6))
+    [same] = finish(studio.edit_frames(model, made, preset(model), [0.0], EditOptions(steps=6)))
+    assert torch.allclose(same.pixels, made.pixels[0], atol=1e-5)
+
+
+def test_forms_of_an_implicit_direction(model: DiffusionModel) -> None:
+    f_t = trained_block(model.unet.unet.time_embedding.linear_2.out_features)
+    implicit = preset(model, direction=ImplicitDirection(f_t, 10))
+    forms: dict = {}
+    results = {}
+    for form in ("trained", "per_timestep", "global"):
+        options = EditOptions(steps=6, form=form)
+        [frame] = finish(studio.edit_frames(model, picture(model), implicit, [1.0], options, forms))
+        results[form] = frame.pixels
+    assert len(forms) == 1, "both means come from one pass over the pictures"
+    assert not torch.equal(results["trained"], results["per_timestep"])
+    assert not torch.equal(results["per_timestep"], results["global"])
+
+
+def test_intervals_are_the_visitors_then_the_presets_then_the_models(model: DiffusionModel) -> None:
+    made = preset(model)
+    assert studio.intervals_for(model.card, made, EditOptions()) == Intervals(300, 0)
+    assert studio.intervals_for(model.card, made, EditOptions(t_edit=400, t_boost=100)) == Intervals(400, 100)
+    card = studio.replace(model.card, curves=PublishedTable(((0.5, 400), (1.0, 500)), 150))
+    assert studio.intervals_for(card, preset(model, t_edit=None, t_boost=None), EditOptions()) == Intervals(500, 150)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 3},
+        {"steps": 1001},
+        {"seed": -1},
+        {"t_edit": 1001},
+        {"form": "odd"},
+        {"injection": "odd"},
+        {"steps": "9"},
+    ],
+)
+def test_options_out_of_range(values: dict) -> None:
+    with pytest.raises(RequestError):
+        EditOptions(**values)
+
+
+def test_strengths_and_models_are_checked(model: DiffusionModel) -> None:
+    for strength in (float("nan"), float("inf"), 101):
+        with pytest.raises(RequestError, match="strength"):
+            finish(studio.edit_frames(model, picture(model), preset(model), [strength]))
+    with pytest.raises(PresetError, match="made for the model other"):
+        finish(studio.edit_frames(model, picture(model), preset(model, model="other"), [1.0]))
+
+
+# ------------------------------------------------------------------------------------------- pictures, presets, words
+
+
+def test_open_picture_takes_the_crop(model: DiffusionModel) -> None:
+    wide = Image.new("RGB", (200, 100), "red")
+    wide.paste("blue", (100, 0, 200, 100))
+    left, right = (studio.open_picture(wide, "small", Crop(x=x)).pixels[0, 0].mean() for x in (0.0, 1.0))
+    assert left > 0.9
+    assert right < -0.9
+
+
+def test_find_direction(model: DiffusionModel, tmp_path: Path) -> None:
+    shipped = preset(model, name="Smiling", source_text="face", target_text="smiling face")
+    save(shipped, tmp_path / "presets" / "directions" / "small" / file_name("Smiling"))
+    session = Session("small")
+    session.keep(preset(model, name="Green hair", source_text="face", target_text="face with green hair"))
+    session.keep(preset(model, name="Elsewhere", model="other"))
+
+    def find(name: str = "", source: str = "", target: str = "") -> Preset | None:
+        return studio.find_direction("small", name, source, target, session.own)
+
+    assert find(" smiling ").name == "Smiling"
+    assert find("GREEN HAIR").name == "Green hair"
+    assert find("", "Face", "smiling  face").name == "Smiling"
+    assert find("", "face", "old face") is None
+    with pytest.raises(RequestError, match="no direction “Elsewhere” for small. Known ones: Green hair, Smiling"):
+        find("Elsewhere")
+    with pytest.raises(RequestError, match="Give the name"):
+        find("", "face", " ")
+
+
+@pytest.mark.parametrize(
+    ("form", "samples", "steps", "l_clip"),
+    [("odd", 32, 20, 1.0), ("global", 3, 20, 1.0), ("global", 32, 500, 1.0), ("global", 32, 20, 50.0)],
+)
+def test_training_settings_are_checked(form: str, samples: int, steps: int, l_clip: float) -> None:
+    with pytest.raises(RequestError):
+        studio.training_settings(form, samples, steps, l_clip)
+
+
+def test_a_text_that_is_too_long(model: DiffusionModel) -> None:
+    with pytest.raises(RequestError, match="201 characters; up to 200"):
+        studio.start_training(model, "face", "x" * 201, studio.training_settings("global", 4, 8))
+
+
+def test_a_new_request_makes_older_ones_stale() -> None:
+    session = Session()
+    first = session.begin()
+    assert session.begin() > first
