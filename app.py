@@ -40,7 +40,10 @@ FOOT = (
 def build() -> gr.Blocks:
     """The page."""
     with gr.Blocks(title="h-space studio", delete_cache=(3600, KEEP_SESSION), analytics_enabled=False) as page:
-        shell = Shell(gr.State(Session(DEFAULT_MODEL), time_to_live=KEEP_SESSION), gr.State(DEFAULT_MODEL))
+        shell = Shell(
+            gr.State(Session(DEFAULT_MODEL), time_to_live=KEEP_SESSION, delete_callback=Session.end),
+            gr.State(DEFAULT_MODEL),
+        )
         with gr.Row(elem_id="top"):
             gr.HTML(BRAND)
             chosen = gr.Dropdown(

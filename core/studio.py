@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
 MAX_TEXT = 200
+MAX_KEPT_SOURCES = 96 * 2**20  # bytes
 SUGGESTED = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 PICTURES = (".png", ".webp", ".jpg")
 
@@ -137,9 +139,10 @@ class Session:
     own: dict[str, Preset] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
-    sources: Sources | None = None
+    sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     stop_training: bool = False
     ticket: int = 0
+    folder: tempfile.TemporaryDirectory | None = None
 
     def begin(self) -> int:
         """A new request: every older one of this visitor is out of date from here on."""
@@ -151,6 +154,19 @@ class Session:
         key = f"own-{len(self.own) + 1}"
         self.own[key] = preset
         return key
+
+    def write(self, preset: Preset) -> Path:
+        """A preset as a file of this visit. Raises ResourceError."""
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="visit-")
+        return presets.save(preset, Path(self.folder.name) / presets.file_name(preset.name))
+
+    def end(self) -> None:
+        """The visit is over: its work stops, its files go."""
+        self.begin()
+        self.stop_training = True
+        if self.folder is not None:
+            self.folder.cleanup()
 
 
 # ------------------------------------------------------------------------------------------------ turns on the device
@@ -411,14 +427,36 @@ def training_settings(form: str, samples: int, steps: int, l_clip: float | None 
     return TrainingSettings(form=form, samples=int(samples), steps=int(steps), l_clip=l_clip)
 
 
-def start_training(model: DiffusionModel, source: str, target: str, settings: TrainingSettings) -> Training:
-    """A training that `train` will run. Raises RequestError for texts that cannot be used."""
+def start_training(
+    model: DiffusionModel, source: str, target: str, settings: TrainingSettings, session: Session | None = None
+) -> Training:
+    """A training that `train` will run; what an earlier one of the visit prepared is used again where it fits.
+
+    Raises:
+        RequestError: the texts cannot be used.
+    """
     source, target = (" ".join(text.split()) for text in (source, target))
     for text in (source, target):
         if len(text) > MAX_TEXT:
             raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
     with DEVICE:
-        return Training(model, image_text(model.card), source, target, settings)
+        training = Training(model, image_text(model.card), source, target, settings)
+    kept = session.sources.get(_sources_key(training)) if session else None
+    if kept is not None and len(kept.timesteps) >= len(training.timesteps):
+        training.sources = kept
+    return training
+
+
+def keep_sources(session: Session, training: Training) -> None:
+    """Remember what a training prepared, the last one only, and only if it is not large."""
+    if training.sources is not None and training.sources.P.nbytes <= MAX_KEPT_SOURCES:
+        session.sources = {_sources_key(training): training.sources}
+
+
+def _sources_key(training: Training) -> tuple[Any, ...]:
+    """What the prepared trajectories of random latents depend on, apart from how far down they go."""
+    settings = training.settings
+    return training.model.card.id, training.model.fingerprint, settings.steps, settings.samples, settings.first_seed
 
 
 def train(training: Training, watched: Picture | None = None, stop: Callable[[], bool] = lambda: False) -> Job:

@@ -15,7 +15,6 @@ from core.models.cards import MODELS
 from core.progress import Job
 from core.studio import EditOptions, Session
 from tabs.shell import Shell, for_clients
-from tabs.text_edit import write_preset
 from tabs.widgets import PictureInput
 
 EVERY = 0.5  # seconds between reports of progress
@@ -85,7 +84,7 @@ def edit_text(
     preset = studio.find_direction(model, direction or "", source_text or "", target_text or "", session.own)
     if preset is None:
         settings = studio.training_settings("global", *studio.SUGGESTED["global"])
-        training = studio.start_training(loaded, source_text, target_text, settings)
+        training = studio.start_training(loaded, source_text, target_text, settings, session)
         preset = yield from _told(studio.train(training))
         session.keep(preset)
     job = studio.edit_frames(loaded, source, preset, [strength], options, session.forms)
@@ -115,12 +114,12 @@ def train_direction(
     """
     started = time.monotonic()
     settings = studio.training_settings(form, samples, steps, coefficient)
-    training = studio.start_training(studio.models.get(model), source_text or "", target_text or "", settings)
+    training = studio.start_training(studio.models.get(model), source_text or "", target_text or "", settings, session)
     preset = yield from _told(studio.train(training))
     session.keep(preset)
     losses = [round(loss, 4) for loss in training.losses]
     about = {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
-    yield write_preset(preset), about
+    yield str(session.write(preset)), about
 
 
 @for_clients

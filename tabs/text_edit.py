@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -32,6 +30,21 @@ SHOWN = 512  # side of the large picture sent to the page, at most
 KEPT = 1024  # side that an upload is kept at for cropping
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
+# What the probe's attributes are called when they go up.
+WORDS = {
+    "eye_open": "Open eyes",
+    "mouth_open": "Open mouth",
+    "lip_red": "Red lips",
+    "gaze": "Looking right",
+    "gaze_y": "Looking down",
+    "brow_angle": "Angry brows",
+    "brow_raise": "Raised brows",
+    "brow_thick": "Thick brows",
+    "gray": "Gray hair",
+    "hair_colour": "Fair hair",
+    "skin": "Dark skin",
+    "age": "Wrinkles",
+}
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -71,10 +84,6 @@ def build(shell: Shell) -> None:
                         cropper = Cropper(elem_id="cropper")
                         another = gr.Button("Choose another picture", visible=False, size="sm")
                         upload_message = gr.HTML(elem_id="upload-message")
-                        gr.HTML(
-                            '<p class="words">Drag the square to what the model should see. '
-                            "Pictures are kept for this visit only.</p>"
-                        )
                     with gr.Tab("New", id="new"):
                         gr.HTML(
                             '<p class="words">Let the model imagine a picture. The same seed gives the same one.</p>'
@@ -333,10 +342,17 @@ def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
         {
             "strength": frame.strength,
             "image": data_url(to_pil(frame.pixels)[0], quality=95),
-            "measures": frame.measures.as_json(),
+            "measures": readable(frame.measures.as_json()),
         }
         for frame in frames
     ]
+
+
+def readable(measures: dict[str, Any]) -> dict[str, Any]:
+    """Measures with attributes in words."""
+    for reading in measures["attributes"]:
+        reading["name"] = WORDS.get(reading["name"], reading["name"].replace("_", " ").capitalize())
+    return measures
 
 
 @in_words
@@ -467,13 +483,9 @@ def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
 def offer_file(session: Session, key: str | None) -> Any:
     """The chosen preset as a file to take away."""
     preset = chosen_preset(session, key)
-    return gr.update(interactive=False) if preset is None else gr.update(value=write_preset(preset), interactive=True)
-
-
-def write_preset(preset: Preset) -> str:
-    """Write a preset to a fresh folder, from where it is copied to the page's cache."""
-    folder = Path(tempfile.mkdtemp(prefix="preset-"))
-    return str(presets.save(preset, folder / presets.file_name(preset.name)))
+    if preset is None:
+        return gr.update(interactive=False)
+    return gr.update(value=str(session.write(preset)), interactive=True)
 
 
 @in_words
@@ -503,16 +515,17 @@ def run_training(
         yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = studio.models.get(session.model_id)
         settings = studio.training_settings(form, int(samples), int(steps), float(coefficient))
-        training = studio.start_training(model, source or "", target or "", settings)
+        training = studio.start_training(model, source or "", target or "", settings, session)
         started, drawn, faces = time.monotonic(), 0.0, ""
         for event in studio.train(training, session.picture, lambda: session.stop_training):
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event)
             if event.result is not None:
                 key = session.keep(event.result)
+                studio.keep_sources(session, training)
                 cards = Cards(preset_items(session.model_id, session.own), key)
                 view = training_view(f"{event.note}: “{event.result.name}” is among your presets", 1, training, faces)
-                file = gr.update(value=write_preset(event.result), interactive=True)
+                file = gr.update(value=str(session.write(event.result)), interactive=True)
                 yield view, *over, cards, file
             elif time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()

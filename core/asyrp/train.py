@@ -80,13 +80,15 @@ def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: 
     parts, squares = [], torch.zeros(len(timesteps))
     for start in range(0, len(x_T), chunk):
         x, P = x_T[start : start + chunk].to(model.device), []
-        with torch.no_grad():
-            for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+        for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+            with torch.no_grad():
                 features = model.features(x, t)
                 squares[k] += features.h.float().square().mean().cpu() * len(x)
                 eps = model.eps(features, x, t)
                 P.append(model.codec.decode(model.schedule.predicted_x0(x, eps, t)).half().cpu())
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
+            if k + 1 < len(timesteps):
+                yield Progress(start, len(x_T), "preparing")
         parts.append(torch.stack(P))
         done = min(start + chunk, len(x_T))
         if done < len(x_T):
@@ -183,9 +185,12 @@ class Training:
         if self.sources.steps != s.steps or len(self.sources.timesteps) < len(self.timesteps):
             raise ValueError("the source trajectories were made with other steps or a higher t_edit")
         if self.E_source is None:
-            with torch.no_grad():
-                rows = [[self.image_text.embed_images(part.float()) for part in P.split(64)] for P in self.sources.P]
-            self.E_source = torch.stack([torch.cat(parts) for parts in rows])[: len(self.timesteps)]
+            rows, n = [], len(self.sources.x_T)
+            for P in self.sources.P[: len(self.timesteps)]:
+                with torch.no_grad():
+                    rows.append(torch.cat([self.image_text.embed_images(part.float()) for part in P.split(64)]))
+                yield Progress(n, n, "preparing")
+            self.E_source = torch.stack(rows)
         if s.form == "global":  # the rate is relative to the size of what is shifted
             rms = sum(self.sources.h_rms[: len(self.timesteps)]) / len(self.timesteps)
             self.optimiser.param_groups[0]["lr"] = (s.rate or RATE[s.form]) * rms

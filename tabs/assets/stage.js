@@ -106,10 +106,6 @@ const MEASURES = [
   ["distance", "Visible change", "Perceptual distance between before and after. 0 is no change at all."],
   ["seconds", "Seconds", "Time this edit took on the machine."],
 ];
-const words = (name) => {
-  const text = name.replaceAll("_", " ");
-  return text[0].toUpperCase() + text.slice(1);
-};
 function readout(measures) {
   const panel = $("readout");
   panel.hidden = !measures;
@@ -137,8 +133,8 @@ function readout(measures) {
       bar.style.setProperty("--was", `${a}%`);
       bar.style.setProperty("--now", `${b}%`);
       bar.append(make("i"), make("s"), make("u"));
-      line.append(make("span", "name", words(row.name)), bar, make("span", "value", row.after.toFixed(2)));
-      line.title = `${words(row.name)}: ${row.before.toFixed(2)} before, ${row.after.toFixed(2)} after (${signed(row.change, 1)} σ)`;
+      line.append(make("span", "name", row.name), bar, make("span", "value", row.after.toFixed(2)));
+      line.title = `${row.name}: ${row.before.toFixed(2)} before, ${row.after.toFixed(2)} after (${signed(row.change, 1)} σ)`;
       line.classList.toggle("still", Math.abs(row.change) < 0.25);
       return line;
     }),
