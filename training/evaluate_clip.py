@@ -122,10 +122,10 @@ def report(figures: dict[str, dict[str, dict[str, float]]]) -> str:
 
 CARD = """# The image-text model of the avatars
 
-A small CLIP for procedural portraits, in open_clip's form: CLIP's ResNet with attention pooling (one
-block per stage, 16 channels wide) that looks at 128 x 128 pixels, a text transformer 96 wide with 3 layers, {width}-dimensional embeddings, {parameters:.1f} M parameters in half precision. It
-plays CLIP's part for the embedded model `avatars`, so that text-driven editing works offline. It knows the words of
-`training/phrases.py` and nothing of photographs.
+A small CLIP for procedural portraits, in open_clip's form: CLIP's ResNet with attention pooling (one block per stage,
+16 channels wide) that looks at 128 x 128 pixels, a text transformer 96 wide with 3 layers, {width}-dimensional
+embeddings, {parameters:.1f} M parameters in half precision. It plays CLIP's part for the embedded model `avatars`, so
+that text-driven editing works offline. It knows the words of `training/phrases.py` and nothing of photographs.
 
 The tokenizer is CLIP's with a shortened merge list (`merges.txt.gz`; {vocabulary} tokens): the captions' words are
 split as by CLIP, other text into smaller pieces, down to bytes, so no text fails. open_clip opens the folder with
