@@ -20,7 +20,7 @@ SIZE, BLOCK = 96, 8  # small blocks do as well as large ones for the same produc
 MOST = 512  # basis vectors
 MOST_GRAMS = 32  # kept per basis
 MEMORY = 64 * 2**20  # bytes of responses in float32; beyond, they are kept in bfloat16
-DEPENDENT = 1e-5  # a new vector is dropped if less than this share of it is new
+DEPENDENT = 1e-4  # a new vector is dropped if less than this share of it is new
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Basis:
     """Approximate right singular vectors of J, the largest first, with their image responses.
 
     vectors: float32 (k, C, H, W), orthonormal rows. responses: (k, 3, R, R), J q of each row, in float32 or bfloat16.
-    whole: float64 (k, k), the Gram matrix of the responses, diagonal but for their rounding. t: timestep. steps: S, the step count at which a strength of
-    one direction is one unit of h per step. forwards, reverses: products that were made for it.
+    whole: float64 (k, k), the Gram matrix of the responses, diagonal but for their rounding. t: timestep. steps: S, the
+    step count at which a strength of 1 adds a direction once per step (see `locality`). forwards, reverses: products
+    that were made for it.
     """
 
     vectors: Tensor
@@ -142,12 +143,15 @@ def orthonormalise(W: Tensor, Q: Tensor) -> Tensor:
 
 
 def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = MEMORY) -> Basis:
-    """The `Basis` of the span of Q, rotated so that J Q has orthogonal columns. Q: (k, C, H, W), JQ: (k, 3, R, R)."""
+    """The `Basis` of the span of Q, rotated so that J Q has orthogonal columns: approximate right singular vectors.
+
+    Q: (k, C, H, W), orthonormal rows. JQ: (k, 3, R, R).
+    """
     rows = JQ.flatten(1).float()
     _, rotation = torch.linalg.eigh((rows @ rows.T).double())
     rotation = rotation.flip(1).T.to(Q)
     vectors = (rotation @ Q.flatten(1)).view_as(Q).float()
-    responses = (rotation.to(JQ) @ JQ.flatten(1)).view_as(JQ).float()
+    responses = (rotation.to(rows) @ rows).view_as(JQ)
     if responses.numel() * 4 > memory:
         responses = responses.bfloat16()
     rows = responses.flatten(1).float()

@@ -66,6 +66,9 @@ class PrincipalComponents:
     steps: int
 
 
+DEFAULTS = Settings()
+
+
 @dataclass(frozen=True)
 class Found:
     """A direction of unit norm.
@@ -73,7 +76,7 @@ class Found:
     value: what the method ranks by (a singular value, a standard deviation, or the square root of a ratio of energies).
     inside: ||J_m v||, linearised change inside the region per unit, in pixel units. ratio: linearised ROIR,
     ||J_u v|| / ||J_m v||; the smaller the more local. region: "" where none was asked for. y: coordinates in the basis.
-    The last three are None where the direction lies outside the basis (PCA); `locality` measures them.
+    The last three are None where the direction lies outside the basis (PCA); `locality.measure` gives them.
     """
 
     direction: Direction

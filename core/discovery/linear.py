@@ -51,12 +51,8 @@ class Jacobian:
         self.x_t = x_t.to(model.device, wide)
         with torch.no_grad():
             features = model.features(self.x_t, t)
-        self._features = replace(
-            features,
-            h=features.h.to(dtype),
-            skips=tuple(s.to(dtype) for s in features.skips),
-            emb=features.emb.to(dtype),
-        )
+        cast = [skip.to(dtype) for skip in features.skips]
+        self._features = replace(features, h=features.h.to(dtype), skips=tuple(cast), emb=features.emb.to(dtype))
         self._decoder = _differentiable_decoder(model.unet.unet, dtype)
         self._chunk = chunk
         self._pull: Callable[[Tensor], tuple[Tensor]] | None = None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from core.discovery import contrast, global_jacobian, jacobian, jive, pca, projection
 from core.discovery.basis import Basis
-from core.discovery.found import Found, Settings
+from core.discovery.found import DEFAULTS, Found, Settings
 from core.discovery.regions import Region
 from core.errors import RequestError
 
@@ -21,7 +21,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-def discover(basis: Basis, regions: Sequence[Region], method: str, settings: Settings = Settings()) -> list[Found]:
+def discover(basis: Basis, regions: Sequence[Region], method: str, settings: Settings = DEFAULTS) -> list[Found]:
     """Directions by the method of a name, per region the best first.
 
     Raises:

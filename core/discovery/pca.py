@@ -1,4 +1,4 @@
-"""PCA of h over random samples, per timestep (Haas et al. 2024, section 3): a property of the model, not of an image."""
+"""PCA of h over random samples, per timestep (Haas et al. 2024, section 3): of the model, not of an image."""
 
 from collections.abc import Sequence
 
@@ -79,7 +79,7 @@ def _principal(h: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 def directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> list[Found]:
     """Leading components, whatever the image and the region. One timestep makes a global direction, several one per
-    timestep. Their effect on the image is not in the basis: see `strengths.locality`.
+    timestep. Their effect on the image is not in the basis: see `locality.measure`.
 
     Raises:
         RequestError: `settings.components` is missing, or belongs to another model.

@@ -1,0 +1,181 @@
+"""What does it do? A suggested name for a direction, from the model's own image-text model; and what the probe reads.
+
+The change of the picture's embedding from one side of the direction to the other is compared with the change of the
+text's embedding from the domain's word to each attribute phrase (Asyrp, Eq. 4, both ways): the best cosine names it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.asyrp.loss import text_embedding
+from core.clip import ImageText
+from core.errors import RequestError
+from core.instruments import Instruments
+
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "face": (
+        "smiling face",
+        "sad face",
+        "angry face",
+        "surprised face",
+        "face with an open mouth",
+        "face with a closed mouth",
+        "face with red lips",
+        "face with pale lips",
+        "face with closed eyes",
+        "face with wide open eyes",
+        "face looking left",
+        "face looking right",
+        "face with thick eyebrows",
+        "face with thin eyebrows",
+        "face with raised eyebrows",
+        "face with glasses",
+        "face with a beard",
+        "face without a beard",
+        "face with blushing cheeks",
+        "face with long hair",
+        "face with short hair",
+        "face with curly hair",
+        "bald face",
+        "face with gray hair",
+        "face with black hair",
+        "face with brown hair",
+        "face with blond hair",
+        "face with red hair",
+        "tanned face",
+        "pale face",
+        "dark skinned face",
+        "old face",
+        "young face",
+        "face on a blue background",
+        "face on a green background",
+        "face on a yellow background",
+    ),
+    "church": (
+        "gothic church",
+        "wooden church",
+        "red brick church",
+        "white church",
+        "church with a tall tower",
+        "church with a dome",
+        "church with a large window",
+        "church with a closed door",
+        "church at night",
+        "church at sunset",
+        "church under a blue sky",
+        "church under a cloudy sky",
+        "church in the snow",
+        "church with green trees",
+        "church with a lawn",
+        "old church",
+        "modern church",
+        "ruined church",
+    ),
+    "bedroom": (
+        "bright bedroom",
+        "dark bedroom",
+        "princess bedroom",
+        "hotel bedroom",
+        "modern bedroom",
+        "wooden bedroom",
+        "bedroom with a large window",
+        "bedroom with curtains",
+        "bedroom with a lamp",
+        "bedroom with a picture on the wall",
+        "bedroom with a red bed",
+        "bedroom with a blue bed",
+        "bedroom with white walls",
+        "bedroom with a carpet",
+        "messy bedroom",
+        "tidy bedroom",
+    ),
+}
+TEMPERATURE = 0.07  # of the confidence
+LEAST_CHANGE = 0.02  # of the unit embedding: less is noise
+LEAST_CONFIDENCE = 0.2  # below, the phrase is left out of the name
+
+
+@dataclass(frozen=True)
+class Change:
+    """An attribute that the probe read on both sides; `change` in standard deviations of the model's pictures."""
+
+    attribute: str
+    change: float
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A name for a visitor to edit.
+
+    text: what the positive end shows ("face with closed eyes"), or "" if nothing stands out. opposite: the phrase of
+    the negative end. confidence: from 0 to 1, of `text`. likely: the best phrases with their cosines. changes: what the
+    probe measured, the largest first; empty without a probe.
+    """
+
+    text: str
+    opposite: str
+    confidence: float
+    likely: tuple[tuple[str, float], ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+class Namer:
+    """Text directions of a domain's vocabulary, embedded once.
+
+    templates: format strings with one place, as `core.asyrp.prompts.templates` gives them.
+
+    Raises:
+        RequestError: the vocabulary is empty.
+    """
+
+    def __init__(
+        self,
+        image_text: ImageText,
+        domain: str,
+        templates: Sequence[str],
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        self.phrases = tuple(VOCABULARY.get(domain, ()) if vocabulary is None else vocabulary)
+        if not self.phrases:
+            raise RequestError(f"There is no vocabulary for pictures of a {domain}.")
+        self.image_text = image_text
+        source = text_embedding(image_text, domain, templates)
+        E = torch.stack([text_embedding(image_text, phrase, templates) for phrase in self.phrases])
+        # Phrases share what "attribute words" have in common; only what tells them apart names a direction.
+        E = E - source
+        self._directions = F.normalize(E - E.mean(0), dim=1)
+
+    @torch.no_grad()
+    def suggest(self, minus: Tensor, plus: Tensor, probe: Instruments | None = None) -> Suggestion:
+        """A name from pictures on both sides of the direction. minus, plus: pixels (B, 3, H, W), row by row the same
+        picture at a negative (or zero) and at the positive strength; several pictures make the name surer."""
+        dI = (self.image_text.embed_images(plus) - self.image_text.embed_images(minus)).mean(0)
+        changes = () if probe is None else read_changes(minus, plus, probe)
+        if dI.norm() < LEAST_CHANGE:
+            return Suggestion("", "", 0.0, changes=changes)
+        cosines = self._directions @ F.normalize(dI, dim=0)
+        # Phrases of both ends compete: a direction that raises one and lowers another is named by the larger.
+        share = torch.softmax(torch.cat((cosines, -cosines)) / TEMPERATURE, dim=0)[: len(cosines)]
+        best, worst = int(cosines.argmax()), int(cosines.argmin())
+        confidence = float(share[best])
+        order = cosines.argsort(descending=True)[:3].tolist()
+        likely = tuple((self.phrases[i], round(float(cosines[i]), 3)) for i in order)
+        named = confidence >= LEAST_CONFIDENCE
+        return Suggestion(
+            self.phrases[best] if named else "", self.phrases[worst], round(confidence, 3), likely, changes
+        )
+
+
+@torch.no_grad()
+def read_changes(minus: Tensor, plus: Tensor, probe: Instruments) -> tuple[Change, ...]:
+    """Mean change of every attribute from `minus` to `plus` (B, 3, H, W), the largest first."""
+    before, after = probe.attributes(minus), probe.attributes(plus)
+    changes = [
+        Change(name, round(float((after[name] - before[name]).mean()) / known.spread, 3))
+        for name, known in probe.known.items()
+    ]
+    return tuple(sorted(changes, key=lambda change: -abs(change.change)))
