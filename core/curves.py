@@ -18,13 +18,15 @@ def measure_curves(
     distance: Callable[[Tensor, Tensor], Tensor],
     steps: int = 100,
     chunk: int | None = None,
+    iterations: int = 2,
     edit_threshold: float = EDIT_THRESHOLD,
     boost_threshold: float = BOOST_THRESHOLD,
 ) -> Job:
     """Mean distance of P_t and of x_t from the image, at each of `steps` noise levels. Result: `Curves`.
 
     pixels: (B, 3, H, W) in [-1, 1]; the paper takes 100 pictures and LPIPS-Alex. distance: two batches of pixels to
-    (B,). The thresholds go with the distance. P_t and x_t are compared as they are, without clipping.
+    (B,). iterations: as in `core.editing.invert`. The thresholds go with the distance. P_t and x_t are compared as they
+    are, without clipping.
 
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
@@ -33,7 +35,10 @@ def measure_curves(
     x = model.codec.encode(pixels.to(model.device, torch.float32))
     means: list[tuple[float, float]] = []
     for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
-        x = model.schedule.invert_step(x, predict(model, x, t, chunk), t_prev, t)
+        x_t = x
+        for _ in range(iterations):
+            x_t = model.schedule.invert_step(x, predict(model, x_t, t, chunk), t_prev, t)
+        x = x_t
         x0 = model.schedule.predicted_x0(x, predict(model, x, t, chunk), t)
         means.append((_mean(distance, pixels, model.codec.decode(x0)), _mean(distance, pixels, model.codec.decode(x))))
         if k + 1 < steps:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-Key = tuple[str, str, int]
+Key = tuple[str, str, int, int]
 
 
 @dataclass(frozen=True)
 class Latent:
     """x_T: float32 (B, C, H, W) in network space at t = T-1, made by `steps` inversion steps of model `model_id`.
 
-    key: tells latents apart: (content, model, steps); steps is 0 for one that was sampled.
+    key: tells latents apart: (content, model, steps, iterations); steps is 0 for one that was sampled.
     """
 
     x_T: Tensor
@@ -31,12 +31,12 @@ class Latent:
         return self.x_T.numel() * self.x_T.element_size()
 
 
-def latent_key(pixels: Tensor, model_id: str, steps: int) -> Key:
-    """(SHA-256 of the pixels' content and shape, model id, steps)."""
+def latent_key(pixels: Tensor, model_id: str, steps: int, iterations: int = 1) -> Key:
+    """(SHA-256 of the pixels' content and shape, model id, inversion steps, iterations of each)."""
     content = pixels.detach().float().cpu().contiguous()
     digest = hashlib.sha256(str(tuple(content.shape)).encode())
     digest.update(content.numpy().tobytes())
-    return digest.hexdigest(), model_id, steps
+    return digest.hexdigest(), model_id, steps, iterations
 
 
 class LatentCache:

@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from core.clip import MERGES, ImageText, load_embedded, load_open_clip
 from core.errors import ModelUnavailable, RequestError
+from tests.unit import held_out
 from training.dataset import to_pixels
 from training.evaluate_clip import CONDITIONS, ZERO_SHOT
-from training.portraits import HELD_OUT, render, sample, varied
+from training.portraits import Portrait, render, varied
 from training.run import auc
 
 FOLDER = Path(__file__).parents[2] / "presets" / "models" / "avatars" / "clip"
-COUNT = 500
+COUNT = 300
 ROBUST = {"noise 0.2": 0.85, "shift 3 px": 0.95, "blur 3x": 0.85}
 """The least AUC of a shipped attribute under each disturbance."""
 
@@ -28,13 +29,13 @@ def model() -> ImageText:
 
 
 @pytest.fixture(scope="module")
-def portraits() -> list:
-    return [sample(HELD_OUT + i) for i in range(COUNT)]
+def portraits() -> tuple[Portrait, ...]:
+    return held_out.people(COUNT)
 
 
 @pytest.fixture(scope="module")
-def pixels(portraits: list) -> torch.Tensor:
-    return to_pixels(np.stack([np.asarray(render(p)) for p in portraits]))
+def pixels() -> torch.Tensor:
+    return to_pixels(held_out.pictures(COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,9 @@ def embedded(model: ImageText, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("text", ZERO_SHOT)
-def test_zero_shot(model: ImageText, embedded: dict, portraits: list, text: str, condition: str) -> None:
+def test_zero_shot(
+    model: ImageText, embedded: dict, portraits: tuple[Portrait, ...], text: str, condition: str
+) -> None:
     source, holds = ZERO_SHOT[text]
     target, plain = model.embed_texts([text, source])
     labels = np.array([holds(p) for p in portraits])
@@ -56,7 +59,7 @@ def test_zero_shot(model: ImageText, embedded: dict, portraits: list, text: str,
     assert auc((embedded[condition] @ (target - plain)).numpy(), labels) >= ROBUST.get(condition, 0.95)
 
 
-def test_an_edit_moves_the_picture_as_its_text_says(model: ImageText, portraits: list) -> None:
+def test_an_edit_moves_the_picture_as_its_text_says(model: ImageText, portraits: tuple[Portrait, ...]) -> None:
     edits = {
         "smiling face": {"smile": 0.9},
         "face with glasses": {"glasses": 1.0},
@@ -65,9 +68,9 @@ def test_an_edit_moves_the_picture_as_its_text_says(model: ImageText, portraits:
     }
     directions = torch.nn.functional.normalize(model.embed_texts(list(edits)) - model.embed_texts(["face"]), dim=-1)
     neutral = [varied(p, smile=0.0, glasses=0.0, eye_open=0.8, lip_red=0.1, beard=0.0) for p in portraits[:20]]
-    before = model.embed_images(to_pixels(np.stack([np.asarray(render(p)) for p in neutral])))
+    before = model.embed_images(held_out.pixels(neutral))
     for i, change in enumerate(edits.values()):
-        after = model.embed_images(to_pixels(np.stack([np.asarray(render(varied(p, **change))) for p in neutral])))
+        after = model.embed_images(held_out.pixels([varied(p, **change) for p in neutral]))
         cosine = torch.nn.functional.normalize(after - before, dim=-1) @ directions.T
         assert (cosine.argmax(1) == i).float().mean() >= 0.9
         assert cosine[:, i].mean() > 0.4
@@ -85,7 +88,7 @@ def test_any_picture_size(model: ImageText, size: int) -> None:
     assert model.embed_images(torch.zeros(2, 3, size, size)).isfinite().all()
 
 
-def test_size_hardly_matters(model: ImageText, portraits: list) -> None:
+def test_size_hardly_matters(model: ImageText, portraits: tuple[Portrait, ...]) -> None:
     small, large = (model.embed_images(to_pixels(np.asarray(render(portraits[0], s))[None])) for s in (128, 256))
     assert (small * large).sum() > 0.97
 

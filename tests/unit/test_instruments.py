@@ -9,9 +9,10 @@ import torch
 
 from core.errors import ModelUnavailable
 from core.instruments import CONFIG, WEIGHTS, Instruments, load
+from tests.unit import held_out
 from training.dataset import to_pixels
 from training.evaluate_instruments import quality
-from training.portraits import HELD_OUT, render, sample, to_vector, varied
+from training.portraits import HELD_OUT, Portrait, to_vector, varied
 from training.run import T_BOOST, auc, noised
 from training.targets import BINARY, CONTINUOUS
 from training.variants import edited, same_person
@@ -20,27 +21,23 @@ FOLDER = Path(__file__).parents[2] / "presets" / "models" / "avatars" / "instrum
 COUNT = 300
 
 
-def drawn(portraits: list) -> np.ndarray:
-    return np.stack([np.asarray(render(p)) for p in portraits])
-
-
 @pytest.fixture(scope="module")
 def instruments() -> Instruments:
     return load(FOLDER)
 
 
 @pytest.fixture(scope="module")
-def portraits() -> list:
-    return [sample(HELD_OUT + i) for i in range(COUNT)]
+def portraits() -> tuple[Portrait, ...]:
+    return held_out.people(COUNT)
 
 
 @pytest.fixture(scope="module")
-def images(portraits: list) -> np.ndarray:
-    return drawn(portraits)
+def images() -> np.ndarray:
+    return held_out.pictures(COUNT)
 
 
 @pytest.fixture(scope="module")
-def measured(instruments: Instruments, portraits: list, images: np.ndarray) -> dict[str, float]:
+def measured(instruments: Instruments, portraits: tuple[Portrait, ...], images: np.ndarray) -> dict[str, float]:
     return quality(instruments, images, np.stack([to_vector(p) for p in portraits]))
 
 
@@ -59,10 +56,10 @@ def test_binary_attributes(measured: dict, name: str) -> None:
     [("smile", -0.8, 0.8, 1.2), ("eye_open", 0.0, 0.9, 0.7), ("skin", 0.1, 0.6, 0.35), ("glasses", 0.0, 1.0, 0.9)],
 )
 def test_an_edit_moves_its_own_reading_most(
-    instruments: Instruments, portraits: list, name: str, low: float, high: float, least: float
+    instruments: Instruments, portraits: tuple[Portrait, ...], name: str, low: float, high: float, least: float
 ) -> None:
     a, b = (
-        instruments.attributes(to_pixels(drawn([varied(p, **{name: v}) for p in portraits[:40]]))) for v in (low, high)
+        instruments.attributes(held_out.pixels([varied(p, **{name: v}) for p in portraits[:40]])) for v in (low, high)
     )
     change = {n: float((b[n] - a[n]).mean()) / instruments.known[n].spread for n in instruments.known}
     assert float((b[name] - a[name]).mean()) > least
@@ -74,8 +71,8 @@ def test_an_edit_moves_its_own_reading_most(
 def test_identity_knows_the_person(instruments: Instruments, images: np.ndarray) -> None:
     own = instruments.identity(to_pixels(images[:150]))
     torch.testing.assert_close(own.norm(dim=1), torch.ones(150))
-    again = instruments.identity(to_pixels(drawn([same_person(HELD_OUT + i) for i in range(150)])))
-    after = instruments.identity(to_pixels(drawn([edited(HELD_OUT + i)[0] for i in range(150)])))
+    again = instruments.identity(held_out.pixels([same_person(HELD_OUT + i) for i in range(150)]))
+    after = instruments.identity(held_out.pixels([edited(HELD_OUT + i)[0] for i in range(150)]))
     same, different = (own * again).sum(1), (own * again.roll(1, 0)).sum(1)
     assert auc(torch.cat([same, different]).numpy(), np.arange(300) < 150) >= 0.9
     assert float((own * after).sum(1).mean()) > 0.8
@@ -111,9 +108,9 @@ def test_distance_is_calibrated(instruments: Instruments, images: np.ndarray) ->
     assert float(instruments.distance(x, noised(x, T_BOOST, 5)).mean()) == pytest.approx(1.2, rel=0.05)
 
 
-def test_a_small_edit_is_nearer_than_another_person(instruments: Instruments, portraits: list) -> None:
+def test_a_small_edit_is_nearer_than_another_person(instruments: Instruments, portraits: tuple[Portrait, ...]) -> None:
     before = [varied(p, smile=-0.5) for p in portraits[:20]]
-    a, b = to_pixels(drawn(before)), to_pixels(drawn([varied(p, smile=0.8) for p in before]))
+    a, b = held_out.pixels(before), held_out.pixels([varied(p, smile=0.8) for p in before])
     edit, other = instruments.distance(a, b), instruments.distance(a, a.roll(1, 0))
     assert (edit < other).float().mean() >= 0.95
 
