@@ -16,7 +16,8 @@ from core.discovery.found import Found, Settings, describe, leading, union, with
 from core.discovery.regions import Region
 
 JOINT, INDIVIDUAL = "jive_joint", "jive_individual"
-TOLERANCE, MOST_ITERATIONS = 1e-6, 1000
+TOLERANCE, MOST_ITERATIONS = 1e-5, 300
+RANK_TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,29 @@ def jive(
     A = [torch.zeros_like(x) for x in X]
     residuals: list[float] = []
     for _ in range(most):
-        joint, V = _truncated(torch.cat([x - a for x, a in zip(X, A, strict=True)]), joint_rank)
-        C = list(joint.split([len(x) for x in X]))
+        joint = torch.cat([x - a for x, a in zip(X, A, strict=True)])
+        V = _row_space(joint, joint_rank)
+        C = ((joint @ V) @ V.T).split([len(x) for x in X])
         # (X_i - C_i)(I - V V^T) = X_i - X_i V V^T: the rows of C_i lie in the span of V.
-        A = [_truncated(x - (x @ V) @ V.T, individual_rank)[0] for x in X]
+        A = []
+        for x in X:
+            left = x - (x @ V) @ V.T
+            W = _row_space(left, individual_rank)
+            A.append((left @ W) @ W.T)
         residuals.append(sum((x - c - a).square().sum().item() for x, c, a in zip(X, C, A, strict=True)) ** 0.5)
         if len(residuals) > 1 and abs(residuals[-2] - residuals[-1]) <= tolerance * norm:
             break
-    return Decomposition(C, A, V, residuals)
+    return Decomposition(list(C), A, V, residuals)
 
 
-def _truncated(X: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Best approximation of a rank, and its right singular vectors as columns."""
-    U, s, Vh = torch.linalg.svd(X, full_matrices=False)
-    return (U[:, :rank] * s[:rank]) @ Vh[:rank], Vh[:rank].T
+def _row_space(X: Tensor, rank: int) -> Tensor:
+    """The leading right singular vectors (k, rank) of X (r, k), from the smaller Gram matrix: several times as fast as
+    a singular value decomposition. Columns beyond the rank of X are zero."""
+    if len(X) >= X.shape[1]:
+        return torch.linalg.eigh(X.T @ X)[1].flip(1)[:, :rank]
+    V = X.T @ torch.linalg.eigh(X @ X.T)[1].flip(1)[:, :rank]
+    s = V.norm(dim=0)
+    return torch.where(s > RANK_TOLERANCE * s.max(), V / s, 0.0)
 
 
 def decompose(basis: Basis, regions: Sequence[Region], settings: Settings) -> Decomposition:
