@@ -266,7 +266,7 @@ def find_direction(
     wanted, *pair = (" ".join(text.lower().split()) for text in (name, source, target))
     if wanted:
         for key, preset in candidates:
-            if wanted in (key.lower(), preset.name.lower()):
+            if wanted in (key.lower(), preset.name.lower(), preset.target_text.lower()):
                 return preset
         known = ", ".join(preset.name for _, preset in candidates) or "none"
         raise RequestError(f"There is no direction “{name[:80]}” for {model_id}. Known ones: {known}.")
@@ -502,7 +502,7 @@ def _as_preset(training: Training, preview: Tensor) -> Preset:
     to_pil(preview[1:], size=128)[0].save(thumbnail, "WEBP", quality=85)
     return Preset(
         direction=training.direction(),
-        name=training.target[:60].capitalize(),
+        name=suggested_name(training.source, training.target),
         model=card.id,
         fingerprint=training.model.fingerprint,
         description=f"Trained from “{training.source}” to “{training.target}”.",
@@ -521,6 +521,16 @@ def _as_preset(training: Training, preview: Tensor) -> Preset:
         thumbnail=thumbnail.getvalue(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def suggested_name(source: str, target: str) -> str:
+    """What the target says beyond the source: face, smiling face -> Smiling; face, face with red lips -> Red lips."""
+    known = source.lower().split()
+    words = [word for word in target.split() if word.lower() not in known]
+    while len(words) > 1 and words[0].lower() in ("a", "an", "the", "with", "of", "in", "wearing"):
+        words = words[1:]
+    name = " ".join(words)[:60] or target[:60]
+    return name[:1].upper() + name[1:]
 
 
 def _t_boost(card: ModelCard) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.intervals import Curves, Intervals
 
-WIDTH, HEIGHT, PAD = 520, 150, 26
+WIDTH, HEIGHT, PAD = 400, 124, 2
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
@@ -32,14 +32,14 @@ def loss_curve(losses: Sequence[float], total: int, window: int) -> str:
     smooth = np.convolve(np.pad(values, (window - 1, 0), mode="edge"), np.ones(window) / window, mode="valid")
     keep = np.unique(np.linspace(0, len(values) - 1, 400).round().astype(int))
     low, high = float(values.min()), float(values.max())
-    x = PAD + (WIDTH - PAD - 8) * keep / max(1, total - 1)
+    x = PAD + (WIDTH - PAD - 6) * keep / max(1, total - 1)
     y = lambda v: HEIGHT - 20 - (HEIGHT - 34) * (v[keep] - low) / max(1e-6, high - low)  # noqa: E731
     body = (
-        f'<path class="grid" d="M{PAD} {HEIGHT - 20}H{WIDTH - 8}"/>'
+        f'<path class="grid" d="M{PAD} {HEIGHT - 20}H{WIDTH - 6}"/>'
         f'<path class="faint" d="{_path(x, y(values))}"/><path class="plain" d="{_path(x, y(smooth))}"/>'
         f'<circle class="dot" r="3.5" cx="{x[-1]:.1f}" cy="{y(smooth)[-1]:.1f}"/>'
         f'<text x="{PAD}" y="{HEIGHT - 5}">step 0</text>'
-        f'<text x="{WIDTH - 8}" y="{HEIGHT - 5}" text-anchor="end">{total}</text>'
+        f'<text x="{WIDTH - 6}" y="{HEIGHT - 5}" text-anchor="end">{total}</text>'
         f'<text x="{PAD}" y="11">loss {smooth[-1]:.3f}</text>'
     )
     return _svg(body, f"Training loss, now {smooth[-1]:.3f}")
@@ -48,8 +48,8 @@ def loss_curve(losses: Sequence[float], total: int, window: int) -> str:
 def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
     """Editing, denoising and boosting interval along the generation (T at the left), with the perceptual curves they
     are read from, if the model has them."""
-    height = 190
-    x = lambda t: PAD + (WIDTH - PAD - 8) * (1 - np.asarray(t, dtype=float) / 1000)  # noqa: E731
+    height = 180
+    x = lambda t: PAD + (WIDTH - PAD - 6) * (1 - np.asarray(t, dtype=float) / 1000)  # noqa: E731
     y = lambda v: height - 24 - (height - 48) * np.clip(np.asarray(v, dtype=float) / 1.6, 0, 1)  # noqa: E731
     t_edit, t_boost = np.clip([chosen.t_edit, chosen.t_boost], 0, 1000)
     t_boost = min(t_boost, 1000)
@@ -63,19 +63,19 @@ def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
         body += f'<rect class="band {name}" x="{left:.1f}" y="16" width="{right - left:.1f}" height="{height - 40}"/>'
         if right - left > 52:
             body += f'<text class="band-name" x="{(left + right) / 2:.1f}" y="11" text-anchor="middle">{label}</text>'
-    body += f'<path class="grid" d="M{PAD} {height - 24}H{WIDTH - 8}"/>'
+    body += f'<path class="grid" d="M{PAD} {height - 24}H{WIDTH - 6}"/>'
     if curves is not None:
         body += f'<path class="plain" d="{_path(x(curves.t), y(curves.predicted_x0))}"/>'
         body += f'<path class="second" d="{_path(x(curves.t), y(curves.noisy))}"/>'
         for t, curve in ((t_edit, curves.predicted_x0), (t_boost, curves.noisy)):
             level = float(np.interp(t, curves.t, curve))
-            body += f'<path class="threshold" d="M{PAD} {float(y(level)):.1f}H{WIDTH - 8}"/>'
+            body += f'<path class="threshold" d="M{PAD} {float(y(level)):.1f}H{WIDTH - 6}"/>'
             body += f'<circle class="dot" r="3.5" cx="{float(x(t)):.1f}" cy="{float(y(level)):.1f}"/>'
     for t, label in ((t_edit, f"{t_edit}"), (t_boost, f"{t_boost}")):
         if 0 < t < 1000:
             body += f'<text class="tick" x="{float(x(t)):.1f}" y="{height - 10}" text-anchor="middle">{label}</text>'
     body += f'<text x="{PAD}" y="{height - 10}">t = 1000</text>'
-    body += f'<text x="{WIDTH - 8}" y="{height - 10}" text-anchor="end">0</text>'
+    body += f'<text x="{WIDTH - 6}" y="{height - 10}" text-anchor="end">0</text>'
     drawing = _svg(body, f"Editing above t = {t_edit}, boosting below t = {t_boost}", height)
     if curves is None:
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'

@@ -134,8 +134,8 @@ def build(shell: Shell) -> None:
                                 )
                                 coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="Coefficient of the words")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
-                        training = gr.HTML(elem_id="training")
                         stop = gr.Button("Stop and keep", visible=False, elem_id="stop")
+                        training = gr.HTML(elem_id="training")
                 with gr.Row():
                     opened = gr.UploadButton(
                         "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="open-preset"
@@ -240,6 +240,14 @@ def before_url(picture: Picture) -> str:
 # ---------------------------------------------------------------------------------------------------------- rendering
 
 
+def current_picture(session: Session) -> Picture | None:
+    """The visitor's picture: the first example until they choose."""
+    paths = studio.examples(session.model_id)
+    if session.picture is None and paths:
+        session.picture = studio.open_picture(paths[0], session.model_id)
+    return session.picture
+
+
 def chosen_preset(session: Session, key: str | None) -> Preset | None:
     if not key:
         return None
@@ -286,12 +294,9 @@ def rendering(session: Session, key: str | None, advanced: tuple[Any, ...]) -> V
     ticket = session.begin()
     skip = (gr.skip(),) * 3
     session.frames = []
-    if session.picture is None:
-        paths = studio.examples(session.model_id)
-        if not paths:
-            return
-        session.picture = studio.open_picture(paths[0], session.model_id)
-    picture = session.picture
+    picture = current_picture(session)
+    if picture is None:
+        return
     base = {"before": before_url(picture), "hint": HINT}
     preset = chosen_preset(session, key)
     if preset is None:
@@ -359,7 +364,7 @@ def readable(measures: dict[str, Any]) -> dict[str, Any]:
 def exact_strength(event: gr.EventData, session: Session, key: str | None, *advanced: Any) -> Values:
     """A strength outside the strip, computed for itself and added to what is there."""
     strength = getattr(event, "strength", None)
-    preset, picture, ticket = chosen_preset(session, key), session.picture, session.begin()
+    preset, picture, ticket = chosen_preset(session, key), current_picture(session), session.begin()
     if preset is None or picture is None or not isinstance(strength, int | float):
         return
     low, high = preset.strength_range
@@ -517,7 +522,7 @@ def run_training(
         settings = studio.training_settings(form, int(samples), int(steps), float(coefficient))
         training = studio.start_training(model, source or "", target or "", settings, session)
         started, drawn, faces = time.monotonic(), 0.0, ""
-        for event in studio.train(training, session.picture, lambda: session.stop_training):
+        for event in studio.train(training, current_picture(session), lambda: session.stop_training):
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event)
             if event.result is not None:

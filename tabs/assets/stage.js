@@ -64,6 +64,7 @@ function show(strength) {
   for (const button of $("strip").children) {
     const on = near(Number(button.dataset.strength), frame.strength);
     button.setAttribute("aria-pressed", on);
+    if (on) $("strip").scrollLeft = button.offsetLeft - $("strip").offsetLeft - $("strip").clientWidth / 2 + 32;
   }
   readout(frame.measures);
 }

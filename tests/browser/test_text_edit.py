@@ -204,8 +204,8 @@ def test_train_and_stop(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#training .chart")).to_be_visible()
     expect(page.locator("#training .faces img")).to_have_count(2)
     page.get_by_role("button", name="Stop and keep").click()
-    expect(page.locator("#training")).to_contain_text("Stopped early: “Face with blue hair” is among your presets")
-    edited(page, "Face with blue hair")
+    expect(page.locator("#training")).to_contain_text("Stopped early: “Blue hair” is among your presets")
+    edited(page, "Blue hair")
     expect(page.get_by_role("button", name="Train this direction")).to_be_visible()
 
     expect(page.locator("#save-preset")).to_be_enabled()

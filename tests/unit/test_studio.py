@@ -233,6 +233,21 @@ def test_a_text_that_is_too_long(model: DiffusionModel) -> None:
         studio.start_training(model, "face", "x" * 201, studio.training_settings("global", 4, 8))
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "name"),
+    [
+        ("face", "smiling face", "Smiling"),
+        ("face", "face with a red beard", "Red beard"),
+        ("church", "a Gothic church", "Gothic"),
+        ("person", "Nicolas Cage", "Nicolas Cage"),
+        ("face", "face", "face".capitalize()),
+        ("face", "x" * 200, "X" + "x" * 59),
+    ],
+)
+def test_suggested_names(source: str, target: str, name: str) -> None:
+    assert studio.suggested_name(source, target) == name
+
+
 def test_a_new_request_makes_older_ones_stale() -> None:
     session = Session()
     first = session.begin()
