@@ -1,0 +1,308 @@
+"""Local directions of the embedded model: what they cost, and how local they are.
+
+    python -m benchmarks.discovery speed                      # products and seconds; a few minutes on two cores
+    python -m benchmarks.discovery locality                   # 100 held-out portraits: about two hours on two cores
+    python -m benchmarks.discovery locality --portraits 8 --directions 1
+
+`speed`: one analysis and three regions, against the paper's algorithm done plainly (Local editing, Algorithm 2, r = 50
+per region) until it captures the same energy; both in one run. Then the refinement, and what half precision would do.
+
+`locality`: directions found on one portrait, applied to others, each method at the strength that gives the same root
+mean square change inside the region; ROIR, MSE inside and outside, identity, perceptual distance, and the attribute
+that the probe sees change most, with the share of portraits in which it changes the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import instruments, presets
+from core.directions import Direction
+from core.discovery import pca
+from core.discovery.basis import Basis, analyse, orthonormalise
+from core.discovery.found import Settings
+from core.discovery.linear import Jacobian, descend, nearest_timestep
+from core.discovery.locality import mean_squares, measure, roir, strength_for
+from core.discovery.methods import METHODS, discover
+from core.discovery.refinement import refine
+from core.discovery.regions import Region, preset_region
+from core.editing import EditSettings, edit, invert
+from core.models.cards import MODELS, ROOT
+from core.models.loader import DiffusionModel, load
+from core.progress import finish
+from training.dataset import held_out, to_pixels
+from training.make_directions import RECIPES, preset_path
+
+TOP = 5  # directions whose energy is compared
+PLAIN_RANK, PLAIN_ROUNDS = 50, 20
+CALIBRATED_ON, ROUNDS = 4, 3
+COUNTED = 0.2  # standard deviations: an attribute that changes less did not change
+POOL = 2000  # held-out portraits, as the models' own evaluations keep them
+
+
+def point(model: DiffusionModel, pixels: Tensor, steps: int) -> tuple[Tensor, int]:
+    """(x_t, t) of a picture at 0.6 T."""
+    t = nearest_timestep(model, steps)
+    return finish(descend(model, finish(invert(model, pixels, steps)).x_T, t, steps)), t
+
+
+def energy(basis: Basis, region: Region) -> float:
+    """Sum of the `TOP` largest squared singular values of the region's Jacobian, as far as the basis holds them."""
+    return torch.linalg.eigvalsh(basis.gram(region.mask)).flip(0)[:TOP].sum().item()
+
+
+# ------------------------------------------------------------------------------------------------------------- speed
+
+
+def speed(model: DiffusionModel, source: int, steps: int) -> None:
+    images, _ = held_out(POOL)
+    x_t, t = point(model, to_pixels(images[source : source + 1]), steps)
+    regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth", "Hair")]
+
+    jacobian = Jacobian(model, x_t, t)
+    began = time.perf_counter()
+    basis = finish(analyse(jacobian))
+    analysis = time.perf_counter() - began
+    print(f"analysis: {jacobian.forwards} forward, {jacobian.reverses} reverse, {analysis:.1f} s")
+    for name in METHODS:
+        if name == pca.NAME:
+            continue
+        basis._grams.clear()
+        began = time.perf_counter()
+        discover(basis, regions[:2], name)
+        print(f"  {name}: two new regions in {time.perf_counter() - began:.3f} s")
+
+    # Refinement to what is taken as the truth, and to the default criterion.
+    refined, refining, products = {}, 0.0, 0
+    for region in regions:
+        before, began = jacobian.forwards + jacobian.reverses, time.perf_counter()
+        refined[region.label] = energy(finish(refine(jacobian, basis, region.mask, TOP)), region)
+        refining += time.perf_counter() - began
+        products += jacobian.forwards + jacobian.reverses - before
+    truth = {r.label: energy(finish(refine(jacobian, basis, r.mask, TOP, tolerance=3e-3)), r) for r in regions}
+    for region in regions:
+        quick, fine = energy(basis, region) / truth[region.label], refined[region.label] / truth[region.label]
+        print(f"  {region.label}: top-{TOP} energy {quick:.4f} in the basis, {fine:.5f} refined")
+    print(f"refinement of three regions: {products} products, {refining:.1f} s")
+
+    ours = 2 * len(basis), analysis
+    held = {region.label: energy(basis, region) for region in regions}
+    for goal, mine, extra in (("basis", held, (0, 0.0)), ("refined", refined, (products, refining))):
+        total, seconds = 0, 0.0
+        for region in regions:
+            n, s, rounds = plain_subspace_iteration(PlainProducts(model, x_t, t), region, mine[region.label])
+            total, seconds = total + n, seconds + s
+            print(f"  plain, {region.label}, to the energy of the {goal}: {rounds} rounds, {n} products, {s:.1f} s")
+        n, s = ours[0] + extra[0], ours[1] + extra[1]
+        print(f"{goal}: plain {total} products, {seconds:.1f} s; ours {n}, {s:.1f} s: {seconds / s:.1f} times as fast")
+
+    half = Jacobian(model, x_t, t, dtype=torch.bfloat16)
+    began = time.perf_counter()
+    rough = finish(analyse(half))
+    took = time.perf_counter() - began
+    Q, P = basis.vectors.flatten(1)[:TOP].double(), rough.vectors.flatten(1)[:TOP].double()
+    sine = (Q - (Q @ P.T) @ P).norm(dim=1).max().item()
+    print(f"bfloat16: {took:.1f} s, largest sine between the leading {TOP} vectors and theirs {sine:.3f}")
+
+
+class PlainProducts(Jacobian):
+    """The same products made vector by vector, each with a forward pass of its own, as published code does."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments, chunk=1)
+
+    def reverse(self, Y: Tensor) -> Tensor:
+        rows = []
+        for y in Y:
+            self._pull = None
+            rows.append(super().reverse(y[None]))
+        return torch.cat(rows)
+
+
+def plain_subspace_iteration(jacobian: Jacobian, region: Region, goal: float) -> tuple[int, float, int]:
+    """Local editing, Algorithm 2, for one region: (products, seconds, rounds) until the energy of its `TOP` reaches
+    0.999 of `goal`."""
+    began, M = time.perf_counter(), torch.from_numpy(region.mask)
+    V = torch.randn((PLAIN_RANK, *jacobian.h_shape), generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros(0, *jacobian.h_shape)
+    V = orthonormalise(V, nothing)
+    for rounds in range(1, PLAIN_ROUNDS + 1):  # noqa: B007
+        U = jacobian.forward(V) * M
+        if torch.linalg.svdvals(U.flatten(1))[:TOP].square().sum().item() >= 0.999 * goal:
+            break
+        V = orthonormalise(jacobian.reverse(U), nothing)
+    return jacobian.forwards + jacobian.reverses, time.perf_counter() - began, rounds
+
+
+# ---------------------------------------------------------------------------------------------------------- locality
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the portraits."""
+
+    roir: float
+    mse_inside: float
+    mse_outside: float
+    identity: float
+    distance: float
+    attribute: str
+    same_way: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A direction to compare; `linear` is its linearised ROIR on the source, `start` a first guess of its strength."""
+
+    name: str
+    direction: Direction
+    linear: float | None
+    start: float
+    injection: Literal["symmetric", "asymmetric"] = "symmetric"
+
+
+def render(model: DiffusionModel, x_T: Tensor, candidate: Candidate, strength: float, steps: int) -> Tensor:
+    settings = EditSettings(steps, injection=candidate.injection)
+    parts = [finish(edit(model, part, [(candidate.direction, strength)], settings)) for part in x_T.split(8)]
+    return torch.cat(parts).cpu()
+
+
+def calibrate(
+    model: DiffusionModel,
+    x_T: Tensor,
+    before: Tensor,
+    candidate: Candidate,
+    region: Region,
+    change: float,
+    steps: int,
+) -> float:
+    """The strength whose root mean square change inside the region is `change`, step by step on a few portraits."""
+    a = candidate.start
+    for _ in range(ROUNDS):
+        after = render(model, x_T, candidate, a, steps)
+        reached = mean_squares(before, after, region.mask)[0].mean().sqrt().item()
+        if abs(reached / change - 1) < 0.05:
+            break
+        a *= float(np.clip(change / max(reached, 1e-6), 0.2, 5))
+    return a
+
+
+@torch.no_grad()
+def row(before: Tensor, after: Tensor, region: Region, probe: instruments.Instruments) -> Row:
+    inside, outside = mean_squares(before, after, region.mask)
+    old, new = probe.attributes(before), probe.attributes(after)
+    changes = {name: (new[name] - old[name]) / known.spread for name, known in probe.known.items()}
+    most = max(changes, key=lambda name: changes[name].mean().abs().item())
+    sign = changes[most].mean().sign()
+    return Row(
+        roir=roir(before, after, region.mask).mean().item(),
+        mse_inside=inside.mean().item(),
+        mse_outside=outside.mean().item(),
+        identity=(probe.identity(before) * probe.identity(after)).sum(1).mean().item(),
+        distance=probe.distance(before, after).mean().item(),
+        attribute=f"{most} {changes[most].mean().item():+.2f}",
+        same_way=((changes[most] * sign) > COUNTED).float().mean().item(),
+    )
+
+
+def locality(
+    model: DiffusionModel,
+    source: int,
+    portraits: int,
+    directions: int,
+    change: float,
+    names: list[str],
+    steps: int,
+) -> None:
+    probe = instruments.load(ROOT / model.card.instruments, model.device)
+    images, _ = held_out(POOL)
+    x_t, t = point(model, to_pixels(images[source : source + 1]), steps)
+    jacobian = Jacobian(model, x_t, t)
+    basis = finish(analyse(jacobian))
+    regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
+    components = finish(pca.collect(model, [t], samples=48, components=TOP)) if pca.NAME in names else None
+    settings = Settings(count=directions, components=components)
+
+    others = [to_pixels(images[i : i + 1]) for i in range(portraits + 1) if i != source][:portraits]
+    x_T = torch.cat([finish(invert(model, torch.cat(others[i : i + 8]), steps)).x_T for i in range(0, portraits, 8)])
+    plain = EditSettings(steps)
+    before = torch.cat([finish(edit(model, part, settings=plain)) for part in x_T.split(8)]).cpu()
+
+    print("| region | method | # | linear | strength | ROIR | MSE in | MSE out | identity | distance | probe | same |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    seen: Counter[tuple[str, str]] = Counter()
+    for region in regions:
+        for one in candidates(model, jacobian, basis, region, regions, names, settings, change):
+            seen[region.label, one.name] += 1
+            few = slice(CALIBRATED_ON)
+            a = calibrate(model, x_T[few], before[few], one, region, change, steps)
+            r = row(before, render(model, x_T, one, a, steps), region, probe)
+            linear = "" if one.linear is None else f"{one.linear:.2f}"
+            print(
+                f"| {region.label} | {one.name} | {seen[region.label, one.name]} | {linear} | {a:.3g} | {r.roir:.2f} | "
+                f"{r.mse_inside:.4f} | {r.mse_outside:.4f} | {r.identity:.3f} | {r.distance:.3f} | {r.attribute} | "
+                f"{r.same_way:.0%} |",
+                flush=True,
+            )
+    print(f"\n{portraits} portraits, {steps} steps, change inside {change}, found on held-out portrait {source} at {t}")
+
+
+def candidates(
+    model: DiffusionModel,
+    jacobian: Jacobian,
+    basis: Basis,
+    region: Region,
+    regions: list[Region],
+    names: list[str],
+    settings: Settings,
+    change: float,
+) -> list[Candidate]:
+    """The directions of every method for a region, then Asyrp's for the attributes of that part of the face."""
+    made = []
+    for name in names:
+        found = discover(basis, regions, name, settings)
+        mine = [one for one in found if one.region == region.label]
+        mine = mine or measure(jacobian, [one for one in found if not one.region], region)
+        made += [Candidate(name, one.direction, one.ratio, strength_for(one, region, change)) for one in mine]
+    for recipe in RECIPES.values():
+        if recipe.part == region.label.lower() and preset_path(recipe.name).exists():
+            preset = presets.load(preset_path(recipe.name))
+            made.append(Candidate(f"asyrp {recipe.name}", preset.direction, None, 1.0, preset.injection))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "locality"))
+    parser.add_argument("--source", type=int, default=0, help="held-out portrait on which directions are found")
+    parser.add_argument("--portraits", type=int, default=100)
+    parser.add_argument("--directions", type=int, default=2)
+    parser.add_argument("--change", type=float, default=0.12, help="root mean square inside the region")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--steps", type=int, default=MODELS["avatars"].steps)
+    arguments = parser.parse_args()
+    model = load(MODELS["avatars"])
+    if arguments.what == "speed":
+        speed(model, arguments.source, arguments.steps)
+    else:
+        locality(
+            model,
+            arguments.source,
+            arguments.portraits,
+            arguments.directions,
+            arguments.change,
+            arguments.methods,
+            arguments.steps,
+        )
+
+
+if __name__ == "__main__":
+    main()
