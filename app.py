@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -96,11 +95,11 @@ def launch(page: gr.Blocks, **settings: Any) -> Any:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     page = build()
-    threading.Thread(target=studio.warm_up, args=(DEFAULT_MODEL,), daemon=True).start()
-    launch(page)
+    launch(page, prevent_thread_lock=True)
+    studio.warm_up(DEFAULT_MODEL)
+    page.block_thread()
 
 
 if __name__ == "__main__":

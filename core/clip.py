@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
@@ -19,6 +19,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from torch import Tensor, nn
 
 from core.errors import ModelUnavailable, RequestError
+
+if TYPE_CHECKING:  # imported where it is used: it takes seconds, and the page need not wait for it
+    import open_clip
 
 MERGES = "merges.txt.gz"  # the byte-pair merges beside an embedded model's config and weights
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -80,6 +83,8 @@ def load_embedded(folder: str | Path, device: torch.device | str = "cpu") -> Ima
 
     Raises ModelUnavailable when a file is missing or broken.
     """
+    import open_clip
+
     folder = Path(folder)
     if not (folder / "open_clip_config.json").is_file() or not (folder / MERGES).is_file():
         raise ModelUnavailable(f"The image-text model is missing from {folder}. Please install the app again.")
@@ -101,6 +106,8 @@ def load_open_clip(name: str, pretrained: str, device: torch.device | str = "cpu
 
     Raises ModelUnavailable when the weights are not here and cannot be fetched, or are not this architecture's.
     """
+    import open_clip
+
     options = open_clip.pretrained.get_pretrained_cfg(name, pretrained)
     if not options and not Path(pretrained).is_file():
         raise ModelUnavailable(f"open_clip knows no weights {pretrained!r} for the model {name!r}.")

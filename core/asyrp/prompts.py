@@ -6,8 +6,6 @@ the 80 ImageNet templates that open_clip ships (the released code of Asyrp uses 
 
 from dataclasses import dataclass
 
-from open_clip import OPENAI_IMAGENET_TEMPLATES
-
 from core.models.cards import EmbeddedClip, ModelCard
 
 CAPTION_TEMPLATES = ("{}", "a {}", "a photo of a {}", "a drawing of a {}", "the {}")
@@ -17,6 +15,8 @@ def templates(card: ModelCard) -> tuple[str, ...]:
     """Format strings with one place, suited to the image-text model of a card."""
     if isinstance(card.clip, EmbeddedClip):
         return CAPTION_TEMPLATES
+    from open_clip import OPENAI_IMAGENET_TEMPLATES  # slow to import, and only Hub models need it
+
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
