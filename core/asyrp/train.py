@@ -260,15 +260,22 @@ class Training:
 
 
 def augmented(pixels: Tensor, amount: float, seed: int) -> Tensor:
-    """A view shifted by up to 4 x amount pixels of 128 and with noise of standard deviation up to 0.15 x amount."""
+    """A view of pixels (B, 3, H, W): shifted by up to 4 x amount pixels of 128, in two of three cases blurred by
+    averaging 2x2 or 3x3 pixels, with noise of standard deviation up to 0.15 x amount. A change that survives it is one
+    that can be seen, not one that only the image-text model sees."""
     if amount <= 0:
         return pixels
     generator = torch.Generator().manual_seed(seed)
-    reach = max(1, round(4 * amount * pixels.shape[-1] / 128))
-    dx, dy = (int(torch.randint(-reach, reach + 1, (), generator=generator)) for _ in range(2))
+    scale = pixels.shape[-1] / 128
+    reach = max(1, round(4 * amount * scale))
+    ranges = ((-reach, reach + 1), (-reach, reach + 1), (1, 4))
+    dx, dy, blur = (int(torch.randint(*bounds, (), generator=generator)) for bounds in ranges)
     padded = F.pad(pixels, (reach,) * 4, mode="replicate")
     height, width = pixels.shape[-2:]
     view = padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+    if blur > 1:
+        side = max(1, round(blur * scale))
+        view = F.avg_pool2d(F.pad(view, (side // 2, (side - 1) // 2) * 2, mode="replicate"), side, stride=1)
     sigma = 0.15 * amount * float(torch.rand((), generator=generator))
     return view + sigma * torch.randn(view.shape, generator=generator).to(view)
 
