@@ -34,7 +34,7 @@ class Settings:
     joint_rank: int = 30
     individual_rank: int = 5
     projection_rank: int = 10
-    mu: float = 0.02
+    mu: float = 0.05
     components: PrincipalComponents | None = None
 
     def __post_init__(self) -> None:

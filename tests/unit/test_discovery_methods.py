@@ -315,7 +315,8 @@ def test_locality_by_products_and_strengths() -> None:
     assert one.region == "box"
 
     a = locality.strength_for(one, drawn, 0.01)
-    assert a * one.inside / (3 * mask.sum()) ** 0.5 == pytest.approx(0.01, rel=0.06)
+    expected = locality.ACCUMULATION * a * one.inside / (3 * mask.sum()) ** 0.5
+    assert expected == pytest.approx(0.01, rel=0.06)
     assert locality.strength_for(plain, drawn) == locality.PAPER_STRENGTH
     assert locality.strength_for(replace(one, inside=1e-9), drawn) == locality.STRONGEST
 
