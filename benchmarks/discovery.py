@@ -228,7 +228,7 @@ def locality(
     jacobian = Jacobian(model, x_t, t)
     basis = finish(analyse(jacobian))
     regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
-    components = finish(pca.collect(model, [t], samples=48, components=TOP)) if pca.NAME in names else None
+    components = finish(pca.collect(model, [t], samples=48, components=TOP, steps=steps)) if pca.NAME in names else None
     settings = Settings(count=directions, components=components)
 
     others = [to_pixels(images[i : i + 1]) for i in range(portraits + 1) if i != source][:portraits]
