@@ -33,7 +33,6 @@ from training.dataset import load as load_portraits
 
 FOLDER = ROOT / "presets" / "directions" / "avatars"
 STEPS = 20
-LOWEST_T_EDIT = 300
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-BASE = TrainingSettings(form="implicit", steps=STEPS, samples=48, epochs=2, batch=4, l_clip=0.8, t_edit=450)
+BASE = TrainingSettings(form="implicit", steps=STEPS, samples=24, epochs=2, batch=4, l_clip=0.8, t_edit=350)
 
 STYLES = ("short_hair", "long_hair", "bald")
 FACE, PERSON = "face", "person"
@@ -77,7 +76,6 @@ RECIPES: dict[str, Recipe] = {
         Recipe("gray hair", PERSON, "person with gray hair", "gray", "hair", also=("hair_colour",)),
         Recipe("tanned", FACE, "tanned face", "skin", "skin"),
         Recipe("old", FACE, "old face", "age", "face"),
-        Recipe("thick eyebrows", FACE, "face with thick eyebrows", "brow_thick", "brows"),
         Recipe("blushing", FACE, "blushing face", "blush", "cheeks"),
     )
 }
