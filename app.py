@@ -15,7 +15,7 @@ import gradio as gr
 from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
-from core.studio import Session
+from core.visit import Session
 from tabs import endpoints, text_edit
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme

@@ -19,6 +19,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -237,10 +238,17 @@ def shelf(folder: Path) -> list[tuple[Path, Preset]]:
     found = []
     for path in folder.glob(f"*{SUFFIX}"):
         try:
-            found.append((path, load(path)))
-        except PresetError as error:
-            log.warning("%s is left out: %s", path.name, error.message)
+            stat = path.stat()
+            found.append((path, _unchanged(path, stat.st_mtime_ns, stat.st_size)))
+        except (PresetError, OSError) as error:
+            log.warning("%s is left out: %s", path.name, error)
     return sorted(found, key=lambda entry: entry[1].name.lower())
+
+
+@lru_cache(maxsize=128)
+def _unchanged(path: Path, modified: int, size: int) -> Preset:
+    """What `load` gives, read once until the file changes."""
+    return load(path)
 
 
 # ---------------------------------------------------------------------------------------------------------- checking

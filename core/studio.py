@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,19 +22,19 @@ from torch import Tensor
 from core import clip, instruments, metrics, presets
 from core.asyrp.loss import similarity
 from core.asyrp.prompts import templates
-from core.asyrp.train import Sources, Training, TrainingSettings, global_direction, mean_direction
+from core.asyrp.train import Training, TrainingSettings, global_direction, mean_direction
 from core.directions import Direction, ImplicitDirection
 from core.editing import EditSettings, edit, invert, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.imaging import Crop, Source, to_pil, to_pixels
 from core.intervals import Intervals
 from core.latents import Latent, LatentCache
-from core.models.cards import MODELS, ROOT, Embedded, EmbeddedClip, ModelCard
+from core.models.cards import MODELS, ROOT, EmbeddedClip, ModelCard
 from core.models.loader import DiffusionModel, models
 from core.presets import Preset
 from core.progress import Job, Progress, finish
+from core.visit import DEVICE, EditOptions, Form, Frame, Measures, Picture, Reading, Session, exclusively, within
 
-DEVICE = threading.Lock()
 LATENTS = LatentCache()
 
 STRIP = 7  # strengths shown side by side
@@ -46,143 +45,6 @@ MAX_TEXT = 200
 MAX_KEPT_SOURCES = 96 * 2**20  # bytes
 SUGGESTED = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 PICTURES = (".png", ".webp", ".jpg")
-
-Form = Literal["trained", "per_timestep", "global"]
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise RequestError(f"{name} must lie between {low} and {high}, not {value}.")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as its model sees it: pixels (1, 3, R, R). `latent` is there if it was sampled, not inverted."""
-
-    pixels: Tensor
-    model_id: str
-    latent: Latent | None = None
-
-
-@dataclass(frozen=True)
-class EditOptions:
-    """How to apply a direction; None: as the preset or the model's curves say.
-
-    Raises:
-        RequestError: a number is out of range.
-    """
-
-    steps: int = 40
-    form: Form = "trained"
-    injection: Literal["asymmetric", "symmetric"] | None = None
-    t_edit: int | None = None
-    t_boost: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _within("steps", self.steps, 4, 1000)
-        _within("seed", self.seed, 0, 2**31 - 1)
-        for name in ("t_edit", "t_boost"):
-            if getattr(self, name) is not None:
-                _within(name, getattr(self, name), 0, 1000)
-        if self.form not in ("trained", "per_timestep", "global"):
-            raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
-        if self.injection not in (None, "asymmetric", "symmetric"):
-            raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One attribute as the probe reads it, before and after, on its scale from `low` to `high`.
-
-    change: in standard deviations of the attribute among the model's pictures.
-    """
-
-    name: str
-    before: float
-    after: float
-    low: float
-    high: float
-    change: float
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
-    0 for no change. identity: 1 for the same person. attributes: the most changed first."""
-
-    s_dir: float | None = None
-    distance: float | None = None
-    identity: float | None = None
-    attributes: tuple[Reading, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An edited picture (3, R, R) at one strength."""
-
-    strength: float
-    pixels: Tensor
-    measures: Measures
-
-
-@dataclass
-class Session:
-    """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date."""
-
-    model_id: str = "avatars"
-    picture: Picture | None = None
-    upload: Any = None
-    own: dict[str, Preset] = field(default_factory=dict)
-    frames: list[Frame] = field(default_factory=list)
-    forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
-    sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
-    stop_training: bool = False
-    ticket: int = 0
-    folder: tempfile.TemporaryDirectory | None = None
-
-    def begin(self) -> int:
-        """A new request: every older one of this visitor is out of date from here on."""
-        self.ticket += 1
-        return self.ticket
-
-    def keep(self, preset: Preset) -> str:
-        """Add a preset of the visitor's own and return its id."""
-        key = f"own-{len(self.own) + 1}"
-        self.own[key] = preset
-        return key
-
-    def write(self, preset: Preset) -> Path:
-        """A preset as a file of this visit. Raises ResourceError."""
-        if self.folder is None:
-            self.folder = tempfile.TemporaryDirectory(prefix="visit-")
-        return presets.save(preset, Path(self.folder.name) / presets.file_name(preset.name))
-
-    def end(self) -> None:
-        """The visit is over: its work stops, its files go."""
-        self.begin()
-        self.stop_training = True
-        if self.folder is not None:
-            self.folder.cleanup()
-
-
-# ------------------------------------------------------------------------------------------------ turns on the device
-
-
-def exclusively(job: Job) -> Job:
-    """The same job, each of its steps alone on the device; between steps others get their turn."""
-    try:
-        while True:
-            with DEVICE:
-                event = next(job, None)
-            if event is None:
-                return
-            yield event
-    finally:
-        job.close()
 
 
 # --------------------------------------------------------------------------------------------- what belongs to a model
@@ -288,7 +150,7 @@ def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Pic
 
 def sample(model: DiffusionModel, seed: int, steps: int = 40) -> Job:
     """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`."""
-    _within("seed", seed, 0, 2**31 - 1)
+    within("seed", seed, 0, 2**31 - 1)
     latent = sample_latent(model, seed)
     for event in exclusively(edit(model, latent, settings=EditSettings(steps=steps))):
         made = None if event.result is None else Picture(event.result.cpu(), model.card.id, latent)
@@ -337,7 +199,7 @@ def edit_frames(
         ModelUnavailable, ResourceError.
     """
     for strength in strengths:
-        _within("strength", strength, -100, 100)
+        within("strength", strength, -100, 100)
     presets.require_model(preset, model)
     intervals = intervals_for(model.card, preset, options)
     settings = EditSettings(options.steps, intervals, options.injection or preset.injection, options.seed)
@@ -370,7 +232,7 @@ def _form(
     direction = preset.direction
     if form == "trained" or not isinstance(direction, ImplicitDirection):
         return direction
-    key = (id(direction), model.card.id, t_edit)
+    key = (direction, model.card.id, t_edit)
     with DEVICE:
         if key not in kept:
             x_T = sample_latent(model, seed=0, count=MEAN_OVER).x_T
@@ -420,10 +282,10 @@ def training_settings(form: str, samples: int, steps: int, l_clip: float | None 
     """Settings from what a visitor chose. Raises RequestError for numbers out of range."""
     if form not in ("global", "implicit"):
         raise RequestError(f"There is no form {form!r} to train: use global or implicit.")
-    _within("samples", samples, 4, 2000)
-    _within("steps", steps, 8, 200)
+    within("samples", samples, 4, 2000)
+    within("steps", steps, 8, 200)
     if l_clip is not None:
-        _within("coefficient", l_clip, 0.05, 5)
+        within("coefficient", l_clip, 0.05, 5)
     return TrainingSettings(form=form, samples=int(samples), steps=int(steps), l_clip=l_clip)
 
 
@@ -538,8 +400,3 @@ def _t_boost(card: ModelCard) -> int | None:
         return card.interval_source().t_boost()
     except ModelUnavailable:
         return None
-
-
-def is_embedded(model_id: str) -> bool:
-    """Whether a model comes with the app."""
-    return isinstance(MODELS[model_id].source, Embedded)

@@ -13,7 +13,7 @@ from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.progress import Job
-from core.studio import EditOptions, Session
+from core.visit import EditOptions, Session
 from tabs.shell import Shell, for_clients
 from tabs.widgets import PictureInput
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,19 +13,27 @@ from PIL import Image
 from core import presets, studio
 from core.errors import ModelUnavailable, RequestError, VisitorError
 from core.imaging import Crop, crop_square, open_picture, to_pil
-from core.intervals import Curves
+from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
-from core.presets import Preset
 from core.progress import Progress
-from core.studio import EditOptions, Frame, Picture, Session
-from tabs.charts import intervals_plot, loss_curve
+from core.visit import EditOptions, Frame, Session
+from tabs.charts import intervals_plot
+from tabs.own_directions import offer_file, open_preset, run_training, settings_for_form, stop_training
 from tabs.shell import Shell, in_words
+from tabs.visit import (
+    HINT,
+    before_url,
+    chosen_preset,
+    current_picture,
+    example_items,
+    first_stage,
+    message,
+    preset_items,
+)
 from tabs.widgets import Cards, Cropper, PictureInput, Stage, data_url
 
 TITLE = "Text edit"
 
-HINT = "Choose a direction, and the picture changes."
-SHOWN = 512  # side of the large picture sent to the page, at most
 KEPT = 1024  # side that an upload is kept at for cropping
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
@@ -200,58 +207,7 @@ def build(shell: Shell) -> None:
     )
 
 
-def example_items(model_id: str) -> list[dict[str, Any]]:
-    paths = studio.examples(model_id)
-    items = []
-    for number, path in enumerate(paths, start=1):
-        with Image.open(path) as picture:
-            image = data_url(picture.convert("RGB").resize((192, 192), Image.Resampling.LANCZOS))
-        items.append({"id": path.stem, "image": image, "about": f"Example {number}"})
-    return items
-
-
-def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
-    """The visitor's own first, newest first."""
-    mine = [(key, preset, True) for key, preset in reversed(own.items()) if preset.model == model_id]
-    items = []
-    for key, preset, is_own in [*mine, *((k, p, False) for k, p in studio.library(model_id).items())]:
-        picture = preset.picture()
-        image = data_url(picture) if picture else None
-        about = preset.description or f"{preset.source_text} → {preset.target_text}"
-        items.append({"id": key, "name": preset.name, "image": image, "about": about, "own": is_own})
-    return items
-
-
-def first_stage(model_id: str) -> dict[str, Any]:
-    paths = studio.examples(model_id)
-    if not paths:
-        return {"hint": "Upload a picture, or let the model imagine one."}
-    return {"before": before_url(studio.open_picture(paths[0], model_id)), "hint": HINT}
-
-
-def message(error: VisitorError) -> str:
-    return f'<div class="message" role="alert">{escape(error.message)}</div>'
-
-
-def before_url(picture: Picture) -> str:
-    return data_url(to_pil(picture.pixels)[0], quality=95)
-
-
 # ---------------------------------------------------------------------------------------------------------- rendering
-
-
-def current_picture(session: Session) -> Picture | None:
-    """The visitor's picture: the first example until they choose."""
-    paths = studio.examples(session.model_id)
-    if session.picture is None and paths:
-        session.picture = studio.open_picture(paths[0], session.model_id)
-    return session.picture
-
-
-def chosen_preset(session: Session, key: str | None) -> Preset | None:
-    if not key:
-        return None
-    return session.own.get(key) or studio.library(session.model_id).get(key)
 
 
 def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
@@ -266,7 +222,7 @@ def interval_drawing(session: Session, t_edit: int, t_boost: int) -> str:
         source = MODELS[session.model_id].interval_source()
     except ModelUnavailable:
         source = None
-    return intervals_plot(studio.Intervals(t_edit, t_boost), source if isinstance(source, Curves) else None)
+    return intervals_plot(Intervals(t_edit, t_boost), source if isinstance(source, Curves) else None)
 
 
 def first_drawing(model_id: str) -> str:
@@ -479,93 +435,3 @@ def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
         first_drawing(model_id),
         *forget_upload(session),
     )
-
-
-# ------------------------------------------------------------------------------------------- directions of one's own
-
-
-@in_words
-def offer_file(session: Session, key: str | None) -> Any:
-    """The chosen preset as a file to take away."""
-    preset = chosen_preset(session, key)
-    if preset is None:
-        return gr.update(interactive=False)
-    return gr.update(value=str(session.write(preset)), interactive=True)
-
-
-@in_words
-def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
-    if path is None:
-        return gr.skip(), gr.skip()
-    preset = presets.load(path)
-    presets.require_model(preset, studio.models.get(session.model_id))
-    key = session.keep(preset)
-    return Cards(preset_items(session.model_id, session.own), key), gr.Tabs(selected="presets")
-
-
-def settings_for_form(form: str) -> tuple[int, int]:
-    """Sensible settings for the form: the fast one learns from fewer pictures in fewer steps."""
-    return studio.SUGGESTED[form]
-
-
-@in_words
-def run_training(
-    session: Session, source: str, target: str, form: str, samples: int, steps: int, coefficient: float
-) -> Values:
-    """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own."""
-    going = (gr.update(visible=False), gr.update(visible=True, interactive=True, value="Stop and keep"))
-    over = (gr.update(visible=True), gr.update(visible=False))
-    session.stop_training = False
-    try:
-        yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
-        model = studio.models.get(session.model_id)
-        settings = studio.training_settings(form, int(samples), int(steps), float(coefficient))
-        training = studio.start_training(model, source or "", target or "", settings, session)
-        started, drawn, faces = time.monotonic(), 0.0, ""
-        for event in studio.train(training, current_picture(session), lambda: session.stop_training):
-            if event.preview is not None and len(event.preview) == 2:
-                faces = preview_view(event)
-            if event.result is not None:
-                key = session.keep(event.result)
-                studio.keep_sources(session, training)
-                cards = Cards(preset_items(session.model_id, session.own), key)
-                view = training_view(f"{event.note}: “{event.result.name}” is among your presets", 1, training, faces)
-                file = gr.update(value=str(session.write(event.result)), interactive=True)
-                yield view, *over, cards, file
-            elif time.monotonic() - drawn > 0.5:
-                drawn = time.monotonic()
-                view = training_view(progress_note(event, started), event.step / event.total, training, faces)
-                yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
-    except VisitorError as error:
-        yield message(error), *over, gr.skip(), gr.skip()
-    except Exception:
-        yield "", *over, gr.skip(), gr.skip()
-        raise
-
-
-def progress_note(event: Progress, started: float) -> str:
-    if event.note == "preparing":
-        return f"Preparing pictures … {event.step} of {event.total}"
-    return f"Step {event.step} of {event.total}, {time.monotonic() - started:.0f} s"
-
-
-def training_view(note: str, done: float, training: Any = None, faces: str = "") -> str:
-    losses = training.losses if training is not None else []
-    chart = loss_curve(losses, training.total, len(training.timesteps)) if len(losses) > 1 else ""
-    return (
-        f'<div class="training"><div class="line" role="status"><span>{escape(note)}</span></div>'
-        f'<div class="rail"><i style="width:{100 * done:.0f}%"></i></div>{chart}{faces}</div>'
-    )
-
-
-def preview_view(event: Progress) -> str:
-    before, after = (data_url(picture, quality=80) for picture in to_pil(event.preview))
-    return (
-        f'<div class="faces"><figure><img src="{before}" alt="Before">before</figure>'
-        f'<figure><img src="{after}" alt="With what is learned so far">learned so far</figure></div>'
-    )
-
-
-def stop_training(session: Session) -> Any:
-    session.stop_training = True
-    return gr.update(value="Stopping …", interactive=False)

@@ -17,7 +17,7 @@ from core.latents import LatentCache
 from core.models.loader import DiffusionModel
 from core.presets import Preset, file_name, save
 from core.progress import Progress, finish
-from core.studio import EditOptions, Picture, Session
+from core.visit import DEVICE, EditOptions, Picture, Session, exclusively
 from tests.unit.small_models import small_model, trained_block
 
 
@@ -65,13 +65,13 @@ def test_jobs_take_turns_and_free_the_device() -> None:
         yield Progress(50, 50, result=name)
 
     done: list[str] = []
-    workers = [threading.Thread(target=lambda n=n: done.append(finish(studio.exclusively(job(n))))) for n in "abc"]
+    workers = [threading.Thread(target=lambda n=n: done.append(finish(exclusively(job(n))))) for n in "abc"]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     assert sorted(done) == ["a", "b", "c"]
-    assert not studio.DEVICE.locked()
+    assert not DEVICE.locked()
 
 
 def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
@@ -88,13 +88,13 @@ def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
         yield Progress(0, 1)
         raise RequestError("no")
 
-    left = studio.exclusively(endless())
+    left = exclusively(endless())
     next(left)
     left.close()
     assert ended == [True]
     with pytest.raises(RequestError):
-        list(studio.exclusively(failing()))
-    assert not studio.DEVICE.locked()
+        list(exclusively(failing()))
+    assert not DEVICE.locked()
 
 
 # ------------------------------------------------------------------------------------------------------------ editing

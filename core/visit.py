@@ -1,0 +1,156 @@
+"""A visit: what the page knows of one visitor, what an edit is made of, and how visitors take turns on the device."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from core import presets
+from core.asyrp.train import Sources
+from core.directions import Direction
+from core.errors import RequestError
+from core.latents import Latent
+from core.presets import Preset
+from core.progress import Job
+
+DEVICE = threading.Lock()
+
+Form = Literal["trained", "per_timestep", "global"]
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raises RequestError for anything but a number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RequestError(f"{name} must lie between {low} and {high}, not {value}.")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as its model sees it: pixels (1, 3, R, R). `latent` is there if it was sampled, not inverted."""
+
+    pixels: Tensor
+    model_id: str
+    latent: Latent | None = None
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How to apply a direction; None: as the preset or the model's curves say.
+
+    Raises:
+        RequestError: a number is out of range.
+    """
+
+    steps: int = 40
+    form: Form = "trained"
+    injection: Literal["asymmetric", "symmetric"] | None = None
+    t_edit: int | None = None
+    t_boost: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        within("steps", self.steps, 4, 1000)
+        within("seed", self.seed, 0, 2**31 - 1)
+        for name in ("t_edit", "t_boost"):
+            if getattr(self, name) is not None:
+                within(name, getattr(self, name), 0, 1000)
+        if self.form not in ("trained", "per_timestep", "global"):
+            raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
+        if self.injection not in (None, "asymmetric", "symmetric"):
+            raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One attribute as the probe reads it, before and after, on its scale from `low` to `high`.
+
+    change: in standard deviations of the attribute among the model's pictures.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    change: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
+    0 for no change. identity: 1 for the same person. attributes: the most changed first."""
+
+    s_dir: float | None = None
+    distance: float | None = None
+    identity: float | None = None
+    attributes: tuple[Reading, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An edited picture (3, R, R) at one strength."""
+
+    strength: float
+    pixels: Tensor
+    measures: Measures
+
+
+@dataclass
+class Session:
+    """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date."""
+
+    model_id: str = "avatars"
+    picture: Picture | None = None
+    upload: Any = None
+    own: dict[str, Preset] = field(default_factory=dict)
+    frames: list[Frame] = field(default_factory=list)
+    forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
+    sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
+    stop_training: bool = False
+    ticket: int = 0
+    folder: tempfile.TemporaryDirectory | None = None
+
+    def begin(self) -> int:
+        """A new request: every older one of this visitor is out of date from here on."""
+        self.ticket += 1
+        return self.ticket
+
+    def keep(self, preset: Preset) -> str:
+        """Add a preset of the visitor's own and return its id."""
+        key = f"own-{len(self.own) + 1}"
+        self.own[key] = preset
+        return key
+
+    def write(self, preset: Preset) -> Path:
+        """A preset as a file of this visit. Raises ResourceError."""
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="visit-")
+        return presets.save(preset, Path(self.folder.name) / presets.file_name(preset.name))
+
+    def end(self) -> None:
+        """The visit is over: its work stops, its files go."""
+        self.begin()
+        self.stop_training = True
+        if self.folder is not None:
+            self.folder.cleanup()
+
+
+def exclusively(job: Job) -> Job:
+    """The same job, each of its steps alone on the device; between steps others get their turn."""
+    try:
+        while True:
+            with DEVICE:
+                event = next(job, None)
+            if event is None:
+                return
+            yield event
+    finally:
+        job.close()

@@ -1,0 +1,68 @@
+"""What every tab shows of a visit: its pictures, its presets, and words for what went wrong."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from PIL import Image
+
+from core import studio
+from core.errors import VisitorError
+from core.imaging import to_pil
+from core.presets import Preset
+from core.visit import Picture, Session
+from tabs.widgets import data_url
+
+HINT = "Choose a direction, and the picture changes."
+
+
+def example_items(model_id: str) -> list[dict[str, Any]]:
+    paths = studio.examples(model_id)
+    items = []
+    for number, path in enumerate(paths, start=1):
+        with Image.open(path) as picture:
+            image = data_url(picture.convert("RGB").resize((192, 192), Image.Resampling.LANCZOS))
+        items.append({"id": path.stem, "image": image, "about": f"Example {number}"})
+    return items
+
+
+def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
+    """The visitor's own first, newest first."""
+    mine = [(key, preset, True) for key, preset in reversed(own.items()) if preset.model == model_id]
+    items = []
+    for key, preset, is_own in [*mine, *((k, p, False) for k, p in studio.library(model_id).items())]:
+        picture = preset.picture()
+        image = data_url(picture) if picture else None
+        about = preset.description or f"{preset.source_text} → {preset.target_text}"
+        items.append({"id": key, "name": preset.name, "image": image, "about": about, "own": is_own})
+    return items
+
+
+def first_stage(model_id: str) -> dict[str, Any]:
+    paths = studio.examples(model_id)
+    if not paths:
+        return {"hint": "Upload a picture, or let the model imagine one."}
+    return {"before": before_url(studio.open_picture(paths[0], model_id)), "hint": HINT}
+
+
+def message(error: VisitorError) -> str:
+    return f'<div class="message" role="alert">{escape(error.message)}</div>'
+
+
+def before_url(picture: Picture) -> str:
+    return data_url(to_pil(picture.pixels)[0], quality=95)
+
+
+def current_picture(session: Session) -> Picture | None:
+    """The visitor's picture: the first example until they choose."""
+    paths = studio.examples(session.model_id)
+    if session.picture is None and paths:
+        session.picture = studio.open_picture(paths[0], session.model_id)
+    return session.picture
+
+
+def chosen_preset(session: Session, key: str | None) -> Preset | None:
+    if not key:
+        return None
+    return session.own.get(key) or studio.library(session.model_id).get(key)
