@@ -24,7 +24,6 @@ from core.models.cards import ROOT
 from core.progress import finish
 
 PATIENCE = 120
-SETTINGS = {"global": (32, 20), "implicit": (48, 20)}  # samples and steps, as the page suggests
 
 
 def report(claim: str, seconds: list[float], goal: float) -> None:
@@ -90,7 +89,7 @@ def edit(runs: int = 5) -> None:
 def train(form: str) -> None:
     """A direction from a new text pair with the app's own settings."""
     model = studio.models.get("avatars")
-    chosen = studio.training_settings(form, *SETTINGS[form])
+    chosen = studio.training_settings(form, *studio.SUGGESTED[form])
     training = studio.start_training(model, "face", "face with thick eyebrows", chosen)
     seconds = timed(lambda: finish(studio.train(training)))
     report(f"{form} direction trained from a new text pair", [seconds], {"global": 90, "implicit": 300}[form])

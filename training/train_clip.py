@@ -182,7 +182,7 @@ def main() -> None:
         dataset.load(arguments.images)
     accelerator.wait_for_everyone()
     tokenizer = SimpleTokenizer(bpe_path=str(arguments.run / MERGES), context_length=CONTEXT)
-    images, parameters = (array[: arguments.pairs] for array in dataset.load(arguments.images))
+    images, parameters = (array[: arguments.pairs].copy() for array in dataset.load(arguments.images))
     edited, edited_parameters, edits = variants.load("edited", arguments.pairs)
     both = np.concatenate([parameters, edited_parameters])
     truth, seen = truth_table(both), torch.from_numpy(visible(both, TARGETS))

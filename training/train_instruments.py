@@ -96,7 +96,7 @@ def main() -> None:
         for kind in ("same_person", "edited"):
             variants.load(kind, arguments.pairs)
     accelerator.wait_for_everyone()
-    images, parameters = (array[: arguments.pairs] for array in dataset.load(arguments.images))
+    images, parameters = (array[: arguments.pairs].copy() for array in dataset.load(arguments.images))
     partners = [variants.load(kind, arguments.pairs)[:2] for kind in ("same_person", "edited")]
     known = known_attributes(parameters)
     tables = [parameters, *(p for _, p in partners)]
