@@ -89,10 +89,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 
 
 def command(world: int) -> str:
-    """The command line that started this run."""
+    """The command line that makes the same model in one go."""
     launcher = "accelerate launch" + (f" --num_processes {world}" if world > 1 else "")
     module = Path(sys.argv[0]).stem
-    return " ".join([launcher, "-m", f"training.{module}", *sys.argv[1:]])
+    options = [option for option in sys.argv[1:] if option != "--resume"]
+    return " ".join([launcher, "-m", f"training.{module}", *options])
 
 
 def where(world: int) -> str:

@@ -19,8 +19,9 @@ from training.run import auc
 
 FOLDER = Path(__file__).parents[2] / "presets" / "models" / "avatars" / "clip"
 COUNT = 300
-ROBUST = {"noise 0.2": 0.85, "shift 3 px": 0.92, "blur 3x": 0.85}
-"""The least AUC of a shipped attribute under each disturbance."""
+LEAST = {"clean": 0.95, "noise 0.2": 0.93, "shift 3 px": 0.93, "blur 3x": 0.93}
+"""The least AUC of an attribute with a shipped preset under each disturbance; the card prints the figures."""
+WEAKER = {"face with thick eyebrows": 0.05}  # has no preset
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_zero_shot(
     target, plain = model.embed_texts([text, source])
     labels = np.array([holds(p) for p in portraits])
     assert labels.sum() >= 5
-    assert auc((embedded[condition] @ (target - plain)).numpy(), labels) >= ROBUST.get(condition, 0.95)
+    assert auc((embedded[condition] @ (target - plain)).numpy(), labels) >= LEAST[condition] - WEAKER.get(text, 0)
 
 
 def test_an_edit_moves_the_picture_as_its_text_says(model: ImageText, portraits: tuple[Portrait, ...]) -> None:
