@@ -26,7 +26,7 @@ def pixels(path: str) -> np.ndarray:
 
 
 def edit(client: Client, **values: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    given = {"image": handle_file(EXAMPLES[0]), "direction": "smiling", "steps": FAST, **values}
+    given = {"image": handle_file(EXAMPLES[0]), "direction": "closed eyes", "steps": FAST, **values}
     path, measures = client.predict(api_name="/edit_text", **given)
     return pixels(path), measures
 
@@ -69,7 +69,7 @@ def test_edit_changes_the_picture_with_the_strength(client: Client) -> None:
     ):
         assert measures[key] is not None, key
     assert {"name", "before", "after", "change"} <= measures["attributes"][0].keys()
-    assert measures["direction"] == "Smiling"
+    assert measures["direction"] == "Closed eyes"
 
 
 def test_edit_takes_defaults(client: Client) -> None:
@@ -78,7 +78,7 @@ def test_edit_takes_defaults(client: Client) -> None:
 
 
 BAD = [
-    ({"direction": "nonsense"}, "no direction “nonsense”.*Known ones: .*Smiling"),
+    ({"direction": "nonsense"}, "no direction “nonsense”.*Known ones: .*Closed eyes"),
     ({"direction": ""}, "Give the name of a direction, or both texts"),
     ({"direction": "", "source_text": "face", "target_text": "x" * 500}, "500 characters; up to 200"),
     ({"direction": "", "source_text": "face", "target_text": "face"}, "mean the same"),
@@ -148,7 +148,7 @@ def test_two_programs_at_once(served: str) -> None:
         Client(served, verbose=False).submit(
             image=handle_file(EXAMPLES[i]), direction=name, steps=FAST, api_name="/edit_text"
         )
-        for i, name in enumerate(("smiling", "sad"))
+        for i, name in enumerate(("closed eyes", "sad"))
     ]
     names = [job.result(timeout=120)[1]["direction"] for job in jobs]
-    assert names == ["Smiling", "Sad"]
+    assert names == ["Closed eyes", "Sad"]

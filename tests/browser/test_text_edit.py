@@ -58,8 +58,8 @@ def test_example_preset_slider(page: Page) -> None:
     first = picture(page, "before")
     page.locator("#examples .cards button").nth(2).click()
     expect(page.locator(".stage [data-part=before]")).not_to_have_attribute("src", first)
-    choose(page, "Smiling")
-    edited(page, "Smiling")
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes")
     assert picture(page) != picture(page, "before")
 
     seen = set()
@@ -72,8 +72,8 @@ def test_example_preset_slider(page: Page) -> None:
 
 
 def test_numbers_follow_the_strength(page: Page) -> None:
-    choose(page, "Smiling")
-    edited(page, "Smiling")
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes")
     for key in ("s_dir", "identity", "distance", "seconds"):
         expect(page.locator(f"[data-measure={key}] b")).to_have_text(re.compile(r"-?\d+\.\d+"))
     assert page.locator(".stage .row").count() == 7
@@ -85,8 +85,8 @@ def test_numbers_follow_the_strength(page: Page) -> None:
 
 
 def test_before_and_after_by_mouse_and_keyboard(page: Page) -> None:
-    choose(page, "Smiling")
-    edited(page, "Smiling", whole_strip=False)
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes", whole_strip=False)
     handle = page.get_by_role("slider", name="Compare before and after")
     expect(handle).to_have_attribute("aria-valuenow", "50")
     box = page.locator(".stage .canvas").bounding_box()
@@ -100,30 +100,30 @@ def test_before_and_after_by_mouse_and_keyboard(page: Page) -> None:
 
 
 def test_a_strength_between_the_strip_is_computed(page: Page) -> None:
-    choose(page, "Smiling")
-    edited(page, "Smiling")
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes")
     set_slider(page, 1.3, release=True)
     expect(page.locator(".stage [data-part=after]")).to_have_attribute("alt", re.compile(r"strength 1\.[23]"))
     assert float(stage(page).get_attribute("data-shown")) == pytest.approx(1.3, abs=0.02)
 
 
 def test_the_last_choice_wins(page: Page) -> None:
-    choose(page, "Smiling")
+    choose(page, "Closed eyes")
     page.wait_for_timeout(700)
     choose(page, "Sad")
     page.wait_for_timeout(300)
-    choose(page, "Angry")
-    edited(page, "Angry")
+    choose(page, "Glasses")
+    edited(page, "Glasses")
     page.wait_for_timeout(1500)
-    expect(page.locator(".stage [data-part=title]")).to_have_text("Angry")
+    expect(page.locator(".stage [data-part=title]")).to_have_text("Glasses")
 
 
 def test_choosing_by_keyboard(page: Page) -> None:
-    choose(page, "Smiling")
-    edited(page, "Smiling", whole_strip=False)
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes", whole_strip=False)
     page.keyboard.press("ArrowRight")
     chosen = page.locator("#presets [aria-checked=true]")
-    expect(chosen).not_to_have_text("Smiling")
+    expect(chosen).not_to_have_text("Closed eyes")
     expect(page.locator(".stage [data-part=title]")).to_have_text(chosen.inner_text())
 
 
@@ -248,20 +248,20 @@ def test_a_model_out_of_reach(page: Page, monkeypatch: pytest.MonkeyPatch) -> No
     page.get_by_role("option", name="Churches").click()
     expect(page.get_by_text("has to be downloaded once")).to_be_visible()
     expect(page.locator("#model input")).to_have_value("Avatars")
-    choose(page, "Smiling")
-    edited(page, "Smiling", whole_strip=False)
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes", whole_strip=False)
 
 
 def test_advanced_settings_apply(page: Page) -> None:
-    choose(page, "Smiling")
-    edited(page, "Smiling")
+    choose(page, "Closed eyes")
+    edited(page, "Closed eyes")
     before = picture(page)
     page.locator("#advanced > button").click()
     expect(page.locator("#intervals .chart")).to_be_visible()
     page.get_by_text("Symmetric", exact=True).click()
     page.locator("#apply").click()
     page.wait_for_function("document.querySelector('.stage').dataset.frames === '0'")
-    edited(page, "Smiling")
+    edited(page, "Closed eyes")
     assert picture(page) != before
 
 
