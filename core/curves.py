@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.editing import predict
+from core.editing import ascend, predict
 from core.intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
@@ -35,10 +35,7 @@ def measure_curves(
     x = model.codec.encode(pixels.to(model.device, torch.float32))
     means: list[tuple[float, float]] = []
     for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
-        x_t = x
-        for _ in range(iterations):
-            x_t = model.schedule.invert_step(x, predict(model, x_t, t, chunk), t_prev, t)
-        x = x_t
+        x, _ = ascend(model, x, t_prev, t, iterations, chunk)
         x0 = model.schedule.predicted_x0(x, predict(model, x, t, chunk), t)
         means.append((_mean(distance, pixels, model.codec.decode(x0)), _mean(distance, pixels, model.codec.decode(x))))
         if k + 1 < steps:

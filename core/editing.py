@@ -68,11 +68,8 @@ def invert(
     timesteps = model.schedule.timesteps(steps)
     x = model.codec.encode(pixels.to(model.device, torch.float32))
     for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
-        x_t = x
-        for _ in range(iterations):
-            eps = predict(model, x_t, t, chunk)
-            x_t = model.schedule.invert_step(x, eps, t_prev, t)
-        x, x0 = x_t, model.schedule.predicted_x0(x, eps, t_prev)
+        x_prev, (x, eps) = x, ascend(model, x, t_prev, t, iterations, chunk)
+        x0 = model.schedule.predicted_x0(x_prev, eps, t_prev)
         if k + 1 < steps:
             yield Progress(k + 1, steps, "inverting", _preview(model, x0, k, steps))
 
@@ -80,6 +77,17 @@ def invert(
     if cache is not None:
         cache.put(latent)
     yield Progress(steps, steps, "inverting", pixels, latent)
+
+
+def ascend(
+    model: DiffusionModel, x: Tensor, t_prev: int, t: int, iterations: int, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """One inversion step by fixed-point iteration (see `invert`): (x_t, the eps that led there). x: at level t_prev."""
+    x_t = x
+    for _ in range(iterations):
+        eps = predict(model, x_t, t, chunk)
+        x_t = model.schedule.invert_step(x, eps, t_prev, t)
+    return x_t, eps
 
 
 def sample_latent(model: DiffusionModel, seed: int, count: int = 1) -> Latent:

@@ -55,7 +55,7 @@ class Recipe:
     strengths: tuple[float, float] = (-1.0, 2.0)
 
 
-# l_recon is larger than the paper's 3 x similarity (2.5 to 2.7 here): it drifts less (see benchmarks/directions.py).
+# l_recon is larger than the paper's 3 x similarity (2.5 to 2.7 here), so that less else changes.
 BASE = TrainingSettings(
     form="implicit", steps=STEPS, samples=24, epochs=2, batch=4, l_clip=0.8, l_recon=7.0, t_edit=350
 )

@@ -145,7 +145,9 @@ class Training:
     def total(self) -> int:
         """Optimiser steps of the whole run."""
         s = self.settings
-        return s.epochs * -(-s.samples // s.batch) * len(self.timesteps)
+        x_T = self.x_T if self.sources is None else self.sources.x_T
+        n = s.samples if x_T is None else len(x_T)
+        return s.epochs * -(-n // s.batch) * len(self.timesteps)
 
     def direction(self) -> Direction:
         """What has been learned so far, as a copy."""
@@ -203,8 +205,7 @@ class Training:
         s = self.settings
         yield from self.prepare()
         n, K = len(self.sources.x_T), len(self.timesteps)
-        batches = -(-n // s.batch)
-        total = s.epochs * batches * K
+        batches, total = -(-n // s.batch), self.total
         while self.step < total:
             epoch, batch = divmod(self.step // K, batches)
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
