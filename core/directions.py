@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from core.errors import PresetError
 from core.unet import Features
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
+Injection = Literal["asymmetric", "symmetric"]
 
 
 class Direction(ABC):
@@ -110,23 +111,34 @@ class ImplicitDirection(Direction):
 
 @dataclass(frozen=True)
 class CompositeDirection(Direction):
-    """A weighted sum of directions of any kind, at the step count of the first: sum_i w_i delta_i S_i / S."""
+    """A weighted sum of directions of any kind, at the step count of the first: sum_i w_i delta_i S_i / S.
+
+    t_edits: part i acts for t >= t_edits[i] only; empty: at every t. injections: where part i acts, in P_t alone
+    ("asymmetric") or in P_t and D_t ("symmetric"); empty: all of them as the editing loop is told.
+    """
 
     kind: ClassVar[str] = "composite"
     parts: tuple[Direction, ...]
     weights: tuple[float, ...]
+    t_edits: tuple[int, ...] = ()
+    injections: tuple[Injection, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parts or len(self.parts) != len(self.weights):
             raise ValueError(f"{len(self.parts)} parts with {len(self.weights)} weights")
+        for values in (self.t_edits, self.injections):
+            if values and len(values) != len(self.parts):
+                raise ValueError(f"{len(self.parts)} parts with {len(values)} intervals or injections")
 
     @property
     def steps(self) -> int:
         return self.parts[0].steps
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
-        scaled = zip(self.parts, self.weights, strict=True)
-        return sum(w * part.steps / self.steps * part.delta_h(h, emb, t) for part, w in scaled)
+        starts = self.t_edits or (0,) * len(self.parts)
+        acting = [(part, w) for part, w, start in zip(self.parts, self.weights, starts, strict=True) if t >= start]
+        none = h.new_zeros(1, 1, 1, 1)
+        return sum((w * part.steps / self.steps * part.delta_h(h, emb, t) for part, w in acting), start=none)
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
         return replace(self, parts=tuple(part.to(device, dtype) for part in self.parts))
@@ -134,7 +146,35 @@ class CompositeDirection(Direction):
     def state(self) -> State:
         states = [part.state() for part in self.parts]
         tensors = {f"{i}.{name}": value for i, (part, _) in enumerate(states) for name, value in part.items()}
-        return tensors, {"kind": self.kind, "weights": list(self.weights), "parts": [meta for _, meta in states]}
+        meta = {"kind": self.kind, "weights": list(self.weights), "parts": [meta for _, meta in states]}
+        if self.t_edits:
+            meta["t_edits"] = list(self.t_edits)
+        if self.injections:
+            meta["injections"] = list(self.injections)
+        return tensors, meta
+
+
+@dataclass(frozen=True)
+class Part:
+    """A direction that is no sum, as a part of one: its weight, and the innermost that is said of where it acts."""
+
+    direction: Direction
+    weight: float = 1.0
+    t_edit: int = 0
+    injection: Injection | None = None
+
+
+def parts_of(direction: Direction) -> list[Part]:
+    """What a direction is a sum of, however deeply nested: sum_i w_i delta_i S_i, each for t >= its t_edit."""
+    if not isinstance(direction, CompositeDirection):
+        return [Part(direction)]
+    starts = direction.t_edits or (0,) * len(direction.parts)
+    injections = direction.injections or (None,) * len(direction.parts)
+    return [
+        Part(inner.direction, w * inner.weight, max(start, inner.t_edit), inner.injection or injection)
+        for part, w, start, injection in zip(direction.parts, direction.weights, starts, injections, strict=True)
+        for inner in parts_of(part)
+    ]
 
 
 def from_state(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Direction:
@@ -160,7 +200,10 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
         _expect(not tensors, f"unexpected tensors {sorted(tensors)}")
         weights = tuple(float(w) for w in meta["weights"])
         _expect(all(map(isfinite, weights)), f"weights {weights}")
-        return CompositeDirection(tuple(parts), weights)
+        t_edits, injections = tuple(meta.get("t_edits", ())), tuple(meta.get("injections", ()))
+        _expect(all(isinstance(t, int) for t in t_edits), f"intervals {t_edits}")
+        _expect(set(injections) <= set(get_args(Injection)), f"injections {injections}")
+        return CompositeDirection(tuple(parts), weights, t_edits, injections)
 
     steps = meta["steps"]
     _expect(isinstance(steps, int) and 2 <= steps <= 100_000, f"step count {steps!r}")

@@ -51,6 +51,7 @@ MAX_THUMBNAIL = 96 * 2**10
 MAX_THUMBNAIL_SIDE = 256
 MAX_MEASURES = 64
 
+INJECTIONS = {"asymmetric", "symmetric"}
 _DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}
 _TEXT_LIMITS = {
     "name": 80,
@@ -333,7 +334,7 @@ def _preset(about: dict[str, Any]) -> Preset:
             values[key] = _text(values[key], key, limit)
     for key in ("name", "model", "fingerprint"):
         _expect(bool(values.get(key)), f"its {key} is missing")
-    _expect(values.get("injection", "asymmetric") in ("asymmetric", "symmetric"), "its injection mode is unknown")
+    _expect(values.get("injection", "asymmetric") in INJECTIONS, "its injection mode is unknown")
     for key in ("timestep", "t_edit", "t_boost"):
         _expect(values.get(key) is None or _integers([values[key]], -1, 100_000), f"its {key} is out of range")
     _expect(_numbers([values.get("strength", 1.0)], 100), "its strength is out of range")
@@ -392,6 +393,10 @@ def _check_state(state: Any, depth: int = 1) -> None:
             _expect(_numbers(value, 1e4), "its weights are out of range")
         elif key == "steps":
             _expect(_integers([value], 1, 100_000), "its step count is out of range")
+        elif key == "t_edits":
+            _expect(_integers(value, 0, 100_000) and len(value) <= MAX_PARTS, "its intervals are out of range")
+        elif key == "injections":
+            _expect(isinstance(value, list) and set(map(str, value)) <= INJECTIONS, "its injection mode is unknown")
         else:
             _expect(isinstance(value, str | int | float | bool), "its direction is damaged")
 

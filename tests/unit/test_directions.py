@@ -16,6 +16,7 @@ from core.directions import (
     ImplicitDirection,
     PerTimestepDirection,
     from_state,
+    parts_of,
     weighted_delta,
 )
 from core.errors import PresetError
@@ -121,6 +122,20 @@ def test_half_precision_features_give_a_float32_shift(features: Features) -> Non
     assert torch.allclose(delta, exact, atol=0.05 * exact.abs().max().item())
 
 
+def test_parts_of_a_nested_sum(features: Features, composite: CompositeDirection) -> None:
+    """Flattened, weighted and summed they are the same shift; a part acts where all around it allow it."""
+    nested = CompositeDirection((composite, composite.parts[2]), (2.0, 1.0), t_edits=(400, 600))
+    outer = CompositeDirection((nested,), (-1.0,), (500,), ("symmetric",))
+    parts = parts_of(outer)
+    assert [part.t_edit for part in parts] == [500, 500, 500, 600]
+    assert {part.injection for part in parts} == {"symmetric"}
+    for t in (300, 450, 550, 650):
+        h, emb = features.h, features.emb
+        total = sum(p.weight * p.direction.steps * p.direction.delta_h(h, emb, t) for p in parts if t >= p.t_edit)
+        assert torch.allclose(outer.steps * outer.delta_h(h, emb, t), total * torch.ones_like(h), atol=1e-4), t
+    assert from_state(*outer.state()).state()[1] == outer.state()[1]
+
+
 def test_a_moved_direction_is_a_copy(composite: CompositeDirection) -> None:
     moved = composite.to("cpu", torch.float64)
     assert moved.parts[0].f_t.conv1.weight.dtype == moved.parts[1].deltas.dtype == torch.float64
@@ -158,6 +173,9 @@ def test_damaged_states_are_refused(composite: CompositeDirection) -> None:
         "layer of another size": (implicit[0] | {"conv2.weight": torch.zeros(32, 1, 1, 1)}, implicit[1]),
         "weight too many": (tensors, meta | {"weights": [1.0, 2.0]}),
         "part missing": (tensors, meta | {"parts": meta["parts"][:2], "weights": [1.0, 2.0]}),
+        "an interval too few": (tensors, meta | {"t_edits": [1, 2]}),
+        "interval in words": (tensors, meta | {"t_edits": ["1", "2", "3"]}),
+        "unknown injection": (tensors, meta | {"injections": ["magic"] * 3}),
         "no parts": ({}, {"kind": "composite", "parts": [], "weights": []}),
         "weight not finite": (tensors, meta | {"weights": [1.0, float("nan"), 1.0]}),
     }

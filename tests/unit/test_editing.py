@@ -94,6 +94,37 @@ def test_every_row_of_a_strip_is_algorithm_1(model: DiffusionModel, injection: s
     assert torch.equal(strip[0], strip[4])
 
 
+@torch.no_grad()
+def test_parts_act_where_they_say(model: DiffusionModel, shift: GlobalDirection) -> None:
+    """A composite of an asymmetric part down to 450 and a symmetric one down to 700, nested, against a loop that is
+    told nothing but what each eps has to be."""
+    other = GlobalDirection(shift.delta.flip(1), steps=80)
+    inner = CompositeDirection((other,), (2.0,), t_edits=(700,))
+    both = CompositeDirection((shift, inner), (0.5, -0.2), (450, 0), ("asymmetric", "symmetric"))
+    x_T, schedule = sample_latent(model, seed=3).x_T, model.schedule
+    timesteps = schedule.timesteps(20)[::-1]
+    x = x_T
+    for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        features = model.features(x, t)
+        symmetric = -0.4 * other.delta * 80 / 20 if t >= 700 else torch.zeros_like(other.delta)
+        asymmetric = 0.5 * shift.delta * 40 / 20 if t >= 450 else torch.zeros_like(other.delta)
+        eps_P, eps_D = (model.eps(features, x, t, delta) for delta in (symmetric + asymmetric, symmetric))
+        x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev)
+    expected = model.codec.decode(x).clamp(-1, 1)
+
+    rows = finish(edit(model, x_T.repeat(3, 1, 1, 1), [(both, [1.0, 0.0, 1.0])], EditSettings(20)))
+    assert torch.allclose(rows[0], expected[0], atol=1e-3)
+    assert torch.equal(rows[0], rows[2])
+    apart = [
+        (CompositeDirection((d,), (w,), (t,), (i,)), 1.0)
+        for d, w, t, i in ((shift, 0.5, 450, "asymmetric"), (other, -0.4, 700, "symmetric"))
+    ]
+    assert torch.allclose(finish(edit(model, x_T, apart, EditSettings(20)))[0], expected[0], atol=1e-3)
+    for settings in (EditSettings(20, Intervals(800, 0)), EditSettings(20, injection="symmetric")):
+        said = finish(edit(model, x_T, [(both, 1.0)], settings))
+        assert torch.allclose(said, rows[:1], atol=1e-3) == (settings.intervals.t_edit == 0), "modes of parts win"
+
+
 def test_no_direction_is_plain_ddim(model: DiffusionModel, shift: GlobalDirection) -> None:
     x_T = sample_latent(model, seed=3).x_T
     plain = finish(edit(model, x_T))
