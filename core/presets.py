@@ -18,7 +18,7 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ _TEXT_LIMITS = {
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A direction and what is known of it.
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What is known of a direction: all of a preset but the tensors.
 
     model, fingerprint: the model it was made for, and which weights of it. method: how it was found ("asyrp", ...),
     parameters: the method's own settings. source_text, target_text or region: what it was found from. timestep: of
@@ -81,7 +81,6 @@ class Preset:
     strength, strength_range: suggested. measured: its effect, name -> number. thumbnail: PNG, WebP or JPEG.
     """
 
-    direction: Direction
     name: str
     model: str
     fingerprint: str
@@ -111,6 +110,13 @@ class Preset:
     def picture(self) -> Image.Image | None:
         """The thumbnail."""
         return None if self.thumbnail is None else Image.open(io.BytesIO(self.thumbnail)).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Preset(About):
+    """A direction and what is known of it."""
+
+    direction: Direction
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -150,12 +156,12 @@ def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
     """The file's content. Raises PresetError where `from_bytes` would."""
     tensors, state = preset.direction.state()
     tensors = {name: _stored(value, dtype) for name, value in tensors.items()}
-    about = {item.name: getattr(preset, item.name) for item in fields(preset) if item.name != "direction"}
+    about = {item.name: getattr(preset, item.name) for item in fields(About)}
     about["thumbnail"] = None if preset.thumbnail is None else base64.b64encode(preset.thumbnail).decode()
     about["direction"] = state
     try:
         metadata = {"format": FORMAT, "format_version": str(VERSION), "preset": json.dumps(about, allow_nan=False)}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PresetError(f"This preset cannot be saved: {error}.") from error
     data = tensors_to_bytes(tensors, metadata)
     from_bytes(data)
@@ -163,8 +169,9 @@ def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
 
 
 def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    value = value.detach().cpu()
-    return (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
+    """A copy, because the parts of a composite may share their memory, which the file format refuses."""
+    dtype = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    return value.detach().to("cpu", dtype, copy=True).contiguous()
 
 
 def file_name(name: str) -> str:
@@ -187,25 +194,47 @@ def load(path: Path | str) -> Preset:
     """
     path = Path(path)
     try:
+        if not path.is_file():  # a device or a pipe could be read for ever
+            raise PresetError("This preset file could not be read. Choose it again.")
         if path.stat().st_size > MAX_BYTES:
             raise PresetError(f"This file is larger than {MAX_BYTES // 2**20} MB: it is not a preset of this app.")
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise PresetError("This preset file could not be read. Choose it again.") from error
     return from_bytes(data)
 
 
 def from_bytes(data: bytes) -> Preset:
     """The preset in a file's content. Raises PresetError like `load`."""
-    about = _metadata(_header(data))
-    direction_state = about.pop("direction", None)
-    _check_state(direction_state)
-    preset = _preset(about)
+    about, direction_state = _described(data, len(data))
     try:
         tensors = tensors_from_bytes(data)
     except (SafetensorError, ValueError, RuntimeError, KeyError, OverflowError, MemoryError) as error:
         raise _damaged("its tensors cannot be read") from error
-    return replace(preset, direction=from_state(tensors, direction_state))
+    return Preset(from_state(tensors, direction_state), **vars(about))
+
+
+def header_size(start: bytes, size: int) -> int:
+    """How many bytes at the start of a file `describe` needs. start: its first 8 bytes or more, size: of the file.
+
+    Raises:
+        PresetError: it is not a safetensors file, or too large.
+    """
+    _expect(min(len(start), size) > 8, "it is too short")
+    _expect(size <= MAX_BYTES, f"it is larger than {MAX_BYTES // 2**20} MB")
+    length = int.from_bytes(start[:8], "little")
+    _expect(length <= min(MAX_HEADER, size - 8), "it is not in the safetensors format")
+    return 8 + length
+
+
+def describe(start: bytes, size: int) -> tuple[About, str]:
+    """What a file says of its direction, and the direction's kind, from its first `header_size` bytes alone.
+
+    Raises:
+        PresetError: like `load`, but for faults of the tensors' values.
+    """
+    about, direction_state = _described(start, size)
+    return about, direction_state["kind"]
 
 
 def require_model(preset: Preset, model: DiffusionModel) -> None:
@@ -264,13 +293,18 @@ def _expect(condition: bool, fault: str) -> None:
         raise _damaged(fault)
 
 
-def _header(data: bytes) -> dict[str, Any]:
+def _described(start: bytes, size: int) -> tuple[About, dict[str, Any]]:
+    """All that a header says, checked: what is known of the direction, and the state to make it from."""
+    about = _metadata(_header(start, size))
+    direction_state = about.pop("direction", None)
+    _check_state(direction_state)
+    return _about(about), direction_state
+
+
+def _header(start: bytes, size: int) -> dict[str, Any]:
     """The file's header, checked: sizes, types, shapes and places of all tensors, before any is made."""
-    _expect(len(data) > 8, "it is too short")
-    _expect(len(data) <= MAX_BYTES, f"it is larger than {MAX_BYTES // 2**20} MB")
-    length = int.from_bytes(data[:8], "little")
-    _expect(length <= min(MAX_HEADER, len(data) - 8), "it is not in the safetensors format")
-    header = _json(data[8 : 8 + length], "it is not in the safetensors format")
+    end = header_size(start, size)
+    header = _json(start[8:end], "it is not in the safetensors format")
     _expect(isinstance(header, dict), "it is not in the safetensors format")
 
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
@@ -280,9 +314,9 @@ def _header(data: bytes) -> dict[str, Any]:
         shape, offsets = entry.get("shape"), entry.get("data_offsets")
         _expect(entry.get("dtype") in _DTYPES, "it holds numbers of a kind that no direction has")
         _expect(_integers(shape, 1, MAX_SIDE) and len(shape) <= 4, "a tensor has an impossible shape")
-        _expect(_integers(offsets, 0, len(data)) and len(offsets) == 2, "a tensor lies outside the file")
+        _expect(_integers(offsets, 0, size) and len(offsets) == 2, "a tensor lies outside the file")
         needed = math.prod(shape) * _DTYPES[entry["dtype"]]
-        _expect(offsets[1] - offsets[0] == needed and offsets[1] <= len(data) - 8 - length, "a tensor is cut short")
+        _expect(offsets[1] - offsets[0] == needed and offsets[1] <= size - end, "a tensor is cut short")
     return header
 
 
@@ -303,7 +337,7 @@ def _metadata(header: dict[str, Any]) -> dict[str, Any]:
     for older in range(version, VERSION):
         try:
             about = MIGRATIONS[older](about)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise _damaged("its description is damaged") from error
     return about
 
@@ -318,15 +352,19 @@ def _json(text: bytes | str | None, fault: str) -> Any:
     def refuse(_: str) -> None:
         raise _damaged(fault)
 
+    def finite(digits: str) -> float:
+        _expect(math.isfinite(float(digits)), fault)
+        return float(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (TypeError, ValueError, RecursionError) as error:
         raise _damaged(fault) from error
 
 
-def _preset(about: dict[str, Any]) -> Preset:
-    """Every field checked for type, length and range. The direction is filled in by the caller."""
-    known = {item.name for item in fields(Preset)} - {"direction"}
+def _about(about: dict[str, Any]) -> About:
+    """Every field checked for type, length and range."""
+    known = {item.name for item in fields(About)}
     _expect(about.keys() <= known, f"it has unknown fields {sorted(about.keys() - known)[:3]}")
     values = dict(about)
     for key, limit in _TEXT_LIMITS.items():
@@ -348,10 +386,13 @@ def _preset(about: dict[str, Any]) -> Preset:
     for key, kind in (("parameters", dict), ("region", list)):
         value = values.get(key)
         _expect(value is None or isinstance(value, kind), f"its {key} is damaged")
-        _expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
+        try:
+            _expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
+        except RecursionError as error:
+            raise _damaged(f"its {key} is nested too deeply") from error
     values["parameters"] = values.get("parameters") or {}
     values["thumbnail"] = _thumbnail(values.get("thumbnail"))
-    return Preset(direction=None, **values)  # type: ignore[arg-type]
+    return About(**values)
 
 
 def _text(value: Any, key: str, limit: int) -> str:
