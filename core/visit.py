@@ -12,6 +12,8 @@ from torch import Tensor
 
 from core import presets
 from core.asyrp.train import Sources
+from core.composing.composition import Composition
+from core.composing.history import History
 from core.directions import Direction
 from core.errors import RequestError
 from core.latents import Latent
@@ -114,6 +116,8 @@ class Session:
     frames: list[Frame] = field(default_factory=list)
     forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
+    composition: Composition = Composition()
+    history: History = field(default_factory=History)
     stop_training: bool = False
     ticket: int = 0
     folder: tempfile.TemporaryDirectory | None = None

@@ -1,0 +1,48 @@
+"""A visit's composition: what every tab may do to it."""
+
+from __future__ import annotations
+
+from core import studio
+from core.composing.applying import heard
+from core.composing.composition import Composition
+from core.errors import RequestError
+from core.presets import Preset
+from core.visit import Session
+
+
+def known(session: Session) -> dict[str, Preset]:
+    """Every direction that a visit can use with its model, by key: shipped ones, then the visitor's own."""
+    own = {key: preset for key, preset in session.own.items() if preset.model == session.model_id}
+    return studio.library(session.model_id) | own
+
+
+def add(session: Session, key: str) -> None:
+    """Put a direction into the visit's composition at the strength that it suggests.
+
+    Raises:
+        RequestError: there is no such direction for the visit's model, or no room.
+    """
+    preset = known(session).get(key)
+    if preset is None:
+        raise RequestError("This direction is not here, or not made for the chosen model. Choose another one.")
+    change(session, session.composition.add(key, preset.strength))
+
+
+def change(session: Session, composition: Composition) -> None:
+    """Another composition; the one before can be had again."""
+    if composition != session.composition:
+        session.history.past.append(session.composition)
+        session.composition = composition
+
+
+def undo(session: Session) -> bool:
+    """One step back, if there is one."""
+    if not session.history.past:
+        return False
+    session.composition = session.history.past.pop()
+    return True
+
+
+def chosen(session: Session) -> list[tuple[Preset, float]]:
+    """The directions of the visit's composition that count, with their strengths. Raises RequestError."""
+    return heard(session.composition, known(session))

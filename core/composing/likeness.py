@@ -1,0 +1,187 @@
+"""What directions share, and how to take it out of one of them.
+
+Two inner products of directions u and v, both at one picture:
+
+- in h-space, <u, v> = sum_t <u_t, v_t> over the timesteps at which they act on the picture's way back from noise.
+  Implicit directions are evaluated at the h of each timestep, so their likeness is that of the shifts they make;
+- of their responses, <J u, J v>, with J the Jacobian of the predicted image with respect to h at 0.6 T: what they do to
+  the picture, to first order. Two directions that are orthogonal in h-space can still move the same pixels.
+
+Removing from d what it shares with e_1..e_k is d - sum_j b_j e_j with b the least-squares solution G b = g, where
+G_ij = <e_i, e_j> and g_j = <e_j, d>: a composite, which every preset can carry. `steps` counts: a direction made with S
+steps is the vector S delta, whose sum over a process does not depend on its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core import studio
+from core.composing.applying import latent_of
+from core.directions import CompositeDirection, Direction
+from core.discovery.basis import Basis
+from core.discovery.linear import Jacobian, descend, nearest_timestep
+from core.errors import RequestError
+from core.models.loader import DiffusionModel
+from core.presets import Preset
+from core.progress import Job, Progress
+from core.unet import Features
+from core.visit import DEVICE, EditOptions, Picture, exclusively
+
+Metric = Literal["h-space", "response"]
+LOOKS = 10  # timesteps of a trajectory at which directions are compared
+SAME = 1e-2  # a direction with no more than this share of its length left is made of the others
+CUTOFF = 1e-8  # of the largest eigenvalue of G
+
+
+# ------------------------------------------------------------------------------------------------------------- vectors
+
+
+def trajectory(model: DiffusionModel, x_T: Tensor, steps: int = LOOKS) -> Job:
+    """The features of a latent (1, C, h, w) along plain DDIM. Result: a list of `Features`, from T down."""
+    timesteps = model.schedule.timesteps(steps)[::-1]
+    x, seen = x_T.to(model.device, torch.float32), []
+    for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+        with torch.no_grad():
+            features = model.features(x, t)
+            seen.append(features)
+            eps = model.eps(features, x, t)
+        x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
+        yield Progress(k + 1, steps, "Comparing", result=seen if k + 1 == steps else None)
+
+
+@torch.no_grad()
+def shift(direction: Direction, features: Features) -> Tensor:
+    """S delta_h at the given features: float32 (C, H, W), on the features' device."""
+    h, emb = features.h.float(), features.emb.float()
+    return direction.steps * direction.to(h.device).delta_h(h, emb, features.t).expand_as(h)[0]
+
+
+def shifts(directions: Sequence[tuple[Direction, int]], seen: Sequence[Features]) -> Tensor:
+    """Of every direction along a trajectory, zero below its t_edit: float64 (n, T, C H W)."""
+    rows = [
+        torch.stack([shift(d, features).flatten() * (features.t >= t_edit) for features in seen])
+        for d, t_edit in directions
+    ]
+    return torch.stack(rows).double().cpu()
+
+
+def gram(vectors: Tensor) -> Tensor:
+    """<u_i, u_j> of vectors (n, ...): float64 (n, n)."""
+    rows = vectors.flatten(1).double().cpu()
+    return rows @ rows.T
+
+
+def responses(vectors: Tensor, jacobian: Jacobian | Basis) -> Tensor:
+    """J u of vectors (n, C, H, W): float32 (n, 3, R, R). Of a `Basis` it is the part that the basis holds, at once."""
+    if isinstance(jacobian, Jacobian):
+        return jacobian.forward(vectors)
+    coordinates = vectors.flatten(1).to(jacobian.vectors) @ jacobian.vectors.flatten(1).T
+    return torch.tensordot(coordinates.to(jacobian.responses.device), jacobian.responses.float(), dims=1)
+
+
+# ------------------------------------------------------------------------------------------------------------ algebra
+
+
+def cosines(G: Tensor) -> Tensor:
+    """Cosine of the angle between every two vectors of Gram matrix G (n, n); 0 for a vector that is zero."""
+    lengths = G.diagonal().clamp(min=0).sqrt()
+    return (G / torch.outer(lengths, lengths).clamp(min=1e-300)).clamp(-1, 1)
+
+
+def shared(G: Tensor) -> tuple[Tensor, float]:
+    """Of Gram matrix G (1 + k, 1 + k), the direction first: the coefficients b (k,) of what it shares with the others,
+    and the share of its length that is left without it."""
+    values, vectors = torch.linalg.eigh(G[1:, 1:])
+    inverse = torch.where(values > CUTOFF * values.max(), 1 / values, 0.0)
+    b = vectors @ (inverse * (vectors.T @ G[1:, 0]))
+    left = (G[0, 0] - b @ G[1:, 0]).clamp(min=0) / G[0, 0].clamp(min=1e-300)
+    return b, left.sqrt().item()
+
+
+# ------------------------------------------------------------------------------------------------------------ at work
+
+
+def likeness(
+    model: DiffusionModel,
+    picture: Picture,
+    chosen: Sequence[Preset],
+    metric: Metric = "h-space",
+    t_edit: int | None = None,
+    basis: Basis | None = None,
+) -> Job:
+    """Gram matrix of presets at a picture, float64 (n, n), as the result.
+
+    t_edit: of all of them; None: of each its own. basis: an analysis of this picture, used instead of n products with
+    the Jacobian where it is there.
+
+    Raises:
+        RequestError: unknown metric.
+    """
+    if metric not in ("h-space", "response"):
+        raise RequestError(f"There is no metric {metric!r}: use h-space or response.")
+    steps = model.card.steps
+    latent = None
+    for event in latent_of(model, picture, steps):
+        latent = event.result
+        yield replace(event, result=None)
+    if metric == "h-space":
+        starts = [studio.intervals_for(model.card, p, EditOptions()).t_edit if t_edit is None else t_edit for p in chosen]
+        for event in exclusively(trajectory(model, latent.x_T)):
+            if event.result is None:
+                yield event
+        with DEVICE:
+            G = gram(shifts([(p.direction, start) for p, start in zip(chosen, starts, strict=True)], event.result))
+    else:
+        t = basis.t if basis is not None else nearest_timestep(model, steps)
+        for event in exclusively(descend(model, latent.x_T, t, steps)):
+            if event.result is None:
+                yield replace(event, note="Comparing")
+        with DEVICE, torch.no_grad():
+            seen = model.features(event.result, t)
+            vectors = torch.stack([shift(p.direction, seen) for p in chosen])
+        with DEVICE:
+            G = gram(responses(vectors, basis or Jacobian(model, event.result, t)))
+    yield Progress(1, 1, "Comparing", result=G)
+
+
+def orthogonalise(
+    model: DiffusionModel,
+    picture: Picture,
+    preset: Preset,
+    others: Sequence[Preset],
+    metric: Metric = "h-space",
+    basis: Basis | None = None,
+) -> Job:
+    """The preset without what it shares with others at a picture, in its own interval. Result: a `Preset`.
+
+    Raises:
+        RequestError: there are no others, or nothing of the preset is left without them.
+    """
+    if not others:
+        raise RequestError("Choose at least one other direction that this one should have nothing in common with.")
+    t_edit = studio.intervals_for(model.card, preset, EditOptions()).t_edit
+    for event in likeness(model, picture, [preset, *others], metric, t_edit, basis):
+        if event.result is None:
+            yield event
+    b, left = shared(event.result)
+    names = ", ".join(other.name for other in others)
+    if left < SAME:
+        raise RequestError(f"Without what it shares with {names}, nothing of “{preset.name}” is left.")
+    direction = CompositeDirection((preset.direction, *(other.direction for other in others)), (1.0, *(-b).tolist()))
+    made = replace(
+        preset,
+        direction=direction,
+        name=f"{preset.name[:50]} without {names}"[:80],
+        description=f"“{preset.name}” without what it shares with {names} ({metric}); {100 * left:.0f}% of it is left.",
+        method="orthogonalised",
+        parameters={"metric": metric, "removed": dict(zip([o.name for o in others], b.tolist(), strict=True))},
+        measured={"left": left},
+        t_edit=t_edit,
+    )
+    yield Progress(1, 1, "Done", result=made)
