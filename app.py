@@ -56,8 +56,8 @@ def build() -> gr.Blocks:
             gr.HTML(html_template=LIGHTS, js_on_load=asset("lights.js"), elem_id="lights")
         with gr.Tabs(elem_id="tabs"):
             for tab in TABS:
-                with gr.Tab(tab.TITLE):
-                    tab.build(shell)
+                with gr.Tab(tab.TITLE) as opened:
+                    tab.build(shell, opened)
         gr.HTML(FOOT, elem_id="foot")
         endpoints.build(shell)
         chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")

@@ -16,6 +16,7 @@ from core.composing.composition import Composition
 from core.composing.history import History
 from core.directions import Direction
 from core.errors import RequestError
+from core.imaging import Crop
 from core.latents import Latent
 from core.presets import Preset
 from core.progress import Job
@@ -33,11 +34,13 @@ def within(name: str, value: float, low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as its model sees it: pixels (1, 3, R, R). `latent` is there if it was sampled, not inverted."""
+    """A picture as its model sees it: pixels (1, 3, R, R). `latent` is there if it was sampled, not inverted; `example`
+    is the name of the example that it is, if it is one."""
 
     pixels: Tensor
     model_id: str
     latent: Latent | None = None
+    example: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,14 @@ class Frame:
 
 @dataclass
 class Session:
-    """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date."""
+    """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
+    the picture that each tab shows."""
 
     model_id: str = "avatars"
     picture: Picture | None = None
     upload: Any = None
+    crop: Crop = Crop()
+    seen: dict[str, Picture | None] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
@@ -126,6 +132,12 @@ class Session:
         """A new request: every older one of this visitor is out of date from here on."""
         self.ticket += 1
         return self.ticket
+
+    def change_model(self, model_id: str) -> None:
+        """Another model: what belongs to the one before is out of date. Nothing happens if it is the same."""
+        if model_id != self.model_id:
+            self.begin()
+            self.model_id, self.picture, self.frames, self.upload = model_id, None, [], None
 
     def keep(self, preset: Preset) -> str:
         """Add a preset of the visitor's own and return its id."""

@@ -41,10 +41,15 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(handler)
         def steps(*arguments: Any) -> Iterator[Any]:
+            silent = True
             try:
-                yield from handler(*arguments)
+                for values in handler(*arguments):
+                    silent = False
+                    yield values
             except Exception as error:
                 tell(error)
+            if silent:  # Gradio empties the outputs of a generator that yields nothing
+                yield gr.skip()
 
         return steps
 

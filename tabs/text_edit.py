@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from core import presets, studio
-from core.errors import ModelUnavailable, RequestError, VisitorError
-from core.imaging import Crop, crop_square, open_picture, to_pil
+from core.errors import ModelUnavailable, VisitorError
+from core.imaging import to_pil
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
 from core.progress import Progress
 from core.visit import EditOptions, Frame, Session
 from tabs.charts import intervals_plot
 from tabs.own_directions import offer_file, open_preset, run_training, settings_for_form, stop_training
+from tabs.picture import PictureChooser
 from tabs.shell import Shell, in_words
 from tabs.visit import (
     HINT,
     before_url,
     chosen_preset,
     current_picture,
-    example_items,
     first_stage,
-    message,
     preset_items,
 )
-from tabs.widgets import Cards, Cropper, PictureInput, Stage, data_url
+from tabs.widgets import Cards, Stage, data_url
 
 TITLE = "Text edit"
 
-KEPT = 1024  # side that an upload is kept at for cropping
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
 # What the probe's attributes are called when they go up.
@@ -59,48 +55,13 @@ Values = Iterator[tuple[Any, ...]]
 # ------------------------------------------------------------------------------------------------------------- layout
 
 
-def build(shell: Shell) -> None:
+def build(shell: Shell, tab: gr.Tab) -> None:
     """The tab's widgets and events."""
     model_id = shell.model.value
-    first = studio.examples(model_id)[:1]
     few, short = studio.SUGGESTED["global"]
-    with gr.Row(elem_id="text-edit"):
-        with gr.Column(elem_id="choices"):
-            with gr.Column(elem_classes="section"):
-                gr.HTML("<h3>Picture</h3>")
-                with gr.Tabs(elem_classes="pills"):
-                    with gr.Tab("Examples", id="examples"):
-                        examples = Cards(
-                            example_items(model_id),
-                            first[0].stem if first else None,
-                            elem_id="examples",
-                            columns=4,
-                            title="Example pictures",
-                            nothing="This model has no examples: upload a picture, or let it imagine one.",
-                        )
-                    with gr.Tab("Your own", id="own"):
-                        upload = PictureInput(
-                            type="filepath",
-                            image_mode=None,
-                            sources=["upload", "webcam", "clipboard"],
-                            show_label=False,
-                            height=190,
-                            elem_id="upload",
-                            buttons=[],
-                        )
-                        cropper = Cropper(elem_id="cropper")
-                        another = gr.Button("Choose another picture", visible=False, size="sm")
-                        upload_message = gr.HTML(elem_id="upload-message")
-                    with gr.Tab("New", id="new"):
-                        gr.HTML(
-                            '<p class="words">Let the model imagine a picture. The same seed gives the same one.</p>'
-                        )
-                        with gr.Row(elem_classes="seed"):
-                            sample_seed = gr.Number(
-                                1, label="Seed", minimum=0, precision=0, min_width=90, elem_id="seed"
-                            )
-                            sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_id="sample")
-                            surprise = gr.Button("Surprise me", variant="secondary", min_width=60, elem_id="surprise")
+    with gr.Row(elem_id="text-edit", elem_classes="columns"):
+        with gr.Column(elem_classes="choices"):
+            chooser = PictureChooser(shell, tab, "text-edit")
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Direction</h3>")
                 with gr.Tabs(elem_classes="pills", selected="presets") as direction_tabs:
@@ -148,7 +109,7 @@ def build(shell: Shell) -> None:
                         "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="open-preset"
                     )
                     download = gr.DownloadButton("Save as file", size="sm", interactive=False, elem_id="save-preset")
-        with gr.Column(elem_id="results"):
+        with gr.Column(elem_classes="results"):
             stage = Stage(first_stage(model_id), elem_id="stage")
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                 with gr.Row():
@@ -174,15 +135,9 @@ def build(shell: Shell) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     heavy: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
 
-    gr.on([examples.input], choose_example, [*given, examples], shown, **heavy)
+    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), heavy)
     gr.on([picker.input, apply.click], render, given, shown, **heavy)
-    gr.on([sample.click, sample_seed.submit], imagine, [*given, sample_seed], shown, **heavy)
-    surprise.click(new_seed, None, sample_seed, **quiet).then(imagine, [*given, sample_seed], shown, **heavy)
     stage.release(exact_strength, given, shown, **heavy)
-    own_picture = [upload, cropper, another, upload_message]
-    upload.input(take_upload, [*given, upload], [*own_picture, *shown], **heavy)
-    cropper.release(take_crop, given, shown, **heavy)
-    another.click(forget_upload, shell.session, own_picture, **quiet)
 
     picker.input(offer_file, [shell.session, picker], download, **quiet)
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs], **quiet).then(
@@ -202,9 +157,21 @@ def build(shell: Shell) -> None:
 
     automatic.input(lambda on: (gr.update(interactive=not on),) * 2, automatic, [t_edit, t_boost], **quiet)
     gr.on([t_edit.input, t_boost.input], redraw, [shell.session, t_edit, t_boost], plot, **quiet)
-    shell.model.change(
-        change_model, [shell.session, shell.model], [examples, picker, source_text, stage, plot, *own_picture], **quiet
-    )
+
+    @in_words
+    def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
+        """Another model: its examples, its presets, its words."""
+        session.change_model(model_id)
+        return (
+            *chooser.for_model(session),
+            Cards(preset_items(model_id, session.own), None),
+            MODELS[model_id].domain_word,
+            first_stage(model_id),
+            first_drawing(model_id),
+        )
+
+    changed = [*chooser.widgets, picker, source_text, stage, plot]
+    shell.model.change(change_model, [shell.session, shell.model], changed, **quiet)
 
 
 # ---------------------------------------------------------------------------------------------------------- rendering
@@ -242,10 +209,10 @@ def redraw(session: Session, t_edit: int, t_boost: int) -> str:
 @in_words
 def render(session: Session, key: str | None, *advanced: Any) -> Values:
     """Edit the session's picture along the chosen preset: the suggested strength first, then the whole strip."""
-    yield from rendering(session, key, advanced)
+    yield from rendering(session, key, *advanced)
 
 
-def rendering(session: Session, key: str | None, advanced: tuple[Any, ...]) -> Values:
+def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     """Values for stage, plot, t_edit and t_boost, until done or until the visitor asks for something else."""
     ticket = session.begin()
     skip = (gr.skip(),) * 3
@@ -298,6 +265,12 @@ def busy(event: Progress) -> dict[str, Any]:
     return {"busy": True, "note": f"{event.note} …", "fraction": event.step / event.total, "preview": preview}
 
 
+def imagining(event: Progress) -> dict[str, Any]:
+    """The stage while a new picture comes into being."""
+    shown = busy(event)
+    return {**shown, "before": shown.pop("preview")}
+
+
 def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
     return [
         {
@@ -336,102 +309,3 @@ def exact_strength(event: gr.EventData, session: Session, key: str | None, *adva
     value = {"before": before_url(picture), "name": preset.name, "low": low, "high": high, "strength": strength}
     value |= {"seconds": time.monotonic() - started, "strip": studio.strip_strengths(preset)}
     yield {**value, "frames": frames_json(session.frames)}, *(gr.skip(),) * 3
-
-
-# ----------------------------------------------------------------------------------------------------------- pictures
-
-
-@in_words
-def choose_example(session: Session, key: str | None, *rest: Any) -> Values:
-    *advanced, example = rest
-    paths = {path.stem: path for path in studio.examples(session.model_id)}
-    if example not in paths:
-        raise RequestError("This example does not belong to the chosen model. Choose another one.")
-    session.picture = studio.open_picture(paths[example], session.model_id)
-    yield from rendering(session, key, tuple(advanced))
-
-
-def new_seed() -> int:
-    return random.randrange(100_000)
-
-
-@in_words
-def imagine(session: Session, key: str | None, *rest: Any) -> Values:
-    *advanced, seed = rest
-    ticket = session.begin()
-    skip = (gr.skip(),) * 3
-    model = studio.models.get(session.model_id)
-    steps = chosen_options(tuple(advanced)).steps
-    for event in studio.sample(model, -1 if seed is None else int(seed), steps):
-        if session.ticket != ticket:
-            return
-        if event.result is None:
-            value = busy(event)
-            if value["preview"]:
-                yield {**value, "before": value.pop("preview"), "fraction": value["fraction"]}, *skip
-            continue
-        session.picture = event.result
-    yield from rendering(session, key, tuple(advanced))
-
-
-@in_words
-def take_upload(session: Session, key: str | None, *rest: Any) -> Values:
-    """A visitor's file: checked, kept small for cropping, and shown as the model sees it."""
-    *advanced, path = rest
-    untouched = (gr.skip(),) * 4
-    if path is None:
-        return
-    try:
-        picture = open_picture(path)
-    except VisitorError as error:
-        yield None, gr.skip(), gr.skip(), message(error), *untouched
-        return
-    picture.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
-    session.upload = picture
-    crop = Crop()
-    session.picture = studio.open_picture(picture, session.model_id, crop)
-    yield gr.update(value=None, visible=False), crop_value(picture, crop), gr.update(visible=True), "", *untouched
-    for values in rendering(session, key, tuple(advanced)):
-        yield *untouched, *values
-
-
-def crop_value(picture: Image.Image, crop: Crop) -> dict[str, Any]:
-    shown = picture.copy()
-    shown.thumbnail((640, 640))
-    smallest = max(0.2, min(1.0, 64 / min(picture.size)))
-    about = {"x": crop.x, "y": crop.y, "size": crop.size, "smallest": smallest}
-    return {"image": data_url(shown), "width": picture.width, "height": picture.height, **about}
-
-
-@in_words
-def take_crop(event: gr.EventData, session: Session, key: str | None, *advanced: Any) -> Values:
-    """The square that the visitor moved."""
-    if session.upload is None:
-        return
-    numbers = [getattr(event, name, None) for name in ("x", "y", "size")]
-    if not all(isinstance(number, int | float) for number in numbers):
-        raise RequestError("This crop is not understood. Move the square again.")
-    session.picture = studio.open_picture(crop_square(session.upload, Crop(*numbers)), session.model_id)
-    yield from rendering(session, key, advanced)
-
-
-@in_words
-def forget_upload(session: Session) -> tuple[Any, ...]:
-    session.upload = None
-    return gr.update(value=None, visible=True), None, gr.update(visible=False), ""
-
-
-@in_words
-def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
-    """Another model: its examples, its presets, its words."""
-    session.begin()
-    session.model_id, session.picture, session.frames, session.upload = model_id, None, [], None
-    paths = studio.examples(model_id)
-    return (
-        Cards(example_items(model_id), paths[0].stem if paths else None),
-        Cards(preset_items(model_id, session.own), None),
-        MODELS[model_id].domain_word,
-        first_stage(model_id),
-        first_drawing(model_id),
-        *forget_upload(session),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -58,7 +59,7 @@ def current_picture(session: Session) -> Picture | None:
     """The visitor's picture: the first example until they choose."""
     paths = studio.examples(session.model_id)
     if session.picture is None and paths:
-        session.picture = studio.open_picture(paths[0], session.model_id)
+        session.picture = replace(studio.open_picture(paths[0], session.model_id), example=paths[0].stem)
     return session.picture
 
 

@@ -56,7 +56,7 @@ def set_slider(page: Page, value: float, release: bool = False) -> float:
 def test_example_preset_slider(page: Page) -> None:
     """Pick an example, apply a preset, move the slider, see the picture change."""
     first = picture(page, "before")
-    page.locator("#examples .cards button").nth(2).click()
+    page.locator(".examples .cards button").nth(2).click()
     expect(page.locator(".stage [data-part=before]")).not_to_have_attribute("src", first)
     choose(page, "Closed eyes")
     edited(page, "Closed eyes")
@@ -131,8 +131,8 @@ def test_imagine_a_picture(page: Page) -> None:
     page.get_by_role("tab", name="New").click()
     shown = [picture(page, "before")]
     for seed in ("7", "8", "7"):
-        page.locator("#seed input").fill(seed)
-        page.locator("#sample").click()
+        page.locator(".seed-number input").fill(seed)
+        page.locator(".imagine").click()
         page.wait_for_function("old => document.querySelector('.stage [data-part=before]').src !== old", arg=shown[-1])
         expect(stage(page)).to_have_attribute("aria-busy", "false")
         shown.append(picture(page, "before"))
@@ -142,13 +142,13 @@ def test_imagine_a_picture(page: Page) -> None:
 def test_a_bad_upload_says_so_and_loses_nothing(page: Page, tmp_path: Path) -> None:
     before = picture(page, "before")
     page.get_by_role("tab", name="Your own").click()
-    chooser = page.locator("#upload input[type=file]")
+    chooser = page.locator(".upload input[type=file]")
     (tmp_path / "broken.png").write_text("this is no picture")
     chooser.set_input_files(tmp_path / "broken.png")
-    expect(page.locator("#upload-message")).to_contain_text("This is not a picture that can be read")
+    expect(page.locator(".upload-message")).to_contain_text("This is not a picture that can be read")
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     chooser.set_input_files(tmp_path / "small.png")
-    expect(page.locator("#upload-message")).to_contain_text("20 x 20 pixels; each side needs at least 48")
+    expect(page.locator(".upload-message")).to_contain_text("20 x 20 pixels; each side needs at least 48")
     assert picture(page, "before") == before
 
 
@@ -158,7 +158,7 @@ def test_an_upload_is_cropped_to_what_the_model_sees(page: Page, tmp_path: Path)
     wide.save(tmp_path / "wide.jpg")
     page.get_by_role("tab", name="Your own").click()
     before = picture(page, "before")
-    page.locator("#upload input[type=file]").set_input_files(tmp_path / "wide.jpg")
+    page.locator(".upload input[type=file]").set_input_files(tmp_path / "wide.jpg")
     square = page.locator(".cropper .square")
     expect(square).to_be_visible()
     expect(page.locator(".stage [data-part=before]")).not_to_have_attribute("src", before)
@@ -174,7 +174,7 @@ def test_an_upload_is_cropped_to_what_the_model_sees(page: Page, tmp_path: Path)
     )
     assert colours(page) == ("blue", "blue")
     page.get_by_role("button", name="Choose another picture").click()
-    expect(page.locator("#upload input[type=file]")).to_be_attached()
+    expect(page.locator(".upload input[type=file]")).to_be_attached()
 
 
 COLOURS = """() => {

@@ -1,0 +1,200 @@
+"""The picture that a tab works on: an example, one of the visitor's own, or a new one that the model imagines.
+
+Every tab has this chooser, and all of them choose the one `session.picture`: a picture chosen in one tab is there when
+another is opened.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from core import studio
+from core.errors import RequestError, VisitorError
+from core.imaging import Crop, crop_square, open_picture
+from core.progress import Progress
+from core.visit import Session
+from tabs.shell import Shell, in_words
+from tabs.visit import example_items, message
+from tabs.widgets import Cards, Cropper, PictureInput, data_url
+
+KEPT = 1024  # side that an upload is kept at for cropping
+
+Values = Iterator[tuple[Any, ...]]
+
+
+class PictureChooser:
+    """The widgets of a tab for choosing a picture. `connect` says what the tab does with it.
+
+    name: of the tab, to remember which picture it shows. tab: on opening it, a picture chosen elsewhere is taken over.
+    """
+
+    def __init__(self, shell: Shell, tab: gr.Tab, name: str) -> None:
+        self.shell, self.tab, self.name = shell, tab, name
+        model_id = shell.model.value
+        first = studio.examples(model_id)[:1]
+        with gr.Column(elem_classes="section"):
+            gr.HTML("<h3>Picture</h3>")
+            with gr.Tabs(elem_classes="pills"):
+                with gr.Tab("Examples", id="examples"):
+                    self.examples = Cards(
+                        example_items(model_id),
+                        first[0].stem if first else None,
+                        elem_classes="examples",
+                        columns=4,
+                        title="Example pictures",
+                        nothing="This model has no examples: upload a picture, or let it imagine one.",
+                    )
+                with gr.Tab("Your own", id="own"):
+                    self.upload = PictureInput(
+                        type="filepath",
+                        image_mode=None,
+                        sources=["upload", "webcam", "clipboard"],
+                        show_label=False,
+                        height=190,
+                        elem_classes="upload",
+                        buttons=[],
+                    )
+                    self.cropper = Cropper()
+                    self.another = gr.Button("Choose another picture", visible=False, size="sm")
+                    self.message = gr.HTML(elem_classes="upload-message")
+                with gr.Tab("New", id="new"):
+                    gr.HTML('<p class="words">Let the model imagine a picture. The same seed gives the same one.</p>')
+                    with gr.Row(elem_classes="seed"):
+                        self.seed = gr.Number(
+                            1, label="Seed", minimum=0, precision=0, min_width=90, elem_classes="seed-number"
+                        )
+                        self.sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_classes="imagine")
+                        self.surprise = gr.Button("Surprise me", variant="secondary", min_width=60)
+        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message]
+
+    def connect(
+        self,
+        show: Callable[..., Values],
+        given: Sequence[Any],
+        shown: Sequence[Any],
+        working: Callable[[Progress], tuple[Any, ...]],
+        settings: dict[str, Any],
+    ) -> None:
+        """Make every way of choosing work.
+
+        show: called with the session and the values of `given` once there is another picture, and yields values for
+        `shown`. working: values for `shown` while a picture is being imagined. settings: of the events.
+        """
+        untouched = (gr.skip(),) * len(self.widgets)
+        unseen = (gr.skip(),) * len(shown)
+
+        def showing(session: Session, values: tuple[Any, ...]) -> Values:
+            session.seen[self.name] = session.picture
+            for shows in show(session, *values):
+                yield *untouched, *shows
+
+        @in_words
+        def choose_example(session: Session, example: str | None, *values: Any) -> Values:
+            paths = {path.stem: path for path in studio.examples(session.model_id)}
+            if example not in paths:
+                raise RequestError("This example does not belong to the chosen model. Choose another one.")
+            picture = studio.open_picture(paths[example], session.model_id)
+            session.picture = replace(picture, example=example)
+            yield from showing(session, values)
+
+        @in_words
+        def imagine(session: Session, seed: float | None, *values: Any) -> Values:
+            ticket = session.begin()
+            model = studio.models.get(session.model_id)
+            for event in studio.sample(model, -1 if seed is None else int(seed), model.card.steps):
+                if session.ticket != ticket:
+                    return
+                if event.result is not None:
+                    session.picture = event.result
+                elif event.preview is not None:
+                    yield *untouched, *working(event)
+            yield *own_widgets(session), *unseen
+            yield from showing(session, values)
+
+        @in_words
+        def take_upload(session: Session, path: str | None, *values: Any) -> Values:
+            """A visitor's file: checked, kept small for cropping, and shown as the model sees it."""
+            if path is None:
+                return
+            try:
+                picture = open_picture(path)
+            except VisitorError as error:
+                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), *unseen
+                return
+            picture.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
+            session.upload, session.crop = picture, Crop()
+            session.picture = studio.open_picture(picture, session.model_id, session.crop)
+            yield *own_widgets(session), *unseen
+            yield from showing(session, values)
+
+        @in_words
+        def take_crop(event: gr.EventData, session: Session, *values: Any) -> Values:
+            """The square that the visitor moved."""
+            if session.upload is None:
+                return
+            numbers = [getattr(event, name, None) for name in ("x", "y", "size")]
+            if not all(isinstance(number, int | float) for number in numbers):
+                raise RequestError("This crop is not understood. Move the square again.")
+            crop = Crop(*numbers)
+            session.picture = studio.open_picture(crop_square(session.upload, crop), session.model_id)
+            session.crop = crop
+            yield gr.update(value=None), *untouched[1:], *unseen
+            yield from showing(session, values)
+
+        @in_words
+        def forget_upload(session: Session) -> tuple[Any, ...]:
+            session.upload = None
+            return own_widgets(session)
+
+        @in_words
+        def take_over(session: Session, *values: Any) -> Values:
+            """The tab was opened: show what was chosen elsewhere since it was left."""
+            if session.seen.get(self.name) is session.picture:
+                return
+            yield *own_widgets(session), *unseen
+            yield from showing(session, values)
+
+        session, outputs = self.shell.session, [*self.widgets, *shown]
+        self.examples.input(choose_example, [session, self.examples, *given], outputs, **settings)
+        gr.on([self.sample.click, self.seed.submit], imagine, [session, self.seed, *given], outputs, **settings)
+        self.surprise.click(new_seed, None, self.seed, show_progress="hidden", api_visibility="private").then(
+            imagine, [session, self.seed, *given], outputs, **settings
+        )
+        self.upload.input(take_upload, [session, self.upload, *given], outputs, **settings)
+        self.cropper.release(take_crop, [session, *given], outputs, **settings)
+        self.another.click(forget_upload, session, self.widgets, show_progress="hidden", api_visibility="private")
+        self.tab.select(take_over, [session, *given], outputs, **settings)
+
+    def for_model(self, session: Session) -> tuple[Any, ...]:
+        """Values of `widgets` for a model that was just chosen."""
+        session.seen[self.name] = session.picture
+        paths = studio.examples(session.model_id)
+        chosen = paths[0].stem if paths else None
+        return Cards(example_items(session.model_id), chosen), *own_widgets(session)[1:]
+
+
+def own_widgets(session: Session) -> tuple[Any, ...]:
+    """Values of a chooser's widgets for what the visit has: the chosen example, the upload and its crop."""
+    example = session.picture.example if session.picture else None
+    given = session.upload is not None
+    crop = crop_value(session.upload, session.crop) if given else None
+    upload = gr.update(value=None, visible=not given)
+    return gr.update(value=example), upload, crop, gr.update(visible=given), ""
+
+
+def crop_value(picture: Image.Image, crop: Crop) -> dict[str, Any]:
+    shown = picture.copy()
+    shown.thumbnail((640, 640))
+    smallest = max(0.2, min(1.0, 64 / min(picture.size)))
+    about = {"x": crop.x, "y": crop.y, "size": crop.size, "smallest": smallest}
+    return {"image": data_url(shown), "width": picture.width, "height": picture.height, **about}
+
+
+def new_seed() -> int:
+    return random.randrange(100_000)
