@@ -17,6 +17,10 @@ class ModelUnavailable(VisitorError):
     """A model, or a file that belongs to it, is not here and cannot be fetched."""
 
 
+class HubError(VisitorError):
+    """The Hub cannot be reached, refuses, or does not have what was asked for."""
+
+
 class PresetError(VisitorError):
     """A preset file is corrupt, incomplete, or made for another model."""
 

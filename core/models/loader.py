@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
 from safetensors import SafetensorError
@@ -22,12 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.errors import ModelUnavailable, RequestError
+from core.hub_access import explain, hub_answers, unreachable
 from core.models.cards import MODELS, Embedded, Hub, ModelCard
 from core.models.codec import CODECS, Codec
 from core.schedule import Schedule
 from core.unet import Features, SplitUNet
-
-HUB_PATIENCE = 3.0  # seconds to wait for a sign of life from the Hub
 
 
 @dataclass
@@ -225,47 +223,34 @@ def _current_name(name: str) -> str:
 def _from_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNet2DModel, Schedule]:
     """From the local cache if it is there, else from the Hub if that answers."""
 
-    def fetch(local_files_only: bool) -> tuple[UNet2DModel, Schedule]:
+    def fetch(local_files_only: bool) -> Path:
         folder = DDPMPipeline.download(
             source.repo, revision=source.revision, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        return read_pipeline(Path(folder))
+        return Path(folder)
 
     try:
-        return fetch(local_files_only=True)
+        return read_pipeline(fetch(local_files_only=True))
     except _DAMAGED as error:
         if not hub_answers():
             raise ModelUnavailable(
-                f"“{card.title}” ({source.repo}) has to be downloaded once, and the Hugging Face Hub cannot be reached "
-                "from here. Connect to the internet and try again, or choose the built-in model."
+                f"“{card.title}” ({source.repo}) has to be downloaded once. {unreachable()} "
+                "Or choose the built-in model."
             ) from error
     try:
-        return fetch(local_files_only=False)
+        folder = fetch(local_files_only=False)
     except Exception as error:  # the Hub's errors come from three libraries and share no base
         raise ModelUnavailable(
-            f"“{card.title}” ({source.repo}, revision {source.revision}) could not be downloaded: {error}. "
-            "Try again later, or choose the built-in model."
+            f"“{card.title}” could not be downloaded. {explain(error, source.repo, source.revision)} "
+            "Or choose the built-in model."
         ) from error
-
-
-def hub_answers(patience: float = HUB_PATIENCE) -> bool:
-    """Whether the Hub gives any answer within `patience` seconds (its client alone would retry for 23).
-
-    Asked through the client's own session, so that proxies, endpoint and offline mode count.
-    """
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=patience)
-        except Exception:  # no answer, whatever the reason
-            return
-        answered.set()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(patience)
-    return answered.is_set()
+    try:
+        return read_pipeline(folder)
+    except _DAMAGED as error:
+        raise ModelUnavailable(
+            f"“{card.title}” was downloaded, but {source.repo} does not hold a diffusion model of the kind that is "
+            "used here (a UNet2DModel and its scheduler). Choose the built-in model."
+        ) from error
 
 
 def _fingerprint(unet: UNet2DModel) -> str:
