@@ -131,7 +131,8 @@ def likeness(
         latent = event.result
         yield replace(event, result=None)
     if metric == "h-space":
-        starts = [studio.intervals_for(model.card, p, EditOptions()).t_edit if t_edit is None else t_edit for p in chosen]
+        own = [studio.intervals_for(model.card, preset, EditOptions()).t_edit for preset in chosen]
+        starts = own if t_edit is None else [t_edit] * len(chosen)
         for event in exclusively(trajectory(model, latent.x_T)):
             if event.result is None:
                 yield event

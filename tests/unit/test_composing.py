@@ -1,0 +1,485 @@
+"""Compositions: their bookkeeping, their algebra against independent arithmetic, their links and their pictures."""
+
+import io
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core import presets, studio
+from core.composing import animation, applying, changes, likeness, link, pictures
+from core.composing.composition import DIGITS, MOST, Component, Composition
+from core.composing.history import RESULTS, STEPS_BACK, History
+from core.directions import GlobalDirection, ImplicitDirection
+from core.discovery.basis import rayleigh_ritz
+from core.discovery.linear import Jacobian, descend, nearest_timestep
+from core.editing import EditSettings, edit, invert, sample_latent
+from core.errors import ModelUnavailable, PresetError, RequestError, VisitorError
+from core.intervals import Intervals
+from core.latents import LatentCache
+from core.models.loader import DiffusionModel
+from core.presets import Preset
+from core.progress import finish
+from core.visit import EditOptions, Picture, Session
+from tests.unit.small_models import small_model, trained_block
+
+FAST = EditOptions(steps=8)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
+    """A model without instruments, in an otherwise empty house."""
+
+    def missing(*_: object) -> None:
+        raise ModelUnavailable("not here")
+
+    monkeypatch.setattr(studio, "ROOT", tmp_path)
+    monkeypatch.setattr(studio, "_lpips", missing)
+    monkeypatch.setattr(studio, "LATENTS", LatentCache())
+    made = small_model()
+    monkeypatch.setitem(studio.MODELS, made.card.id, made.card)
+    return made
+
+
+def vector(seed: int) -> torch.Tensor:
+    return torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def preset(name: str, seed: int, steps: int = 8, **values: object) -> Preset:
+    known = {"model": "small", "fingerprint": "0" * 16, "t_edit": 300, "t_boost": 0, "name": name}
+    return Preset(**{"direction": GlobalDirection(vector(seed), steps), **known, **values})
+
+
+@pytest.fixture
+def picture(model: DiffusionModel) -> Picture:
+    return Picture(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1, "small")
+
+
+# ------------------------------------------------------------------------------------------------------- bookkeeping
+
+
+def three() -> Composition:
+    return Composition().add("a", 1.0).add("b", -0.5).add("c", 40.0)
+
+
+def test_adding_moving_removing() -> None:
+    composition = three()
+    assert [c.key for c in composition.components] == ["a", "b", "c"]
+    assert composition["c"].unit == 40
+    assert composition.add("a", 9.0) is composition
+    assert [c.key for c in composition.move("a", 1).components] == ["b", "a", "c"]
+    assert [c.key for c in composition.move("a", 99).components] == ["b", "c", "a"]
+    assert [c.key for c in composition.move("c", -1).components] == ["c", "a", "b"]
+    assert [c.key for c in composition.remove("b").components] == ["a", "c"]
+    assert composition.exchange("b", "d")["d"].strength == -0.5
+    for fault in (lambda: composition.remove("x"), lambda: composition.exchange("a", "b"), lambda: composition["x"]):
+        with pytest.raises(RequestError):
+            fault()
+    full = Composition()
+    for i in range(MOST):
+        full = full.add(str(i))
+    with pytest.raises(RequestError, match="Remove one"):
+        full.add("one more")
+    for strength in (float("nan"), float("inf"), "1", None, True):
+        with pytest.raises(RequestError):
+            composition.set("a", strength)
+
+
+def test_mute_and_solo() -> None:
+    composition = three()
+    assert [c.key for c in composition.mute("a", True).heard] == ["b", "c"]
+    assert [c.key for c in composition.solo("a", True).heard] == ["a"]
+    assert [c.key for c in composition.solo("a", True).solo("b", True).mute("a", True).heard] == ["b"]
+    assert composition.solo("a", True).solo("a", False) == composition
+
+
+def test_a_locked_total_stays() -> None:
+    """Whatever strengths are set: the total of the shares stays, the others keep their proportions and signs."""
+    numbers = random.Random(0)
+    composition = three().add("d", 0.25).mute("d", True).lock(True)
+    for _ in range(200):
+        key = numbers.choice("abc")
+        before = composition
+        composition = composition.set(key, numbers.uniform(-3, 3) * composition[key].unit)
+        assert composition.total == pytest.approx(before.total, abs=3 * 10**-DIGITS), "but for the last digit"
+        assert composition["d"] == before["d"]
+        x, y = (k for k in "abc" if k != key)
+        if before[x].share > 0.2 and composition[y].share > 0.2:
+            ratio = (before[x].share * composition[y].share) / (composition[x].share * before[y].share)
+            assert ratio == pytest.approx(1, abs=0.02)
+    assert three().lock(True).set("a", 100).total == pytest.approx(three().total)
+    assert Composition().add("a").lock(True).set("a", 0.3)["a"].strength == 0.3
+    zeros = Composition((Component("a", 1.0), Component("b", 0.0), Component("c", 0.0)), locked=True).set("a", 0.0)
+    assert [c.strength for c in zeros.components] == [0, 0.5, 0.5]
+
+
+def test_a_visit_adds_changes_and_takes_back(model: DiffusionModel) -> None:
+    session = Session("small")
+    key = session.keep(preset("Wider", 0, strength=2.0))
+    foreign = session.keep(preset("Elsewhere", 0, model="other"))
+    changes.add(session, key)
+    assert session.composition[key].strength == 2
+    assert changes.chosen(session) == [(session.own[key], 2.0)]
+    for wrong in (foreign, "nothing"):
+        with pytest.raises(RequestError, match="not here"):
+            changes.add(session, wrong)
+    changes.change(session, session.composition.set(key, 0.5))
+    changes.change(session, session.composition)
+    assert changes.undo(session)
+    assert session.composition[key].strength == 2
+    assert changes.undo(session)
+    assert not session.composition.components
+    assert not changes.undo(session)
+    for k in range(STEPS_BACK + 5):
+        changes.change(session, Composition((Component("x", k / 10),)))
+    assert sum(changes.undo(session) for _ in range(2 * STEPS_BACK)) == STEPS_BACK
+
+
+def test_history_is_bounded_and_keeps_no_picture_twice() -> None:
+    history = History()
+    for k in range(RESULTS + 3):
+        after = torch.full((3, 2, 2), k / 100)
+        for _ in range(2):
+            kept = history.keep(Composition(), f"number {k}", torch.zeros(3, 2, 2), after, {})
+        assert kept.number == k + 1
+    assert len(history.results) == RESULTS
+    assert history.result(1) is None
+    assert history.result(RESULTS + 3).words == f"number {RESULTS + 2}"
+
+
+# ---------------------------------------------------------------------------------------------------------- applying
+
+
+def test_a_composition_of_global_directions_is_their_sum(model: DiffusionModel, picture: Picture) -> None:
+    """One pass with the vector sum_i c_i delta_i S_i / S~, made by hand."""
+    a, b = preset("A", 1), preset("B", 2, steps=16)
+    [frame] = finish(applying.apply(model, picture, [(a, [0.7]), (b, [-0.2])], FAST))
+    total = GlobalDirection(0.7 * vector(1) - 0.2 * 2 * vector(2), steps=8)
+    latent = finish(invert(model, picture.pixels, 8))
+    expected = finish(edit(model, latent, [(total, 1.0)], EditSettings(8, Intervals(300, 0))))
+    assert torch.allclose(frame.pixels, expected[0], atol=1e-4)
+    assert frame.strength == 0.7
+    plain = finish(edit(model, latent, (), EditSettings(8)))
+    assert (expected - plain).abs().max() > 0.05
+
+
+def test_intervals_and_injection_of_the_parts_are_kept(model: DiffusionModel, picture: Picture) -> None:
+    """Boosting below the smallest t_boost; with a part of no effect, each acts as it would alone."""
+    early = preset("Early", 1, t_edit=600, t_boost=200)
+    late = preset("Late", 2, t_edit=100, t_boost=150, injection="symmetric")
+    assert applying.intervals_of(model.card, [early, late]) == Intervals(100, 150)
+    for one, strengths in ((early, (1.0, 0.0)), (late, (0.0, 1.0))):
+        both = list(zip((early, late), [[c] for c in strengths], strict=True))
+        alone = EditOptions(steps=8, t_boost=150)
+        [together] = finish(applying.apply(model, picture, both, FAST))
+        [single] = finish(studio.edit_frames(model, picture, one, [1.0], alone))
+        assert torch.allclose(together.pixels, single.pixels, atol=1e-4), one.name
+
+
+def test_a_saved_composition_does_the_same(model: DiffusionModel, picture: Picture, tmp_path: Path) -> None:
+    """Every kind of part, its file, and a composition of compositions."""
+    session = Session("small")
+    implicit = ImplicitDirection(trained_block(emb_channels=64), steps=16)
+    chosen = [(preset("A", 1), 0.5), (preset("F", 0, direction=implicit, injection="symmetric", t_edit=500), -0.8)]
+    [frame] = finish(applying.apply(model, picture, [(p, [c]) for p, c in chosen], FAST))
+    saved = applying.combine(model.card, chosen, "Both", FAST)
+    assert saved.description == "A +0.5, F −0.8"
+    again = presets.load(session.write(saved))
+    [same] = finish(studio.edit_frames(model, picture, again, [1.0], FAST))
+    assert torch.allclose(same.pixels, frame.pixels, atol=1e-4)
+    twice = applying.combine(model.card, [(again, 1.0), (preset("B", 2), 0.3)], "All", FAST)
+    assert len(twice.direction.parts) == 3
+    [nested] = finish(studio.edit_frames(model, picture, presets.from_bytes(presets.to_bytes(twice)), [1.0], FAST))
+    [flat] = finish(applying.apply(model, picture, [*((p, [c]) for p, c in chosen), (preset("B", 2), [0.3])], FAST))
+    assert torch.allclose(nested.pixels, flat.pixels, atol=1e-4)
+    session.end()
+
+
+def test_requests_that_cannot_be_composed(model: DiffusionModel, picture: Picture) -> None:
+    a = preset("A", 1)
+    for chosen in ([], [(a, [])], [(a, [1.0]), (preset("B", 2), [1.0, 2.0])], [(a, [1.0] * 122)], [(a, [101.0])]):
+        with pytest.raises(RequestError):
+            finish(applying.apply(model, picture, chosen, FAST))
+    with pytest.raises(PresetError, match="other"):
+        finish(applying.apply(model, picture, [(preset("B", 2, model="other"), [1.0])], FAST))
+    with pytest.raises(RequestError, match="nothing to save"):
+        applying.combine(model.card, [], "x")
+    with pytest.raises(RequestError, match="up to 32"):
+        applying.combine(model.card, [(a, 1.0)] * 33, "x")
+    with pytest.raises(RequestError, match="not here any more"):
+        applying.heard(three(), {"a": a})
+
+
+# ----------------------------------------------------------------------------------------------------------- likeness
+
+
+def least_squares(vectors: np.ndarray) -> np.ndarray:
+    """What is left of the first row without its least-squares fit by the others, by numpy."""
+    b, *_ = np.linalg.lstsq(vectors[1:].T, vectors[0], rcond=1e-6)
+    return vectors[0] - b @ vectors[1:]
+
+
+def test_orthogonalised_in_h_space(model: DiffusionModel, picture: Picture) -> None:
+    """Global directions: the remainder of numpy's least squares, orthogonal to every other one."""
+    others = [preset("B", 2, steps=16), preset("C", 3), preset("B again", 2)]
+    mixed = GlobalDirection(vector(1) + 0.8 * vector(2) - 0.3 * vector(3), 8)
+    made = finish(likeness.orthogonalise(model, picture, preset("A", 0, direction=mixed), others))
+    delta = made.direction.delta_h(torch.zeros(1, 32, 4, 4), torch.zeros(1, 64), 500)
+    rows = np.stack([v.flatten().numpy() for v in (mixed.delta, vector(2), vector(3))])
+    assert np.allclose(delta.numpy().ravel(), least_squares(rows), atol=1e-3)
+    for seed in (2, 3):
+        cosine = torch.cosine_similarity(delta.flatten(), vector(seed).flatten(), dim=0)
+        assert abs(cosine.item()) < 1e-4
+    assert made.name == "A without B, C, B again"
+    assert presets.from_bytes(presets.to_bytes(made)).measured["left"] == pytest.approx(made.measured["left"])
+    with pytest.raises(RequestError, match="nothing of"):
+        finish(likeness.orthogonalise(model, picture, preset("Twin", 2), others))
+    with pytest.raises(RequestError, match="at least one other"):
+        finish(likeness.orthogonalise(model, picture, preset("Twin", 2), []))
+    with pytest.raises(RequestError, match="metric"):
+        finish(likeness.likeness(model, picture, others, "magic"))
+
+
+def test_implicit_directions_are_compared_along_the_trajectory(model: DiffusionModel, picture: Picture) -> None:
+    """Their shifts at the h of each timestep, none below t_edit, against sums made one by one."""
+    implicit = ImplicitDirection(trained_block(emb_channels=64), steps=16)
+    chosen = [preset("F", 0, direction=implicit, t_edit=400), preset("B", 2, t_edit=700)]
+    G = finish(likeness.likeness(model, picture, chosen))
+    x = finish(invert(model, picture.pixels, model.card.steps)).x_T
+    timesteps, expected = model.schedule.timesteps(likeness.LOOKS)[::-1], torch.zeros(2, 2, dtype=torch.float64)
+    for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        with torch.no_grad():
+            features = model.features(x, t)
+            eps = model.eps(features, x, t)
+            f = 16 * implicit.delta_h(features.h, features.emb, t).flatten().double() * (t >= 400)
+        b = 8 * vector(2).flatten().double() * (t >= 700)
+        expected += torch.stack([torch.stack([f @ f, f @ b]), torch.stack([f @ b, b @ b])])
+        x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
+    assert torch.allclose(G, expected, rtol=1e-3)
+    cosine = likeness.cosines(G)
+    assert cosine[0, 1].item() == pytest.approx((G[0, 1] / (G[0, 0] * G[1, 1]).sqrt()).item())
+
+
+def test_orthogonalised_in_what_it_does_to_the_picture(model: DiffusionModel, picture: Picture) -> None:
+    """J d' is orthogonal to J e, with J d by central differences; a basis that holds both gives the same."""
+    a, b = preset("A", 1), preset("B", 2)
+    made = finish(likeness.orthogonalise(model, picture, a, [b], "response"))
+    steps = model.card.steps
+    t = nearest_timestep(model, steps)
+    x_t = finish(descend(model, finish(invert(model, picture.pixels, steps)).x_T, t, steps))
+    h = torch.zeros(1, 32, 4, 4)
+    with torch.no_grad():
+        features = model.features(x_t, t)
+
+        def predicted(delta: torch.Tensor) -> torch.Tensor:
+            eps = model.eps(features, x_t, t, delta)
+            return model.codec.decode(model.schedule.predicted_x0(x_t, eps, t)).double()
+
+        def response(delta: torch.Tensor) -> torch.Tensor:
+            delta = delta / delta.norm()
+            return ((predicted(1e-2 * delta) - predicted(-1e-2 * delta)) / 2e-2).flatten()
+
+        left, other, before = (response(d) for d in (made.direction.delta_h(h, h, t), vector(2), vector(1)))
+    cosine = torch.cosine_similarity(left, other, dim=0).item()
+    assert abs(cosine) < 0.02 < abs(torch.cosine_similarity(before, other, dim=0).item())
+
+    jacobian = Jacobian(model, x_t, t)
+    held, _ = torch.linalg.qr(torch.stack([vector(seed).flatten() for seed in (1, 2, 3)], dim=1))
+    held = held.T.reshape(3, 32, 4, 4)
+    basis = rayleigh_ritz(jacobian, held, jacobian.forward(held))
+    by_basis = finish(likeness.orthogonalise(model, picture, a, [b], "response", basis))
+    assert by_basis.direction.weights == pytest.approx(made.direction.weights, rel=1e-2)
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_every_cell_of_a_sweep_is_the_edit_it_stands_for(model: DiffusionModel, picture: Picture) -> None:
+    chosen = [(preset("A", 1), 0.4), (preset("B", 2, t_edit=600), 1.0), (preset("C", 3), -0.5)]
+    made = finish(pictures.sweep(model, picture, chosen, 2, 0, [-1.0, 0.0, 1.0], [0.0, 0.5], FAST))
+    assert (made.across, made.down, len(made.frames)) == ("C", "A", 6)
+    for k, frame in enumerate(made.frames):
+        cell = [(chosen[0][0], [made.downs[k // 3]]), (chosen[1][0], [1.0]), (chosen[2][0], [made.acrosses[k % 3]])]
+        [alone] = finish(applying.apply(model, picture, cell, FAST))
+        assert torch.allclose(frame.pixels, alone.pixels, atol=1e-4), k
+    shown = animation.sheet(made)
+    assert shown.width > 3 * 128
+    assert shown.height > 2 * 128
+    for across, down in ((0, 0), (0, 3), (-1, 0)):
+        with pytest.raises(RequestError, match="two different"):
+            finish(pictures.sweep(model, picture, chosen, across, down, [0.0, 1.0], [0.0, 1.0], FAST))
+    assert pictures.even(-1, 1, 5) == [-1, -0.5, 0, 0.5, 1]
+    for wrong in ((1, 0, 5), (0, 1, 1), (0, 1, 12), (0, float("nan"), 5)):
+        with pytest.raises(RequestError):
+            pictures.even(*wrong)
+
+
+def test_a_way_goes_from_one_composition_to_another(model: DiffusionModel, picture: Picture) -> None:
+    a, b = preset("A", 1), preset("B", 2)
+    frames = finish(pictures.way(model, picture, [(a, 1.0)], [(a, 0.5), (b, 1.0)], 3, FAST))
+    for frame, (c, d) in zip(frames, ((1.0, 0.0), (0.75, 0.5), (0.5, 1.0)), strict=True):
+        [alone] = finish(applying.apply(model, picture, [(a, [c]), (b, [d])], FAST))
+        assert torch.allclose(frame.pixels, alone.pixels, atol=1e-4)
+    with pytest.raises(RequestError):
+        finish(pictures.way(model, picture, [], [(a, 1.0)], 1, FAST))
+
+
+def test_a_batch_comes_as_a_zip(model: DiffusionModel, tmp_path: Path) -> None:
+    """Names cannot leave the folder they are unpacked in; a broken picture does not spoil the others."""
+    colours = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    for k, colour in enumerate(colours):
+        Image.fromarray(colour).save(tmp_path / f"{k}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [
+        ("../../etc/pass wd.png", tmp_path / "0.png"),
+        ("x", tmp_path / "broken.png"),
+        ("Ünïcode.jpg", tmp_path / "1.png"),
+    ]
+    chosen = [(preset("A", 1), 0.5)]
+    events = list(pictures.batch(model, files, chosen, FAST))
+    with zipfile.ZipFile(io.BytesIO(events[-1].result)) as archive:
+        assert archive.namelist() == ["01-pass-wd.png", "03-unicode.png", "contents.json"]
+        contents = json.loads(archive.read("contents.json"))
+        assert "not a picture" in contents["pictures"][1]["problem"]
+        shown = np.asarray(Image.open(io.BytesIO(archive.read("03-unicode.png"))), dtype=float)
+    [alone] = finish(
+        applying.apply(model, studio.open_picture(tmp_path / "1.png", "small"), [(chosen[0][0], [0.5])], FAST)
+    )
+    assert np.abs(shown - (alone.pixels.permute(1, 2, 0).numpy() + 1) * 127.5).max() <= 1
+    steps = [event.step for event in events]
+    assert steps == sorted(steps)
+    for wrong in ([], files * 9):
+        with pytest.raises(RequestError, match="Between 1"):
+            finish(pictures.batch(model, wrong, chosen, FAST))
+    with pytest.raises(RequestError, match="None of these"):
+        finish(pictures.batch(model, files[1:2], chosen, FAST))
+
+
+# --------------------------------------------------------------------------------------------------------- animations
+
+
+def greys() -> list[torch.Tensor]:
+    """Four flat pictures, from dark to light."""
+    return [torch.full((3, 16, 16), value) for value in (-0.8, -0.2, 0.3, 0.9)]
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_an_animation_loops_there_and_back(kind: str) -> None:
+    shown = Image.open(io.BytesIO(animation.animation(greys(), kind, per_second=10)))
+    assert shown.format == kind.upper()
+    assert shown.n_frames == 6
+    assert shown.info["loop"] == 0
+    values, order = [], [0, 1, 2, 3, 2, 1]
+    for k in range(shown.n_frames):
+        shown.seek(k)
+        values.append(np.asarray(shown.convert("RGB"), dtype=float).mean() / 127.5 - 1)
+        shown.load()
+        assert shown.info["duration"] == 100
+    assert values == pytest.approx([greys()[k].mean().item() for k in order], abs=0.03)
+
+
+def test_an_mp4_is_the_same_loop() -> None:
+    with av.open(io.BytesIO(animation.animation(greys(), "mp4", per_second=10))) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.video[0].average_rate == 10
+        values = [frame.to_ndarray(format="rgb24").mean() / 127.5 - 1 for frame in container.decode(video=0)]
+    assert values == pytest.approx([greys()[k].mean().item() for k in (0, 1, 2, 3, 2, 1)], abs=0.05)
+
+
+def test_what_cannot_be_animated() -> None:
+    for fault in ((greys()[:1], "gif", 10), (greys(), "exe", 10), (greys(), "gif", 0), (greys(), "gif", 1000)):
+        with pytest.raises(RequestError):
+            animation.animation(*fault)
+    strip = np.asarray(animation.filmstrip(greys()), dtype=float)
+    side = strip.shape[0]
+    columns = [strip[:, k * (side + animation.GAP) + side // 2].mean() / 127.5 - 1 for k in range(4)]
+    assert columns == pytest.approx([-0.8, -0.2, 0.3, 0.9], abs=0.02)
+
+
+# -------------------------------------------------------------------------------------------------------------- links
+
+ON_HUB = f"someone/my.directions@{'0a' * 20}/faces/beard.safetensors"
+
+
+def test_links_come_back_as_they_went() -> None:
+    numbers = random.Random(1)
+    keys = ["smiling", "gray-hair", "old", "x1", ON_HUB]
+    for _ in range(100):
+        components = tuple(
+            Component(key, numbers.uniform(-99, 99), numbers.choice([1.0, 0.5, 42.0]), numbers.random() < 0.5)
+            for key in numbers.sample(keys, numbers.randint(1, 5))
+        )
+        composition = Composition(components, locked=numbers.random() < 0.5)
+        picture = numbers.choice(["", "portrait-3", "seed-7"])
+        value = link.encode(composition, "avatars", picture, 40, 3)
+        assert link.decode(value) == link.Restored("avatars", picture, composition, 40, 3)
+        assert not set(value) & set(" \"'<>#&+%"), "needs no escaping in an address"
+
+
+def test_own_directions_do_not_travel() -> None:
+    mixed = Composition().add("smiling").add("own-1")
+    assert [c.key for c in link.decode(link.encode(mixed, "avatars", "", 40, 0)).composition.components] == ["smiling"]
+    with pytest.raises(RequestError, match="Your own directions stay with you"):
+        link.encode(Composition().add("own-1"), "avatars", "", 40, 0)
+
+
+GOOD = "1~avatars~portrait-1~40~0~smiling:1"
+HOSTILE = [
+    "",
+    "1",
+    "x" * 10_000,
+    GOOD.replace("avatars", "../../etc"),
+    GOOD.replace("avatars", "<script>"),
+    GOOD.replace("portrait-1", "../portrait-1"),
+    GOOD.replace("portrait-1", "/etc/passwd"),
+    GOOD.replace("40", "99999"),
+    GOOD.replace("~0~", "~-1~"),
+    GOOD.replace("smiling:1", "smiling:nan"),
+    GOOD.replace("smiling:1", "smiling:1e9"),
+    GOOD.replace("smiling:1", "smiling:1000"),
+    GOOD.replace("smiling:1", "smiling"),
+    GOOD.replace("smiling:1", "own-1:1"),
+    GOOD.replace("smiling:1", "../smiling:1"),
+    GOOD.replace("smiling:1", "smiling:1:x"),
+    GOOD.replace("smiling:1", "smiling:1\n"),
+    GOOD + "~smiling:2",
+    GOOD + "~" + "~".join(f"d{i}:1" for i in range(MOST)),
+    GOOD.replace("smiling:1", "a/b@main/c.safetensors:1"),
+    GOOD.replace("smiling:1", f"a/b@{'0' * 40}/../c.safetensors:1"),
+    GOOD.replace("smiling:1", f"a/b@{'0' * 40}/c.pth:1"),
+    GOOD.replace("smiling:1", f"a/b/c@{'0' * 40}/c.safetensors:1"),
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_links_are_refused_in_words(value: str) -> None:
+    with pytest.raises(VisitorError, match="damaged"):
+        link.decode(value)
+
+
+def test_links_of_newer_versions_and_noise() -> None:
+    assert link.decode(GOOD).composition == Composition().add("smiling")
+    with pytest.raises(RequestError, match="newer"):
+        link.decode("2" + GOOD[1:])
+    numbers = random.Random(2)
+    for _ in range(2000):
+        damaged = list(GOOD)
+        for _ in range(numbers.randint(1, 4)):
+            damaged[numbers.randrange(len(damaged))] = chr(numbers.choice([*range(32, 127), 0, 0x202E, 0x1F600]))
+        try:
+            restored = link.decode("".join(damaged))
+        except VisitorError:
+            continue
+        assert all(abs(c.strength) <= 100 for c in restored.composition.components)
+
+
+def test_the_picture_of_a_sampled_latent_needs_no_inversion(model: DiffusionModel) -> None:
+    latent = sample_latent(model, 3)
+    sampled = Picture(torch.zeros(1, 3, 32, 32), "small", latent)
+    assert finish(applying.latent_of(model, sampled, 8)) is latent
