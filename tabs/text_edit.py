@@ -10,14 +10,13 @@ import gradio as gr
 
 from core import presets, studio
 from core.errors import ModelUnavailable, VisitorError
-from core.imaging import to_pil
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
-from core.progress import Progress
-from core.visit import EditOptions, Frame, Session
+from core.visit import EditOptions, Session
 from tabs.charts import intervals_plot
 from tabs.own_directions import offer_file, open_preset, run_training, settings_for_form, stop_training
 from tabs.picture import PictureChooser
+from tabs.results import busy, frames_json, imagining
 from tabs.shell import Shell, in_words
 from tabs.visit import (
     HINT,
@@ -27,27 +26,12 @@ from tabs.visit import (
     first_stage,
     preset_items,
 )
-from tabs.widgets import Cards, Stage, data_url
+from tabs.widgets import Cards, Stage
 
 TITLE = "Text edit"
 
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
-# What the probe's attributes are called when they go up.
-WORDS = {
-    "eye_open": "Open eyes",
-    "mouth_open": "Open mouth",
-    "lip_red": "Red lips",
-    "gaze": "Looking right",
-    "gaze_y": "Looking down",
-    "brow_angle": "Angry brows",
-    "brow_raise": "Raised brows",
-    "brow_thick": "Thick brows",
-    "gray": "Gray hair",
-    "hair_colour": "Fair hair",
-    "skin": "Dark skin",
-    "age": "Wrinkles",
-}
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -258,35 +242,6 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
                 yield {**base, "note": note, "frames": frames_json(session.frames)}, *skip
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}, *skip
-
-
-def busy(event: Progress) -> dict[str, Any]:
-    preview = None if event.preview is None else data_url(to_pil(event.preview[:1])[0], quality=80)
-    return {"busy": True, "note": f"{event.note} …", "fraction": event.step / event.total, "preview": preview}
-
-
-def imagining(event: Progress) -> dict[str, Any]:
-    """The stage while a new picture comes into being."""
-    shown = busy(event)
-    return {**shown, "before": shown.pop("preview")}
-
-
-def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
-    return [
-        {
-            "strength": frame.strength,
-            "image": data_url(to_pil(frame.pixels)[0], quality=95),
-            "measures": readable(frame.measures.as_json()),
-        }
-        for frame in frames
-    ]
-
-
-def readable(measures: dict[str, Any]) -> dict[str, Any]:
-    """Measures with attributes in words."""
-    for reading in measures["attributes"]:
-        reading["name"] = WORDS.get(reading["name"], reading["name"].replace("_", " ").capitalize())
-    return measures
 
 
 @in_words

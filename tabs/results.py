@@ -1,0 +1,55 @@
+"""Values of the stage: work in progress, and pictures with their measures in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.imaging import to_pil
+from core.progress import Progress
+from core.visit import Frame
+from tabs.widgets import data_url
+
+# What the probe's attributes are called when they go up.
+WORDS = {
+    "eye_open": "Open eyes",
+    "mouth_open": "Open mouth",
+    "lip_red": "Red lips",
+    "gaze": "Looking right",
+    "gaze_y": "Looking down",
+    "brow_angle": "Angry brows",
+    "brow_raise": "Raised brows",
+    "brow_thick": "Thick brows",
+    "gray": "Gray hair",
+    "hair_colour": "Fair hair",
+    "skin": "Dark skin",
+    "age": "Wrinkles",
+}
+
+
+def busy(event: Progress) -> dict[str, Any]:
+    preview = None if event.preview is None else data_url(to_pil(event.preview[:1])[0], quality=80)
+    return {"busy": True, "note": f"{event.note} …", "fraction": event.step / event.total, "preview": preview}
+
+
+def imagining(event: Progress) -> dict[str, Any]:
+    """The stage while a new picture comes into being."""
+    shown = busy(event)
+    return {**shown, "before": shown.pop("preview")}
+
+
+def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
+    return [
+        {
+            "strength": frame.strength,
+            "image": data_url(to_pil(frame.pixels)[0], quality=95),
+            "measures": readable(frame.measures.as_json()),
+        }
+        for frame in frames
+    ]
+
+
+def readable(measures: dict[str, Any]) -> dict[str, Any]:
+    """Measures with attributes in words."""
+    for reading in measures["attributes"]:
+        reading["name"] = WORDS.get(reading["name"], reading["name"].replace("_", " ").capitalize())
+    return measures
