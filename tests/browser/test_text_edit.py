@@ -145,10 +145,10 @@ def test_a_bad_upload_says_so_and_loses_nothing(page: Page, tmp_path: Path) -> N
     chooser = page.locator(".upload input[type=file]")
     (tmp_path / "broken.png").write_text("this is no picture")
     chooser.set_input_files(tmp_path / "broken.png")
-    expect(page.locator(".upload-message")).to_contain_text("This is not a picture that can be read")
+    expect(page.locator(".upload-message .message")).to_contain_text("This is not a picture that can be read")
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     chooser.set_input_files(tmp_path / "small.png")
-    expect(page.locator(".upload-message")).to_contain_text("20 x 20 pixels; each side needs at least 48")
+    expect(page.locator(".upload-message .message")).to_contain_text("20 x 20 pixels; each side needs at least 48")
     assert picture(page, "before") == before
 
 
