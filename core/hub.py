@@ -7,32 +7,40 @@ its commit, and needs no network afterwards. A token is whoever calls's to give;
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 import huggingface_hub
-from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from core import presets
 from core.errors import HubError, PresetError, RequestError, ResourceError, VisitorError
 from core.hub_access import Result, explain, hub_answers, patiently, unreachable
-from core.presets import About
+from core.hub_card import Row, card
+from core.presets import About, Preset
+from core.progress import Job, Progress
 
 REPOSITORY = "h-space-studio/directions"  # where the page looks first; the variable below says otherwise
 REPOSITORY_VARIABLE = "PRESETS_REPOSITORY"
 
+FOLDER = "directions"  # in a repository, with a folder for each model
+
 MAX_ENTRIES = 500
+MAX_PUBLISHED = 50
+MAX_CARD = 2**20  # bytes
 READ_FIRST = 2**15  # bytes; holds the header of most presets
 TIMEOUT = 10.0  # seconds, of one request
 BROWSING = 60.0  # seconds, in all
-DOWNLOADING = 300.0
+TRANSFER = 300.0  # seconds, of one file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -99,16 +107,22 @@ def browse(repository: str = "", revision: str = "main", token: str | None = Non
     revision, token = _revision(revision), _token(token)
     if not hub_answers():
         raise HubError(unreachable())
-    return _in_words(lambda: _browse(repository, revision, token), BROWSING, repository, revision)
+    return _in_words(lambda: _browse(repository, revision, token)[0], BROWSING, repository, revision)
 
 
-def _browse(repository: str, revision: str, token: str | None) -> Listing:
+def _files(repository: str, revision: str, token: str | None) -> tuple[str, dict[str, int]]:
+    """(the commit that a revision means, path -> bytes of every file in it)"""
     api = HfApi(token=token or False)
     info = api.model_info(repository, revision=revision, files_metadata=True, timeout=TIMEOUT)
-    commit = _commit(info.sha)
-    files = [
-        (file.rfilename, file.size or 0) for file in info.siblings or () if file.rfilename.endswith(presets.SUFFIX)
-    ]
+    if not _COMMIT.fullmatch(info.sha or ""):
+        raise HubError("The server's answer does not name a commit: it is not a Hugging Face Hub.")
+    return info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
+
+
+def _browse(repository: str, revision: str, token: str | None) -> tuple[Listing, dict[str, int]]:
+    """The presets, and the sizes of all files."""
+    commit, sizes = _files(repository, revision, token)
+    files = [(path, size) for path, size in sizes.items() if path.endswith(presets.SUFFIX)]
     files, surplus = files[:MAX_ENTRIES], files[MAX_ENTRIES:]
 
     def read(file: tuple[str, int]) -> Entry | tuple[str, str]:
@@ -124,7 +138,7 @@ def _browse(repository: str, revision: str, token: str | None) -> Listing:
     entries = sorted((entry for entry in found if isinstance(entry, Entry)), key=lambda entry: entry.about.name.lower())
     left_out = [reason for reason in found if not isinstance(reason, Entry)]
     left_out += [(path, f"Only {MAX_ENTRIES} presets of a repository are shown.") for path, _ in surplus]
-    return Listing(repository, commit, tuple(entries), tuple(left_out))
+    return Listing(repository, commit, tuple(entries), tuple(left_out)), sizes
 
 
 def _describe(repository: str, commit: str, path: str, size: int, token: str | None) -> tuple[About, str]:
@@ -191,19 +205,15 @@ def download(
         raise HubError(unreachable())
 
     def fetch() -> tuple[str, str]:
-        info = HfApi(token=token or False).model_info(
-            repository, revision=revision, files_metadata=True, timeout=TIMEOUT
-        )
-        commit = _commit(info.sha)
-        size = next((file.size for file in info.siblings or () if file.rfilename == path), None)
-        if size is not None:
-            _describe(repository, commit, path, size, token)  # nothing else is worth downloading
+        commit, sizes = _files(repository, revision, token)
+        if path in sizes:
+            _describe(repository, commit, path, sizes[path], token)  # nothing else is worth downloading
         fetched = hf_hub_download(
             repository, path, revision=commit, token=token or False, cache_dir=cache_dir, etag_timeout=TIMEOUT
         )
         return commit, fetched
 
-    commit, file = _in_words(fetch, DOWNLOADING, repository, revision)
+    commit, file = _in_words(fetch, TRANSFER, repository, revision)
     return _entry(repository, commit, path, Path(file))
 
 
@@ -236,6 +246,127 @@ def _entry(repository: str, commit: str, path: str, file: Path) -> Entry:
     return Entry(repository, commit, path, file.stat().st_size, preset.direction.kind, preset)
 
 
+# ------------------------------------------------------------------------------------------------------- publishing
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published: the commit and its address, and where each preset is, in the order they were given."""
+
+    repository: str
+    revision: str
+    address: str
+    paths: tuple[str, ...]
+
+
+def account(token: str) -> str:
+    """The name of the account that a token belongs to: where its owner can publish.
+
+    Raises:
+        RequestError: no token. HubError: it is not accepted, or the Hub cannot be reached.
+    """
+    token = _needed(token)
+    if not hub_answers():
+        raise HubError(unreachable())
+    return _in_words(lambda: HfApi(token=token).whoami(), BROWSING, "the account")["name"]
+
+
+def publish(owned: Sequence[Preset], repository: str, token: str, private: bool = False) -> Job:
+    """Upload presets with their thumbnails and a card of the repository, in one commit. Result: a `Published`.
+
+    A repository that is not there is made. One of the same name and model is replaced, everything else in it stays.
+    Stopping the job before its last step changes nothing that anybody can see.
+
+    Args:
+        owned: the presets, up to MAX_PUBLISHED.
+        repository: owner/name, of the token's account or one that it may write to.
+        token: with write access; the visitor's own, or from OAuth on a Space.
+        private: whether a new repository can be seen by its owner only.
+
+    Raises:
+        RequestError: nothing to publish, or no token. PresetError: a preset cannot be written.
+        HubError: as `browse`, and the token may not write there, or somebody else was faster.
+    """
+    repository, token = repository_id(repository), _needed(token)
+    if not 0 < len(owned) <= MAX_PUBLISHED:
+        raise RequestError(f"Choose between 1 and {MAX_PUBLISHED} presets to publish.")
+    contents = [presets.to_bytes(preset) for preset in owned]
+    total = len(owned) + 2
+    yield Progress(0, total, "Connecting")
+    if not hub_answers():
+        raise HubError(unreachable())
+    api = HfApi(token=token)
+
+    def open_repository() -> tuple[Listing, dict[str, int], str | None]:
+        api.create_repo(repository, private=private, exist_ok=True)
+        listing, sizes = _browse(repository, "main", token)
+        if "README.md" not in sizes:
+            return listing, sizes, None
+        return listing, sizes, _readme(repository, listing.revision, sizes["README.md"], token)
+
+    listing, sizes, there = _in_words(open_repository, BROWSING, repository)
+    yield Progress(1, total, "Uploading")
+    paths = _places(owned, listing)
+    files, rows = {}, {}
+    for entry in listing.entries:
+        thumbnail = _thumbnail_path(entry.path)
+        rows[entry.path] = Row(entry.path, thumbnail if thumbnail in sizes else None, entry.kind, entry.about)
+    for preset, path, content in zip(owned, paths, contents, strict=True):
+        files[path] = content
+        thumbnail = _thumbnail_path(path) if preset.thumbnail else None
+        if thumbnail:
+            files[thumbnail] = _webp(preset)
+        rows[path] = Row(path, thumbnail, preset.direction.kind, preset)
+    in_order = sorted(rows.values(), key=lambda row: (row.about.model, row.about.name.lower()))
+    files["README.md"] = card(repository, in_order, there).encode()
+
+    additions = [CommitOperationAdd(path, content) for path, content in files.items()]
+    for step, path in enumerate(paths, start=2):
+        addition = [one for one in additions if one.path_in_repo == path]
+        _in_words(partial(api.preupload_lfs_files, repository, addition), TRANSFER, repository)
+        yield Progress(step, total, "Uploading")
+    title = "Directions: " + ", ".join(preset.name for preset in owned[:5]) + (" ..." if len(owned) > 5 else "")
+    commit = partial(api.create_commit, repository, additions, commit_message=title, parent_commit=listing.revision)
+    made = _in_words(commit, TRANSFER, repository)
+    address = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+    yield Progress(total, total, "Published", result=Published(repository, made.oid, address, tuple(paths)))
+
+
+def _readme(repository: str, commit: str, size: int, token: str) -> str:
+    """The card that is there. Raises HubError: it is nothing that could be given back with our part changed."""
+    try:
+        if 0 < size <= MAX_CARD:
+            return _range(hf_hub_url(repository, "README.md", revision=commit), 0, size, token).decode()
+    except UnicodeDecodeError:
+        pass
+    raise HubError(f"The README.md of {repository} is not a text of up to {MAX_CARD // 2**20} MB. Replace it first.")
+
+
+def _places(owned: Sequence[Preset], listing: Listing) -> list[str]:
+    """A path for each preset: its own of last time if it is there, never that of another one."""
+    taken = {entry.path: (entry.about.model, entry.about.name) for entry in listing.entries}
+    taken |= {path: ("", "") for path, _ in listing.left_out}
+    paths: list[str] = []
+    for preset in owned:
+        folder, name = (presets.file_name(text).removesuffix(presets.SUFFIX) for text in (preset.model, preset.name))
+        endings = chain([""], (f"-{k}" for k in count(2)))
+        candidates = (f"{FOLDER}/{folder}/{name}{ending}{presets.SUFFIX}" for ending in endings)
+        mine = (preset.model, preset.name)
+        paths.append(next(path for path in candidates if taken.get(path, mine) == mine and path not in paths))
+    return paths
+
+
+def _thumbnail_path(path: str) -> str:
+    return f"thumbnails/{path.removeprefix(FOLDER + '/').removesuffix(presets.SUFFIX)}.webp"
+
+
+def _webp(preset: Preset) -> bytes:
+    """The thumbnail's pixels, encoded anew: nothing else that its file may hold is published."""
+    encoded = io.BytesIO()
+    preset.picture().save(encoded, "WEBP", quality=85)
+    return encoded.getvalue()
+
+
 # ------------------------------------------------------------------------------------------------------------ shared
 
 
@@ -258,17 +389,17 @@ def _token(token: str | None) -> str | None:
     return token or None
 
 
+def _needed(token: str) -> str:
+    if not (checked := _token(token)):
+        raise RequestError("Publishing needs a token with write access: log in, or give one from your settings there.")
+    return checked
+
+
 def _revision(revision: str) -> str:
     revision = revision.strip() or "main"
     if not re.fullmatch(r"[\w./-]{1,120}", revision, re.ASCII) or ".." in revision:
         raise RequestError(f"“{revision[:60]}” is not a revision: give a branch, a tag or a commit.")
     return revision
-
-
-def _commit(sha: str | None) -> str:
-    if not _COMMIT.fullmatch(sha or ""):
-        raise HubError("The server's answer does not name a commit: it is not a Hugging Face Hub.")
-    return sha
 
 
 def _safe(path: str) -> str:

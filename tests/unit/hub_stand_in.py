@@ -308,7 +308,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _validate_yaml(self) -> None:
         content = json.loads(self.body)["content"]
-        good = content.startswith("---\n") and re.search(r"^license: [a-z0-9.-]+$", content, re.MULTILINE)
+        if not content.startswith("---\n"):
+            return self._answer(200, {"errors": [], "warnings": [{"message": "empty or missing yaml metadata"}]})
+        good = re.search(r"^license: [a-z0-9.-]+$", content, re.MULTILINE)
         errors = [] if good else [{"message": '"license" must be one of a list'}]
         return self._answer(400 if errors else 200, {"errors": errors, "warnings": []})
 

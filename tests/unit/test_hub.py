@@ -1,5 +1,6 @@
 """Presets on the Hub, through the real client, against a stand-in on loopback that can fail in every way it does."""
 
+import html
 import io
 import logging
 import socket
@@ -18,6 +19,7 @@ from core import hub, hub_access, presets
 from core.directions import GlobalDirection
 from core.errors import HubError, PresetError, RequestError, ResourceError
 from core.presets import Preset
+from core.progress import finish
 
 REPO = "someone/directions"
 SMILING, SAD = "directions/avatars/smiling.safetensors", "directions/avatars/sad.safetensors"
@@ -355,29 +357,201 @@ def test_another_server_than_a_hub(served: StandIn) -> None:
         hub.browse(REPO)
 
 
+# ------------------------------------------------------------------------------------------------------- publishing
+
+TOKEN = "hf_SecretSecretSecret"
+MINE = "me/directions"
+
+
+@pytest.fixture
+def mine(served: StandIn) -> StandIn:
+    served.accounts[TOKEN] = "me"
+    return served
+
+
+def publish(*owned: Preset, repository: str = MINE, token: str = TOKEN, **options: Any) -> hub.Published:
+    return finish(hub.publish(owned, repository, token, **options))
+
+
+def test_published_presets_can_be_browsed_and_downloaded(mine: StandIn, tmp_path: Path) -> None:
+    smiling, sad = preset(side=32), preset("Sad", thumbnail=None)
+    events = list(hub.publish([smiling, sad], MINE, TOKEN))
+    assert [event.step for event in events] == list(range(len(events)))
+    assert events[-1].step == events[-1].total
+    made = events[-1].result
+    assert made.paths == ("directions/avatars/smiling.safetensors", "directions/avatars/sad.safetensors")
+    assert (made.revision, made.address) == (mine.repositories[MINE].head, f"{mine.address}/{MINE}")
+    assert len(mine.repositories[MINE].commits) == 2, "one commit after that of the new repository"
+
+    listing = hub.browse(MINE)
+    assert [entry.path for entry in listing.entries] == sorted(made.paths)
+    entry = hub.download(MINE, made.paths[0], made.revision, cache_dir=tmp_path)
+    read = presets.load(hub.cached(MINE, entry.revision, entry.path, tmp_path))
+    assert torch.equal(read.direction.delta, smiling.direction.delta)
+    assert replace(read, direction=None) == replace(smiling, direction=None)
+
+
+def test_the_card_shows_the_directions(mine: StandIn) -> None:
+    publish(
+        preset(licence="cc-by-4.0", author="Jo"), preset("Gothic", model="ddpm-ema-church-256", licence="cc-by-4.0")
+    )
+    files = mine.repositories[MINE].commits[-1][1]
+    text = files["README.md"].decode()
+    about = huggingface_hub.ModelCard(text).data
+    assert (about.license, about.base_model) == ("cc-by-4.0", ["google/ddpm-ema-church-256"])
+    assert "h-space" in about.tags
+    row = next(line for line in text.splitlines() if "[Smiling]" in line)
+    assert "![Smiling](thumbnails/avatars/smiling.webp)" in row
+    assert "(directions/avatars/smiling.safetensors)" in row
+    assert "face → smiling face" in row
+    assert "effect 1.25" in row
+    assert "cc&#45;by&#45;4.0, Jo" in row
+    assert f"python hspace.py download {MINE} directions/avatars/smiling.safetensors" in text
+    assert Image.open(io.BytesIO(files["thumbnails/avatars/smiling.webp"])).size == (32, 32)
+
+
+def test_a_second_time_replaces_what_is_mine_and_keeps_the_rest(mine: StandIn) -> None:
+    publish(preset(), preset("Sad"))
+    publish(preset(description="better"), preset("Angry"))
+    listing = hub.browse(MINE)
+    assert [(entry.about.name, entry.about.description) for entry in listing.entries] == [
+        ("Angry", ""),
+        ("Sad", ""),
+        ("Smiling", "better"),
+    ]
+    text = mine.repositories[MINE].commits[-1][1]["README.md"].decode()
+    assert all(f"[{name}]" in text for name in ("Angry", "Sad", "Smiling"))
+    assert text.count("## How to use") == 1
+
+
+def test_the_owners_words_in_the_card_stay(mine: StandIn) -> None:
+    own = "---\nlicense: mit\n---\n\n# Mine\n\nHands off.\n"
+    mine.repository(MINE, {"README.md": own.encode(), "notes.txt": b"kept"}, writers={TOKEN})
+    publish(preset())
+    first = mine.repositories[MINE].commits[-1][1]["README.md"].decode()
+    assert first.startswith(own)
+    mine.repositories[MINE].commit({"README.md": (first + "\nAfterwards.\n").encode()})
+    publish(preset("Sad"))
+    files = mine.repositories[MINE].commits[-1][1]
+    second = files["README.md"].decode()
+    assert second.startswith(own)
+    assert second.endswith("\nAfterwards.\n")
+    assert "[Sad]" in second
+    assert "[Smiling]" in second
+    assert files["notes.txt"] == b"kept"
+
+
+def test_names_that_share_a_file_name_do_not_share_a_file(mine: StandIn) -> None:
+    first = publish(preset("Smile!"), preset("Smile?"), preset("smile"))
+    assert [Path(path).stem for path in first.paths] == ["smile", "smile-2", "smile-3"]
+    again = publish(preset("smile"), preset("SMILE"))
+    assert [Path(path).stem for path in again.paths] == ["smile-3", "smile-4"]
+    assert [entry.about.name for entry in hub.browse(MINE).entries if entry.path == first.paths[0]] == ["Smile!"]
+
+
+HOSTILE = "a|b](javascript:alert(1)) <script>alert(1)</script> ![x](//evil) `c` _d_ **e**"
+
+
+def test_a_card_shows_names_as_they_are(mine: StandIn) -> None:
+    made = publish(preset(HOSTILE, model="../../x|<b>", licence="<i>", author="[x](y)", measured={"a|b": 1.0}))
+    assert made.paths[0].startswith("directions/x-b/a-b-javascript-alert-1")
+    text = mine.repositories[MINE].commits[-1][1]["README.md"].decode()
+    row = next(line for line in text.splitlines() if "javascript" in line)
+    for trace in ("<script", "<b>", "<i>", "](javascript", "](//evil", "](y)", "**e", "_d_", "`c`"):
+        assert trace not in row
+    assert html.unescape(row).count(HOSTILE) == 3, "in the picture, the name and the texts"
+    assert row.count("|") == 9
+    assert huggingface_hub.ModelCard(text).data.license == "other"
+
+
+def test_stopping_changes_nothing(mine: StandIn) -> None:
+    mine.repository(MINE, writers={TOKEN})
+    job = hub.publish([preset(), preset("Sad")], MINE, TOKEN)
+    for event in job:
+        if event.step == 3:
+            job.close()
+    assert len(mine.repositories[MINE].commits) == 1
+
+
+def test_somebody_else_was_faster(mine: StandIn) -> None:
+    mine.repository(MINE, writers={TOKEN})
+    job = hub.publish([preset()], MINE, TOKEN)
+    while next(job).step < 2:
+        pass
+    mine.repositories[MINE].commit({"news.txt": b""})
+    with pytest.raises(HubError, match="changed by someone else meanwhile. Try again"):
+        next(job)
+    assert hub.browse(MINE).entries == ()
+
+
+def test_publishing_where_one_may_not(mine: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HubError, match="token may not do that with someone/directions. Use one with write access"):
+        publish(preset(), repository=REPO)
+    with pytest.raises(HubError, match="token may not do that with stranger/new"):
+        publish(preset(), repository="stranger/new")
+    with pytest.raises(HubError, match="does not accept this token"):
+        publish(preset(), token="hf_wrong")
+    with pytest.raises(RequestError, match="needs a token with write access"):
+        publish(preset(), token="")
+    with pytest.raises(RequestError, match="between 1 and"):
+        publish()
+    with pytest.raises(PresetError, match="not finite"):
+        publish(preset(), replace(preset(), direction=GlobalDirection(torch.full((1, 32, 8, 8), torch.nan), 40)))
+    assert set(mine.repositories) == {REPO}
+    assert len(mine.repositories[REPO].commits) == 1
+    mine.repository(MINE, {"README.md": b"\xff\xfe"}, writers={TOKEN})
+    with pytest.raises(HubError, match="README.md of me/directions is not a text"):
+        publish(preset())
+    mine.status, mine.headers = 429, {"Retry-After": "30"}
+    with pytest.raises(HubError, match="Try again in 30 s"):
+        publish(preset())
+    nowhere(monkeypatch)
+    with pytest.raises(HubError, match="cannot be reached"):
+        publish(preset())
+
+
+def test_a_private_repository(mine: StandIn) -> None:
+    publish(preset(), private=True)
+    assert mine.repositories[MINE].private
+    with pytest.raises(HubError, match="a private one needs a token"):
+        hub.browse(MINE)
+
+
+def test_whose_token_it_is(mine: StandIn) -> None:
+    assert hub.account(TOKEN) == "me"
+    with pytest.raises(HubError, match="does not accept this token"):
+        hub.account("hf_wrong")
+    with pytest.raises(RequestError, match="needs a token"):
+        hub.account(" ")
+
+
 # ----------------------------------------------------------------------------------------------------------- tokens
 
 
 def test_a_token_goes_to_the_hub_and_nowhere_else(
     served: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    served.accounts[TOKEN] = "someone"
+    served.repositories[REPO].writers.add(TOKEN)
+    token = TOKEN
     caplog.set_level(logging.DEBUG)
     huggingface_hub.utils.logging.set_verbosity_debug()
     monkeypatch.setattr(huggingface_hub.utils.logging._get_library_root_logger(), "propagate", True)
-    token = "hf_SecretSecretSecret"
-    served.accounts[token] = "someone"
     served.repositories[REPO].private = True
     hub.browse(REPO, token=token)
+    publish(preset(), repository=REPO)
     entry = hub.download(REPO, SMILING, token=token, cache_dir=tmp_path)
     with pytest.raises(HubError) as caught:
         hub.browse("someone/nothing", token=token)
     huggingface_hub.utils.logging.set_verbosity_warning()
 
-    assert {request.token for request in served.requests if request.host == "127.0.0.1" and request.path != "/"} == {
-        token
-    }
+    api = [request for request in served.requests if request.host == "127.0.0.1" and "/upload/" not in request.path]
+    assert {request.token for request in api if request.path != "/"} == {token}
     assert {request.token for request in served.requests if request.host == "localhost"} == {None}
+    assert "resolve" in caplog.text, "or this test shows nothing"
     assert token not in caplog.text + repr(entry) + caught.value.message
+    for _, files in served.repositories[REPO].commits:
+        assert not any(token.encode() in data for data in files.values())
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or token.encode() not in file.read_bytes()
 
