@@ -88,6 +88,15 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     return state["step"], state["seconds"]
 
 
+@torch.no_grad()
+def moving_average(average: nn.Module, model: nn.Module, step: int) -> None:
+    """Move `average` towards `model` after the `step`-th step (from 1): a power-function average over about the last
+    17th of the run (Karras et al. 2024)."""
+    kept = (1 - 1 / step) ** 17
+    for a, parameter in zip(average.parameters(), model.parameters(), strict=True):
+        a.lerp_(parameter, 1 - kept)
+
+
 def command(world: int) -> str:
     """The command line that makes the same model in one go."""
     launcher = "accelerate launch" + (f" --num_processes {world}" if world > 1 else "")

@@ -25,6 +25,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 from core.group_norm import quick_group_norm
 from training.dataset import cache_folder, load, to_pixels
+from training.run import moving_average
 
 RELEASE = Path(__file__).parents[1] / "presets" / "models" / "avatars"
 
@@ -156,10 +157,7 @@ def main() -> None:
         accelerator.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
         step += 1
-        rate = (1 - 1 / step) ** 17  # a power-function average over about the last 17th (Karras et al. 2024)
-        with torch.no_grad():
-            for average, parameter in zip(ema.parameters(), accelerator.unwrap_model(unet).parameters(), strict=True):
-                average.lerp_(parameter, 1 - rate)
+        moving_average(ema, accelerator.unwrap_model(unet), step)
         mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
         seconds = earlier + time.time() - began
         if step % 50 == 0:

@@ -1,0 +1,173 @@
+"""The trainings of the text-to-image model: targets, exact resuming, release, and the text tower's conversion."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from open_clip.tokenizer import SimpleTokenizer
+
+from core.clip import MERGES, load_embedded
+from core.models.pipelines import read_autoencoder
+from training import dataset, phrases, train_autoencoder, train_t2i
+from training.evaluate_clip import OUT as CLIP
+from training.portraits import sample, to_vector
+from training.text_tower import convert_text_model, convert_tokenizer
+from training.train_autoencoder import build_autoencoder, divergence, standardised
+from training.train_t2i import CONTEXT, TextToImage, build_scheduler, build_unet, losses_of, tokenise
+
+SMALL = ["--images", "12", "--batch", "2", "--channels", "16,16,16"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return convert_tokenizer(CLIP / MERGES, CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return phrases.truth_table(np.stack([to_vector(sample(i)) for i in range(30)]))
+
+
+def captions(truth: np.ndarray, count: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [train_t2i.caption(truth[i % len(truth)], rng) for i in range(count)]
+
+
+# The text tower
+
+
+def test_the_tokenizer_splits_as_open_clips_does(tokenizer, truth: np.ndarray) -> None:
+    source = SimpleTokenizer(bpe_path=str(CLIP / MERGES), context_length=CONTEXT)
+    texts = [*captions(truth, 60), *phrases.vocabulary(), "Ein Gesicht, naïve & 42%!", "  two   spaces "]
+    for text in texts:
+        assert tokenizer(text, add_special_tokens=False).input_ids == source.encode(text)
+    assert len(tokenizer) == source.vocab_size
+    assert tokenise(tokenizer, [""])[0].tolist() == [len(tokenizer) - 2] + [len(tokenizer) - 1] * (CONTEXT - 1)
+    assert tokenise(tokenizer, ["smiling " * 50]).shape == (1, CONTEXT)
+
+
+def test_the_text_model_computes_the_same_in_transformers_form(tokenizer, truth: np.ndarray) -> None:
+    clip = load_embedded(CLIP)
+    texts = [text for text in captions(truth, 40) if text]
+    model = convert_text_model(clip.model).eval()
+    with torch.no_grad():
+        pooled = model(tokenise(tokenizer, texts)).pooler_output @ clip.model.text.text_projection
+    embedded = torch.nn.functional.normalize(pooled, dim=-1)
+    torch.testing.assert_close(embedded, clip.embed_texts(texts), atol=2e-5, rtol=0)
+
+
+# Targets
+
+
+def test_the_divergence_is_that_of_torch() -> None:
+    mean, logvar = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    posterior = torch.distributions.Normal(mean, (logvar / 2).exp())
+    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).mean()
+    assert divergence(mean, logvar).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_standardised_latents_decode_to_the_same_pictures() -> None:
+    torch.manual_seed(0)
+    vae = build_autoencoder((16, 16, 16)).eval()
+    pixels = torch.rand(6, 3, 32, 32) * 2 - 1
+    released = standardised(vae, pixels)
+    with torch.no_grad():
+        before, after = vae.encode(pixels).latent_dist, released.encode(pixels).latent_dist
+        torch.testing.assert_close(after.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+        torch.testing.assert_close(after.mean.std((0, 2, 3)), torch.ones(4))
+        torch.testing.assert_close(after.std, before.std / before.mean.std((0, 2, 3)).view(1, 4, 1, 1))
+        torch.testing.assert_close(released.decode(after.mean).sample, vae.decode(before.mean).sample)
+
+
+def test_the_text_to_image_target_is_v_of_the_captioned_latents(tokenizer, truth: np.ndarray) -> None:
+    """A model that knows the latents has no loss; what it is given to read are true captions, one in ten empty."""
+    latents, scheduler = torch.randn(30, 4, 4, 4).half(), build_scheduler()
+    read: list[torch.Tensor] = []
+
+    def knows(x_t: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        read.append(tokens)
+        a = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+        rows = np.random.default_rng(5).integers(30, size=len(t))
+        x0 = latents[rows].float()
+        return scheduler.get_velocity(x0, (x_t - a.sqrt() * x0) / (1 - a).sqrt(), t)
+
+    losses = losses_of(latents, truth, tokenizer, scheduler.alphas_cumprod, 200)
+    loss = losses(knows, np.random.default_rng(5), torch.Generator().manual_seed(0))
+    assert loss["v"] < 1e-5
+    empty = (read[0] == tokenise(tokenizer, [""])).all(1)
+    assert 0.04 < empty.float().mean() < 0.2
+
+
+def test_the_text_encoder_learns_at_its_own_rate(tokenizer) -> None:
+    model = TextToImage(build_unet((16, 16, 16)), convert_text_model(load_embedded(CLIP).model))
+    assert {getattr(p, "slower", 1.0) for p in model.unet.parameters()} == {1.0}
+    assert {p.slower for p in model.text.parameters()} == {train_t2i.TEXT_RATE}
+    loss = model(torch.randn(2, 4, 8, 8), torch.tensor([3, 700]), tokenise(tokenizer, ["a face", ""])).square().mean()
+    loss.backward()
+    assert model.text.embeddings.token_embedding.weight.grad.abs().sum() > 0
+
+
+def test_the_schedule_is_that_of_avatars_with_the_timesteps_of_stable_diffusion() -> None:
+    ours, pixels = build_scheduler(), train_t2i.build_pixel_scheduler()
+    torch.testing.assert_close(ours.alphas_cumprod, pixels.alphas_cumprod)
+    assert ours.config.prediction_type == "v_prediction"
+    ours.set_timesteps(50)
+    assert ours.timesteps[[0, -1]].tolist() == [981, 1]
+
+
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both trainings: one run of four steps, and one of two that goes on to four; released by the second."""
+    folder = tmp_path_factory.mktemp("t2i")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVATARS_CACHE", str(folder / "cache"))
+        for name, script in (("vae", train_autoencoder), ("t2i", train_t2i)):
+            extra = ["--autoencoder", str(folder / "out")] if name == "t2i" else []
+            for run, steps in (("whole", 4), ("parts", 2), ("parts", 4)):
+                options = ["--run", str(folder / name / run), "--steps", str(steps), "--decay", "0", *extra]
+                script.main([*SMALL, *options, "--out", str(folder / "out")])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["vae", "t2i"])
+def test_a_resumed_run_is_the_run(runs: Path, name: str) -> None:
+    whole, parts = (torch.load(runs / name / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 4
+    for kind in ("model", "average"):
+        for key, value in whole[kind].items():
+            torch.testing.assert_close(parts[kind][key], value, rtol=0, atol=0)
+    assert any(not torch.equal(whole["model"][key], value) for key, value in whole["average"].items())
+
+
+def test_diffusers_opens_the_released_pipeline(runs: Path) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(runs / "out", local_files_only=True)
+    assert pipeline.safety_checker is None
+    assert isinstance(pipeline.scheduler, DDIMScheduler)
+    saved = torch.load(runs / "t2i" / "parts" / "checkpoint.pt", weights_only=True)["average"]
+    for part, network in (("unet", pipeline.unet), ("text", pipeline.text_encoder)):
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(value, saved[f"{part}.{key}"], atol=1e-3, rtol=1e-3)
+    made = pipeline("a smiling face", num_inference_steps=2, output_type="pt").images
+    assert made.shape == (1, 3, 128, 128)
+    for file in (runs / "out").rglob("*.json"):
+        assert str(runs) not in file.read_text()
+    assert json.loads((runs / "out" / "vae" / "config.json").read_text())["scaling_factor"] == 1.0
+
+
+def test_the_cached_latents_are_those_of_the_released_autoencoder(runs: Path) -> None:
+    assert len(list((runs / "cache").glob("latents-*-12.safetensors"))) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVATARS_CACHE", str(runs / "cache"))
+        images, _ = dataset.load(12)
+        latents = train_t2i.latents_of(runs / "out", images)
+    assert latents.shape == (12, 4, 32, 32)
+    vae = read_autoencoder(runs / "out").float()
+    with torch.no_grad():
+        mean = vae.encode(dataset.to_pixels(images)).latent_dist.mean
+    torch.testing.assert_close(latents.float(), mean, atol=5e-3, rtol=5e-3)

@@ -1,0 +1,123 @@
+"""The training loop with a plateau: learning rate, moving average, log, checkpoint, exact resuming.
+
+The learning rate warms up, stays constant, and falls linearly over the last `--decay` steps, so a run can be stopped in
+the constant part, resumed days later with a larger `--steps`, and decayed when it is to be released.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from core.group_norm import quick_group_norm
+from training.dataset import cache_folder
+from training.run import generator, moving_average
+from training.train_ddpm import learning_rate
+
+# losses(model, rng, noise): named losses of one step; their sum is descended. The two sources of randomness are the
+# step's own, so that there is no state to save.
+Losses = Callable[[nn.Module, np.random.Generator, torch.Generator], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves: the averaged model, and how long it took."""
+
+    average: nn.Module
+    steps: int
+    minutes: float
+
+
+def options(description: str, name: str, steps: int, batch: int, rate: float) -> argparse.ArgumentParser:
+    """The options of every run of this loop."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all, earlier runs counted in")
+    parser.add_argument("--decay", type=int, default=0, help="over how many last steps the learning rate falls to zero")
+    parser.add_argument("--batch", type=int, default=batch, help="portraits a step, all processes together")
+    parser.add_argument("--rate", type=float, default=rate, help="learning rate of the plateau")
+    parser.add_argument("--images", type=int, default=24_000, help="training portraits")
+    parser.add_argument("--run", type=Path, default=cache_folder() / name, help="folder of the checkpoint")
+    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
+    parser.add_argument("--minutes", type=float, default=None, help="stop (with a checkpoint) after so long")
+    return parser
+
+
+def save(path: Path, state: dict) -> None:
+    """Write a checkpoint in one go: a killed run leaves the previous one intact."""
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Module, losses: Losses) -> Trained:
+    """Train `model` as `arguments` (see `options`) say, going on from the checkpoint in `arguments.run` if any.
+
+    A parameter with the attribute `slower` learns at that fraction of the rate.
+    """
+    world, rank = accelerator.num_processes, accelerator.process_index
+    if arguments.batch % world:
+        raise SystemExit(f"--batch {arguments.batch} cannot be shared equally by {world} processes")
+    average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device)
+    groups = [{"params": [p], "slower": getattr(p, "slower", 1.0)} for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(groups, lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))
+    step, earlier, mean = 0, 0.0, None
+    checkpoint = arguments.run / "checkpoint.pt"
+    arguments.run.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, earlier = saved["step"], saved["seconds"]
+        accelerator.print(f"resumed at step {step}")
+    model, optimiser = accelerator.prepare(model, optimiser)
+    bare = accelerator.unwrap_model(model)
+    began = time.monotonic()
+
+    def seconds() -> float:
+        return earlier + time.monotonic() - began
+
+    def state() -> dict:
+        return {
+            "model": bare.state_dict(),
+            "average": average.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+            "seconds": seconds(),
+        }
+
+    while step < arguments.steps:
+        if arguments.minutes is not None and time.monotonic() - began > 60 * arguments.minutes:
+            break
+        rate = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["slower"]
+        with accelerator.autocast(), quick_group_norm(bare):
+            parts = losses(model, *generator(step, rank, world))
+        optimiser.zero_grad(set_to_none=True)
+        accelerator.backward(sum(parts.values()))
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        moving_average(average, bare, step)
+        now = np.array([float(part.detach()) for part in parts.values()])
+        mean = now if mean is None else 0.98 * mean + 0.02 * now
+        if step % 50 == 0:
+            record = {"step": step, "minutes": round(seconds() / 60, 1)}
+            record |= {name: round(float(value), 5) for name, value in zip(parts, mean, strict=True)}
+            accelerator.print(json.dumps(record), flush=True)
+        if step % arguments.every == 0 and accelerator.is_main_process:
+            save(checkpoint, state())
+    if accelerator.is_main_process:
+        save(checkpoint, state())
+    return Trained(average, step, seconds() / 60)

@@ -1,0 +1,184 @@
+"""Train the embedded text-to-image model `avatars-t2i` on rendered portraits and their captions.
+
+    accelerate launch -m training.train_t2i --minutes 60     # once presets/models/avatars-t2i/vae is there
+    accelerate launch -m training.train_t2i --steps 30000 --decay 6000 --out presets/models/avatars-t2i
+    python -m training.evaluate_t2i                          # writes the card
+
+A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, which begins as that of `avatars`
+(see `text_tower.py`) and goes on learning at a fraction of the rate. The latents of the training portraits are encoded
+once. A caption says up to `MOST` true things about its portrait, drawn anew at every step; one in ten is left empty,
+so that guidance has its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`. The
+loop and its options: `training/loop.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from core.clip import MERGES, load_embedded
+from core.models.pipelines import read_autoencoder
+from training import dataset
+from training.evaluate_clip import OUT as CLIP
+from training.loop import Losses, options, train
+from training.phrases import caption_rules, compose, dressed, truth_table
+from training.text_tower import convert_text_model, convert_tokenizer
+from training.train_ddpm import build_scheduler as build_pixel_scheduler
+from training.train_ddpm import v_loss
+
+NAME = "t2i"
+OUT = Path(__file__).parents[1] / "presets" / "models" / "avatars-t2i"
+CONTEXT = 32  # tokens of a prompt; captions of six statements have 36 at most
+MOST = 5  # statements of a caption
+EMPTY = 0.1  # share of empty captions
+TEXT_RATE = 0.2  # learning rate of the text encoder in that of the U-Net: it begins trained
+
+
+def build_unet(channels: tuple[int, ...] = (64, 128, 192), width: int = 96) -> UNet2DConditionModel:
+    """10.8 M parameters, 1.6 billion multiplications a picture; latents (B, 4, 32, 32), tokens (B, L, width).
+
+    Attention from 16 x 16 downwards: at 32 x 32 it would cost as much as all the rest.
+    """
+    depth = len(channels)
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=channels,
+        norm_num_groups=16,
+        cross_attention_dim=width,
+        attention_head_dim=4,  # heads, in spite of its name
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (depth - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (depth - 1) + ("UpBlock2D",),
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """The noise schedule of `avatars`, with the offset of one step that Stable Diffusion's timesteps have."""
+    return DDIMScheduler.from_config(build_pixel_scheduler().config, steps_offset=1)
+
+
+class TextToImage(nn.Module):
+    """U-Net and text encoder, trained as one."""
+
+    def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
+        super().__init__()
+        self.unet, self.text = unet, text
+        for parameter in text.parameters():
+            parameter.slower = TEXT_RATE
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """v (B, 4, 32, 32) at x_t, t (B,) and tokens (B, CONTEXT)."""
+        return self.unet(x_t, t, encoder_hidden_states=self.text(tokens).last_hidden_state).sample
+
+
+def tokenise(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
+    """Tokens (B, CONTEXT), cut or padded as `StableDiffusionPipeline` does."""
+    length = tokenizer.model_max_length
+    read = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return read.input_ids
+
+
+def caption(true: np.ndarray, rng: np.random.Generator) -> str:
+    """A caption of a portrait (its row of `truth_table`), or nothing."""
+    if rng.random() < EMPTY:
+        return ""
+    return dressed(compose(caption_rules(true, rng, MOST), rng), rng)
+
+
+def losses_of(latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alphas: Tensor, batch: int) -> Losses:
+    """The loss of one step on `batch` of the latents (N, 4, h, w) with true captions; truth as `truth_table` gives."""
+
+    def losses(model: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
+        rows = rng.integers(len(latents), size=batch)
+        tokens = tokenise(tokenizer, [caption(truth[i], rng) for i in rows]).to(alphas.device)
+        x0 = latents[rows].float().to(alphas.device)
+        return {"v": v_loss(lambda x_t, t: SimpleNamespace(sample=model(x_t, t, tokens)), x0, alphas, noise)}
+
+    return losses
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
+    """Latents (N, 4, H/4, W/4), half precision, of images (N, H, W, 3): the posterior's mean, as inversion uses it."""
+    parts = np.array_split(images, -(-len(images) // 32))
+    return torch.cat([vae.encode(dataset.to_pixels(part)).latent_dist.mean.half() for part in parts]).contiguous()
+
+
+def latents_of(folder: Path, images: np.ndarray) -> Tensor:
+    """The latents of the training portraits by the autoencoder in `folder`, from the cache or encoded now."""
+    weights = (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+    key = hashlib.sha256(weights + images[:: max(1, len(images) // 100)].tobytes()).hexdigest()[:10]
+    path = dataset.cache_folder() / f"latents-{key}-{len(images)}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vae = read_autoencoder(folder).float().to(memory_format=torch.channels_last)
+        save_file({"latents": encode(vae, images)}, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+    return load_file(path)["latents"]
+
+
+def release(model: TextToImage, tokenizer: CLIPTokenizer, autoencoder: Path, folder: Path) -> None:
+    """Write the whole pipeline as diffusers does, in half precision."""
+    pipeline = StableDiffusionPipeline(
+        vae=read_autoencoder(autoencoder),
+        text_encoder=model.text,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        nn.Module.to(part, device="cpu", dtype=torch.float16)  # diffusers' own `to` warns about the cast
+    pipeline.save_pretrained(folder)
+    config = folder / "text_encoder" / "config.json"  # else `from_pretrained` leaves this part alone in half precision
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = options(__doc__, NAME, steps=30_000, batch=16, rate=6e-4)
+    parser.add_argument("--channels", default="64,128,192")
+    parser.add_argument("--autoencoder", type=Path, default=OUT, help="folder with its vae/")
+    parser.add_argument("--out", type=Path, default=None, help="where to release, e.g. presets/models/avatars-t2i")
+    arguments = parser.parse_args(argv)
+    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    if accelerator.is_main_process:  # render and encode once, then let the other processes read
+        latents_of(arguments.autoencoder, dataset.load(arguments.images)[0])
+    accelerator.wait_for_everyone()
+    images, parameters = dataset.load(arguments.images)
+    latents, truth = latents_of(arguments.autoencoder, images), truth_table(parameters)
+    del images
+    tokenizer = convert_tokenizer(CLIP / MERGES, CONTEXT)
+    torch.manual_seed(0)
+    unet = build_unet(tuple(int(c) for c in arguments.channels.split(",")))
+    model = TextToImage(unet, convert_text_model(load_embedded(CLIP).model).train()).to(
+        memory_format=torch.channels_last
+    )
+    model.requires_grad_(True)
+    alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
+    batch = arguments.batch // accelerator.num_processes
+    trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch))
+    if arguments.out is not None and accelerator.is_main_process:
+        release(trained.average, tokenizer, arguments.autoencoder, arguments.out)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()
