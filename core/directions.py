@@ -223,8 +223,9 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
             return PerTimestepDirection(timesteps.long(), deltas.float(), steps)
         case ImplicitDirection.kind:
             hidden, channels = tensors["conv1.weight"].shape[:2]
-            f_t = DeltaBlock(channels, tensors["temb_proj.weight"].shape[1], hidden)
-            f_t.load_state_dict(tensors)
+            with torch.device("meta"):  # shapes that do not belong together cost no memory before they are refused
+                f_t = DeltaBlock(channels, tensors["temb_proj.weight"].shape[1], hidden, "norm1.weight" in tensors)
+            f_t.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
             return ImplicitDirection(f_t.eval().requires_grad_(False), steps)
         case kind:
             raise ValueError(f"unknown kind {kind!r}")

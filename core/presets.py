@@ -46,7 +46,8 @@ MAX_HEADER = 2**20
 MAX_TENSORS = 1024
 MAX_SIDE = 2**16  # of one axis of a tensor
 MAX_PARTS = 32
-MAX_DEPTH = 4
+MAX_DEPTH = 4  # of composites
+MAX_NESTING = 16  # of objects and lists in parameters and regions
 MAX_THUMBNAIL = 96 * 2**10
 MAX_THUMBNAIL_SIDE = 256
 MAX_MEASURES = 64
@@ -386,10 +387,8 @@ def _about(about: dict[str, Any]) -> About:
     for key, kind in (("parameters", dict), ("region", list)):
         value = values.get(key)
         _expect(value is None or isinstance(value, kind), f"its {key} is damaged")
-        try:
-            _expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
-        except RecursionError as error:
-            raise _damaged(f"its {key} is nested too deeply") from error
+        _expect(_shallow(value, MAX_NESTING), f"its {key} is nested too deeply")
+        _expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
     values["parameters"] = values.get("parameters") or {}
     values["thumbnail"] = _thumbnail(values.get("thumbnail"))
     return About(**values)
@@ -440,6 +439,12 @@ def _check_state(state: Any, depth: int = 1) -> None:
             _expect(isinstance(value, list) and set(map(str, value)) <= INJECTIONS, "its injection mode is unknown")
         else:
             _expect(isinstance(value, str | int | float | bool), "its direction is damaged")
+
+
+def _shallow(value: Any, depth: int) -> bool:
+    """Whether objects and lists are nested no deeper than this."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth >= 0 and all(_shallow(one, depth - 1) for one in inner)
 
 
 def _integers(values: Any, low: int, high: int) -> bool:

@@ -13,20 +13,24 @@ class DeltaBlock(nn.Module):
     Parameter names are those of the released weights for DDPM++, which load as they are.
 
     channels: C of h. emb_channels: width of the U-Net's time embedding. hidden: width between the convolutions, by
-    default C (512 in the paper). 32 groups, or the most that divide `hidden`.
+    default C (512 in the paper). 32 groups, or the most that divide `hidden`. pre_norm: the form that the authors use
+    for iDDPM and ADM, with h first through a GroupNorm of its own and silu, and the epsilon of those networks.
     """
 
-    def __init__(self, channels: int, emb_channels: int, hidden: int | None = None) -> None:
+    def __init__(self, channels: int, emb_channels: int, hidden: int | None = None, pre_norm: bool = False) -> None:
         super().__init__()
-        hidden = hidden or channels
+        hidden, eps = hidden or channels, 1e-5 if pre_norm else 1e-6
+        self.norm1 = nn.GroupNorm(gcd(32, channels), channels, eps) if pre_norm else None
         self.conv1 = nn.Conv2d(channels, hidden, 1)
         self.temb_proj = nn.Linear(emb_channels, hidden)
-        self.norm2 = nn.GroupNorm(gcd(32, hidden), hidden, eps=1e-6)
+        self.norm2 = nn.GroupNorm(gcd(32, hidden), hidden, eps)
         self.conv2 = nn.Conv2d(hidden, channels, 1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """delta_h (B, C, H, W) for h (B, C, H, W) and time embedding emb (B, E) or (1, E)."""
+        if self.norm1 is not None:
+            h = F.silu(self.norm1(h))
         z = self.conv1(h) + self.temb_proj(F.silu(emb))[:, :, None, None]
         return self.conv2(F.silu(self.norm2(z)))

@@ -3,6 +3,8 @@
 import io
 import json
 import multiprocessing
+import os
+import resource
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +132,29 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
     assert read.picture().size == (64, 64)
 
 
+def test_a_composite_of_the_same_direction_twice(tmp_path: Path) -> None:
+    for part in (directions()["global"], implicit()):
+        both = CompositeDirection((part, part), (1.0, -0.5))
+        read = load(save(preset(both), tmp_path / "a.safetensors")).direction
+        h, emb = torch.randn(2, *H), torch.randn(2, E)
+        assert torch.equal(read.delta_h(h, emb, 500), both.delta_h(h, emb, 500))
+
+
+@pytest.mark.parametrize("kind", list(directions()))
+def test_the_start_of_a_file_describes_it(kind: str) -> None:
+    written = preset(directions()[kind], description="Raises the corners of the mouth.")
+    data = to_bytes(written)
+    start = data[: presets.header_size(data[:9], len(data))]
+    assert len(start) < len(data)
+    about, said = presets.describe(start, len(data))
+    assert said == kind
+    assert about == presets.About(**{key: value for key, value in vars(written).items() if key != "direction"})
+    with pytest.raises(PresetError, match="cut short|outside the file"):
+        presets.describe(start, len(data) - 1)
+    with pytest.raises(PresetError, match="not in the safetensors format"):
+        presets.describe(start[:-16], len(data))
+
+
 def test_half_precision_on_disk(tmp_path: Path) -> None:
     written = preset(implicit())
     whole = save(written, tmp_path / "whole.safetensors").stat().st_size
@@ -252,6 +277,32 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
             load(path)
 
 
+def test_what_is_no_file_is_not_read_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for path in (tmp_path / "pipe.safetensors", Path("/dev/zero"), Path("a\0b")):
+        with pytest.raises(PresetError, match="could not be read"):
+            load(path)
+    assert shelf(tmp_path) == []
+
+
+def test_shapes_that_do_not_belong_together_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """65,536 rows by one tensor and 65,536 columns by another would be a layer of 16 GB."""
+    side = presets.MAX_SIDE
+    tensors = {name: torch.zeros(1) for name in ("conv1.bias", "temb_proj.bias", "norm2.weight", "norm2.bias")}
+    tensors |= {"conv1.weight": torch.zeros(side, 1, 1, 1), "temb_proj.weight": torch.zeros(1, side)}
+    tensors |= {"conv2.weight": torch.zeros(1, 1, 1, 1), "conv2.bias": torch.zeros(1)}
+    about = {"name": "x", "model": "m", "fingerprint": "f", "direction": {"kind": "implicit", "steps": 40}}
+    metadata = {"format": presets.FORMAT, "format_version": "1", "preset": json.dumps(about)}
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, limits[1]))
+    try:
+        with pytest.raises(PresetError, match="size mismatch"):
+            from_bytes(tensors_to_bytes(tensors, metadata))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 def test_a_pickle_is_not_opened() -> None:
     buffer = io.BytesIO()
     torch.save({"delta": torch.zeros(1, *H)}, buffer)
@@ -297,6 +348,13 @@ def test_header_longer_than_the_file() -> None:
             from_bytes(struct.pack("<Q", length) + b"{}")
 
 
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 FIELDS = [
     ({"name": "x" * 81}, "name is longer"),
     ({"name": "\u202e\u0000"}, "name is missing"),
@@ -314,6 +372,7 @@ FIELDS = [
     ({"measured": {"x": "1"}}, "measures are damaged"),
     ({"measured": {str(i): 1.0 for i in range(100)}}, "measures are damaged"),
     ({"parameters": {"x": "z" * 20_000}}, "parameters is too long"),
+    ({"parameters": nested(20)}, "parameters is nested too deeply"),
     ({"region": {"x": 1}}, "region is damaged"),
     ({"thumbnail": "A" * 200_000}, "thumbnail is too large"),
     ({"thumbnail": "not base64!"}, "thumbnail is not a picture"),
@@ -330,6 +389,30 @@ FIELDS = [
 def test_every_field_is_checked(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(PresetError, match=words):
         from_bytes(rewritten(to_bytes(preset()), **changes))
+
+
+@pytest.mark.parametrize("depth", [10, 17, 300, 900, 1100, 5000])
+def test_any_depth_ends_in_a_preset_or_a_refusal(depth: int) -> None:
+    data = rewritten(to_bytes(preset()), parameters="HERE")
+    text = '{"a": ' * depth + "{}" + "}" * depth
+    about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    about["__metadata__"]["preset"] = about["__metadata__"]["preset"].replace('"HERE"', text)
+    whole = with_header(about, data[8 + int.from_bytes(data[:8], "little") :])
+    try:
+        read = from_bytes(whole)
+    except PresetError:
+        assert depth > presets.MAX_NESTING
+    else:
+        assert from_bytes(to_bytes(read)).parameters == read.parameters
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "1" + "0" * 5000])
+def test_numbers_that_are_none(number: str) -> None:
+    data = to_bytes(preset(parameters={"rank": 12345}))
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].replace(b"12345", number.encode())
+    with pytest.raises(PresetError, match="description is damaged"):
+        from_bytes(with_header(header, data[8 + length :]))
 
 
 def test_nested_composites_end() -> None:
@@ -364,6 +447,12 @@ def test_older_versions_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "VERSION", 2)
     monkeypatch.setitem(presets.MIGRATIONS, 1, lambda about: {"name": about.pop("title"), **about})
     assert from_bytes(older).name == "Old name"
+    for damaged in (rewritten(older, title=...), rewritten(older, title=7)):
+        with pytest.raises(PresetError):
+            from_bytes(damaged)
+    monkeypatch.setattr(presets, "VERSION", 3)
+    monkeypatch.setitem(presets.MIGRATIONS, 2, lambda about: {**about, "author": about["author"].upper()})
+    assert from_bytes(rewritten(older, author="jo")).author == "JO", "one version after the other"
 
 
 def test_other_safetensors_files_are_not_presets() -> None:
