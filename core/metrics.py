@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core import instruments
 from core.asyrp.loss import directional_loss, text_direction
@@ -52,3 +53,23 @@ def s_dir(
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of pixels (B, 3, H, W) in [-1, 1]. Returns (B,)."""
     return -10 * ((a - b).square().mean((1, 2, 3)) / 4).clamp(min=1e-12).log10()
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, Eq. 13) of pixels (B, 3, H, W) in [-1, 1]. Returns (B,).
+
+    Gaussian window of 11 pixels with a deviation of 1.5, K = (0.01, 0.03), the mean over channels and whole windows.
+    """
+    window = torch.exp(-torch.linspace(-5, 5, 11, dtype=a.dtype, device=a.device).square() / (2 * 1.5**2))
+    window = (window / window.sum()).expand(a.shape[1], 1, 1, -1)
+
+    def local(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, window, groups=x.shape[1]), window.mT, groups=x.shape[1])
+
+    mean_a, mean_b = local(a), local(b)
+    var_a, var_b = local(a * a) - mean_a**2, local(b * b) - mean_b**2
+    covariance = local(a * b) - mean_a * mean_b
+    C1, C2 = (2 * 0.01) ** 2, (2 * 0.03) ** 2  # a range of 2
+    map_ = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
+    map_ = map_ / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))
+    return map_.mean((1, 2, 3))

@@ -1,0 +1,93 @@
+"""Which words of a target prompt correspond to which of the source, by tokens (prompt-to-prompt, section 3.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import SequenceMatcher
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core.errors import RequestError
+from core.inversion.model import TextToImage
+
+Kind = Literal["swap", "refine"]
+
+
+def align(model: TextToImage, source: str, target: str, kind: Kind) -> tuple[Tensor, Tensor]:
+    """(mapping (L, L), share (L,)) for `StepControl`.
+
+    Equal words keep their maps. kind "swap": a word that replaces another takes over its map, shared evenly between
+    their tokens (Eq. 4, word swap). "refine": a replaced word has its own (Eq. 5, adding a phrase). Words that are
+    inserted have their own in both; the beginning, the end and the padding correspond.
+    """
+    L = model.length
+    mapping, share = torch.zeros(L, L), torch.zeros(L)
+    old, new = _spans(model, source), _spans(model, target)
+    for tag, i0, i1, j0, j1 in SequenceMatcher(None, _plain(source), _plain(target), autojunk=False).get_opcodes():
+        if tag == "equal":
+            pairs = zip(old[i0:i1], new[j0:j1], strict=True)
+        elif tag == "replace" and kind == "swap":
+            pairs = zip(_merged(old[i0:i1], j1 - j0), _merged(new[j0:j1], i1 - i0), strict=True)
+        else:
+            continue
+        for a, b in pairs:
+            _correspond(mapping, share, a, b)
+
+    start, end = (spans[-1].stop if spans else 1 for spans in (old, new))
+    for j in range(min(end, L - 1), L):
+        mapping[min(start + j - end, L - 1), j] = share[j] = 1
+    mapping[0, 0] = share[0] = 1
+    return mapping, share
+
+
+def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Tensor:
+    """(L,), 1 but for the tokens of the words whose attention is to be re-weighted (prompt-to-prompt, Eq. 6).
+
+    Raises:
+        RequestError: a word that is not in the prompt, or a weight out of range.
+    """
+    scale = torch.ones(model.length)
+    words, spans = _plain(prompt), _spans(model, prompt)
+    for word, weight in weights.items():
+        places = [n for n, known in enumerate(words) if [known] == _plain(word)]
+        if not places:
+            raise RequestError(f"“{word}” is not a word of “{prompt}”. Re-weight one of its words.")
+        if not -5 <= weight <= 5:
+            raise RequestError(f"The weight of “{word}” must lie between -5 and 5, not {weight}.")
+        for n in places:
+            scale[spans[n].start : spans[n].stop] = weight
+    return scale
+
+
+def _plain(prompt: str) -> list[str]:
+    """Words without case and punctuation at their ends."""
+    return [re.sub(r"^\W+|\W+$", "", word.lower()) or word for word in prompt.split()]
+
+
+def _spans(model: TextToImage, prompt: str) -> list[range]:
+    """Token positions of each word, after the beginning at 0 and before the last, which is the end's."""
+    last, first, spans = model.length - 1, 1, []
+    for count in model.word_tokens(prompt):
+        spans.append(range(min(first, last), min(first + count, last)))
+        first += count
+    return spans
+
+
+def _merged(spans: list[range], most: int) -> list[range]:
+    """At most `most` spans: those in excess are one with the last."""
+    return spans if len(spans) <= most else [*spans[: most - 1], range(spans[most - 1].start, spans[-1].stop)]
+
+
+def _correspond(mapping: Tensor, share: Tensor, a: range, b: range) -> None:
+    """Tokens one to one if there are as many, else each of b has the average of a's total."""
+    if not len(a) or not len(b):
+        return
+    if len(a) == len(b):
+        for i, j in zip(a, b, strict=True):
+            mapping[i, j] = 1
+    else:
+        mapping[a.start : a.stop, b.start : b.stop] = 1 / len(b)
+    share[b.start : b.stop] = 1

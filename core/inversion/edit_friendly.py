@@ -1,0 +1,25 @@
+"""Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2023)."""
+
+from math import sqrt
+
+import torch
+
+from core.inversion.solution import Solution, Solving, Task
+from core.progress import Progress
+
+
+def invert(task: Task) -> Solving:
+    """Algorithm 1: x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e_t with independent e_t; the noise maps that make a DDPM pass
+    through them, z_t = (x_{t-1} - mu(x_t)) / sigma_t, are taken from the anchored source and carried to targets.
+
+    Source guidance 3.5, and edits skip the first 36% of the steps (section 5). The maps are those of LEDITS++ in
+    diffusers with its DDIM scheduler; the last step has no noise, and what it lacks is carried all the same. Needs no
+    network evaluation of its own.
+    """
+    settings, generator, xs = task.settings, task.generator(), [task.x0]
+    guidance = 3.5 if settings.source_guidance is None else settings.source_guidance
+    for a in map(task.model.schedule.alpha, task.levels[1:]):
+        e = torch.randn(task.x0.shape, generator=generator, dtype=task.x0.dtype).to(task.x0.device)
+        xs.append(sqrt(a) * task.x0 + sqrt(1 - a) * e)
+    yield Progress(1, 1, "sampling")
+    return Solution(torch.cat(xs), guidance, task.empty, anchored=True, carry=1.0, eta=1.0, skip=settings.skip)

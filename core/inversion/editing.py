@@ -1,0 +1,174 @@
+"""An inverted picture made again, and edited: target prompts in one batch, with attention control and a local blend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.discovery.regions import Region
+from core.errors import RequestError
+from core.inversion.alignment import align, scales
+from core.inversion.attention import StepControl
+from core.inversion.inversion import Inversion
+from core.inversion.model import TextToImage
+from core.inversion.sampling import Rows, descend
+from core.inversion.solution import PREVIEWS
+from core.progress import Job, Progress
+
+MOST_TARGETS = 16
+SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents' side, 16x16 at 512 pixels
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the picture is to become. strength: 0 is the source, 1 the target prompt, more goes beyond. weights: of the
+    attention to words of the prompt, 1 unless given."""
+
+    prompt: str
+    strength: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How to edit.
+
+    guidance: at the target; None: the inversion's working guidance. attention: prompt-to-prompt, "swap" where words
+    are replaced, "refine" where they are added, or "none". cross_steps, self_steps: share of the steps, from the
+    beginning, in which cross- and self-attention maps are the source's. region: outside it the picture stays (local
+    blend). skip: share of the steps left out; None: what the method suggests.
+
+    Raises:
+        RequestError: a setting is out of range.
+    """
+
+    guidance: float | None = None
+    attention: Literal["none", "swap", "refine"] = "swap"
+    cross_steps: float = 0.8
+    self_steps: float = 0.4
+    region: Region | None = None
+    skip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.guidance is not None and not 1 <= self.guidance <= 30:
+            raise RequestError(f"The guidance must lie between 1 and 30, not {self.guidance}.")
+        if self.attention not in ("none", "swap", "refine"):
+            raise RequestError(f"There is no attention control {self.attention!r}. Choose none, swap or refine.")
+        for name in ("cross_steps", "self_steps"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RequestError(f"The share of {name.replace('_', ' ')} must lie between 0 and 1.")
+        if self.skip is not None and not 0 <= self.skip <= 0.95:
+            raise RequestError(f"The share of skipped steps must lie between 0 and 0.95, not {self.skip}.")
+
+
+def reconstruct(model: TextToImage, inversion: Inversion) -> Job:
+    """The picture again, from its latent with the source prompt. Result: pixels (1, 3, R, R).
+
+    An anchored source ends where its trajectory does, so nothing has to be computed for it. (With another guidance
+    than the solution's: `edit` with the source prompt as the target.)
+
+    Raises:
+        RequestError: the inversion was made with another model. ResourceError: out of memory.
+    """
+    inversion.require(model)
+    solution = inversion.solution
+    if solution.anchored:
+        pixels = model.decode(solution.trajectory[:1])
+        yield Progress(1, 1, "done", pixels, pixels)
+        return
+    guidance = torch.full((1, 1, 1, 1), solution.guidance, device=model.device)
+    rows = Rows(model.embed([inversion.prompt]), guidance, guidance[1:])
+    yield from _run(model, inversion, rows, 0.0, "reconstructing", slice(0, 1))
+
+
+def edit(
+    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings = EditSettings()
+) -> Job:
+    """Target prompts from the inverted picture's latent, all in one batch with the source. Result: pixels (n, 3, R, R).
+
+    A target of strength s has the embedding, guidance and attention that lie s of the way from the source's to its own;
+    at 0 it is the reconstruction.
+
+    Raises:
+        RequestError: no targets or too many, an empty prompt, a word that is not there, another model.
+        ResourceError: out of memory.
+    """
+    inversion.require(model)
+    if not 0 < len(targets) <= MOST_TARGETS:
+        raise RequestError(f"Give between 1 and {MOST_TARGETS} target prompts, not {len(targets)}.")
+    for target in targets:
+        if not target.prompt.strip():
+            raise RequestError("Write a target prompt: what the picture should show instead.")
+        if not -5 <= target.strength <= 5:
+            raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
+    solution = inversion.solution
+    skip = solution.skip if settings.skip is None else settings.skip
+
+    # Row 0 is the source: its maps are given to the others, and it is what stays outside the region.
+    s = torch.tensor([0.0, *(target.strength for target in targets)], device=model.device)
+    embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
+    text = embedded[:1] + s[:, None, None] * (embedded - embedded[:1])
+    guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
+    share = s.clamp(0, 1)[:, None, None, None]
+    rows = Rows(
+        text,
+        solution.guidance + share * (guidance - solution.guidance),
+        1 + share[1:] * (solution.carry - 1),
+        attention_control(model, inversion, targets, settings),
+        _latent_mask(settings.region, solution.trajectory),
+    )
+    yield from _run(model, inversion, rows, skip, "editing", slice(1, None))
+
+
+def attention_control(
+    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings
+) -> Callable[[int, int], StepControl | None]:
+    """Prompt-to-prompt as a function of step i of S, counted down."""
+    if settings.attention == "none":
+        return lambda i, S: None
+    aligned = [align(model, inversion.prompt, target.prompt, settings.attention) for target in targets]
+    mapping, share = (torch.stack(parts) for parts in zip(*aligned, strict=True))
+    scale = torch.stack([scales(model, target.prompt, target.weights) for target in targets])
+    s = torch.tensor([target.strength for target in targets])[:, None]
+    within = s.clamp(0, 1)
+    mapping = torch.lerp(torch.eye(model.length).expand_as(mapping), mapping, within[:, None])
+    share, scale = 1 + within * (share - 1), 1 + s * (scale - 1)
+    mapping, share, scale = (value.to(model.device) for value in (mapping, share, scale))
+    height, width = inversion.solution.trajectory.shape[-2:]
+    self_tokens = (height // SELF_SIDE) * (width // SELF_SIDE)
+
+    def at(i: int, S: int) -> StepControl | None:
+        done = 1 - (i + 1) / S
+        cross, itself = done < settings.cross_steps, done < settings.self_steps
+        if not cross and not itself:
+            return None
+        maps = (mapping, share, scale) if cross else (None, None, None)
+        return StepControl(len(targets), *maps, self_tokens if itself else 0)
+
+    return at
+
+
+def _latent_mask(region: Region | None, like: Tensor) -> Tensor | None:
+    """(1, 1, h, w), the share of each latent's pixels that lies in the region."""
+    if region is None:
+        return None
+    mask = torch.from_numpy(region.mask).float()[None, None]
+    return F.adaptive_avg_pool2d(mask, like.shape[-2:]).to(like.device)
+
+
+def _run(model: TextToImage, inversion: Inversion, rows: Rows, skip: float, note: str, shown: slice) -> Job:
+    solution = inversion.solution
+    total = solution.steps - round(skip * solution.steps)
+    for i, x0, x in descend(model, solution, rows, skip):
+        done = total - i
+        if i == 0:
+            pixels = model.decode(x[shown])
+            yield Progress(total, total, "done", pixels, pixels)
+        else:
+            preview = None if done % max(1, total // PREVIEWS) else model.decode(x0[shown])
+            yield Progress(done, total, note, preview)

@@ -1,0 +1,124 @@
+"""latent-TOP: latent trajectory optimisation with a prior (On the Robustness of Diffusion Inversion in Image
+Manipulation, section 2.2).
+
+The prior is the trajectory x_t of DDIM inversion at guidance 1 with the source prompt. A bias z_null of the empty
+embedding and a bias z_T of x_T are learned so that the guided trajectory x*_t stays close to it.
+"""
+
+from collections.abc import Generator
+
+import torch
+from torch import Tensor
+
+from core.inversion.optimise import SCALE, Objective, fit, follow, gaussianity, mean_square
+from core.inversion.solution import Solution, Solving, Task
+from core.inversion.trajectory import ascend, reverse
+from core.progress import Progress
+
+
+def invert(task: Task) -> Solving:
+    """min |x*_{t-1} - x_{t-1}|^2 from t = T down, m iterations per step, starting from the best of several starts.
+
+    z_T acts through the first step, where it is learned together with z_null; from then on the conditional prediction
+    is computed once per step. Each step starts at the bias of the step before and keeps the best it met. With `shared`,
+    one bias serves all steps: m passes over the prior trajectory instead.
+    """
+    settings, S = task.settings, task.settings.steps
+    prior = yield from ascend(task, iterations=settings.prior_iterations, depth=settings.depth)
+
+    # Entries are (x*_t, the empty embedding with its bias that led there).
+    done: list[tuple[Tensor, Tensor]] = task.checkpoint.part("latent-TOP")
+    if not done:
+        null, z_T = choose_start(task, prior)
+        null, x_T, x_prev, loss = _first_step(task, prior, null, z_T)
+        done += [(x_T, null), (x_prev, null)]
+        yield task.event(1, S, "optimising", x_prev, loss)
+    if settings.shared:
+        null = yield from _shared_bias(task, prior, done[0][1])
+        return Solution(torch.cat((prior[:-1], done[0][0])), settings.guidance, null)
+
+    for i in range(S - len(done), -1, -1):
+        x, null = done[-1]
+        iterations = 0 if task.out_of_time() else settings.iterations
+        (null,), loss, x_prev = fit(
+            follow(task, x, prior[i : i + 1], [i]),
+            [null],
+            [settings.rate],
+            iterations,
+            settings.tolerance,
+            settings.optimiser,
+            task.out_of_time,
+        )
+        done.append((x_prev, null))
+        yield task.event(S - i, S, "optimising", x_prev, loss.item())
+    trajectory = torch.cat([x for x, _ in reversed(done)])
+    return Solution(trajectory, settings.guidance, torch.cat([null for _, null in reversed(done[1:])]))
+
+
+@torch.no_grad()
+def choose_start(task: Task, prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiple starts: of no bias and sampled ones, (empty embedding + z_null, z_T) with the smallest first loss."""
+    settings, generator = task.settings, task.generator()
+    around = task.text if settings.start == "source" else task.empty
+    n = settings.starts if not task.out_of_time() else 1
+    null, z_T = around.repeat(n, 1, 1), torch.zeros_like(task.x0).repeat(n, 1, 1, 1)
+    for bias in (null, z_T):
+        bias[1:] += settings.start_scale * torch.randn(bias[1:].shape, generator=generator).to(bias)
+    if n == 1:
+        return null, z_T
+    losses, _ = _first_loss(task, prior, null, z_T)
+    best = int(losses.argmin())
+    return null[best : best + 1], z_T[best : best + 1]
+
+
+def _first_step(task: Task, prior: Tensor, null: Tensor, z_T: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """(empty embedding with its bias, x*_T, x*_{T-1}, loss)."""
+    settings = task.settings
+
+    def objective(null: Tensor, z_T: Tensor) -> tuple[Tensor, Tensor]:
+        losses, x_prev = _first_loss(task, prior, null, z_T)
+        if settings.gaussian:
+            losses = losses + settings.gaussian * gaussianity(prior[-1:] + z_T)
+        return losses, x_prev
+
+    rates = [settings.rate, settings.noise_rate]
+    iterations = 0 if task.out_of_time() else settings.iterations
+    (null, z_T), loss, x_prev = fit(
+        objective, [null, z_T], rates, iterations, settings.tolerance, settings.optimiser, task.out_of_time
+    )
+    return null, prior[-1:] + z_T, x_prev, loss.item()
+
+
+def _first_loss(task: Task, prior: Tensor, null: Tensor, z_T: Tensor) -> tuple[Tensor, Tensor]:
+    """Of B starts: (B,) losses and x*_{T-1}."""
+    x, last = prior[-1:] + z_T, task.settings.steps - 1
+    eps = task.model.guided(x, task.levels[-1], task.text, null, task.settings.guidance)
+    x_prev = reverse(task, x, eps, [last] * len(x))
+    return mean_square(x_prev - prior[last : last + 1]), x_prev
+
+
+def _shared_bias(task: Task, prior: Tensor, null: Tensor) -> Generator[Progress, None, Tensor]:
+    """One embedding (1, L, E) for all steps: m passes of one optimiser step per step of the prior trajectory."""
+    settings, S = task.settings, task.settings.steps
+    null = null.detach().clone().requires_grad_(True)
+    method = torch.optim.Adam([null], settings.rate)
+    objectives = []
+    for n in range(settings.iterations):
+        total = 0.0
+        for i in range(S - 1, -1, -1):
+            if n == 0:
+                objectives.append(follow(task, prior[i + 1 : i + 2], prior[i : i + 1], [i]))
+            total += _optimiser_step(objectives[S - 1 - i], null, method)
+        yield task.event(n + 1, settings.iterations, "optimising", prior[:1], total / S)
+        if task.out_of_time() or total / S < settings.tolerance:
+            break
+    return null.detach()
+
+
+def _optimiser_step(objective: Objective, null: Tensor, method: torch.optim.Optimizer) -> float:
+    method.zero_grad()
+    with torch.enable_grad():
+        loss, _ = objective(null)
+        (SCALE * loss.sum()).backward()
+    method.step()
+    return loss.item()

@@ -1,0 +1,128 @@
+"""The methods by name, and the one way to call them. A new one is a file with a function, and a line here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from core import metrics
+from core.errors import RequestError
+from core.imaging import content_hash
+from core.inversion import (
+    cycle_diffusion,
+    ddib,
+    ddim,
+    direct,
+    edict,
+    edit_friendly,
+    fixed_point,
+    latent_top,
+    negative_prompt,
+    null_text,
+    teacher_forced,
+)
+from core.inversion.editing import reconstruct
+from core.inversion.inversion import Inversion
+from core.inversion.model import TextToImage
+from core.inversion.optimise import gaussianity
+from core.inversion.solution import DEFAULTS, Checkpoint, Method, Settings, Task
+from core.progress import Job
+
+METHODS: dict[str, Method] = {
+    "anchored": fixed_point.invert_anchored,
+    "latent-TOP": latent_top.invert,
+    "teacher-forced": teacher_forced.invert,
+    "fixed point": fixed_point.invert,
+    "direct": direct.invert,
+    "EDICT": edict.invert,
+    "edit-friendly DDPM": edit_friendly.invert,
+    "null-text": null_text.invert,
+    "negative prompt": negative_prompt.invert,
+    "CycleDiffusion": cycle_diffusion.invert,
+    "DDIB": ddib.invert,
+    "DDIM, guided": ddim.invert_guided,
+    "DDIM": ddim.invert,
+}
+
+
+def invert(
+    model: TextToImage,
+    pixels: Tensor,
+    prompt: str,
+    method: str,
+    settings: Settings = DEFAULTS,
+    checkpoint: Checkpoint | None = None,
+    distance: metrics.Distance | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Job:
+    """Put a picture (1, 3, R, R) in [-1, 1] and its prompt into a model. Result: an `Inversion`.
+
+    Events count the steps of each phase of the method, then those of the reconstruction. Closing the job cancels it;
+    begun again with the same `checkpoint` it goes on from where it was. When settings.budget is used up, nothing more
+    is optimised and the job finishes with the best so far.
+
+    Measures: "psnr", "ssim" and, with a `distance`, "distance" of the reconstruction to the picture, and with
+    " to bound" to what the autoencoder makes of the picture; "psnr bound" of that; "gaussianity" of x_T (0 is white and
+    normal); "evaluations" of the network, "gradients" (those also differentiated) and "seconds" of the inversion alone;
+    "out of time", 1 if the budget was used up.
+
+    Raises:
+        RequestError: no such method, an empty prompt, a picture of another size, steps out of range.
+        ResourceError: out of memory.
+    """
+    if method not in METHODS:
+        raise RequestError(f"There is no method {method!r}. Choose one of: {', '.join(METHODS)}.")
+    if not prompt.strip():
+        raise RequestError("Write a source prompt: what the picture shows.")
+    side = model.resolution
+    if tuple(pixels.shape) != (1, 3, side, side):
+        raise RequestError(f"The model takes one picture of {side}x{side} pixels.")
+    counting = model.counting()
+    key = (model.id, model.fingerprint, content_hash(pixels), prompt, method, replace(settings, budget=None))
+    task = Task(
+        model=counting,
+        x0=model.encode(pixels),
+        text=model.embed([prompt]),
+        empty=model.embed([""]),
+        settings=settings,
+        checkpoint=(checkpoint or Checkpoint()).of(key),
+        clock=clock,
+        started=clock(),
+    )
+    solution = yield from METHODS[method](task)
+    seconds, out_of_time = clock() - task.started, task.out_of_time()
+
+    inversion = Inversion(
+        method, model.id, model.fingerprint, prompt, solution, settings.guidance, pixels.cpu(), pixels.cpu()
+    )
+    for event in reconstruct(model, inversion):
+        if event.result is None:
+            yield event
+    measures = {
+        **compare(model, task.x0, pixels, event.result, distance),
+        "gaussianity": gaussianity(solution.x_T.float()).item(),
+        "evaluations": float(counting.evaluations.forward),
+        "gradients": float(counting.evaluations.backward),
+        "seconds": seconds,
+        "out of time": float(out_of_time),
+    }
+    inversion = replace(inversion, reconstruction=event.result.cpu(), measures=measures)
+    yield replace(event, result=inversion)
+
+
+def compare(
+    model: TextToImage, x0: Tensor, pixels: Tensor, reconstruction: Tensor, distance: metrics.Distance | None = None
+) -> dict[str, float]:
+    """The measures of a reconstruction against the picture and against the autoencoder's own, see `invert`."""
+    pixels, reconstruction = pixels.to(model.device), reconstruction.to(model.device)
+    bound = model.decode(x0)
+    found = {"psnr bound": metrics.psnr(bound, pixels).item()}
+    for to, goal in (("", pixels), (" to bound", bound)):
+        found["psnr" + to] = metrics.psnr(reconstruction, goal).item()
+        found["ssim" + to] = metrics.ssim(reconstruction, goal).item()
+        if distance is not None:
+            found["distance" + to] = distance(reconstruction, goal).item()
+    return found

@@ -1,0 +1,38 @@
+"""Null-text inversion (Mokady et al. 2022)."""
+
+import torch
+from torch import Tensor
+
+from core.inversion.optimise import fit, follow
+from core.inversion.solution import Solution, Solving, Task
+from core.inversion.trajectory import ascend, reverse
+
+
+def invert(task: Task) -> Solving:
+    """Algorithm 1: DDIM inversion at guidance 1 gives the pivots; then, from t = T down at the working guidance, the
+    empty embedding of each step is optimised so that the step ends at its pivot (Eq. 3), from that of the step before.
+
+    As released: Adam with a rate that falls by a hundredth per step, and a tolerance that grows by 2e-5 per step.
+    """
+    settings, S = task.settings, task.settings.steps
+    pivots = yield from ascend(task)
+    done: list[tuple[Tensor, Tensor]] = task.checkpoint.part("null-text")
+    for n in range(len(done), S):
+        i = S - 1 - n
+        x, null = done[-1] if done else (pivots[-1:], task.empty)
+
+        objective = follow(task, x, pivots[i : i + 1], [i])
+        rate, tolerance = settings.rate * (1 - n / 100), settings.tolerance + 2e-5 * n
+        iterations = 0 if task.out_of_time() else settings.iterations
+        (null,), loss, _ = fit(objective, [null], [rate], iterations, tolerance, settings.optimiser, task.out_of_time)
+
+        done.append((_step(task, x, null, i), null))
+        yield task.event(n + 1, S, "optimising", done[-1][0], loss.item())
+    trajectory = torch.cat([*(x for x, _ in reversed(done)), pivots[-1:]])
+    return Solution(trajectory, settings.guidance, torch.cat([null for _, null in reversed(done)]))
+
+
+@torch.no_grad()
+def _step(task: Task, x: Tensor, null: Tensor, i: int) -> Tensor:
+    eps = task.model.guided(x, task.levels[i + 1], task.text, null, task.settings.guidance)
+    return reverse(task, x, eps, [i])

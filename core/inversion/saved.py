@@ -1,0 +1,158 @@
+"""An inverted picture in a file (safetensors), to be reopened and edited without inverting again.
+
+A file may come from anyone, so it is checked completely before any of it is used: its size before it is read, its
+header before a tensor is made, every field before it is believed, and the shapes against the model by
+`Inversion.require`. Tensors: trajectory, unconditional and, of EDICT, partner as `Solution` has them; pixels and
+reconstruction with 8 bits. Everything else is JSON under "inversion" in the metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from core.errors import PresetError
+from core.inversion.inversion import Inversion
+from core.inversion.solution import Solution
+from core.tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
+
+FORMAT = "inverted-picture"
+VERSION = "1"
+SUFFIX = ".safetensors"
+LIMITS = Limits(128 * 2**20, tensors=5, kinds=("U8", "F32", "F64"))
+MOST_MEASURES = 64
+
+_TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": 2000}
+_SOLUTION_RANGES = {"guidance": (1, 30), "carry": (0, 1), "eta": (0, 1), "skip": (0, 0.95), "mixing": (0.5, 1)}
+
+
+def save(inversion: Inversion, path: Path) -> Path:
+    """Write it, whole or not at all.
+
+    Raises:
+        PresetError: a field is out of bounds. ResourceError: the file cannot be written.
+    """
+    write(path, to_bytes(inversion))
+    return path
+
+
+def load(path: Path | str) -> Inversion:
+    """Read and check a file.
+
+    Raises:
+        PresetError: not an inverted picture, damaged, hostile, too large, or of a newer version.
+    """
+    try:
+        data = read(Path(path), LIMITS.bytes)
+    except Damaged as fault:
+        raise _unusable(fault) from fault
+    return from_bytes(data)
+
+
+def to_bytes(inversion: Inversion) -> bytes:
+    """The file's content. Raises PresetError where `from_bytes` would."""
+    solution = inversion.solution
+    values = {
+        "trajectory": solution.trajectory,
+        "unconditional": solution.unconditional,
+        "pixels": _to_8_bits(inversion.pixels),
+        "reconstruction": _to_8_bits(inversion.reconstruction),
+    }
+    if solution.partner is not None:
+        values["partner"] = solution.partner
+    about = {name: getattr(inversion, name) for name in (*_TEXT_LIMITS, "edit_guidance", "measures")}
+    about["solution"] = {name: getattr(solution, name) for name in (*_SOLUTION_RANGES, "anchored")}
+    try:
+        description = json.dumps(about, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PresetError(f"This inverted picture cannot be saved: {error}.") from error
+    data = tensors_to_bytes(
+        {name: value.detach().cpu().contiguous() for name, value in values.items()},
+        {"format": FORMAT, "format_version": VERSION, "inversion": description},
+    )
+    from_bytes(data)
+    return data
+
+
+def from_bytes(data: bytes) -> Inversion:
+    """The inverted picture in a file's content. Raises PresetError like `load`."""
+    try:
+        metadata = header(data, len(data), LIMITS).get("__metadata__")
+        expect(isinstance(metadata, dict) and metadata.get("format") == FORMAT, "it does not hold an inverted picture")
+        expect(metadata.get("format_version") == VERSION, "it was written by another version of the app")
+        about = parse_json(metadata.get("inversion"), "its description is damaged")
+        return _inversion(about, tensors(data))
+    except Damaged as fault:
+        raise _unusable(fault) from fault
+
+
+def _unusable(fault: Damaged) -> PresetError:
+    return PresetError(f"This is not a usable file of an inverted picture: {fault}.")
+
+
+# ---------------------------------------------------------------------------------------------------------- checking
+
+
+def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
+    """Every field checked for type, length and range, every tensor for its shape."""
+    expect(isinstance(about, dict), "its description is damaged")
+    expect(about.keys() == {*_TEXT_LIMITS, "edit_guidance", "measures", "solution"}, "its description is incomplete")
+    for key, limit in _TEXT_LIMITS.items():
+        text = about[key]
+        expect(isinstance(text, str) and 0 < len(text) <= limit, f"its {key} is damaged")
+        expect(not any(unicodedata.category(c)[0] == "C" for c in text), f"its {key} is damaged")
+    _in_range(about["edit_guidance"], 1, 30, "guidance")
+    measures = about["measures"]
+    expect(isinstance(measures, dict) and len(measures) <= MOST_MEASURES, "its measures are damaged")
+    expect(
+        all(len(key) <= 80 for key in measures) and numbers(list(measures.values()), 1e12), "its measures are damaged"
+    )
+    return Inversion(
+        **{key: about[key] for key in _TEXT_LIMITS},
+        solution=_solution(about["solution"], values),
+        edit_guidance=float(about["edit_guidance"]),
+        pixels=_picture(values, "pixels"),
+        reconstruction=_picture(values, "reconstruction"),
+        measures={key: float(value) for key, value in measures.items()},
+    )
+
+
+def _solution(about: Any, values: dict[str, Tensor]) -> Solution:
+    expect(isinstance(about, dict) and about.keys() == {*_SOLUTION_RANGES, "anchored"}, "its solution is incomplete")
+    expect(type(about["anchored"]) is bool, "its solution is damaged")
+    for name, (low, high) in _SOLUTION_RANGES.items():
+        _in_range(about[name], low, high, name)
+    trajectory, unconditional = (_finite(values, name) for name in ("trajectory", "unconditional"))
+    expect(trajectory.ndim == 4 and len(trajectory) >= 3, "its trajectory is damaged")
+    expect(unconditional.ndim == 3 and len(unconditional) in (1, len(trajectory) - 1), "its embeddings are damaged")
+    partner = None
+    if "partner" in values:
+        partner = _finite(values, "partner")
+        expect(partner.shape == trajectory.shape, "its second trajectory is damaged")
+    return Solution(trajectory, unconditional=unconditional, partner=partner, **about)
+
+
+def _in_range(value: Any, low: float, high: float, name: str) -> None:
+    expect(numbers([value], 1e9) and low <= value <= high, f"its {name} is out of range")
+
+
+def _finite(values: dict[str, Tensor], name: str) -> Tensor:
+    expect(name in values and values[name].is_floating_point(), f"its {name} is missing")
+    expect(bool(values[name].isfinite().all()), f"its {name} is not finite")
+    return values[name]
+
+
+def _picture(values: dict[str, Tensor], name: str) -> Tensor:
+    expect(name in values and values[name].dtype == torch.uint8, f"its {name} is missing")
+    expect(values[name].ndim == 4 and values[name].shape[:2] == (1, 3), f"its {name} is damaged")
+    return values[name].float() / 127.5 - 1
+
+
+def _to_8_bits(pixels: Tensor) -> Tensor:
+    return (pixels.detach().float().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8)

@@ -1,0 +1,187 @@
+"""What every inversion method takes and gives: a task with its settings, and a solution that the sampler replays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from core.errors import RequestError
+from core.inversion.model import TextToImage
+from core.progress import Progress
+
+PREVIEWS = 10  # per phase of a job
+_RANGES = {
+    "guidance": (1, 30),
+    "iterations": (0, 500),
+    "starts": (1, 200),
+    "rate": (0, 10),
+    "noise_rate": (0, 10),
+    "start_scale": (0, 10),
+    "tolerance": (0, 1),
+    "gaussian": (0, 1000),
+    "prior_iterations": (1, 50),
+    "solver_iterations": (1, 50),
+    "depth": (0, 10),
+    "solver_tolerance": (0, 1),
+    "mixing": (0.5, 1),
+    "eta": (0, 1),
+    "skip": (0, 0.95),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of all methods; None is what the method's paper has.
+
+    steps: S. guidance: G, the working guidance. source_guidance: of the methods that keep noise maps. seed: of whatever
+    is random. budget: seconds after which nothing more is optimised and the best so far is finished.
+
+    Optimisation (null-text, latent-TOP, teacher-forced). iterations: m, per step. optimiser, rate: of the text bias;
+    noise_rate: of the noise bias. tolerance: mean squared error of a step at which its optimisation stops. starts,
+    start_scale: sampled biases and their standard deviation. start: what they are sampled around, the empty prompt or
+    the source prompt. gaussian: weight of the penalty that keeps x_T + z_T Gaussian. shared: one text bias for all
+    steps. prior_iterations: fixed-point iterations per step of the prior trajectory.
+
+    Fixed point. solver_iterations: network evaluations per step, at most. depth: of Anderson acceleration, 0 for none.
+    solver_tolerance: relative residual at which a step is solved.
+
+    mixing: p of EDICT. eta: of CycleDiffusion. skip: share of the reverse steps that an edit leaves out, of
+    edit-friendly DDPM.
+
+    Raises:
+        RequestError: a setting is out of range.
+    """
+
+    steps: int = 50
+    guidance: float = 7.5
+    source_guidance: float | None = None
+    seed: int = 0
+    budget: float | None = None
+    iterations: int = 10
+    optimiser: Literal["adam", "lbfgs"] = "adam"
+    rate: float = 1e-2
+    noise_rate: float = 1e-2
+    tolerance: float = 1e-5
+    starts: int = 20
+    start_scale: float = 0.1
+    start: Literal["empty", "source"] = "empty"
+    gaussian: float = 0.0
+    shared: bool = False
+    prior_iterations: int = 1
+    solver_iterations: int = 5
+    depth: int = 2
+    solver_tolerance: float = 1e-4
+    mixing: float = 0.93
+    eta: float = 0.1
+    skip: float = 0.36
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise RequestError(f"{name.replace('_', ' ')} must lie between {low} and {high}, not {value}.")
+        if self.source_guidance is not None and not 1 <= self.source_guidance <= 30:
+            raise RequestError(f"source guidance must lie between 1 and 30, not {self.source_guidance}.")
+
+
+DEFAULTS = Settings()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An inverted picture: everything the sampler needs to make it again, and to make something else of it.
+
+    Steps are numbered by the level they lead to: step i goes from level i + 1 to level i of [-1, *timesteps].
+
+    trajectory: (S + 1, C, h, w), the latents that the source is meant to pass, by level; the last is x_T with its
+    correction. guidance: at which the source prompt gives the picture again. unconditional: (S, L, E) per step, or
+    (1, L, E). anchored: the source is held on its trajectory; what that takes at each step (a correction, or a noise
+    map sigma_t z_t) is added to targets `carry` times. eta: of the steps. skip: share of the steps that an edit leaves
+    out. partner, mixing: the second sequence (S + 1, C, h, w) and p of EDICT.
+    """
+
+    trajectory: Tensor
+    guidance: float
+    unconditional: Tensor
+    anchored: bool = False
+    carry: float = 0.0
+    eta: float = 0.0
+    skip: float = 0.0
+    partner: Tensor | None = None
+    mixing: float = 0.93
+
+    @property
+    def steps(self) -> int:
+        return len(self.trajectory) - 1
+
+    @property
+    def x_T(self) -> Tensor:
+        """The latent (1, C, h, w)."""
+        return self.trajectory[-1:]
+
+    def unconditional_at(self, i: int) -> Tensor:
+        """(1, L, E) of step i."""
+        return self.unconditional[i : i + 1] if len(self.unconditional) > 1 else self.unconditional
+
+
+@dataclass
+class Checkpoint:
+    """What a job has computed so far, kept by whoever started it; the same job begun again goes on from there.
+
+    key: of the work that it belongs to; other work starts afresh.
+    """
+
+    key: tuple[Any, ...] = ()
+    parts: dict[str, list[Any]] = field(default_factory=dict)
+
+    def of(self, key: tuple[Any, ...]) -> Checkpoint:
+        """This checkpoint, emptied if it is of other work."""
+        if key != self.key:
+            self.key, self.parts = key, {}
+        return self
+
+    def part(self, name: str) -> list[Any]:
+        """A list that the job appends to: one entry for each finished step."""
+        return self.parts.setdefault(name, [])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to invert. x0: (1, C, h, w), its latents. text, empty: (1, L, E), embeddings of source and ""."""
+
+    model: TextToImage
+    x0: Tensor
+    text: Tensor
+    empty: Tensor
+    settings: Settings = DEFAULTS
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    clock: Callable[[], float] = time.monotonic
+    started: float = -float("inf")
+
+    @property
+    def levels(self) -> list[int]:
+        """-1, the clean image, and the timesteps upwards."""
+        return [-1, *self.model.schedule.timesteps(self.settings.steps)]
+
+    def out_of_time(self) -> bool:
+        """Whether the budget is used up."""
+        return self.settings.budget is not None and self.clock() - self.started > self.settings.budget
+
+    def generator(self) -> torch.Generator:
+        """Random numbers that are the same on every device."""
+        return torch.Generator().manual_seed(self.settings.seed)
+
+    def event(self, done: int, total: int, note: str, x0: Tensor, loss: float | None = None) -> Progress:
+        """Progress within a phase; about every tenth part of it x0 (1, C, h, w) is shown."""
+        preview = None if done % max(1, total // PREVIEWS) else self.model.decode(x0)
+        return Progress(done, total, note, preview, loss=loss)
+
+
+# A method is a generator of events that returns its solution.
+Solving = Generator[Progress, None, Solution]
+Method = Callable[[Task], Solving]

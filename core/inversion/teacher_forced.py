@@ -1,0 +1,38 @@
+"""All steps of a trajectory optimised at once: every step starts from the prior trajectory, not from the one before.
+
+The loss of latent-TOP, |step(x_t) - x_{t-1}|^2 at the prior's x_t, splits into one problem per step. They are solved in
+batches, each batch started at the embedding of the batch before, and the small errors that remain are not passed on
+while optimising.
+"""
+
+import torch
+from torch import Tensor
+
+from core.inversion.optimise import fit, follow
+from core.inversion.solution import Solution, Solving, Task
+from core.inversion.trajectory import ascend
+
+
+def invert(task: Task) -> Solving:
+    """One empty embedding per step, from the prior (`prior_iterations`), at the working guidance."""
+    settings, S = task.settings, task.settings.steps
+    prior = yield from ascend(task, iterations=settings.prior_iterations, depth=settings.depth)
+    done: list[Tensor] = task.checkpoint.part("teacher-forced")  # embeddings, from T down
+    while (n := sum(len(null) for null in done)) < S:
+        steps = range(S - 1 - n, max(-1, S - 1 - n - task.model.rows), -1)
+        start = task.text if settings.start == "source" else task.empty
+        null = (done[-1][-1:] if done else start).repeat(len(steps), 1, 1)
+        at, goal = [i + 1 for i in steps], list(steps)
+        iterations = 0 if task.out_of_time() else settings.iterations
+        (null,), losses, x_prev = fit(
+            follow(task, prior[at], prior[goal], steps),
+            [null],
+            [settings.rate],
+            iterations,
+            settings.tolerance,
+            settings.optimiser,
+            task.out_of_time,
+        )
+        done.append(null)
+        yield task.event(n + len(steps), S, "optimising", x_prev[-1:], losses.mean().item())
+    return Solution(prior, settings.guidance, torch.cat(done).flip(0))

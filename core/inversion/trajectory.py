@@ -1,0 +1,97 @@
+"""The way up: DDIM inversion with a solver per step; and the reverse steps that optimisation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+
+import torch
+from torch import Tensor
+
+from core.inversion.solution import Task
+from core.progress import Progress
+
+
+def ascend(
+    task: Task, guidance: float = 1.0, iterations: int = 1, depth: int = 0, tolerance: float = 0.0, name: str = "prior"
+) -> Generator[Progress, None, Tensor]:
+    """DDIM inversion with the source prompt. Returns the trajectory (S + 1, C, h, w), clean image first.
+
+    The inverse of a reverse step needs eps at the x_t that is sought: x_t = g(x_t), g(x) = invert_step(x_{t-1},
+    eps(x, t)). iterations = 1 evaluates it at x_{t-1} (latent-TOP Eq. 8; plain DDIM inversion). With more, the first
+    guess is the step with the eps of the step before, and the equation is solved by `fixed_point`. When the time is up,
+    one evaluation per step is all.
+    """
+    schedule, levels, S = task.model.schedule, task.levels, task.settings.steps
+    done = task.checkpoint.part(name)
+    if not done:
+        done.append((task.x0, None))
+    for i in range(len(done) - 1, S):
+        (x_prev, eps_prev), t_prev, t = done[-1], levels[i], levels[i + 1]
+        step = _Step(task, x_prev, t_prev, t, guidance)
+        if iterations == 1 or task.out_of_time():
+            x = step(x_prev)
+        else:
+            guess = x_prev if eps_prev is None else schedule.invert_step(x_prev, eps_prev, t_prev, t)
+            x, _ = fixed_point(step, guess, iterations, depth, tolerance)
+        eps = (x / schedule.alpha(t) ** 0.5 - x_prev / schedule.alpha(t_prev) ** 0.5) / step.slope
+        done.append((x, eps))
+        yield task.event(i + 1, S, "inverting", schedule.predicted_x0(x_prev, eps, t_prev))
+    return torch.cat([x for x, _ in done])
+
+
+class _Step:
+    """g of one inversion step: x -> invert_step(x_prev, eps~(x, t))."""
+
+    def __init__(self, task: Task, x_prev: Tensor, t_prev: int, t: int, guidance: float) -> None:
+        self.task, self.x_prev, self.t_prev, self.t, self.guidance = task, x_prev, t_prev, t, guidance
+        a, a_prev = task.model.schedule.alpha(t), task.model.schedule.alpha(t_prev)
+        # x_t / sqrt(a_t) = x_{t-1} / sqrt(a_{t-1}) + slope eps
+        self.slope = (1 / a - 1) ** 0.5 - (1 / a_prev - 1) ** 0.5
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        task = self.task
+        eps = task.model.guided(x, self.t, task.text, task.empty, self.guidance)
+        return task.model.schedule.invert_step(self.x_prev, eps, self.t_prev, self.t)
+
+
+def fixed_point(
+    g: Callable[[Tensor], Tensor], x: Tensor, iterations: int, depth: int, tolerance: float
+) -> tuple[Tensor, float]:
+    """Solves x = g(x) by Anderson acceleration (Walker and Ni 2011, Eq. 2.1-2.2; AIDI, Pan et al. 2023, Algorithm 1).
+
+    depth: earlier iterates that are combined; 0 is plain iteration. tolerance: of ||g(x) - x|| / ||g(x)||. Returns the
+    g(x) of the smallest relative residual met, and that residual; `iterations` evaluations of g at most.
+    """
+    xs, gs = [], []
+    best, smallest = x, float("inf")
+    for _ in range(iterations):
+        gx = g(x)
+        residual = ((gx - x).norm() / gx.norm()).item()
+        if residual < smallest:
+            best, smallest = gx, residual
+        if residual <= tolerance:
+            break
+        xs, gs = [*xs, x][-depth - 1 :], [*gs, gx][-depth - 1 :]
+        x = _mix(xs, gs)
+    return best, smallest
+
+
+def _mix(xs: list[Tensor], gs: list[Tensor]) -> Tensor:
+    """sum_i w_i g_i, sum_i w_i = 1, for the weights that make sum_i w_i (g_i - x_i) smallest."""
+    if len(xs) == 1:
+        return gs[-1]
+    f = torch.stack([(g - x).flatten() for g, x in zip(gs, xs, strict=True)], dim=1).double()
+    differences = f[:, 1:] - f[:, :-1]
+    gamma = torch.linalg.pinv(differences.T @ differences, hermitian=True) @ (differences.T @ f[:, -1])
+    mixed = gs[-1]
+    for k, weight in enumerate(gamma.tolist()):
+        mixed = mixed - weight * (gs[k + 1] - gs[k])
+    return mixed
+
+
+def reverse(task: Task, x: Tensor, eps: Tensor, steps: Sequence[int]) -> Tensor:
+    """DDIM steps down; row n does step steps[n], from level steps[n] + 1 to level steps[n]."""
+    levels = task.levels
+    rows = zip(x.split(1), eps.split(1), steps, strict=True)
+    return torch.cat([task.model.schedule.reverse_step(x, e, e, levels[i + 1], levels[i]) for x, e, i in rows])
