@@ -6,7 +6,7 @@ import tempfile
 import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -15,11 +15,14 @@ from core.asyrp.train import Sources
 from core.composing.composition import Composition
 from core.composing.history import History
 from core.directions import Direction
-from core.errors import RequestError
+from core.errors import RequestError, ResourceError
 from core.imaging import Crop
 from core.latents import Latent
 from core.presets import Preset
 from core.progress import Job
+
+if TYPE_CHECKING:
+    from core.explore import Exploration
 
 DEVICE = threading.Lock()
 
@@ -111,7 +114,7 @@ class Frame:
 @dataclass
 class Session:
     """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
-    the picture that each tab shows."""
+    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does."""
 
     model_id: str = "avatars"
     picture: Picture | None = None
@@ -124,6 +127,8 @@ class Session:
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     composition: Composition = Composition()
     history: History = field(default_factory=History)
+    exploration: Exploration | None = None
+    search: int = 0
     stop_training: bool = False
     ticket: int = 0
     folder: tempfile.TemporaryDirectory | None = None
@@ -133,11 +138,19 @@ class Session:
         self.ticket += 1
         return self.ticket
 
+    def begin_search(self) -> int:
+        """A new search of directions, or none any more: every older one is out of date."""
+        self.search += 1
+        return self.search
+
     def change_model(self, model_id: str) -> None:
         """Another model: what belongs to the one before is out of date. Nothing happens if it is the same."""
         if model_id != self.model_id:
             self.begin()
+            self.begin_search()
             self.model_id, self.picture, self.frames, self.upload = model_id, None, [], None
+            self.composition, self.history = Composition(), History()
+            self.exploration = None
 
     def keep(self, preset: Preset) -> str:
         """Add a preset of the visitor's own and return its id."""
@@ -147,13 +160,30 @@ class Session:
 
     def write(self, preset: Preset) -> Path:
         """A preset as a file of this visit. Raises ResourceError."""
+        return presets.save(preset, self._place(presets.file_name(preset.name)))
+
+    def file(self, name: str, data: bytes) -> Path:
+        """Something to take away, as a file of this visit. name: the program's, never a visitor's.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        path = self._place(name)
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise ResourceError(f"The file could not be written ({error.strerror}). Free some space.") from error
+        return path
+
+    def _place(self, name: str) -> Path:
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="visit-")
-        return presets.save(preset, Path(self.folder.name) / presets.file_name(preset.name))
+        return Path(self.folder.name) / name
 
     def end(self) -> None:
         """The visit is over: its work stops, its files go."""
         self.begin()
+        self.begin_search()
         self.stop_training = True
         if self.folder is not None:
             self.folder.cleanup()
