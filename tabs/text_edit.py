@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +15,9 @@ from core.visit import EditOptions, Session
 from tabs.charts import intervals_plot
 from tabs.own_directions import offer_file, open_preset, run_training, settings_for_form, stop_training
 from tabs.picture import PictureChooser
-from tabs.results import busy, frames_json, imagining
+from tabs.results import imagining
 from tabs.shell import Shell, in_words
+from tabs.strip import exact, strip
 from tabs.visit import (
     HINT,
     before_url,
@@ -155,6 +155,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         )
 
     changed = [*chooser.widgets, picker, source_text, stage, plot]
+    tab.select(own_presets, shell.session, picker, **quiet)
     shell.model.change(change_model, [shell.session, shell.model], changed, **quiet)
 
 
@@ -186,6 +187,12 @@ def first_drawing(model_id: str) -> str:
 
 
 @in_words
+def own_presets(session: Session) -> Any:
+    """The tab was opened: presets of the visitor's own may have come from another one."""
+    return gr.update(choices=preset_items(session.model_id, session.own)) if session.own else gr.skip()
+
+
+@in_words
 def redraw(session: Session, t_edit: int, t_boost: int) -> str:
     return interval_drawing(session, int(t_edit), int(t_boost))
 
@@ -200,7 +207,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     """Values for stage, plot, t_edit and t_boost, until done or until the visitor asks for something else."""
     ticket = session.begin()
     skip = (gr.skip(),) * 3
-    session.frames = []
+    session.frames.clear()
     picture = current_picture(session)
     if picture is None:
         return
@@ -211,35 +218,14 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
         return
     base["name"] = preset.name
     yield {**base, "busy": True, "note": "Starting …", "fraction": 0}, *skip
-    started = time.monotonic()
     try:
         options = chosen_options(advanced)
-        model = studio.models.get(session.model_id)
-        intervals = studio.intervals_for(model.card, preset, options)
+        intervals = studio.intervals_for(MODELS[session.model_id], preset, options)
         drawing = interval_drawing(session, intervals.t_edit, intervals.t_boost)
         moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)))
-        first = [min(max(preset.strength, preset.strength_range[0]), preset.strength_range[1])]
-        strip = studio.strip_strengths(preset)
-        for event in studio.edit_frames(model, picture, preset, first, options, session.forms):
-            if session.ticket != ticket:
-                return
-            if event.result is None:
-                yield {**base, **busy(event)}, *moved
-                moved = skip
-                continue
-            session.frames = event.result
-        low, high = preset.strength_range
-        base |= {"low": low, "high": high, "strength": first[0], "seconds": time.monotonic() - started, "strip": strip}
-        rest = [strength for strength in strip if strength not in first]
-        for event in studio.edit_frames(model, picture, preset, rest, options, session.forms):
-            if session.ticket != ticket:
-                return
-            if event.result is not None:
-                session.frames = sorted([*session.frames, *event.result], key=lambda frame: frame.strength)
-                yield {**base, "frames": frames_json(session.frames)}, *skip
-            elif event.preview is not None or event.step == options.steps + 1:
-                note = f"Now the other strengths … {100 * event.step // event.total}%"
-                yield {**base, "note": note, "frames": frames_json(session.frames)}, *skip
+        for value in strip(session, ticket, picture, preset, options, session.frames):
+            yield value, *moved
+            moved = skip
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}, *skip
 
@@ -248,19 +234,8 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
 def exact_strength(event: gr.EventData, session: Session, key: str | None, *advanced: Any) -> Values:
     """A strength outside the strip, computed for itself and added to what is there."""
     strength = getattr(event, "strength", None)
-    preset, picture, ticket = chosen_preset(session, key), current_picture(session), session.begin()
+    preset, picture = chosen_preset(session, key), current_picture(session)
     if preset is None or picture is None or not isinstance(strength, int | float):
         return
-    low, high = preset.strength_range
-    strength = round(min(max(float(strength), low), high), 4)
-    started = time.monotonic()
-    model = studio.models.get(session.model_id)
-    job = studio.edit_frames(model, picture, preset, [strength], chosen_options(advanced), session.forms)
-    for progress in job:
-        if session.ticket != ticket:
-            return
-        if progress.result is not None:
-            session.frames = sorted([*session.frames, *progress.result], key=lambda frame: frame.strength)
-    value = {"before": before_url(picture), "name": preset.name, "low": low, "high": high, "strength": strength}
-    value |= {"seconds": time.monotonic() - started, "strip": studio.strip_strengths(preset)}
-    yield {**value, "frames": frames_json(session.frames)}, *(gr.skip(),) * 3
+    for value in exact(session, picture, preset, chosen_options(advanced), strength, session.frames):
+        yield value, *(gr.skip(),) * 3
