@@ -182,11 +182,15 @@ def show_preset(options: argparse.Namespace) -> None:
 def import_asyrp(options: argparse.Namespace) -> None:
     from core import presets
     from core.asyrp.released import read_released
+    from core.errors import ModelUnavailable
     from core.models.loader import models
 
     _may_write(options.out, options.force, (presets.SUFFIX,))
     direction = read_released(options.source, options.steps)
-    model = None if options.fingerprint else models.get(options.model)
+    try:
+        model = None if options.fingerprint else models.get(options.model)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"{error.message} Or give the fingerprint of its weights (--fingerprint).") from error
     preset = presets.Preset(
         direction,
         name=options.name,

@@ -144,7 +144,9 @@ def test_import_for_a_model_that_is_here(small: str, tmp_path: Path, capsys: pyt
     assert run(*arguments, "--force") == 0
 
 
-def test_import_for_a_model_that_is_not_here(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_for_a_model_that_is_not_here(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save(state("adm"), tmp_path / "dog.pth")
     out = tmp_path / "dog.safetensors"
     arguments = ("import-asyrp", tmp_path / "dog.pth", out, "--name", "Happy dog", "--model")
@@ -152,6 +154,12 @@ def test_import_for_a_model_that_is_not_here(small: str, tmp_path: Path, capsys:
     assert "There is no model 'afhq-dog'" in capsys.readouterr().err
     assert run(*arguments, "small") == 1
     assert "does not have the shape that small needs" in capsys.readouterr().err
+    monkeypatch.setattr("core.models.loader.hub_answers", lambda: False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    studio.models.cards["far"] = replace(small_card("far"), source=cards.Hub("someone/far"))
+    assert run(*arguments, "far") == 1
+    assert "has to be downloaded once" in (words := capsys.readouterr().err)
+    assert "--fingerprint" in words
     assert not out.exists()
     assert run(*arguments, "afhq-dog", "--fingerprint", "0123456789abcdef") == 0
     assert presets.load(out).model == "afhq-dog"

@@ -341,6 +341,7 @@ def test_every_refusal_has_its_words(served: StandIn, ask: Any) -> None:
         (500, {}, "fault of its own at the moment .status 500"),
         (503, {}, "fault of its own at the moment .status 503"),
         (418, {}, "refused the request for someone/directions .status 418"),
+        (403, {"X-Error-Message": "Access to this resource is disabled."}, "has been disabled on the Hub"),
     ],
 )
 def test_faults_of_the_hub(served: StandIn, status: int, headers: dict[str, str], words: str) -> None:
