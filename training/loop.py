@@ -94,6 +94,8 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
             "optimiser": optimiser.state_dict(),
             "step": step,
             "seconds": seconds(),
+            "decay": arguments.decay,
+            "batch": arguments.batch,
         }
 
     while step < arguments.steps:

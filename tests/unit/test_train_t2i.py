@@ -1,6 +1,7 @@
 """The trainings of the text-to-image model: targets, exact resuming, release, and the text tower's conversion."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,16 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from open_clip.tokenizer import SimpleTokenizer
 
+from core import instruments
 from core.clip import MERGES, load_embedded
+from core.models.cards import Embedded
 from core.models.pipelines import read_autoencoder
-from training import dataset, phrases, train_autoencoder, train_t2i
+from core.models.t2i_cards import TEXT_TO_IMAGE
+from training import dataset, evaluate_t2i, phrases, train_autoencoder, train_t2i
 from training.evaluate_clip import OUT as CLIP
-from training.portraits import sample, to_vector
+from training.evaluate_instruments import OUT as INSTRUMENTS
+from training.evaluate_t2i import agreement, captions_of, judged_rules, read_portraits
+from training.portraits import HELD_OUT, render, sample, to_vector
 from training.text_tower import convert_text_model, convert_tokenizer
 from training.train_autoencoder import build_autoencoder, divergence, standardised
 from training.train_t2i import CONTEXT, TextToImage, build_scheduler, build_unet, losses_of, tokenise
@@ -171,3 +177,53 @@ def test_the_cached_latents_are_those_of_the_released_autoencoder(runs: Path) ->
     with torch.no_grad():
         mean = vae.encode(dataset.to_pixels(images)).latent_dist.mean
     torch.testing.assert_close(latents.float(), mean, atol=5e-3, rtol=5e-3)
+
+
+# Measuring
+
+
+@pytest.fixture(scope="module")
+def probe() -> instruments.Instruments:
+    return instruments.load(INSTRUMENTS)
+
+
+def test_only_statements_that_the_probe_can_check_are_judged(probe: instruments.Instruments) -> None:
+    parameters = np.stack([to_vector(sample(HELD_OUT + i)) for i in range(300)])
+    judged = judged_rules(probe, parameters)
+    named = {
+        words for rule, kept in zip(phrases.RULES, judged, strict=True) if kept for words in rule.before + rule.after
+    }
+    assert {"smiling", "glasses", "bald", "old", "pale", "long hair"} <= named
+    assert not {"blue eyes", "a big nose", "a pink background", "a red shirt", "eyes looking up"} & named
+
+
+def test_the_probe_finds_most_of_what_captions_say_of_renders(probe: instruments.Instruments) -> None:
+    """Portraits agree with their own captions, as far as the probe can tell, and not with other people's."""
+    portraits = [sample(HELD_OUT + i) for i in range(80)]
+    parameters = np.stack([to_vector(p) for p in portraits])
+    read = read_portraits(probe, dataset.to_pixels(np.stack([np.asarray(render(p)) for p in portraits])))
+    texts, statements = captions_of(parameters, judged_rules(probe, parameters))
+    assert len(texts) == len(statements) == 80
+    assert agreement(portraits, statements) == (1, 1)
+    assert agreement(read, statements)[0] > 0.8
+    assert agreement(read[1:] + read[:1], statements)[0] < 0.5
+
+
+def test_a_card_with_what_was_measured(
+    runs: Path, probe: instruments.Instruments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two portraits, one sample of each text, two steps: the numbers mean nothing, the tables are complete."""
+    monkeypatch.setenv("AVATARS_CACHE", str(runs / "cache"))
+    for name, run in (("autoencoder", "vae"), ("t2i", "t2i")):
+        (runs / "cache" / name).symlink_to(runs / run / "whole")
+    monkeypatch.setattr(evaluate_t2i, "ZERO_SHOT", {"bald person": evaluate_t2i.ZERO_SHOT["bald person"]})
+    card = replace(TEXT_TO_IMAGE["avatars-t2i"], source=Embedded(str(runs / "out")))
+    monkeypatch.setattr(evaluate_t2i, "TEXT_TO_IMAGE", {"avatars-t2i": card})
+    evaluate_t2i.main(["--portraits", "2", "--each", "1", "--steps", "2"])
+    text = (runs / "out" / "README.md").read_text()
+    assert all(f"| samples, guidance {guidance} |" in text for guidance in ("1", "3", "7.5"))
+    assert "| bald person |" in text
+    assert "text to image\n  4 steps of 2" in text
+    pixels = dataset.to_pixels(dataset.held_out(2)[0])
+    bound = evaluate_t2i.reconstruction(read_autoencoder(runs / "out"), pixels)
+    assert f"brings a\nportrait back with {bound.mean():.1f} dB on average" in text
