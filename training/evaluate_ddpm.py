@@ -72,9 +72,9 @@ tags: [diffusion, ddpm, h-space, procedural]
 ---
 # avatars: an unconditional diffusion model of drawn portraits
 
-128 x 128 pixels behind a 2x2 pixel unshuffle, v-prediction, linear betas 1e-4..0.02, 1,000 timesteps; `UNet2DModel`
-with {parameters:.1f} M parameters in half precision, h-space {h_shape}. It knows nothing but the portraits of
-`training/portraits.py`; no photograph of a person was used.
+128 x 128 pixels as Haar coefficients with amplified details (`core/models/codec.py`), v-prediction, linear betas
+1e-4..0.02, 1,000 timesteps; `UNet2DModel` with {parameters:.1f} M parameters in half precision, h-space {h_shape}. It
+knows nothing but the portraits of `training/portraits.py`; no photograph of a person was used.
 
 - **Data**: {images:,} renders of the seeds 0..{last:,}; seeds from {held_out:,} on are held out.
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`

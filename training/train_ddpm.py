@@ -6,7 +6,7 @@
 The run keeps a checkpoint and resumes from it. The learning rate warms up, stays constant, and falls linearly over the
 last `--decay` steps, so a run can be stopped in the constant part, resumed days later with a larger `--steps`, and
 decayed when it is to be released. v-prediction (Salimans and Ho 2022), linear betas 1e-4..0.02, 1,000 timesteps, on
-pixels behind a 2x2 unshuffle; the released weights are an exponential moving average, in half precision.
+Haar coefficients of the pixels; the released weights are an exponential moving average, in half precision.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DModel
 
 from core.group_norm import quick_group_norm
+from core.models.codec import Haar
 from training.dataset import cache_folder, load, to_pixels
 from training.run import moving_average
 
+DETAIL = 0.25  # weight of a detail's channel in the loss; the small picture's have 1
 RELEASE = Path(__file__).parents[1] / "presets" / "models" / "avatars"
 
 
 def build_unet(channels: tuple[int, ...] = (32, 64, 128, 256)) -> UNet2DModel:
-    """The network of `avatars`: 12 x 64 x 64 in and out (128 x 128 pixels unshuffled), bottleneck 256 x 8 x 8."""
+    """The network of `avatars`: 12 x 64 x 64 in and out (Haar coefficients of 128 x 128), bottleneck 256 x 8 x 8."""
     depth = len(channels)
     return UNet2DModel(
         sample_size=64,
@@ -66,7 +67,7 @@ def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 
 
 
 def v_loss(unet: torch.nn.Module, x0: torch.Tensor, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mean squared error of v = sqrt(a) e - sqrt(1 - a) x0; x0 (B, 12, 64, 64).
+    """Weighted mean squared error of v = sqrt(a) e - sqrt(1 - a) x0; x0 (B, 12, 64, 64).
 
     Timesteps are drawn as T u^1.7, u uniform: half of the linear schedule's steps have more noise than four times the
     picture, and a short training learns more from the others. The u of a batch are spread evenly, one random shift for
@@ -77,7 +78,8 @@ def v_loss(unet: torch.nn.Module, x0: torch.Tensor, alphas: torch.Tensor, genera
     e = torch.randn(x0.shape, generator=generator).to(x0.device)
     a = alphas[t].view(-1, 1, 1, 1)
     x_t, v = a.sqrt() * x0 + (1 - a).sqrt() * e, a.sqrt() * e - (1 - a).sqrt() * x0
-    return F.mse_loss(unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float(), v)
+    error = (unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v).square().mean((0, 2, 3))
+    return (error[:3].sum() + DETAIL * error[3:].sum()) / (3 + DETAIL * (len(error) - 3))
 
 
 def release(ema: UNet2DModel, folder: Path) -> None:
@@ -124,6 +126,7 @@ def main() -> None:
         load(arguments.images)
     accelerator.wait_for_everyone()
     images, _ = load(arguments.images)
+    codec = Haar()
     alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0).float().to(accelerator.device)
 
     def save() -> None:
@@ -149,7 +152,7 @@ def main() -> None:
             group["lr"] = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
         generator = torch.Generator().manual_seed(step * world + rank)  # no state to save: resuming is exact
         rows = torch.randint(0, len(images), (arguments.batch // world,), generator=generator)
-        x0 = F.pixel_unshuffle(to_pixels(images[rows.numpy()]).to(accelerator.device), 2)
+        x0 = codec.encode(to_pixels(images[rows.numpy()]).to(accelerator.device))
         with accelerator.autocast(), quick_group_norm(accelerator.unwrap_model(unet)):
             loss = v_loss(unet, x0, alphas, generator)
         optimiser.zero_grad(set_to_none=True)

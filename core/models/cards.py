@@ -67,7 +67,7 @@ class ModelCard:
     source: Embedded | Hub
     resolution: int
     h_shape: tuple[int, int, int]
-    codec: Literal["identity", "unshuffle"]
+    codec: Literal["identity", "unshuffle", "haar"]
     domain_word: str
     clip: EmbeddedClip | OpenClip
     perceptual: Literal["embedded", "lpips-alex"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
-from training.train_ddpm import build_scheduler, v_loss
+from training.train_ddpm import DETAIL, build_scheduler, v_loss
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--images", "16", "--batch", "4", "--channels", "16,16,32,32", "--every", "1"]
@@ -58,4 +58,22 @@ def test_the_target_is_v_as_diffusers_defines_it() -> None:
     loss = v_loss(zero, x0, scheduler.alphas_cumprod, torch.Generator().manual_seed(0))
     a = scheduler.alphas_cumprod[seen["t"]].view(-1, 1, 1, 1)
     noise = (seen["x_t"] - a.sqrt() * x0) / (1 - a).sqrt()
-    assert loss.item() == pytest.approx(scheduler.get_velocity(x0, noise, seen["t"]).square().mean().item(), rel=1e-4)
+    squares = scheduler.get_velocity(x0, noise, seen["t"]).square().mean((0, 2, 3))
+    weights = torch.tensor([1.0] * 3 + [DETAIL] * 9)
+    assert loss.item() == pytest.approx((weights @ squares / weights.sum()).item(), rel=1e-4)
+
+
+def test_the_timesteps_of_a_batch_are_spread_evenly() -> None:
+    seen: list[torch.Tensor] = []
+
+    def zero(x_t: torch.Tensor, t: torch.Tensor) -> SimpleNamespace:
+        seen.append(t)
+        return SimpleNamespace(sample=torch.zeros_like(x_t))
+
+    alphas = build_scheduler().alphas_cumprod
+    for seed in range(50):
+        v_loss(zero, torch.zeros(8, 12, 2, 2), alphas, torch.Generator().manual_seed(seed))
+    u = (torch.stack(seen) / 1000) ** (1 / 1.7)
+    assert ((u * 8).floor().sort(dim=1).values - torch.arange(8)).abs().max() <= 1, "one in each eighth"
+    assert u.mean() == pytest.approx(0.5, abs=0.03)
+    assert (u.min() < 0.02) & (u.max() > 0.98)
