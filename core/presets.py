@@ -313,7 +313,7 @@ def _header(start: bytes, size: int) -> dict[str, Any]:
     for name, entry in tensors.items():
         _expect(len(name) <= 120 and isinstance(entry, dict), "the description of a tensor is damaged")
         shape, offsets = entry.get("shape"), entry.get("data_offsets")
-        _expect(entry.get("dtype") in _DTYPES, "it holds numbers of a kind that no direction has")
+        _expect(entry.get("dtype") in list(_DTYPES), "it holds numbers of a kind that no direction has")
         _expect(_integers(shape, 1, MAX_SIDE) and len(shape) <= 4, "a tensor has an impossible shape")
         _expect(_integers(offsets, 0, size) and len(offsets) == 2, "a tensor lies outside the file")
         needed = math.prod(shape) * _DTYPES[entry["dtype"]]
