@@ -16,12 +16,12 @@ from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
 from core.visit import Session
-from tabs import endpoints, text_edit
+from tabs import discover, endpoints, text_edit
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme
 from tabs.widgets import asset
 
-TABS = [text_edit]
+TABS = [text_edit, discover]
 DEFAULT_MODEL = "avatars"
 KEEP_SESSION = 6 * 3600  # seconds
 LIGHTS = (
@@ -85,7 +85,7 @@ def launch(page: gr.Blocks, **settings: Any) -> Any:
     page.queue(max_size=32, default_concurrency_limit=8)
     return page.launch(
         theme=theme(),
-        css=asset("page.css"),
+        css=asset("page.css") + asset("discover.css"),
         max_file_size="10mb",
         footer_links=["api"],
         run_history=False,

@@ -8,6 +8,7 @@ of the region makes better. Work is a `Job`; visitors' jobs take turns on the de
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import threading
@@ -43,7 +44,7 @@ from core.models.cards import ModelCard
 from core.models.loader import DiffusionModel
 from core.presets import Preset
 from core.progress import Job, Progress
-from core.visit import DEVICE, Picture, exclusively, within
+from core.visit import DEVICE, Frame, Picture, exclusively, within
 
 STEPS = 12  # of the small pictures
 SAME = 0.97  # cosine above which a refined direction is the one that was shown
@@ -54,7 +55,7 @@ MOST_COUNT, MOST_ROWS = 12, 24  # directions per region, and in all
 MOST_REGION_TEXT = 12_000  # characters of a preset's regions
 KEPT_BYTES = 384 * 2**20
 WHOLE = ""  # label of the whole picture
-GLOW = (221, 90, 53)
+GLOW, INK = (221, 90, 53), (20, 16, 12)
 
 # ----------------------------------------------------------------------------------------------------------- analysis
 
@@ -178,7 +179,7 @@ class Row:
     region: where its effect is measured; the whole picture where there is nothing else. strength: of its pictures.
     heat: (R, R), sum of |J v| over the channels: where it changes the picture. frames: pixels (3, 3, R, R) at
     -strength, 0 and +strength. roir: of the frames, mean of both sides. name: suggested, until the visitor writes one.
-    touched: named or opened by the visitor, and so not to be replaced.
+    touched: named or opened by the visitor, and so not to be replaced. key: of the preset that it was saved as.
     """
 
     found: Found
@@ -190,6 +191,7 @@ class Row:
     frames: Tensor | None = None
     roir: float | None = None
     suggestion: Suggestion | None = None
+    key: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Its measures as plain values."""
@@ -217,7 +219,8 @@ def _finite(value: float | None) -> float | None:
 class Exploration:
     """One search of a picture. `rows` and `analysis` change while `explore` runs, and `version` tells that they did.
 
-    timestep: nearest on the trajectory is taken; None is 0.6 T. size: of the basis.
+    timestep: nearest on the trajectory is taken; None is 0.6 T. size: of the basis. opened: the row that is on the
+    stage, frames: what is there of its strip. number: tells explorations apart.
 
     Raises:
         RequestError: a setting is out of range.
@@ -235,6 +238,9 @@ class Exploration:
     rows: list[Row] = field(default_factory=list)
     refined: bool = False
     version: int = 0
+    opened: int | None = None
+    frames: list[Frame] = field(default_factory=list)
+    number: int = field(default_factory=itertools.count(1).__next__)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -333,7 +339,7 @@ def find(one: Exploration) -> list[Row]:
         number = 1 + sum(row.region is region for row in rows)
         if number > each:
             continue
-        name = f"{region.label or 'Whole picture'} {number}"
+        name = f"{region.label or 'Whole picture'}, no. {number}"
         rows.append(Row(found, region, strength_for(found, region), heat(one.analysis, found), name))
     if not rows:
         raise RequestError("Nothing in this region changes with h. Draw it elsewhere.")
@@ -364,7 +370,7 @@ def _kept(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
 
 def _untouched(old: list[Row], new: list[Row]) -> list[Row]:
     """New rows, with the old ones that the visitor has touched in their places instead of what is most like them."""
-    rows = list(new)
+    rows = [*new, *old[len(new) :]]
     touched = {i: row for i, row in enumerate(old) if row.touched}
     for row in touched.values():
         if rows:
@@ -460,9 +466,10 @@ def glow(values: Tensor, size: int) -> Image.Image:
     return _tinted(opacity, GLOW, size)
 
 
-def tint(mask: np.ndarray, colour: tuple[int, int, int], size: int) -> Image.Image:
-    """A mask (R, R) as a picture to lie over another, lightly filled."""
-    return _tinted(0.42 * torch.from_numpy(mask).float(), colour, size, Image.Resampling.NEAREST)
+def shade(regions: Sequence[Region], size: int) -> Image.Image:
+    """What lies outside all regions, darkened: a picture to lie over the one that they were drawn on."""
+    outside = ~np.logical_or.reduce([region.mask for region in regions])
+    return _tinted(0.5 * torch.from_numpy(outside).float(), INK, size, Image.Resampling.NEAREST)
 
 
 def _tinted(

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from core.explore import Spectrum
 from core.intervals import Curves, Intervals
 
 WIDTH, HEIGHT, PAD = 400, 124, 2
@@ -83,3 +84,63 @@ def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
         '<p class="legend">Perceptual distance to the picture<i class="plain"></i>from what is predicted'
         '<i class="second"></i>from what is seen</p>'
     )
+
+
+def spectrum_plot(spectra: Sequence[Spectrum]) -> str:
+    """Singular values of every region on a logarithmic scale, and below how JIVE splits each region's energy."""
+    floor = 1e-3
+    most = max(max(spectrum.values) for spectrum in spectra)
+    longest = max(len(spectrum.values) for spectrum in spectra)
+    top, bottom = 10, HEIGHT + 20
+    scale = lambda v: np.log10(np.clip(np.asarray(v) / most, floor, 1)) / np.log10(floor)  # noqa: E731
+    body = f'<path class="grid" d="M{PAD} {bottom}H{WIDTH - 6}"/>'
+    for power in (0, 1, 2):
+        y = top + (bottom - top) * scale(most * 10.0**-power)
+        body += f'<path class="grid" d="M{PAD} {y:.1f}H{WIDTH - 6}"/>'
+        body += f'<text x="{WIDTH - 6}" y="{y - 3:.1f}" text-anchor="end">{most * 10.0**-power:.2g}</text>'
+    for index, spectrum in enumerate(spectra):
+        x = PAD + 4 + (WIDTH - PAD - 44) * np.arange(len(spectrum.values)) / max(1, longest - 1)
+        y = top + (bottom - top) * scale(spectrum.values)
+        colour = _colour(index, spectrum)
+        body += f'<path class="value" style="stroke:{colour}" d="{_path(x, y)}"/>'
+        body += "".join(
+            f'<circle r="2" style="fill:{colour}" cx="{a:.1f}" cy="{b:.1f}"/>' for a, b in zip(x, y, strict=True)
+        )
+    body += f'<text x="{PAD}" y="{bottom + 15}">1st</text>'
+    body += f'<text x="{WIDTH - 42}" y="{bottom + 15}" text-anchor="end">{longest}th singular value</text>'
+    drawing = _svg(body, "Singular values of the regions", bottom + 20)
+    keys = "".join(
+        f'<i style="background:{_colour(i, spectrum)}"></i>{escape(spectrum.label)}'
+        for i, spectrum in enumerate(spectra)
+    )
+    return drawing + f'<p class="legend">{keys}</p>' + _split_plot(spectra)
+
+
+def _split_plot(spectra: Sequence[Spectrum]) -> str:
+    """One bar per region: joint, individual, and what is neither."""
+    split = [(i, s) for i, s in enumerate(spectra) if s.joint is not None and s.individual is not None]
+    if not split:
+        return ""
+    body, step = "", 30
+    for place, (index, spectrum) in enumerate(split):
+        y, x, colour = 16 + step * place, float(PAD), _colour(index, spectrum)
+        body += f'<text x="{PAD}" y="{y - 4}">{escape(spectrum.label)}</text>'
+        shares = (spectrum.joint, spectrum.individual)
+        for share, opacity in ((shares[0], 0.35), (shares[1], 1.0), (max(0.0, 1 - sum(shares)), 0.1)):
+            width = (WIDTH - PAD - 6) * share
+            body += (
+                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="9" style="fill:{colour};opacity:{opacity}">'
+                f"<title>{share:.0%}</title></rect>"
+            )
+            if width > 30:
+                body += f'<text class="tick" x="{x + width:.1f}" y="{y - 4}" text-anchor="end">{share:.0%}</text>'
+            x += width
+    return (
+        '<h4 class="split">Joint and individual</h4>'
+        + _svg(body, "Joint and individual share of each region", 16 + step * len(split) - 12)
+        + '<p class="legend">Pale: what regions change together. Full: what a region changes alone.</p>'
+    )
+
+
+def _colour(index: int, spectrum: Spectrum) -> str:
+    return "var(--quiet)" if spectrum.label == "Rest" else f"var(--region-{index % 6})"
