@@ -120,7 +120,7 @@ def measure(
     images, parameters = held_out(count)
     pixels = to_pixels(images)
     bound = reconstruction(read_autoencoder(card.source.folder), pixels)
-    pipeline = load(card).pipeline
+    pipeline = load(card, dtype=torch.float32).pipeline  # diffusers samples in the networks' precision
     population = np.stack([to_vector(sample(seed)) for seed in range(500)])
     texts, statements = captions_of(parameters, judged_rules(probe, population))
     real = read_portraits(probe, pixels)

@@ -68,7 +68,11 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
     if arguments.batch % world:
         raise SystemExit(f"--batch {arguments.batch} cannot be shared equally by {world} processes")
     average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device)
-    groups = [{"params": [p], "slower": getattr(p, "slower", 1.0)} for p in model.parameters() if p.requires_grad]
+    paces = [getattr(p, "slower", 1.0) for p in model.parameters()]
+    groups = [
+        {"params": [p for p, own in zip(model.parameters(), paces, strict=True) if own == pace], "slower": pace}
+        for pace in sorted(set(paces))
+    ]
     optimiser = torch.optim.AdamW(groups, lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))
     step, earlier, mean = 0, 0.0, None
     checkpoint = arguments.run / "checkpoint.pt"
