@@ -218,7 +218,14 @@ def download(
 
 
 def cached(repository: str, revision: str, path: str, cache_dir: Path | None = None) -> Path | None:
-    """The file of a preset that was downloaded at this commit; None if it is not here. Never asks the Hub."""
+    """The file of a preset that was downloaded at this commit; None if it is not here. Never asks the Hub.
+
+    Raises:
+        RequestError, PresetError: the repository's name or the path cannot be one.
+    """
+    repository, path = repository_id(repository), _safe(path)
+    if not _COMMIT.fullmatch(revision):
+        return None
     found = try_to_load_from_cache(repository, path, cache_dir=cache_dir, revision=revision)
     return Path(found) if isinstance(found, str) else None
 

@@ -257,7 +257,17 @@ def test_a_file_that_is_not_what_was_listed(served: StandIn, tmp_path: Path) -> 
 def test_paths_that_lead_astray(served: StandIn, tmp_path: Path, path: str) -> None:
     with pytest.raises(PresetError, match="not the path of a preset"):
         hub.download(REPO, path, cache_dir=tmp_path)
+    with pytest.raises(PresetError, match="not the path of a preset"):
+        hub.cached(REPO, served.repositories[REPO].head, path, tmp_path)
     assert not served.requests
+
+
+def test_the_cache_is_asked_for_commits_only(served: StandIn, tmp_path: Path) -> None:
+    hub.download(REPO, SMILING, cache_dir=tmp_path)
+    for revision in ("main", "", "../snapshots/" + served.repositories[REPO].head, "v1"):
+        assert hub.cached(REPO, revision, SMILING, tmp_path) is None
+    with pytest.raises(RequestError, match="owner/name"):
+        hub.cached("../..", served.repositories[REPO].head, SMILING, tmp_path)
 
 
 def test_a_full_disk(served: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,27 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(presets.os, "fsync", full)
     with pytest.raises(ResourceError, match="No space left"):
         save(preset(name="Other"), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path], "nothing unfinished is left behind"
+
+
+def _overwrite_where_little_fits(path: str) -> None:
+    """Exit code 7 if a file that stops growing after 1,000 bytes is reported as such."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        save(preset(implicit(), name="Other"), Path(path))
+    except ResourceError:
+        os._exit(7)
+
+
+def test_a_disk_that_fills_up_while_writing_loses_nothing(tmp_path: Path) -> None:
+    path = save(preset(), tmp_path / "smiling.safetensors")
+    before = path.read_bytes()
+    writer = multiprocessing.get_context("fork").Process(target=_overwrite_where_little_fits, args=(str(path),))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == 7
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path], "nothing unfinished is left behind"
 
