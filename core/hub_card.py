@@ -118,4 +118,4 @@ def _licences(rows: Sequence[Row]) -> str:
 
 def plain(text: str) -> str:
     """Text that Markdown and HTML show as it is: whatever could mean something there becomes a character reference."""
-    return re.sub(r"[^\w\s.,]|_", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    return re.sub(r"[^\w\s.,-]|_", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))

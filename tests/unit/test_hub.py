@@ -51,7 +51,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
             {
                 SMILING: presets.to_bytes(preset(side=32)),
                 SAD: presets.to_bytes(preset("Sad", model="ddpm-ema-church-256", method="jive")),
-                "README.md": b"# Directions",
+                "README.md": b"---\nlicense: mit\n---\n# Directions",
             },
         )
         yield running
@@ -416,7 +416,7 @@ def test_the_card_shows_the_directions(mine: StandIn) -> None:
     assert "(directions/avatars/smiling.safetensors)" in row
     assert "face → smiling face" in row
     assert "effect 1.25" in row
-    assert "cc&#45;by&#45;4.0, Jo" in row
+    assert "cc-by-4.0, Jo" in row
     assert f"python hspace.py download {MINE} directions/avatars/smiling.safetensors" in text
     assert Image.open(io.BytesIO(files["thumbnails/avatars/smiling.webp"])).size == (32, 32)
 
