@@ -16,12 +16,12 @@ from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
 from core.visit import Session
-from tabs import discover, endpoints, text_edit
+from tabs import compose, discover, endpoints, text_edit
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme
 from tabs.widgets import asset
 
-TABS = [text_edit, discover]
+TABS = [text_edit, discover, compose]
 DEFAULT_MODEL = "avatars"
 KEEP_SESSION = 6 * 3600  # seconds
 LIGHTS = (
@@ -42,6 +42,7 @@ def build() -> gr.Blocks:
         shell = Shell(
             gr.State(Session(DEFAULT_MODEL), time_to_live=KEEP_SESSION, delete_callback=Session.end),
             gr.State(DEFAULT_MODEL),
+            page,
         )
         with gr.Row(elem_id="top"):
             gr.HTML(BRAND)
@@ -56,10 +57,11 @@ def build() -> gr.Blocks:
             gr.HTML(html_template=LIGHTS, js_on_load=asset("lights.js"), elem_id="lights")
         with gr.Tabs(elem_id="tabs"):
             for tab in TABS:
-                with gr.Tab(tab.TITLE) as opened:
+                with gr.Tab(tab.TITLE, id=tab.TITLE) as opened:
                     tab.build(shell, opened)
         gr.HTML(FOOT, elem_id="foot")
         endpoints.build(shell)
+        shell.model.change(lambda model_id: model_id, shell.model, chosen, api_visibility="private")
         chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
     return page
 
@@ -85,7 +87,7 @@ def launch(page: gr.Blocks, **settings: Any) -> Any:
     page.queue(max_size=32, default_concurrency_limit=8)
     return page.launch(
         theme=theme(),
-        css=asset("page.css") + asset("discover.css"),
+        css=asset("page.css") + asset("compose.css") + asset("discover.css"),
         max_file_size="10mb",
         footer_links=["api"],
         run_history=False,

@@ -114,7 +114,9 @@ class Frame:
 @dataclass
 class Session:
     """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
-    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does."""
+    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `restored`:
+    steps and seed of the link by which the visitor came, until they choose their own.
+    """
 
     model_id: str = "avatars"
     picture: Picture | None = None
@@ -127,6 +129,7 @@ class Session:
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     composition: Composition = Composition()
     history: History = field(default_factory=History)
+    restored: tuple[int, int] | None = None
     exploration: Exploration | None = None
     search: int = 0
     stop_training: bool = False

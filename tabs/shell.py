@@ -21,10 +21,12 @@ FAULT = "Something went wrong here, and it is not your fault. Nothing was lost; 
 
 @dataclass(frozen=True)
 class Shell:
-    """session: the visitor's `Session`. model: the chosen model's id; `.change` tells of another one."""
+    """session: the visitor's `Session`. model: the chosen model's id; `.change` tells of another one. page: all of it;
+    `.load` tells that a visitor has opened it."""
 
     session: gr.State
     model: gr.State
+    page: gr.Blocks
 
 
 def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,7 +48,8 @@ class PictureInput(gr.Image):
 class Cards(gr.HTML):
     """A choice among pictures with names. The value is the chosen item's id; `.input` tells of a choice.
 
-    choices: dictionaries with id, and any of name, image (a URL), about (a tooltip), own.
+    choices: dictionaries with id, and any of name, image (a URL), about (a tooltip), own. With `multiple=True` the
+    value is a list of ids, and `.release` tells which was clicked (id); marks: letters for the chosen ones, in order.
     """
 
     def __init__(self, choices: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:
@@ -77,6 +78,7 @@ class Stage(gr.HTML):
 
     The value is a dictionary: before (URL), name, hint, note, bad, busy, fraction, preview (URL), and, once there is
     a result, low, high, strength, seconds, strip (all its strengths) and frames: [{strength, image, measures}].
+    Without low and high there is one frame and no slider. tags: what the two sides are called. plain: no explanation.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:

@@ -11,6 +11,7 @@ Presets differ in where they act, so this is the rule for a sum of them:
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from core.composing.composition import Composition
 from core.directions import CompositeDirection, parts_of
 from core.editing import EditSettings, edit, invert
 from core.errors import RequestError
+from core.imaging import to_pil
 from core.intervals import Intervals
 from core.latents import Latent
 from core.models.cards import ModelCard
@@ -98,6 +100,13 @@ def combine(
         t_edit=intervals.t_edit,
         t_boost=intervals.t_boost,
     )
+
+
+def with_thumbnail(preset: Preset, pixels: Tensor) -> Preset:
+    """The preset with a picture (3, R, R) on its card."""
+    buffer = io.BytesIO()
+    to_pil(pixels, size=128)[0].save(buffer, "WEBP", quality=85)
+    return replace(preset, thumbnail=buffer.getvalue())
 
 
 def in_words(chosen: Sequence[tuple[Preset, float]]) -> str:

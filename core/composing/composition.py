@@ -61,6 +61,11 @@ class Composition:
         return self.components[self.index(key)]
 
     @property
+    def keys(self) -> list[str]:
+        """Of all components, in their order."""
+        return [component.key for component in self.components]
+
+    @property
     def heard(self) -> tuple[Component, ...]:
         """The components that count: the solo ones if there are any, without the muted ones."""
         solo = any(component.solo for component in self.components)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from core.composing.composition import MOST, Component, Composition
 from core.errors import RequestError
+from core.visit import Picture
 
 VERSION = "1"
 LONGEST = 2000
@@ -42,6 +43,19 @@ class Restored:
 def travels(key: str) -> bool:
     """Whether a direction can be part of a link: shipped, or on the Hub."""
     return not key.startswith("own-") and bool(SHIPPED.fullmatch(key) or HUB.fullmatch(key))
+
+
+def hub_key(repository: str, revision: str, path: str) -> str:
+    """The key of a direction on the Hub."""
+    return f"{repository}@{revision}/{path}"
+
+
+def picture_name(picture: Picture | None) -> str:
+    """What a link calls a picture: an example by its name, a sampled one by its seed, one's own not at all."""
+    if picture is None or picture.example:
+        return picture.example if picture else ""
+    seeds = re.fullmatch(r"seeds (\d+)\.\.\1", picture.latent.key[0]) if picture.latent else None
+    return f"seed-{seeds[1]}" if seeds else ""
 
 
 def encode(composition: Composition, model_id: str, picture: str, steps: int, seed: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from PIL import Image
 
 from core import presets, studio
 from core.composing.applying import apply
@@ -141,7 +141,7 @@ def batch(
                 [frame] = event.result
                 stem = presets.file_name(Path(name).stem).removesuffix(presets.SUFFIX)
                 about["file"] = f"{number:02d}-{stem}.png"
-                archive.writestr(str(about["file"]), png(frame.pixels))
+                archive.writestr(str(about["file"]), encoded(to_pil(frame.pixels)[0]))
                 about |= {"identity": frame.measures.identity, "distance": frame.measures.distance}
             except VisitorError as error:
                 about["problem"] = error.message
@@ -154,8 +154,8 @@ def batch(
     yield Progress(total, total, "Done", result=made.getvalue())
 
 
-def png(pixels: Tensor) -> bytes:
-    """Pixels (3, R, R) as a PNG file."""
+def encoded(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
     buffer = io.BytesIO()
-    to_pil(pixels)[0].save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,21 +1,24 @@
-// A choice among pictures with names: radio buttons in looks and in the keyboard.
+// A choice among pictures with names: radio buttons in looks and in the keyboard. With `multiple` any number can be on:
+// the value is their ids, a click tells its id by `release`, and the server answers with the new value.
 const root = element.querySelector(".cards");
 function draw() {
   const items = props.choices || [];
   root.classList.toggle("nameless", items.every((item) => !item.name));
   root.style.setProperty("--columns", props.columns || 4);
-  root.setAttribute("role", "radiogroup");
+  root.setAttribute("role", props.multiple ? "group" : "radiogroup");
   root.setAttribute("aria-label", props.title || "");
-  const focused = root.contains(document.activeElement);
+  const focused = root.contains(document.activeElement) && document.activeElement.dataset.id;
   root.replaceChildren(
     ...items.map((item, index) => {
       const card = document.createElement("button");
       card.type = "button";
       card.dataset.id = item.id;
-      card.setAttribute("role", "radio");
-      const on = props.value === item.id;
+      card.setAttribute("role", props.multiple ? "checkbox" : "radio");
+      const place = props.multiple ? (props.value || []).indexOf(item.id) : -1;
+      const on = props.multiple ? place >= 0 : props.value === item.id;
       card.setAttribute("aria-checked", on);
-      card.tabIndex = on || (index === 0 && !items.some((other) => other.id === props.value)) ? 0 : -1;
+      if (on && props.multiple && props.marks) card.dataset.mark = props.marks[place];
+      card.tabIndex = on || props.multiple || (index === 0 && !items.some((other) => other.id === props.value)) ? 0 : -1;
       card.title = item.about || item.name || "";
       card.setAttribute("aria-label", item.name || item.about || `Choice ${index + 1}`);
       if (item.image) {
@@ -37,14 +40,16 @@ function draw() {
   const empty = element.querySelector(".nothing");
   empty.textContent = props.nothing || "";
   empty.hidden = items.length > 0;
-  if (focused) root.querySelector('[aria-checked="true"]')?.focus();
+  if (focused) (root.querySelector(`[data-id="${CSS.escape(focused)}"]`) || root.firstElementChild)?.focus();
 }
 function choose(id) {
+  if (props.multiple) return trigger("release", { id });
   props.value = id;
   draw();
   trigger("input");
 }
 root.addEventListener("keydown", (event) => {
+  if (props.multiple) return;
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (!step) return;
   event.preventDefault();

@@ -50,6 +50,8 @@ const nearest = (strength) =>
 function show(strength) {
   state.strength = strength;
   const frame = nearest(strength);
+  const varied = state.low !== undefined; // else there is one picture, and nothing to choose between
+  for (const name of ["slider", "strip", "strength"]) $(name).hidden = !varied;
   slider.value = strength;
   const span = slider.max - slider.min;
   slider.style.setProperty("--at", `${(100 * (strength - slider.min)) / span}%`);
@@ -58,8 +60,9 @@ function show(strength) {
   if (!frame) return;
   $("after").src = frame.image;
   $("save").href = frame.image;
-  $("save").download = `${(state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-")}_${frame.strength}.webp`;
-  $("after").alt = `${state.name || "Edited"}, strength ${frame.strength}`;
+  const stem = (state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
+  $("save").download = varied ? `${stem}_${frame.strength}.webp` : `${stem}.webp`;
+  $("after").alt = varied ? `${state.name || "Edited"}, strength ${frame.strength}` : state.name || "Edited";
   root.dataset.shown = frame.strength;
   for (const button of $("strip").children) {
     const on = near(Number(button.dataset.strength), frame.strength);
@@ -162,9 +165,11 @@ function draw() {
   $("after").hidden = !edited && !preview;
   canvas.classList.toggle("preview", !edited && Boolean(preview));
   $("title").textContent = state.name || "";
+  const tags = state.tags || ["Before", "After"];
+  root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
   $("controls").hidden = !edited;
   $("hint").hidden = edited || Boolean(state.busy);
-  $("about").hidden = edited;
+  $("about").hidden = edited || Boolean(state.plain);
   $("hint").textContent = state.hint || "";
   note(state.note, state.fraction, state.bad);
   const out = root.getBoundingClientRect();
@@ -180,9 +185,11 @@ function draw() {
     if (preview) $("after").src = preview;
     return;
   }
-  slider.min = low;
-  slider.max = high;
-  slider.step = (high - low) / 120;
+  if (low !== undefined) {
+    slider.min = low;
+    slider.max = high;
+    slider.step = (high - low) / 120;
+  }
   drawStrip();
   show(state.strength ?? 1);
 }

@@ -26,7 +26,7 @@ from core.latents import LatentCache
 from core.models.loader import DiffusionModel
 from core.presets import Preset
 from core.progress import finish
-from core.visit import EditOptions, Picture, Session
+from core.visit import EditOptions, Frame, Picture, Session
 from tests.unit.small_models import small_model, trained_block
 
 FAST = EditOptions(steps=8)
@@ -141,16 +141,14 @@ def test_a_visit_adds_changes_and_takes_back(model: DiffusionModel) -> None:
     assert sum(changes.undo(session) for _ in range(2 * STEPS_BACK)) == STEPS_BACK
 
 
-def test_history_is_bounded_and_keeps_no_picture_twice() -> None:
+def test_history_is_bounded() -> None:
     history = History()
     for k in range(RESULTS + 3):
-        after = torch.full((3, 2, 2), k / 100)
-        for _ in range(2):
-            kept = history.keep(Composition(), f"number {k}", torch.zeros(3, 2, 2), after, {})
+        kept = history.keep(("key", k), Composition(), f"number {k}", torch.zeros(3, 2, 2), Frame(1.0, None, None), 0.0)
         assert kept.number == k + 1
     assert len(history.results) == RESULTS
-    assert history.result(1) is None
-    assert history.result(RESULTS + 3).words == f"number {RESULTS + 2}"
+    assert history.result(1) is history.find(("key", 0)) is None
+    assert history.result(RESULTS + 3) is history.find(("key", RESULTS + 2)) is kept
 
 
 # ---------------------------------------------------------------------------------------------------------- applying

@@ -1,0 +1,308 @@
+"""Compose: several directions at once, their strengths mixed like channels of a desk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from core import presets, studio
+from core.composing import applying, changes, link
+from core.errors import RequestError, VisitorError
+from core.imaging import content_hash
+from core.models.loader import DiffusionModel
+from core.progress import finish
+from core.visit import Picture, Session
+from tabs.compose_history import RESULTS, compared, history_items
+from tabs.compose_likeness import Likeness
+from tabs.compose_pictures import Batch, Film, Sweep, options_of
+from tabs.compose_share import HubBrowser, Share, fetch
+from tabs.compose_widgets import Mixer
+from tabs.picture import PictureChooser
+from tabs.results import busy, frames_json, imagining
+from tabs.shell import Shell, in_words
+from tabs.visit import before_url, current_picture, first_stage, preset_items
+from tabs.widgets import Cards, Stage, data_url
+
+TITLE = "Compose"
+
+HINT = "Choose a direction, then another: the picture shows their sum."
+QUERY = "compose"
+
+# Properties of cards: an update replaces all of them.
+PALETTE: dict[str, Any] = {
+    "columns": 4,
+    "multiple": True,
+    "title": "Directions to add",
+    "nothing": "This model has no ready directions yet: train one in Text edit, or get one from the Hub.",
+}
+
+Values = Iterator[tuple[Any, ...]]
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def build(shell: Shell, tab: gr.Tab) -> None:
+    """The tab's widgets and events."""
+    model_id = shell.model.value
+    with gr.Row(elem_id="compose", elem_classes="columns"):
+        with gr.Column(elem_classes="choices"):
+            chooser = PictureChooser(shell, tab, "compose")
+            with gr.Column(elem_classes="section"):
+                gr.HTML("<h3>Directions</h3>")
+                with gr.Tabs(elem_classes="pills", selected="here"):
+                    with gr.Tab("Here", id="here"), gr.Column(elem_classes="scroll"):
+                        palette = Cards(preset_items(model_id, {}), [], elem_id="palette", **PALETTE)
+                    with gr.Tab("From the Hub", id="hub"):
+                        hub = HubBrowser()
+                opened = gr.UploadButton(
+                    "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="compose-open"
+                )
+        with gr.Column(elem_classes="results"):
+            stage = Stage(first_stage(model_id) | {"hint": HINT}, elem_id="compose-stage")
+            mixer = Mixer(elem_id="mixer")
+            with gr.Accordion("Sweep: two strengths against each other", open=False, elem_id="sweep"):
+                sweep = Sweep()
+            with gr.Accordion("Filmstrip and animation", open=False, elem_id="animation"):
+                film = Film()
+            with gr.Accordion("What they share, and how to keep them apart", open=False, elem_id="likeness"):
+                alike = Likeness()
+            with gr.Accordion("Keep and share", open=False, elem_id="share"):
+                share = Share()
+            with gr.Accordion("Several pictures at once", open=False, elem_id="batch"):
+                batch = Batch()
+            with gr.Accordion("History: everything this visit has made", open=False, elem_id="history"):
+                history = Cards([], [], elem_id="results", **RESULTS)
+                comparison = Stage({}, elem_id="comparison", visible=False)
+                back = gr.Button("Back to this composition", size="sm", visible=False, elem_id="back")
+            with gr.Accordion("Advanced", open=False, elem_classes="advanced"), gr.Row():
+                steps = gr.Slider(10, 100, 40, step=1, label="Steps", info="of inversion and of editing")
+                seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
+
+    session, advanced = shell.session, [steps, seed]
+    follow = [palette, mixer, *sweep.follow, *alike.follow, *share.follow, steps, seed]
+    shown = [stage, history, *follow]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    heavy: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
+
+    def following(visit: Session) -> tuple[Any, ...]:
+        """Values of `follow` for the visit's composition."""
+        return (
+            palette_cards(visit),
+            desk(visit),
+            *sweep.for_composition(visit),
+            *alike.for_composition(visit),
+            *share.for_composition(visit),
+            *(visit.restored or (gr.skip(), gr.skip())),
+        )
+
+    def rendering(visit: Session, *values: Any) -> Values:
+        """Values of `shown`: what follows the composition at once, its picture when it is there."""
+        first = following(visit)
+        for staged, items in composing(visit, *(visit.restored or values)):
+            yield staged, items, *first
+            first = (gr.skip(),) * len(follow)
+
+    @in_words
+    def refresh(visit: Session, *values: Any) -> Values:
+        """The composition or the visit's own directions may be others than those shown."""
+        yield from rendering(visit, *values)
+
+    @in_words
+    def toggle(event: gr.EventData, visit: Session, *values: Any) -> Values:
+        """A card of the palette: added, or taken out again."""
+        key = str(getattr(event, "id", ""))
+        if key in visit.composition:
+            changes.change(visit, visit.composition.remove(key))
+        else:
+            changes.add(visit, key)
+        yield from rendering(visit, *values)
+
+    @in_words
+    def mix(event: gr.EventData, visit: Session, *values: Any) -> Values:
+        """Something was done at the desk."""
+        at_the_desk(visit, *(getattr(event, name, None) for name in ("what", "key", "value")))
+        yield from rendering(visit, *values)
+
+    @in_words
+    def take_cell(event: gr.EventData, visit: Session, across: str, down: str, *values: Any) -> Values:
+        """The strengths of a sweep's cell become those of the composition, locked or not."""
+        composition = visit.composition.lock(False)
+        for key, name in ((across, "across"), (down, "down")):
+            composition = composition.set(key, getattr(event, name, None))
+        changes.change(visit, composition.lock(visit.composition.locked))
+        yield from rendering(visit, *values)
+
+    @in_words
+    def open_file(visit: Session, path: str | None, *values: Any) -> Values:
+        if path is None:
+            return
+        preset = presets.load(path)
+        presets.require_model(preset, studio.models.get(visit.model_id))
+        changes.add(visit, visit.keep(preset))
+        yield from rendering(visit, *values)
+
+    @in_words
+    def pick(event: gr.EventData, visit: Session, picked: list[str] | None) -> tuple[Any, ...]:
+        """A result of the history: one is looked at, two are compared."""
+        return compared(visit, picked, str(getattr(event, "id", "")))
+
+    @in_words
+    def go_back(visit: Session, picked: list[str] | None, *values: Any) -> Values:
+        result = visit.history.result(int(picked[-1])) if picked else None
+        if result is None:
+            raise RequestError("This result is not kept any more. Choose another one.")
+        changes.change(visit, result.composition)
+        yield from rendering(visit, *values)
+
+    @in_words
+    def retune(visit: Session, *values: Any) -> Values:
+        """The visitor's own steps or seed."""
+        visit.restored = None
+        yield from rendering(visit, *values)
+
+    @in_words
+    def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
+        visit.change_model(model_id)
+        items = Cards(history_items(visit), [], **RESULTS)
+        return *chooser.for_model(visit), first_stage(model_id) | {"hint": HINT}, items, *following(visit)
+
+    given = [session, *advanced]
+    unseen = (gr.skip(),) * (len(shown) - 1)
+    chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unseen), heavy)
+    palette.release(toggle, given, shown, **heavy)
+    mixer.release(mix, given, shown, **heavy)
+    tab.select(refresh, given, shown, **heavy)
+    gr.on([steps.release, seed.submit], retune, given, shown, **heavy)
+    opened.upload(open_file, [session, opened, *advanced], shown, **heavy)
+    sweep.connect(session, advanced, heavy)
+    sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **heavy)
+    film.connect(session, advanced, heavy)
+    batch.connect(session, advanced, heavy)
+    alike.connect(session, heavy).then(refresh, given, shown, **heavy)
+    share.connect(session, advanced, quiet).then(palette_cards, session, palette, **quiet)
+    hub.connect(session, quiet).then(refresh, given, shown, **heavy)
+    history.release(pick, [session, history], [history, comparison, back], **quiet)
+    back.click(go_back, [session, history, *advanced], shown, **heavy)
+    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **quiet)
+    # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
+    shell.page.load(restore, session, [tab.parent, shell.model], **quiet)
+
+
+# ------------------------------------------------------------------------------------------------------------- at work
+
+
+def palette_cards(session: Session) -> Cards:
+    """The directions to add, those that are part of the composition marked."""
+    return Cards(preset_items(session.model_id, session.own), session.composition.keys, **PALETTE)
+
+
+def desk(session: Session) -> dict[str, Any]:
+    """Value of the mixer."""
+    known, heard = changes.known(session), session.composition.heard
+    parts = []
+    for component in session.composition.components:
+        preset = known.get(component.key)
+        if preset is None:
+            continue
+        picture = preset.picture()
+        low, high = preset.strength_range
+        part = {"key": component.key, "name": preset.name, "image": data_url(picture) if picture else None}
+        part |= {"strength": component.strength, "unit": preset.strength, "low": low, "high": high}
+        parts.append(part | {"muted": component.muted, "solo": component.solo, "heard": component in heard})
+    return {"parts": parts, "locked": session.composition.locked, "undo": bool(session.history.past)}
+
+
+def at_the_desk(session: Session, what: Any, key: Any, value: Any) -> None:
+    """One change of the composition as the mixer tells it. Raises RequestError."""
+    composition = session.composition
+    match what:
+        case "undo":
+            changes.undo(session)
+            return
+        case "clear":
+            composition = type(composition)(locked=composition.locked)
+        case "lock":
+            composition = composition.lock(bool(value))
+        case "set":
+            composition = composition.set(key, value)
+        case "mute":
+            composition = composition.mute(key, bool(value))
+        case "solo":
+            composition = composition.solo(key, bool(value))
+        case "move" if isinstance(value, int):
+            composition = composition.move(key, value)
+        case "remove":
+            composition = composition.remove(key)
+        case _:
+            raise RequestError("This change is not understood. Try it again.")
+    changes.change(session, composition)
+
+
+@in_words
+def restore(session: Session, request: gr.Request) -> tuple[Any, ...]:
+    """The page was opened by a link: its composition, its picture, and this tab."""
+    token = request.query_params.get(QUERY)
+    if not token:
+        return gr.skip(), gr.skip()
+    restored = link.decode(token)
+    model = studio.models.get(restored.model_id)
+    session.change_model(restored.model_id)
+    session.picture = named_picture(model, restored.picture)
+    session.restored = restored.steps, restored.seed
+    changes.change(session, fetch(session, restored.composition))
+    return gr.Tabs(selected=TITLE), restored.model_id
+
+
+def named_picture(model: DiffusionModel, name: str) -> Picture | None:
+    """The picture that a link means: an example, or a sample by its seed; None if it names none that is here."""
+    if name.startswith("seed-"):
+        return finish(studio.sample(model, int(name.removeprefix("seed-")), model.card.steps))
+    for path in studio.examples(model.card.id):
+        if path.stem == name:
+            return replace(studio.open_picture(path, model.card.id), example=name)
+    return None
+
+
+def composing(session: Session, steps: float, seed: float | None) -> Iterator[tuple[Any, Any]]:
+    """Values of the stage and of the history, until done or until the visitor asks for something else."""
+    ticket = session.begin()
+    picture = current_picture(session)
+    if picture is None:
+        yield {"hint": HINT}, gr.skip()
+        return
+    base: dict[str, Any] = {"before": before_url(picture), "hint": HINT}
+    try:
+        chosen, options = changes.chosen(session), options_of(steps, seed)
+        if not chosen:
+            note = "All directions are muted." if session.composition.components else ""
+            yield {**base, "note": note}, gr.skip()
+            return
+        base["name"] = applying.in_words(chosen)
+        heard = session.composition.heard
+        key = (content_hash(picture.pixels), session.model_id, frozenset((c.key, c.strength) for c in heard), options)
+        result, items = session.history.find(key), gr.skip()
+        if result is None:
+            # The last picture stays until the new one is there.
+            last = session.history.results[-1] if session.history.results else None
+            there = last is not None and last.key[0] == key[0]
+            kept = {"frames": frames_json([last.frame]), "seconds": last.seconds} if there else {}
+            yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}, gr.skip()
+            started = time.monotonic()
+            model = studio.models.get(session.model_id)
+            for event in applying.apply(model, picture, [(preset, [c]) for preset, c in chosen], options):
+                if session.ticket != ticket:
+                    return
+                if event.result is None and (event.preview is not None or not there):
+                    yield {**base, **busy(event), **kept}, gr.skip()
+            before, [frame] = picture.pixels[0], event.result
+            seconds = time.monotonic() - started
+            result = session.history.keep(key, session.composition, base["name"], before, frame, seconds)
+            items = Cards(history_items(session), [], **RESULTS)
+        yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}, items
+    except VisitorError as error:
+        yield {**base, "note": error.message, "bad": True}, gr.skip()

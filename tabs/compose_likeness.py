@@ -1,0 +1,124 @@
+"""The section of Compose on what directions share: their similarities, and one of them without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from core import studio
+from core.composing import changes, likeness
+from core.errors import RequestError
+from core.progress import Progress
+from core.visit import Session
+from tabs.compose_pictures import line, names_of
+from tabs.shell import in_words
+from tabs.visit import current_picture
+
+Values = Iterator[tuple[Any, ...]]
+METRICS = [("What they do to this picture", "response"), ("What they add in h-space", "h-space")]
+
+
+class Likeness:
+    """`follow`: the widgets that depend on the composition."""
+
+    def __init__(self) -> None:
+        self.hint = gr.HTML('<p class="words">Add at least two directions to see what they have in common.</p>')
+        with gr.Column(visible=False) as self.choices:
+            self.metric = gr.Radio(METRICS, value="response", label="Compare", elem_id="metric")
+            self.compare = gr.Button("Compare them", variant="secondary", elem_id="compare")
+            self.matrix = gr.HTML(elem_id="matrix")
+            with gr.Row():
+                self.kept = gr.Dropdown([], label="Take out of", elem_id="kept", min_width=180)
+                self.removed = gr.CheckboxGroup([], label="what it shares with", elem_id="removed", min_width=240)
+            self.make = gr.Button("Keep them apart", variant="primary", elem_id="orthogonalise")
+            self.note = gr.HTML(elem_id="likeness-note")
+        self.follow = [self.hint, self.choices, self.kept, self.removed, self.matrix]
+
+    def for_composition(self, session: Session) -> tuple[Any, ...]:
+        """Values of `follow`."""
+        names = names_of(session)
+        enough = len(names) > 1
+        shown = (gr.update(visible=not enough), gr.update(visible=enough))
+        if not enough:
+            return *shown, *(gr.skip(),) * 3
+        others = gr.update(choices=names[1:], value=[key for _, key in names[1:]])
+        return *shown, gr.update(choices=names, value=names[0][1]), others, ""
+
+    def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
+        """Returns the event after which the composition may be another one."""
+        self.compare.click(compare, [session, self.metric], [self.note, self.matrix], **settings)
+        self.kept.input(others_of, [session, self.kept], self.removed, show_progress="hidden", api_visibility="private")
+        return self.make.click(keep_apart, [session, self.kept, self.removed, self.metric], self.note, **settings)
+
+
+@in_words
+def others_of(session: Session, kept: str | None) -> Any:
+    others = [(name, key) for name, key in names_of(session) if key != kept]
+    return gr.update(choices=others, value=[key for _, key in others])
+
+
+@in_words
+def compare(session: Session, metric: str) -> Values:
+    ticket = session.begin()
+    picture = current_picture(session)
+    known, names = changes.known(session), names_of(session)
+    if picture is None or len(names) < 2:
+        raise RequestError("There is nothing to compare yet: choose a picture and two directions.")
+    model = studio.models.get(session.model_id)
+    for event in likeness.likeness(model, picture, [known[key] for _, key in names], metric):
+        if session.ticket != ticket:
+            yield "", gr.skip()
+            return
+        if event.result is None:
+            yield line(event), gr.skip()
+        else:
+            yield "", table([name for name, _ in names], likeness.cosines(event.result))
+
+
+@in_words
+def keep_apart(session: Session, kept: str | None, removed: list[str], metric: str) -> Iterator[Any]:
+    """One direction without what it shares with the others takes its place, as one of the visitor's own."""
+    ticket = session.begin()
+    picture, known = current_picture(session), changes.known(session)
+    if picture is None or kept not in known or not set(removed or []) <= set(known):
+        raise RequestError("Choose a picture, a direction, and others that it should have nothing in common with.")
+    model = studio.models.get(session.model_id)
+    yield line(Progress(0, 1), "Starting")
+    others = [known[key] for key in removed or [] if key != kept]
+    try:
+        for event in likeness.orthogonalise(model, picture, known[kept], others, metric):
+            if session.ticket != ticket:
+                yield ""
+                return
+            if event.result is None:
+                yield line(event)
+                continue
+            key = session.keep(event.result)
+            changes.change(session, session.composition.exchange(kept, key))
+            left = 100 * event.result.measured["left"]
+            yield (
+                f'<p class="words" role="status">“{escape(event.result.name)}” has taken its place: {left:.0f}% of the '
+                "direction is left. Undo brings the other one back.</p>"
+            )
+    except Exception:
+        yield ""
+        raise
+
+
+def table(names: list[str], values: Tensor) -> str:
+    """Cosines as a table whose cells are the darker the more two directions share."""
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    rows = ""
+    for name, row in zip(names, values.tolist(), strict=True):
+        cells = "".join(
+            f'<td style="--share:{abs(v):.2f}" class="{"less" if v < 0 else "more"}">{v:+.2f}</td>' for v in row
+        )
+        rows += f'<tr><th scope="row"><span>{escape(name)}</span></th>{cells}</tr>'
+    return (
+        f'<div class="matrix"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        '<p class="legend">1 is the same, 0 has nothing in common, −1 is the opposite.</p></div>'
+    )
