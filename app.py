@@ -61,6 +61,7 @@ def build() -> gr.Blocks:
                     tab.build(shell, opened)
         gr.HTML(FOOT, elem_id="foot")
         endpoints.build(shell)
+        discover_endpoints.build(shell)
         shell.model.change(lambda model_id: model_id, shell.model, chosen, api_visibility="private")
         chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
     return page

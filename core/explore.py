@@ -546,15 +546,26 @@ def as_preset(one: Exploration, row: Row) -> Preset:
 
 
 def drawn(regions: Sequence[Region]) -> list[Any]:
-    """Regions as a preset keeps them: strokes with fewer points where they would not fit."""
-    kept, every = [region.as_json() for region in regions], 1
-    while len(json.dumps(kept)) > MOST_REGION_TEXT:
-        every *= 2
+    """Regions as a preset keeps them: strokes with fewer points where they would not fit, at worst the box around."""
+    for every in (1, 2, 4, 8, 16, 32):
         kept = [region.as_json() for region in regions]
-        for stroke in (stroke for region in kept for stroke in region["strokes"]):
-            points = [[round(x, 4) for x in point] for point in stroke["points"]]
-            stroke["points"] = [*points[:-1:every], points[-1]]
-    return kept
+        for region in kept:
+            region["boxes"] = [_short(box) for box in region["boxes"]]
+            for stroke in region["strokes"]:
+                points = stroke["points"]
+                stroke["points"] = [_short(point) for point in [*points[:-1:every], points[-1]]]
+        if len(json.dumps(kept)) <= MOST_REGION_TEXT:
+            return kept
+    return [{"label": region.label, "boxes": [_around(region.mask)], "strokes": []} for region in regions]
+
+
+def _short(numbers: Sequence[float]) -> list[float]:
+    return [round(number, 4) for number in numbers]
+
+
+def _around(mask: np.ndarray) -> list[float]:
+    (top, bottom), (left, right) = ((np.flatnonzero(mask.any(axis))[[0, -1]] + (0, 1)) / len(mask) for axis in (1, 0))
+    return _short([float(left), float(top), float(right), float(bottom)])
 
 
 def _thumbnail(row: Row) -> bytes | None:

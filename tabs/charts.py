@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -88,13 +89,13 @@ def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
 
 def spectrum_plot(spectra: Sequence[Spectrum]) -> str:
     """Singular values of every region on a logarithmic scale, and below how JIVE splits each region's energy."""
-    floor = 1e-3
     most = max(max(spectrum.values) for spectrum in spectra)
+    floor = min(0.5, max(1e-4, min(min(spectrum.values) for spectrum in spectra) / most))
     longest = max(len(spectrum.values) for spectrum in spectra)
-    top, bottom = 10, HEIGHT + 20
+    top, bottom = 18, HEIGHT + 20
     scale = lambda v: np.log10(np.clip(np.asarray(v) / most, floor, 1)) / np.log10(floor)  # noqa: E731
     body = f'<path class="grid" d="M{PAD} {bottom}H{WIDTH - 6}"/>'
-    for power in (0, 1, 2):
+    for power in range(math.floor(-math.log10(floor)) + 1):
         y = top + (bottom - top) * scale(most * 10.0**-power)
         body += f'<path class="grid" d="M{PAD} {y:.1f}H{WIDTH - 6}"/>'
         body += f'<text x="{WIDTH - 6}" y="{y - 3:.1f}" text-anchor="end">{most * 10.0**-power:.2g}</text>'

@@ -15,6 +15,7 @@ from core.composing import changes
 from core.discovery import regions as drawing
 from core.discovery.basis import SIZE
 from core.discovery.found import DEFAULTS, Settings
+from core.discovery.methods import WITHOUT_REGION
 from core.errors import RequestError, VisitorError
 from core.explore import Exploration, Row
 from core.imaging import to_pil
@@ -41,7 +42,6 @@ METHODS = [
     ("Global: whatever changes the picture most", "global"),
     ("PCA: what varies most among pictures", "pca"),
 ]
-WITHOUT_REGION = ("global", "pca")
 VALUES = {
     "contrast": ("contrast", "Change inside per change outside, by which the rows are ordered."),
     "pca": ("deviation", "Standard deviation of h along this direction among the model's pictures."),

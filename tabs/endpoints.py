@@ -85,10 +85,10 @@ def edit_text(
     if preset is None:
         settings = studio.training_settings("global", *studio.SUGGESTED["global"])
         training = studio.start_training(loaded, source_text, target_text, settings, session)
-        preset = yield from _told(studio.train(training))
+        preset = yield from told(studio.train(training))
         session.keep(preset)
     job = studio.edit_frames(loaded, source, preset, [strength], options, session.forms)
-    [frame] = yield from _told(job)
+    [frame] = yield from told(job)
     intervals = studio.intervals_for(loaded.card, preset, options)
     about = {"direction": preset.name, "model": model, "strength": strength, "steps": steps}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
@@ -115,7 +115,7 @@ def train_direction(
     started = time.monotonic()
     settings = studio.training_settings(form, samples, steps, coefficient)
     training = studio.start_training(studio.models.get(model), source_text or "", target_text or "", settings, session)
-    preset = yield from _told(studio.train(training))
+    preset = yield from told(studio.train(training))
     session.keep(preset)
     losses = [round(loss, 4) for loss in training.losses]
     about = {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
@@ -130,18 +130,18 @@ def sample(session: Session, seed: int, steps: int, model: str) -> Values:
     """
     started = time.monotonic()
     EditOptions(steps=steps)
-    made = yield from _told(studio.sample(studio.models.get(model), seed, steps))
+    made = yield from told(studio.sample(studio.models.get(model), seed, steps))
     about = {"model": model, "seed": seed, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(made.pixels)[0], about
 
 
-def _told(job: Job) -> Generator[tuple[Any, dict[str, Any]], None, Any]:
-    """The result of a job; meanwhile its progress, at most once in `EVERY` seconds."""
-    told = time.monotonic()
+def told(job: Job, beside: int = 1) -> Generator[tuple[Any, ...], None, Any]:
+    """The result of a job; meanwhile its progress, at most once in `EVERY` seconds. beside: outputs before the JSON."""
+    last = time.monotonic()
     result = None
     for event in job:
         result = event.result
-        if result is None and time.monotonic() - told > EVERY:
-            told = time.monotonic()
-            yield None, {"note": event.note, "step": event.step, "total": event.total}
+        if result is None and time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            yield *(None,) * beside, {"note": event.note, "step": event.step, "total": event.total}
     return result

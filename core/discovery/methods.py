@@ -19,6 +19,7 @@ METHODS: dict[str, Method] = {
     global_jacobian.NAME: global_jacobian.directions,
     pca.NAME: pca.directions,
 }
+WITHOUT_REGION = (global_jacobian.NAME, pca.NAME)
 
 
 def discover(basis: Basis, regions: Sequence[Region], method: str, settings: Settings = DEFAULTS) -> list[Found]:

@@ -1,0 +1,254 @@
+"""A search of directions from the picture to the preset, on a small model with random weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from small_models import small_model
+
+from core import explore, presets, studio
+from core.discovery.found import Settings
+from core.discovery.linear import Jacobian
+from core.discovery.regions import box_mask, parse
+from core.editing import EditSettings, edit, sample_latent
+from core.errors import ModelUnavailable, RequestError
+from core.explore import AnalysisCache, Exploration
+from core.models.loader import DiffusionModel
+from core.progress import finish
+from core.visit import DEVICE, EditOptions, Picture
+
+LEFT = [{"label": "Left", "boxes": [[0.1, 0.2, 0.45, 0.8]]}]
+RIGHT = [{"label": "Right", "boxes": [[0.55, 0.2, 0.9, 0.8]]}]
+SIZE = 24
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explore, "ANALYSES", AnalysisCache())
+    monkeypatch.setattr(explore, "STEPS", 6)
+
+    def missing(*_: object) -> None:
+        raise ModelUnavailable("not here")
+
+    monkeypatch.setattr(studio, "_lpips", missing)
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffusionModel:
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def picture(model: DiffusionModel) -> Picture:
+    """A sample, so that its latent is exact whatever the number of steps."""
+    latent = sample_latent(model, 3)
+    return Picture(finish(edit(model, latent, settings=EditSettings(6))), model.card.id, latent)
+
+
+def search(model: DiffusionModel, picture: Picture, regions: object = LEFT, **values: object) -> Exploration:
+    settings = Settings(count=3, rank=12, joint_rank=6, individual_rank=3)
+    known = {"settings": settings, "size": SIZE, **values}
+    return Exploration(model, picture, parse(regions, 32) if regions else [], **known)
+
+
+def found(one: Exploration, refining: bool = False) -> Exploration:
+    assert finish(explore.explore(one, refining)) is one
+    return one
+
+
+def test_heat_is_the_change_of_the_predicted_picture(model: DiffusionModel, picture: Picture) -> None:
+    one = found(search(model, picture))
+    jacobian = one.analysis.jacobian()
+    for row in one.rows:
+        step = 0.05 * row.found.direction.delta
+        with torch.no_grad():
+            change = (jacobian.predicted_image(step) - jacobian.predicted_image(-step))[0] / 0.1
+        expected = change.abs().sum(0)
+        assert torch.allclose(row.heat, expected, atol=0.02 * expected.max().item())
+
+
+@pytest.mark.parametrize("injection", ["symmetric", "asymmetric"])
+def test_a_preset_reproduces_the_pictures_of_its_row(model: DiffusionModel, picture: Picture, injection: str) -> None:
+    one = found(search(model, picture, injection=injection))
+    row = one.rows[1]
+    preset = presets.from_bytes(presets.to_bytes(explore.as_preset(one, row)))
+    assert (preset.timestep, preset.injection, preset.method) == (one.analysis.t, injection, "contrast")
+    assert parse(preset.region, 32)[0].mask.tolist() == one.regions[0].mask.tolist()
+    assert preset.picture().size == (128, 128)
+    assert preset.strength_range[0] <= preset.strength <= preset.strength_range[1]
+    strengths = [-row.strength, 0.0, row.strength]
+    frames = finish(studio.edit_frames(model, picture, preset, strengths, EditOptions(steps=6)))
+    again = torch.stack([frame.pixels for frame in frames])
+    assert torch.allclose(again, row.frames, atol=1e-4)
+    assert (again[0] - again[2]).abs().max() > 1e-3
+
+
+def test_another_region_asks_the_network_nothing(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = found(search(model, picture))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(Jacobian, "forward", refuse)
+    monkeypatch.setattr(Jacobian, "reverse", refuse)
+    monkeypatch.setattr(DiffusionModel, "features", refuse)
+    second = search(model, picture, RIGHT)
+    second.analysis = finish(explore.analyse(model, picture, None, SIZE))
+    assert second.analysis is first.analysis
+    for row in explore.find(second):
+        assert row.heat[:, 16:].sum() > 0
+        assert row.region.label == "Right"
+
+
+def test_contrast_acts_where_it_was_asked(model: DiffusionModel, picture: Picture) -> None:
+    left, right = (explore.find(found(search(model, picture, regions)))[0] for regions in (LEFT, RIGHT))
+    share = [row.heat[:, :16].sum() / row.heat.sum() for row in (left, right)]
+    assert share[0] > share[1]
+
+
+def test_refinement_gains_and_keeps_what_was_touched(model: DiffusionModel, picture: Picture) -> None:
+    one = search(model, picture, method="jacobian", size=12)
+    quick, ended = None, None
+    for event in explore.explore(one):
+        ended = event.result
+        if quick is None and one.rows and all(row.frames is not None for row in one.rows):
+            quick = list(one.rows)
+            one.touch(1, "  My\nown  ")
+    assert ended is one
+    assert one.refined
+    assert one.rows[1].name == "My own"
+    assert torch.equal(one.rows[1].found.direction.delta, quick[1].found.direction.delta)
+    assert len(one.analysis.basis) > 12
+    assert one.rows[0].found.value >= quick[0].found.value * (1 - 1e-6)
+    assert all(row.frames is not None for row in one.rows)
+    assert len({row.name for row in one.rows}) == len(one.rows)
+
+
+def test_a_search_that_is_left_leaves_everything_as_it_was(model: DiffusionModel, picture: Picture) -> None:
+    one = search(model, picture)
+    job = explore.explore(one)
+    for event in job:
+        if event.note == "Analysing":
+            break
+    job.close()
+    assert not DEVICE.locked()
+    assert one.rows == []
+    assert one.analysis is None
+    assert len(explore.ANALYSES) == 0
+    assert len(found(search(model, picture)).rows) == 3
+
+
+@pytest.mark.parametrize("method", ["global", "pca"])
+def test_methods_without_a_region(model: DiffusionModel, picture: Picture, method: str) -> None:
+    one = found(search(model, picture, None, method=method))
+    assert len(one.rows) == 3
+    for row in one.rows:
+        assert row.region.mask.all()
+        assert row.roir is None
+        assert row.as_json()["linear_roir"] is None
+        assert row.heat.max() > 0
+    assert explore.as_preset(one, one.rows[0]).region == []
+
+
+@pytest.mark.parametrize("method", ["jive_individual", "jive_joint", "projection"])
+def test_several_regions(model: DiffusionModel, picture: Picture, method: str) -> None:
+    one = found(search(model, picture, LEFT + RIGHT, method=method))
+    labels = [row.region.label for row in one.rows]
+    assert labels == ([""] * 3 if method == "jive_joint" else ["Left"] * 3 + ["Right"] * 3)
+
+
+def test_spectra_are_those_of_the_masked_responses(model: DiffusionModel, picture: Picture) -> None:
+    one = found(search(model, picture))
+    rows = one.analysis.basis.responses
+    for spectrum, mask in zip(explore.spectra(one, 5), (one.regions[0].mask, ~one.regions[0].mask), strict=True):
+        masked = (rows * torch.from_numpy(mask)).flatten(1).double().numpy()
+        assert np.allclose(spectrum.values, np.linalg.svd(masked, compute_uv=False)[:5], rtol=1e-3)
+        assert spectrum.individual >= 0
+        assert 0.5 < spectrum.joint + spectrum.individual <= 1 + 1e-6
+
+
+def test_on_other_pictures(model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = found(search(model, picture))
+    side = model.card.resolution
+    others = [Picture(torch.rand(1, 3, side, side) * 2 - 1, model.card.id) for _ in range(2)]
+    before, after = finish(explore.others(one, one.rows[0], others, one.rows[0].strength))
+    assert before.shape == after.shape == (2, 3, side, side)
+    assert (after - before).abs().flatten(1).max(1).values.min() > 1e-3
+    same, again = finish(explore.others(one, one.rows[0], others, 0.0))
+    assert torch.allclose(same, again)
+    assert torch.allclose(same, before, atol=1e-4)
+
+
+BAD = [
+    ({"method": "magic"}, "no method 'magic'"),
+    ({"injection": "sideways"}, "no injection 'sideways'"),
+    ({"size": 4}, "basis size must lie between 8"),
+    ({"size": 10**6}, "basis size must lie between 8"),
+    ({"timestep": -1}, "timestep must lie between 0"),
+    ({"timestep": 1001}, "timestep must lie between 0"),
+    ({"settings": Settings(count=13)}, "count must lie between 1 and 12"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), BAD, ids=[str(list(values.items())[0]) for values, _ in BAD])
+def test_settings_out_of_range(model: DiffusionModel, picture: Picture, values: dict, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        search(model, picture, **values)
+
+
+@pytest.mark.parametrize("index", [-1, 3, True, "0", None, 0.0])
+def test_rows_that_are_not_there(model: DiffusionModel, picture: Picture, index: object) -> None:
+    one = found(search(model, picture))
+    with pytest.raises(RequestError, match="no longer here"):
+        one.touch(index)
+    with pytest.raises(RequestError, match="needs a name"):
+        one.touch(0, " \n\t ")
+
+
+def scribbles(count: int, points: int) -> list[dict]:
+    x = np.linspace(0.2, 0.8, points)
+    heights = np.linspace(0.2, 0.8, count)
+    lines = [np.column_stack((x, y + 0.02 * np.sin(40 * x))) for y in heights]
+    return [{"points": line.tolist(), "width": 0.02} for line in lines]
+
+
+@pytest.mark.parametrize(("count", "points"), [(4, 10), (20, 200), (64, 60)])
+def test_strokes_fit_into_a_preset(count: int, points: int) -> None:
+    regions = parse([{"label": "a", "strokes": scribbles(count, points)}, {"label": "b", "box": [0, 0, 0.3, 0.3]}], 64)
+    kept = explore.drawn(regions)
+    assert len(json.dumps(kept)) < 16_384
+    for region, again in zip(regions, parse(kept, 64), strict=True):
+        assert (again.mask & region.mask).sum() / (again.mask | region.mask).sum() > 0.6
+
+
+def test_regions_of_very_many_shapes_become_the_boxes_around_them() -> None:
+    boxes = [[0.1 + k / 100, 0.2, 0.105 + k / 100, 0.6] for k in range(60)]
+    regions = parse([{"label": f"r{k}", "boxes": boxes} for k in range(8)], 64)
+    kept = parse(explore.drawn(regions), 64)
+    assert [region.label for region in kept] == [region.label for region in regions]
+    for region, again in zip(regions, kept, strict=True):
+        assert (again.mask | region.mask == again.mask).all()
+
+
+def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
+    analysis = finish(explore.analyse(model, picture, None, SIZE))
+    cache = AnalysisCache(capacity=2 * analysis.basis.nbytes)
+    for key in range(5):
+        cache.put((key,), analysis)
+    assert len(cache) == 2
+    assert cache.get((4,)) is analysis
+    assert cache.get((0,)) is None
+
+
+def test_what_lies_over_the_picture() -> None:
+    mask = box_mask((0.0, 0.0, 0.5, 1.0), 8)
+    [region] = parse([{"label": "x", "box": [0, 0, 0.5, 1]}], 8)
+    shade = np.asarray(explore.shade([region], 8))[..., 3]
+    assert (shade[mask] == 0).all()
+    assert (shade[~mask] > 100).all()
+    glow = np.asarray(explore.glow(torch.arange(64.0).view(8, 8), 8))[..., 3]
+    assert glow[0, 0] == 0
+    assert glow[7, 7] == 255
