@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
@@ -25,8 +25,9 @@ def align(model: TextToImage, source: str, target: str, kind: Kind) -> tuple[Ten
     """
     L = model.length
     mapping, share = torch.zeros(L, L), torch.zeros(L)
-    old, new = _spans(model, source), _spans(model, target)
-    for tag, i0, i1, j0, j1 in SequenceMatcher(None, _plain(source), _plain(target), autojunk=False).get_opcodes():
+    source_words, target_words = _words(source), _words(target)
+    old, new = _spans(model, source_words), _spans(model, target_words)
+    for tag, i0, i1, j0, j1 in SequenceMatcher(None, source_words, target_words, autojunk=False).get_opcodes():
         if tag == "equal":
             pairs = zip(old[i0:i1], new[j0:j1], strict=True)
         elif tag == "replace" and kind == "swap":
@@ -50,9 +51,10 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
         RequestError: a word that is not in the prompt, or a weight out of range.
     """
     scale = torch.ones(model.length)
-    words, spans = _plain(prompt), _spans(model, prompt)
+    words = _words(prompt)
+    spans = _spans(model, words)
     for word, weight in weights.items():
-        places = [n for n, known in enumerate(words) if [known] == _plain(word)]
+        places = [n for n, known in enumerate(words) if [known] == _words(word)]
         if not places:
             raise RequestError(f"“{word}” is not a word of “{prompt}”. Re-weight one of its words.")
         if not -5 <= weight <= 5:
@@ -62,15 +64,15 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
     return scale
 
 
-def _plain(prompt: str) -> list[str]:
-    """Words without case and punctuation at their ends."""
-    return [re.sub(r"^\W+|\W+$", "", word.lower()) or word for word in prompt.split()]
+def _words(prompt: str) -> list[str]:
+    """Words and punctuation marks, lower case, divided where CLIP's tokenizer divides."""
+    return re.findall(r"'(?:s|t|re|ve|m|ll|d)\b|\w+|[^\w\s]+", prompt.lower())
 
 
-def _spans(model: TextToImage, prompt: str) -> list[range]:
+def _spans(model: TextToImage, words: Sequence[str]) -> list[range]:
     """Token positions of each word, after the beginning at 0 and before the last, which is the end's."""
     last, first, spans = model.length - 1, 1, []
-    for count in model.word_tokens(prompt):
+    for count in model.token_counts(words):
         spans.append(range(min(first, last), min(first + count, last)))
         first += count
     return spans

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -106,23 +106,36 @@ def edit(
             raise RequestError("Write a target prompt: what the picture should show instead.")
         if not -5 <= target.strength <= 5:
             raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
-    solution = inversion.solution
-    skip = solution.skip if settings.skip is None else settings.skip
+    skip = inversion.solution.skip if settings.skip is None else settings.skip
 
-    # Row 0 is the source: its maps are given to the others, and it is what stays outside the region.
+    # A control keeps all rows in one call, so many targets are done in groups, each with the source.
+    size = len(targets) if settings.attention == "none" else max(1, model.rows // 2 - 1)
+    groups = [targets[i : i + size] for i in range(0, len(targets), size)]
+    done: list[Tensor] = []
+    for n, group in enumerate(groups):
+        rows = _rows(model, inversion, group, settings)
+        for event in _run(model, inversion, rows, skip, "editing", slice(1, None)):
+            preview = None if event.preview is None else torch.cat([*done, event.preview])
+            step, total = n * event.total + event.step, len(groups) * event.total
+            if event.result is not None:
+                done.append(event.result)
+            yield replace(event, step=step, total=total, preview=preview, result=preview if step == total else None)
+
+
+def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings) -> Rows:
+    """Row 0 is the source: its maps are given to the others, and it is what stays outside the region."""
+    solution = inversion.solution
     s = torch.tensor([0.0, *(target.strength for target in targets)], device=model.device)
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
-    text = embedded[:1] + s[:, None, None] * (embedded - embedded[:1])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
     share = s.clamp(0, 1)[:, None, None, None]
-    rows = Rows(
-        text,
-        solution.guidance + share * (guidance - solution.guidance),
-        1 + share[1:] * (solution.carry - 1),
-        attention_control(model, inversion, targets, settings),
-        _latent_mask(settings.region, solution.trajectory),
+    return Rows(
+        text=embedded[:1] + s[:, None, None] * (embedded - embedded[:1]),
+        guidance=solution.guidance + share * (guidance - solution.guidance),
+        carry=1 + share[1:] * (solution.carry - 1),
+        control=attention_control(model, inversion, targets, settings),
+        mask=_latent_mask(settings.region, solution.trajectory),
     )
-    yield from _run(model, inversion, rows, skip, "editing", slice(1, None))
 
 
 def attention_control(

@@ -220,15 +220,15 @@ class TextToImage:
         """L, tokens of a prompt with its beginning and end."""
         return self.tokenizer.model_max_length
 
-    def word_tokens(self, prompt: str) -> list[int]:
-        """How many tokens each word (between spaces) has."""
-        return [len(self.tokenizer(word, add_special_tokens=False).input_ids) for word in prompt.split()]
+    def token_counts(self, words: Sequence[str]) -> list[int]:
+        """How many tokens each word has."""
+        return [len(self.tokenizer(word, add_special_tokens=False).input_ids) for word in words]
 
     def words_cut(self, prompt: str) -> str:
         """The words at the end of a prompt that the model does not read; "" if it reads all."""
         left = self.length - 2
         words = prompt.split()
-        for i, count in enumerate(self.word_tokens(prompt)):
+        for i, count in enumerate(self.token_counts(words)):
             left -= count
             if left < 0:
                 return " ".join(words[i:])

@@ -76,7 +76,7 @@ class _Reached(Exception):
 
 def _optimiser(parameters: list[Tensor], rates: Sequence[float], name: str) -> torch.optim.Optimizer:
     if name == "lbfgs":
-        return torch.optim.LBFGS(parameters, max_iter=1, history_size=10, line_search_fn="strong_wolfe")
+        return torch.optim.LBFGS(parameters, max_iter=1, max_eval=25, line_search_fn="strong_wolfe")
     groups = [{"params": [value], "lr": rate} for value, rate in zip(parameters, rates, strict=True)]
     return torch.optim.Adam(groups)
 

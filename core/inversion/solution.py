@@ -85,6 +85,10 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise RequestError(f"{name.replace('_', ' ')} must lie between {low} and {high}, not {value}.")
+        if self.optimiser not in ("adam", "lbfgs"):
+            raise RequestError(f"There is no optimiser {self.optimiser!r}. Choose adam or lbfgs.")
+        if self.start not in ("empty", "source"):
+            raise RequestError(f"There is no start {self.start!r}. Choose empty or source.")
         if self.source_guidance is not None and not 1 <= self.source_guidance <= 30:
             raise RequestError(f"source guidance must lie between 1 and 30, not {self.source_guidance}.")
 

@@ -1,0 +1,344 @@
+"""Editing an inverted picture: word correspondences, strengths, regions, batches; and the file that keeps it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_text_models import LENGTH, small_text_model, toy_text_model
+from torch import Tensor
+
+from core import tensor_file
+from core.discovery.regions import Region
+from core.errors import PresetError, RequestError, ResourceError
+from core.inversion.alignment import align, scales
+from core.inversion.editing import EditSettings, Target, attention_control, edit, reconstruct
+from core.inversion.inversion import Inversion
+from core.inversion.methods import METHODS, invert
+from core.inversion.model import TextToImage
+from core.inversion.saved import from_bytes, load, save, to_bytes
+from core.inversion.solution import Settings
+from core.progress import finish
+
+PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
+QUICK = Settings(steps=6, iterations=2, starts=2, solver_iterations=3, guidance=3.0)
+FREE = EditSettings(attention="none")
+KINDS = ("none", "swap", "refine")
+
+
+@pytest.fixture(scope="module")
+def model() -> TextToImage:
+    return small_text_model()
+
+
+@pytest.fixture(scope="module")
+def toy() -> TextToImage:
+    return toy_text_model()
+
+
+def picture(seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def inversions(toy: TextToImage) -> dict[str, Inversion]:
+    return {method: finish(invert(toy, picture(), PROMPT, method, QUICK)) for method in METHODS}
+
+
+@pytest.fixture(scope="module")
+def inversion(model: TextToImage) -> Inversion:
+    return finish(invert(model, picture(), PROMPT, "anchored", QUICK))
+
+
+# --------------------------------------------------------------------------------------------------------- alignment
+
+
+def correspondences(model: TextToImage, source: str, target: str, kind: str) -> dict[int, dict[int, float]]:
+    """Target token -> source tokens with their weights, where the source has a say."""
+    mapping, share = align(model, source, target, kind)
+    assert set(share.tolist()) <= {0.0, 1.0}
+    rows = {j: {i: round(w, 3) for i, w in enumerate(mapping[:, j].tolist()) if w} for j in range(LENGTH)}
+    assert all(bool(rows[j]) == bool(share[j]) for j in rows)
+    return {j: row for j, row in rows.items() if row}
+
+
+def test_the_same_prompt_corresponds_to_itself(model: TextToImage) -> None:
+    for kind in ("swap", "refine"):
+        mapping, share = align(model, "a red cat", "a red cat", kind)
+        assert torch.equal(mapping, torch.eye(LENGTH))
+        assert torch.equal(share, torch.ones(LENGTH))
+
+
+def test_swapped_words(model: TextToImage) -> None:
+    """Positions: 0 the beginning, then words, then the end and padding."""
+    found = correspondences(model, "a cat, it's sitting", "a Dog it's sitting", "swap")
+    assert (found[2], found[3], found[5]) == ({2: 1.0, 3: 1.0}, {4: 1.0}, {6: 1.0})
+    refined = correspondences(model, "a cat sitting", "a dog sitting", "refine")
+    assert 2 not in refined
+    assert refined[3] == {3: 1.0}
+
+
+def test_swapped_words_of_different_length(model: TextToImage) -> None:
+    """ "zoo" has three tokens here; the end and the padding move along."""
+    found = correspondences(model, "a cat sitting", "a zoo sitting", "swap")
+    assert [found[j] for j in (2, 3, 4, 5, 6)] == [{2: 0.333}] * 3 + [{3: 1.0}, {4: 1.0}]
+    found = correspondences(model, "a zoo sitting", "a cat sitting", "swap")
+    assert found[2] == {2: 1.0, 3: 1.0, 4: 1.0}
+    assert (found[3], found[4], found[LENGTH - 1]) == ({5: 1.0}, {6: 1.0}, {LENGTH - 1: 1.0})
+
+
+def test_added_and_removed_words(model: TextToImage) -> None:
+    for kind in ("swap", "refine"):
+        found = correspondences(model, "a cat", "a red cat sitting", kind)
+        assert set(range(LENGTH)) - set(found) == {2, 4}
+        assert (found[3], found[5]) == ({2: 1.0}, {3: 1.0})
+        found = correspondences(model, "a red cat", "a cat", kind)
+        assert (found[2], found[3]) == ({3: 1.0}, {4: 1.0})
+
+
+def test_prompts_that_are_cut_or_empty_still_align(model: TextToImage) -> None:
+    for source, target in ((" ".join(["zebra"] * 9), "a cat"), ("a cat", " ".join(["zebra"] * 9)), ("", "a cat")):
+        for kind in ("swap", "refine"):
+            mapping, share = align(model, source, target, kind)
+            assert share[0] == share[LENGTH - 1] == 1
+            assert mapping.isfinite().all()
+
+
+def test_scales(model: TextToImage) -> None:
+    scale = scales(model, "a zoo cat, a Cat", {"zoo": 0.5, "cat": 2.0})
+    assert scale.tolist() == [1, 1, 0.5, 0.5, 0.5, 2, 1, 1, 2] + [1] * (LENGTH - 9)
+    with pytest.raises(RequestError, match="“horse” is not a word of “a cat”"):
+        scales(model, "a cat", {"horse": 2.0})
+    with pytest.raises(RequestError, match="between -5 and 5"):
+        scales(model, "a cat", {"cat": 50.0})
+
+
+# ------------------------------------------------------------------------------------------------- strength and rows
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_at_strength_zero_an_edit_is_the_reconstruction(
+    toy: TextToImage, inversions: dict[str, Inversion], method: str
+) -> None:
+    """The target row goes its own way through the sampler; only its conditioning is the source's."""
+    made = inversions[method]
+    edited = finish(edit(toy, made, [Target(TARGET, 0.0), Target(TARGET, 1.0)], FREE))
+    assert torch.allclose(edited[:1], made.reconstruction, atol=1e-4)
+    assert (edited[1:] - made.reconstruction).abs().mean() > 1e-3
+
+
+def test_strength_leads_from_the_source_to_the_target(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
+    for method in ("anchored", "latent-TOP", "direct", "edit-friendly DDPM"):
+        made = inversions[method]
+        strengths = (0.0, 0.01, 0.25, 0.5, 0.75, 1.0)
+        edited = finish(edit(toy, made, [Target(TARGET, s) for s in strengths], FREE))
+        changes = (edited - made.reconstruction).square().mean((1, 2, 3)).sqrt().tolist()
+        assert changes == sorted(changes)
+        assert changes[1] < 0.2 * changes[-1]
+
+
+def test_attention_control_at_strength_zero_is_the_source(model: TextToImage, inversion: Inversion) -> None:
+    """Also with prompts that do not align one to one, and with re-weighted words."""
+    targets = [Target("a photo of a zoo", 0.0, {"zoo": 3.0}), Target("a photo of a red cat", 0.0), Target(TARGET)]
+    for attention in ("swap", "refine"):
+        edited = finish(edit(model, inversion, targets, EditSettings(attention=attention)))
+        for row in edited[:2]:
+            assert torch.allclose(row, inversion.reconstruction[0], atol=1e-3)
+        assert (edited[2] - inversion.reconstruction[0]).abs().max() > 1e-3
+
+
+def test_targets_of_a_batch_do_not_see_one_another(model: TextToImage, inversion: Inversion) -> None:
+    targets = [Target(TARGET), Target("a red cat", 0.6), Target("a photo of a smiling cat", 1.0, {"smiling": 2.0})]
+    together = finish(edit(model, inversion, targets))
+    for target, row in zip(targets, together, strict=True):
+        assert torch.allclose(finish(edit(model, inversion, [target]))[0], row, atol=1e-3)
+
+
+def test_attention_control_and_weights_act(model: TextToImage, inversion: Inversion) -> None:
+    """Each kind of control gives another picture of the same target; words keep or take over their maps."""
+    target = Target("a photo of a red dog")
+    pictures = [finish(edit(model, inversion, [target], EditSettings(attention=kind))) for kind in KINDS]
+    pictures.append(finish(edit(model, inversion, [replace(target, weights={"dog": 4.0})])))
+    for i, one in enumerate(pictures):
+        assert all((one - other).abs().max() > 1e-6 for other in pictures[:i])
+
+
+def test_many_targets_are_done_in_groups(model: TextToImage, inversion: Inversion) -> None:
+    """Each with the source, three at a time in calls of eight rows; the pictures are those of single edits."""
+    targets = [Target(TARGET, s) for s in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    events = list(edit(model, inversion, targets))
+    assert len(events) == events[-1].total == 12
+    assert [event.step for event in events] == list(range(1, 13))
+    assert events[-1].result.shape == (5, 3, 16, 16)
+    assert max(len(event.preview) for event in events if event.preview is not None) == 5
+    for target, row in zip(targets[::4], events[-1].result[::4], strict=True):
+        assert torch.allclose(finish(edit(model, inversion, [target]))[0], row, atol=1e-3)
+
+
+def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> None:
+    """cross 0.5 and self 0.25 of 8 steps: the first four and the first two; self-attention up to 2x2 of 8x8 latents."""
+    at = attention_control(model, inversion, [Target(TARGET)], EditSettings(cross_steps=0.5, self_steps=0.25))
+    controls = [at(i, 8) for i in range(7, -1, -1)]
+    assert [control is not None and control.mapping is not None for control in controls] == [True] * 4 + [False] * 4
+    assert [control.self_tokens if control else 0 for control in controls] == [4, 4] + [0] * 6
+
+
+def test_working_guidance_and_skipped_steps(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
+    made = inversions["anchored"]
+    default, same, weak = (
+        finish(edit(toy, made, [Target(TARGET)], replace(FREE, guidance=guidance))) for guidance in (None, 3.0, 1.0)
+    )
+    assert torch.equal(default, same)
+    assert (weak - made.reconstruction).norm() < (default - made.reconstruction).norm()
+    friendly = inversions["edit-friendly DDPM"]
+    events = list(edit(toy, friendly, [Target(TARGET)], FREE))
+    assert events[-1].total == len(events) == 4  # 36% of 6 steps are skipped
+    nearly = finish(edit(toy, friendly, [Target(TARGET)], replace(FREE, skip=0.8)))
+    assert (nearly - made.reconstruction).norm() < (events[-1].result - made.reconstruction).norm()
+
+
+def test_outside_the_region_nothing_changes(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
+    mask = np.zeros((32, 32), bool)
+    mask[8:20, 4:16] = True
+    inside = torch.from_numpy(mask[::2, ::2])
+    for method in ("anchored", "EDICT", "latent-TOP"):
+        made = inversions[method]
+        settings = replace(FREE, region=Region("box", mask))
+        edited = finish(edit(toy, made, [Target(TARGET), Target("red")], settings))
+        change = (edited - made.reconstruction).abs().amax(1)
+        assert change[:, ~inside].max() < 1e-4
+        assert change[:, inside].max(dim=1).values.min() > 1e-2
+
+
+def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, Inversion]) -> None:
+    made = inversions["direct"]
+    for targets, words in (
+        ([], "between 1 and 16"),
+        ([Target(TARGET)] * 17, "between 1 and 16"),
+        ([Target(" ")], "Write a target prompt"),
+        ([Target(TARGET, 9.0)], "strength"),
+        ([Target(TARGET, float("nan"))], "strength"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            finish(edit(toy, made, targets))
+    for wrong in ({"guidance": 0.0}, {"attention": "magic"}, {"cross_steps": 2.0}, {"skip": 1.0}):
+        with pytest.raises(RequestError):
+            EditSettings(**wrong)
+    for other, words in (
+        (replace(made, model="another"), "with the model “another”"),
+        (replace(made, fingerprint="1" * 16), "other weights"),
+        (replace(made, model="small"), "other weights|does not fit"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            finish(reconstruct(model if other.model == "small" else toy, other))
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_and_reopened_nothing_has_changed(
+    toy: TextToImage, inversions: dict[str, Inversion], method: str, tmp_path: Path
+) -> None:
+    made = replace(inversions[method], pixels=(picture() * 127.5).round() / 127.5)
+    read = load(save(made, tmp_path / "new folder" / "cat.safetensors"))
+    for name in ("method", "model", "fingerprint", "prompt", "edit_guidance"):
+        assert getattr(read, name) == getattr(made, name)
+    assert read.measures == pytest.approx(made.measures)
+    for name, value in vars(made.solution).items():
+        again = getattr(read.solution, name)
+        assert torch.equal(again, value) if isinstance(value, Tensor) else again == value, name
+    for name in ("pixels", "reconstruction"):
+        assert (getattr(read, name) - getattr(made, name).clamp(-1, 1)).abs().max() <= 0.5 / 127.5 + 1e-6
+    targets = [Target(TARGET)]
+    assert torch.equal(finish(edit(toy, read, targets, FREE)), finish(edit(toy, made, targets, FREE)))
+
+
+def test_a_full_disk_leaves_what_was_there(
+    inversions: dict[str, Inversion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(inversions["direct"], tmp_path / "cat.safetensors")
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensor_file.os, "fsync", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        save(inversions["null-text"], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def rewritten(data: bytes, about: dict[str, Any] | None = None, **header: Any) -> bytes:
+    """The file with other values in its description or in its header."""
+    length = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8 : 8 + length])
+    described = json.loads(head["__metadata__"]["inversion"])
+    if about:
+        solution = described["solution"] | about.pop("solution", {})
+        head["__metadata__"]["inversion"] = json.dumps(described | {"solution": solution} | about)
+    head |= header
+    encoded = json.dumps(head).encode()
+    return len(encoded).to_bytes(8, "little") + encoded + data[8 + length :]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"about": {"prompt": ""}}, "prompt is damaged"),
+        ({"about": {"prompt": "x" * 3000}}, "prompt is damaged"),
+        ({"about": {"prompt": "a\u202ecat"}}, "prompt is damaged"),
+        ({"about": {"method": 7}}, "method is damaged"),
+        ({"about": {"edit_guidance": "7.5"}}, "guidance is out of range"),
+        ({"about": {"edit_guidance": 1e6}}, "guidance is out of range"),
+        ({"about": {"measures": {"psnr": "high"}}}, "measures are damaged"),
+        ({"about": {"measures": [1]}}, "measures are damaged"),
+        ({"about": {"more": 1}}, "description is incomplete"),
+        ({"about": {"solution": {"eta": 2.0}}}, "eta is out of range"),
+        ({"about": {"solution": {"mixing": 0.0}}}, "mixing is out of range"),
+        ({"about": {"solution": {"skip": True}}}, "skip is out of range"),
+        ({"about": {"solution": {"anchored": 1}}}, "solution is damaged"),
+        ({"about": {"solution": {"more": 1}}}, "solution is incomplete"),
+        ({"__metadata__": {"format": "h-space-direction"}}, "does not hold an inverted picture"),
+        ({"__metadata__": {"format": "inverted-picture", "format_version": "2"}}, "another version"),
+        ({"__metadata__": {"format": "inverted-picture", "format_version": "1"}}, "description is damaged"),
+        ({"more": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}, "impossible shape|cut short"),
+        ({"more": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, "another kind"),
+    ],
+)
+def test_damaged_and_hostile_files(inversions: dict[str, Inversion], changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(PresetError, match=f"not a usable file of an inverted picture: .*({words})"):
+        from_bytes(rewritten(to_bytes(inversions["direct"]), **changes))
+
+
+def test_damaged_tensors(inversions: dict[str, Inversion]) -> None:
+    made = inversions["EDICT"]
+    solution = made.solution
+    for wrong, words in (
+        (replace(solution, trajectory=solution.trajectory * float("nan")), "trajectory is not finite"),
+        (replace(solution, trajectory=solution.trajectory[:2]), "trajectory is damaged"),
+        (replace(solution, unconditional=solution.unconditional.repeat(3, 1, 1)), "embeddings are damaged"),
+        (replace(solution, partner=solution.partner[1:]), "second trajectory is damaged"),
+    ):
+        with pytest.raises(PresetError, match=words):
+            to_bytes(replace(made, solution=wrong))
+
+
+def test_bytes_that_are_no_file(inversions: dict[str, Inversion], tmp_path: Path) -> None:
+    data = to_bytes(inversions["direct"])
+    for broken in (b"", b"12345678", b"\xff" * 100, data[:-1], data[:100], (2**62).to_bytes(8, "little") + data[8:]):
+        with pytest.raises(PresetError, match="not a usable file"):
+            from_bytes(broken)
+    with pytest.raises(PresetError, match="not a file"):
+        load(tmp_path)
+    with pytest.raises(PresetError, match="not a file"):
+        load(tmp_path / "nothing.safetensors")
+    large = tmp_path / "large.safetensors"
+    with large.open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(PresetError, match="larger than 128 MB"):
+        load(large)

@@ -1,0 +1,216 @@
+"""Inversion as a visitor meets it: one call for all methods, cancelling and going on, a time budget, clear refusals."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from small_text_models import toy_text_model
+from torch import Tensor
+
+from core import metrics
+from core.errors import RequestError
+from core.inversion.editing import reconstruct
+from core.inversion.inversion import Inversion
+from core.inversion.methods import METHODS, invert
+from core.inversion.model import TextToImage
+from core.inversion.solution import Checkpoint, Settings
+from core.progress import finish
+
+QUICK = Settings(steps=6, iterations=2, starts=3, solver_iterations=3, tolerance=0.0)
+PROMPT = "a photo of a cat"
+EXACT = {"anchored", "direct", "EDICT", "edit-friendly DDPM", "CycleDiffusion"}
+
+
+@pytest.fixture(scope="module")
+def model() -> TextToImage:
+    return toy_text_model()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    return torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def inverted(model: TextToImage, pixels: Tensor, method: str, **options: Any) -> Inversion:
+    return finish(invert(model, pixels, PROMPT, method, options.pop("settings", QUICK), **options))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_the_same_kind_of_thing(model: TextToImage, pixels: Tensor, method: str) -> None:
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).abs().mean((1, 2, 3))
+
+    events = list(invert(model, pixels, PROMPT, method, QUICK, distance=distance))
+    assert [event.result is None for event in events] == [True] * (len(events) - 1) + [False]
+    assert all(0 <= event.step <= event.total for event in events)
+    assert any(event.preview is not None for event in events)
+    made: Inversion = events[-1].result
+    assert (made.method, made.model, made.prompt) == (method, "toy", PROMPT)
+    solution = made.solution
+    assert solution.trajectory.shape == (7, *model.latent_shape)
+    assert solution.unconditional.shape[1:] == model.text_shape
+    assert not solution.trajectory.requires_grad
+    assert not solution.unconditional.requires_grad
+    assert torch.equal(solution.x_T, solution.trajectory[6:])
+
+    measures = made.measures
+    bound = model.decode(model.encode(pixels))
+    assert measures["psnr"] == pytest.approx(metrics.psnr(made.reconstruction, pixels).item(), abs=1e-4)
+    assert measures["psnr bound"] == pytest.approx(metrics.psnr(bound, pixels).item(), abs=1e-4)
+    assert measures["distance"] == pytest.approx(distance(made.reconstruction, pixels).item(), abs=1e-5)
+    assert measures["ssim to bound"] == pytest.approx(metrics.ssim(made.reconstruction, bound).item(), abs=1e-4)
+    again = finish(reconstruct(model, made))
+    assert torch.equal(again, made.reconstruction)
+    if method in EXACT:
+        assert torch.allclose(made.reconstruction, bound, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_inversion(model: TextToImage, pixels: Tensor) -> None:
+    for method in ("edit-friendly DDPM", "CycleDiffusion"):
+        first, second, other = (
+            inverted(model, pixels, method, settings=replace(QUICK, seed=seed)).solution for seed in (0, 0, 1)
+        )
+        assert torch.equal(first.trajectory, second.trajectory)
+        assert not torch.equal(first.trajectory, other.trajectory)
+
+
+def test_optimising_helps(model: TextToImage, pixels: Tensor) -> None:
+    """Compared with the same guidance and no optimisation, on a network for which nothing is known."""
+    settings = replace(QUICK, iterations=20, rate=0.05)
+    plain = inverted(model, pixels, "DDIB").measures["psnr to bound"]
+    for method in ("null-text", "latent-TOP"):
+        assert inverted(model, pixels, method, settings=settings).measures["psnr to bound"] > plain + 2
+
+
+def test_solving_the_steps_helps(model: TextToImage, pixels: Tensor) -> None:
+    settings = replace(QUICK, solver_iterations=8, guidance=2.0)
+    plain = inverted(model, pixels, "DDIM, guided", settings=settings).measures["psnr to bound"]
+    assert inverted(model, pixels, "fixed point", settings=settings).measures["psnr to bound"] > plain + 10
+
+
+# ------------------------------------------------------------------------------------------------ cancelling, budgets
+
+
+@pytest.mark.parametrize("method", ["null-text", "latent-TOP", "teacher-forced", "EDICT", "fixed point"])
+def test_cancelled_and_begun_again_nothing_is_computed_twice(
+    model: TextToImage, pixels: Tensor, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(QUICK, steps=12)  # two batches of 8 for the teacher-forced
+    whole = inverted(model, pixels, method, settings=settings)
+    calls = counted(model, monkeypatch)
+    finish(invert(model, pixels, PROMPT, method, settings))
+    expected = len(calls)
+
+    for stop_after in (3, 10):
+        calls.clear()
+        checkpoint = Checkpoint()
+        job = invert(model, pixels, PROMPT, method, settings, checkpoint)
+        for _, _ in zip(range(stop_after), job, strict=False):
+            pass
+        job.close()
+        done = len(calls)
+        assert torch.is_grad_enabled()
+        assert 0 < done < expected
+        resumed = finish(invert(model, pixels, PROMPT, method, settings, checkpoint))
+        assert torch.equal(resumed.solution.trajectory, whole.solution.trajectory)
+        assert torch.equal(resumed.solution.unconditional, whole.solution.unconditional)
+        assert len(calls) <= expected + 1  # at most the step in which it was stopped
+
+
+def counted(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each network call from now on."""
+    calls, forward = [], model.unet.forward
+
+    def call(sample: Tensor, *arguments: Any, **options: Any) -> Any:
+        calls.append(len(sample))
+        return forward(sample, *arguments, **options)
+
+    monkeypatch.setattr(model.unet, "forward", call)
+    return calls
+
+
+def test_a_checkpoint_of_other_work_is_not_used(model: TextToImage, pixels: Tensor) -> None:
+    checkpoint = Checkpoint()
+    finish(invert(model, pixels, PROMPT, "null-text", QUICK, checkpoint))
+    for other in (
+        {"pixels": pixels.flip(-1)},
+        {"prompt": "a dog"},
+        {"method": "latent-TOP"},
+        {"settings": replace(QUICK, guidance=3.0)},
+    ):
+        arguments = {"pixels": pixels, "prompt": PROMPT, "method": "null-text", "settings": QUICK} | other
+        with_it = finish(invert(model, **arguments, checkpoint=checkpoint)).solution
+        assert torch.equal(with_it.trajectory, finish(invert(model, **arguments)).solution.trajectory)
+
+
+@pytest.mark.parametrize(
+    ("method", "some"), [("null-text", 12), ("latent-TOP", 12), ("teacher-forced", 6), ("fixed point", 3)]
+)
+def test_a_budget_ends_the_optimisation_and_keeps_the_best(
+    model: TextToImage, pixels: Tensor, method: str, some: int
+) -> None:
+    """A clock that advances by a second every time it is looked at."""
+    settings = replace(QUICK, iterations=10, rate=0.05, solver_iterations=8, guidance=2.0)
+    whole = inverted(model, pixels, method, settings=settings)
+    assert whole.measures["out of time"] == 0
+
+    def seconds() -> Iterator[float]:
+        now = 0.0
+        while True:
+            now += 1
+            yield now
+
+    short = {}
+    for budget in (0, some):
+        ticking = seconds()
+        short[budget] = inverted(
+            model,
+            pixels,
+            method,
+            settings=replace(settings, budget=budget),
+            clock=lambda ticking=ticking: next(ticking),
+        )
+        assert short[budget].solution.trajectory.isfinite().all()
+    assert short[0].measures["out of time"] == 1
+    assert short[0].measures["gradients"] == 0
+    evaluations = [made.measures["evaluations"] for made in (short[0], short[some], whole)]
+    assert evaluations[0] < evaluations[1] < evaluations[2]
+    quality = [made.measures["psnr to bound"] for made in (short[0], short[some], whole)]
+    assert quality[0] < quality[1] < quality[2]
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_refusals(model: TextToImage, pixels: Tensor) -> None:
+    for arguments, words in (
+        ((pixels, PROMPT, "magic"), "no method 'magic'.*latent-TOP"),
+        ((pixels, "  ", "direct"), "Write a source prompt"),
+        ((pixels[..., :8], PROMPT, "direct"), "16x16 pixels"),
+        ((pixels.repeat(2, 1, 1, 1), PROMPT, "direct"), "one picture"),
+        ((pixels, PROMPT, "direct", Settings(steps=1)), "between 2 and 1000"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            finish(invert(model, *arguments))
+    for wrong in ({"guidance": 0.5}, {"guidance": float("nan")}, {"iterations": -1}, {"source_guidance": 90.0}):
+        with pytest.raises(RequestError, match="must lie between"):
+            Settings(**wrong)
+    with pytest.raises(RequestError, match="no optimiser"):
+        Settings(optimiser="newton")
+
+
+def test_ssim() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(3, 3, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1
+    assert metrics.ssim(a, a).tolist() == pytest.approx([1.0] * 3)
+    assert (metrics.ssim(0.2 * a + 0.5, 0.5 - 0.2 * a) < -0.5).all()
+    # Flat pictures: only the term of the means is left, (2 m n + C1) / (m^2 + n^2 + C1).
+    flat = [torch.full((1, 3, 16, 16), value, dtype=torch.float64) for value in (0.5, -0.2)]
+    assert metrics.ssim(*flat).item() == pytest.approx((-0.2 + 4e-4) / (0.29 + 4e-4), abs=1e-9)
+    # A change of contrast by c around the same mean: (2 c v + C2) / ((1 + c^2) v + C2), v the variance.
+    board = torch.ones(1, 3, 16, 16, dtype=torch.float64)
+    board[..., ::2, ::2] = board[..., 1::2, 1::2] = -1
+    assert metrics.ssim(0.4 * board, 0.2 * board).item() == pytest.approx((0.16 + 3.6e-3) / (0.2 + 3.6e-3), abs=1e-3)
+    assert torch.allclose(metrics.ssim(a, a.flip(0)), metrics.ssim(a.flip(0), a))

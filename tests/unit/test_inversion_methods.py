@@ -1,0 +1,408 @@
+"""Every inversion method on a linear network, where its answer is known; float64 throughout."""
+
+from collections.abc import Callable
+from math import sqrt
+
+import pytest
+import torch
+from diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion import compute_noise_ddim
+from small_text_models import closed_form_task, scheduler, solution_of
+from torch import Tensor
+
+from core.inversion import (
+    cycle_diffusion,
+    ddib,
+    ddim,
+    direct,
+    edict,
+    edit_friendly,
+    fixed_point,
+    latent_top,
+    negative_prompt,
+    null_text,
+    teacher_forced,
+)
+from core.inversion.optimise import fit, gaussianity
+from core.inversion.sampling import Rows, descend
+from core.inversion.solution import Solution, Task
+from core.schedule import Schedule
+
+SLOPE, SOURCE, EMPTY, G = 0.1, 0.3, -0.2, 7.5
+GUIDED = EMPTY + G * (SOURCE - EMPTY)
+
+
+def coefficients(task: Task, i: int) -> tuple[float, float]:
+    """Step i: x_i = a x_{i+1} + b eps."""
+    a_t, a_prev = (task.model.schedule.alpha(level) for level in (task.levels[i + 1], task.levels[i]))
+    a = sqrt(a_prev / a_t)
+    return a, sqrt(1 - a_prev) - a * sqrt(1 - a_t)
+
+
+def plain_inversion(task: Task, mean: float, slope: float = SLOPE) -> Tensor:
+    """The recurrence x_{i+1} = (x_i - b (slope x_i + mean)) / a."""
+    xs = [task.x0]
+    for i in range(task.settings.steps):
+        a, b = coefficients(task, i)
+        xs.append((xs[-1] - b * (slope * xs[-1] + mean)) / a)
+    return torch.cat(xs)
+
+
+def down(task: Task, x: Tensor, mean: float, slope: float = SLOPE) -> Tensor:
+    """The recurrence x_i = a x_{i+1} + b (slope x_{i+1} + mean), to the picture."""
+    for i in range(task.settings.steps - 1, -1, -1):
+        a, b = coefficients(task, i)
+        x = a * x + b * (slope * x + mean)
+    return x
+
+
+def reached(task: Task, solution: Solution, guidance: float | None = None, skip: float = 0.0) -> Tensor:
+    """The pictures (2, 3, 4, 4) of the source and of a target with the same prompt at `guidance`."""
+    guidance = solution.guidance if guidance is None else guidance
+    rows = Rows(
+        task.text.expand(2, -1, -1),
+        torch.tensor([solution.guidance, guidance])[:, None, None, None],
+        torch.full((1, 1, 1, 1), solution.carry),
+    )
+    *_, (_, _, x) = descend(task.model, solution, rows, skip)
+    return x
+
+
+# ------------------------------------------------------------------------------------------------- without optimising
+
+
+@pytest.mark.parametrize(
+    ("invert", "mean_up", "mean_down"),
+    [
+        (ddim.invert, SOURCE, SOURCE),
+        (ddim.invert_guided, GUIDED, GUIDED),
+        (ddib.invert, SOURCE, GUIDED),
+        (negative_prompt.invert, SOURCE, SOURCE),
+    ],
+    ids=["ddim", "ddim guided", "ddib", "negative prompt"],
+)
+def test_plain_methods_follow_their_recurrence(invert: Callable, mean_up: float, mean_down: float) -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY)
+    solution = solution_of(invert(task))
+    expected = plain_inversion(task, mean_up)
+    assert torch.allclose(solution.trajectory, expected, rtol=0, atol=1e-12)
+    x = reached(task, solution)
+    assert torch.allclose(x[:1], down(task, expected[-1:], mean_down), rtol=0, atol=1e-11)
+    assert (x[:1] - task.x0).abs().max() > 1e-3  # none of them is exact, even here
+
+
+def test_a_shared_eps_comes_back() -> None:
+    """Without a slope eps is the same on the way up and down."""
+    for invert in (ddim.invert, ddim.invert_guided, negative_prompt.invert):
+        task = closed_form_task(0.0, SOURCE, EMPTY, steps=50)
+        x = reached(task, solution_of(invert(task)))
+        assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-12)
+
+
+def test_fixed_point_solves_every_step() -> None:
+    """x_{i+1} = (x_i - b mean) / (a + b slope). For this network Anderson's first combination is the answer."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=3, depth=1, solver_tolerance=0.0)
+    solution = solution_of(fixed_point.invert(task))
+    expected = [task.x0]
+    for i in range(10):
+        a, b = coefficients(task, i)
+        expected.append((expected[-1] - b * GUIDED) / (a + b * SLOPE))
+    assert torch.allclose(solution.trajectory, torch.cat(expected), rtol=0, atol=1e-12)
+    assert torch.allclose(reached(task, solution), task.x0.expand(2, -1, -1, -1), rtol=0, atol=1e-11)
+
+    unaccelerated = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=3, depth=0, solver_tolerance=0.0)
+    x = reached(unaccelerated, solution_of(fixed_point.invert(unaccelerated)))
+    assert (x - task.x0).abs().max() > 1e-6
+
+
+def test_fixed_point_stops_where_it_is_solved() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=20, depth=1, solver_tolerance=1e-9)
+    solution_of(fixed_point.invert_anchored(task))
+    assert task.model.evaluations.forward <= 4 * task.settings.steps
+
+
+def test_one_iteration_is_plain_inversion() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=1)
+    solution = solution_of(fixed_point.invert_anchored(task))
+    assert torch.allclose(solution.trajectory, plain_inversion(task, SOURCE), rtol=0, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------ anchored ones
+
+
+def test_direct_holds_the_source_and_lets_targets_go() -> None:
+    """The target is what plain decoding at the working guidance makes of the latent, as in DDIB."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY)
+    x = reached(task, solution_of(direct.invert(task)))
+    assert torch.equal(x[:1], task.x0)
+    assert torch.allclose(x[1:], down(task, plain_inversion(task, SOURCE)[-1:], GUIDED), rtol=0, atol=1e-11)
+
+
+def test_anchored_fixed_point_carries_what_is_left_to_targets() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=1)
+    x = reached(task, solution_of(fixed_point.invert_anchored(task)))
+    assert torch.equal(x[:1], task.x0)
+    assert torch.allclose(x[1:], task.x0, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("invert", [edit_friendly.invert, cycle_diffusion.invert], ids=["edit-friendly", "cycle"])
+def test_noise_maps_reconstruct_exactly(invert: Callable) -> None:
+    """The second row is not held: it gets there by the noise maps alone."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=20)
+    solution = solution_of(invert(task))
+    x = reached(task, solution)
+    assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-12)
+    assert (reached(task, solution, guidance=G)[1:] - task.x0).abs().max() > 1e-2
+    skipped = reached(task, solution, skip=0.35)
+    assert torch.allclose(skipped, task.x0.expand_as(x), rtol=0, atol=1e-12)
+
+
+def test_edit_friendly_edits_are_those_of_diffusers() -> None:
+    """Noise maps of LEDITS++ on the same noisy pictures, then DDPM steps of diffusers at another guidance."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=1000)
+    solution = solution_of(edit_friendly.invert(task))
+    ddpm = scheduler()
+    ddpm.alphas_cumprod = ddpm.alphas_cumprod.double()
+    ddpm.set_timesteps(1000)
+    mean = {g: EMPTY + g * (SOURCE - EMPTY) for g in (3.5, G)}
+    x = solution.x_T
+    for i in range(999, 0, -1):
+        held, held_prev = solution.trajectory[i + 1], solution.trajectory[i]
+        z, _ = compute_noise_ddim(ddpm, held_prev, held, i, SLOPE * held + mean[3.5], 1.0)
+        x = ddpm.step(SLOPE * x + mean[G], i, x, eta=1.0, variance_noise=z[None]).prev_sample
+
+    rows = Rows(task.text.expand(2, -1, -1), torch.tensor([3.5, G])[:, None, None, None], torch.ones(1, 1, 1, 1))
+    ours = next(x for i, _, x in descend(task.model, solution, rows) if i == 1)
+    assert torch.allclose(ours[1:], x, rtol=0, atol=1e-9)
+    assert (ours[1:] - ours[:1]).abs().max() > 1e-2
+
+
+def test_noisy_pictures_have_the_marginals_of_the_process() -> None:
+    """Of both stochastic encoders; neighbours are independent in the one and nearly equal in the other."""
+    task = closed_form_task(SLOPE, steps=10)
+    x0 = torch.zeros(1, 3, 64, 64, dtype=torch.float64)
+    wide = Task(task.model, x0, task.text, task.empty, task.settings)
+    for invert, related in ((edit_friendly.invert, 0.0), (cycle_diffusion.invert, 0.99)):
+        xs = solution_of(invert(wide)).trajectory
+        for x, t in zip(xs[1:], wide.levels[1:], strict=True):
+            assert x.square().mean().item() == pytest.approx(1 - task.model.schedule.alpha(t), rel=0.05)
+        correlation = torch.corrcoef(xs[5:7].flatten(1))[0, 1].item()
+        assert correlation == pytest.approx(related, abs=0.03)
+
+
+# -------------------------------------------------------------------------------------------------------------- EDICT
+
+
+def test_edict_is_its_printed_equation() -> None:
+    """Eq. 14 with numbers: a = sqrt(a_prev / a_t), b = sqrt(1 - a_prev) - a sqrt(1 - a_t)."""
+    schedule = Schedule(torch.tensor([0.81, 0.36], dtype=torch.float64))
+    x, y = (torch.tensor(value, dtype=torch.float64) for value in (1.0, 2.0))
+    a, b, p = 1.5, sqrt(0.19) - 1.5 * 0.8, 0.93
+    x_inter = a * 1.0 + b * (2 * 2.0)
+    y_inter = a * 2.0 + b * (2 * x_inter)
+    x_prev = p * x_inter + (1 - p) * y_inter
+    y_prev = p * y_inter + (1 - p) * x_prev
+    found = edict.denoise(schedule, x, y, 1, 0, lambda z: 2 * z, p)
+    assert [value.item() for value in found] == pytest.approx([x_prev, y_prev], abs=1e-12)
+    swapped = edict.denoise(schedule, y, x, 1, 0, lambda z: 2 * z, p, x_first=False)
+    assert [value.item() for value in swapped] == pytest.approx([y_prev, x_prev], abs=1e-12)
+
+
+@pytest.mark.parametrize("x_first", [True, False])
+def test_edict_steps_are_inverses_for_any_network(x_first: bool) -> None:
+    schedule = Schedule.from_scheduler(scheduler())
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2))
+
+    def eps(z: Tensor) -> Tensor:
+        return torch.sin(3 * z) + z.roll(1, dims=-1) ** 2
+
+    for t_prev, t in ((-1, 0), (0, 20), (480, 500), (979, 999)):
+        up = edict.noise(schedule, x, y, t_prev, t, eps, 0.93, x_first)
+        back = edict.denoise(schedule, *up, t, t_prev, eps, 0.93, x_first)
+        for found, start in zip(back, (x, y), strict=True):
+            assert torch.allclose(found, start, rtol=0, atol=1e-12)
+
+
+def test_edict_comes_back_to_round_off() -> None:
+    """Errors of 1e-16 grow by at most 1 / p^2 a step and mixing layer."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=50)
+    solution = solution_of(edict.invert(task))
+    assert not torch.allclose(solution.trajectory[-1], solution.partner[-1], atol=1e-6)
+    x = reached(task, solution)
+    assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-11)
+    assert (reached(task, solution, guidance=3.0)[1:] - task.x0).abs().max() > 1e-2
+
+
+# ---------------------------------------------------------------------------------------------------------- optimised
+
+
+def best_null(task: Task, x: Tensor, goal: Tensor, i: int) -> tuple[float, float]:
+    """The unconditional mean that is best for step i from x, in the sense of least squares, and the loss it leaves."""
+    a, b = coefficients(task, i)
+    needed = (goal - a * x) / b - SLOPE * x  # what the guided mean should be, pixel by pixel
+    best = needed.mean().item()
+    return (best - G * SOURCE) / (1 - G), (b**2 * (needed - best).square().mean()).item()
+
+
+CONVERGED = {"iterations": 25, "optimiser": "lbfgs", "rate": 1.0, "tolerance": 0.0}
+
+
+def test_null_text_finds_the_best_embedding_of_every_step() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, **CONVERGED)
+    solution = solution_of(null_text.invert(task))
+    pivots = plain_inversion(task, SOURCE)
+    for i in range(10):
+        # The tolerance grows by 2e-5 per step, so some steps are left before they are converged.
+        x = solution.trajectory[i + 1 : i + 2]
+        _, least = best_null(task, x, pivots[i : i + 1], i)
+        loss = (solution.trajectory[i] - pivots[i]).square().mean().item()
+        assert least - 1e-12 <= loss <= max(least + 1e-9, 2e-5 * (9 - i))
+    x = reached(task, solution)
+    assert torch.allclose(x, solution.trajectory[:1].expand_as(x), rtol=0, atol=1e-11)
+    assert (x - task.x0).square().mean() < 0.01 * (down(task, pivots[-1:], GUIDED) - task.x0).square().mean()
+
+
+def test_null_text_is_exact_where_an_embedding_is() -> None:
+    """Without a slope the guided prediction is right when the empty embedding has the source's mean."""
+    task = closed_form_task(0.0, SOURCE, EMPTY, **CONVERGED)
+    solution = solution_of(latent_top.invert(task))
+    assert solution.unconditional[:-1].mean((1, 2)).tolist() == pytest.approx([SOURCE] * 9, abs=1e-6)
+    x = reached(task, solution)
+    assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-6)
+
+
+def test_teacher_forced_solves_each_step_at_the_prior() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, rows=4, **CONVERGED)
+    solution = solution_of(teacher_forced.invert(task))
+    prior = plain_inversion(task, SOURCE)
+    assert torch.allclose(solution.trajectory, prior, rtol=0, atol=1e-12)
+    expected = [best_null(task, prior[i + 1 : i + 2], prior[i : i + 1], i)[0] for i in range(10)]
+    assert solution.unconditional.mean((1, 2)).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_latent_top_learns_both_biases() -> None:
+    """z_T can take up any error of the first step; later steps are the best that a text bias can do."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, **CONVERGED, starts=1)
+    solution = solution_of(latent_top.invert(task))
+    prior = plain_inversion(task, SOURCE)
+    assert (solution.trajectory[9] - prior[9]).square().mean() < 1e-9
+    assert (solution.x_T - prior[-1:]).abs().max() > 1e-4
+    for i in range(9):
+        x, goal = solution.trajectory[i + 1 : i + 2], prior[i : i + 1]
+        null, least = best_null(task, x, goal, i)
+        assert (solution.trajectory[i] - goal).square().mean().item() == pytest.approx(least, abs=1e-10)
+        assert solution.unconditional[i].mean().item() == pytest.approx(null, abs=1e-4)
+    x = reached(task, solution)
+    assert torch.allclose(x, solution.trajectory[:1].expand_as(x), rtol=0, atol=1e-11)
+
+
+def test_latent_top_chooses_the_start_with_the_smallest_first_loss() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=6, start_scale=0.5)
+    prior = plain_inversion(task, SOURCE)
+    null, z_T = latent_top.choose_start(task, prior)
+    a, b = coefficients(task, 9)
+
+    def first_loss(null: Tensor, z_T: Tensor) -> float:
+        x = prior[-1:] + z_T
+        mean = null.mean() + G * (SOURCE - null.mean())
+        return (a * x + b * (SLOPE * x + mean) - prior[9]).square().mean().item()
+
+    generator = torch.Generator().manual_seed(0)
+    drawn = [0.5 * torch.randn(5, *like.shape[1:], generator=generator) for like in (null, z_T)]
+    losses = [first_loss(task.empty, torch.zeros_like(z_T))]
+    losses += [first_loss(task.empty + n, z[None]) for n, z in zip(*drawn, strict=True)]
+    assert first_loss(null, z_T) == pytest.approx(min(losses), rel=1e-9)
+    assert min(losses) < losses[0]
+
+
+def test_latent_top_with_one_bias_for_all_steps() -> None:
+    """Without a slope the same bias is right everywhere, and it serves every step."""
+    task = closed_form_task(0.0, SOURCE, EMPTY, shared=True, starts=1, iterations=40, rate=0.1, tolerance=1e-12)
+    solution = solution_of(latent_top.invert(task))
+    assert solution.unconditional.shape == task.empty.shape
+    assert solution.unconditional.mean().item() == pytest.approx(SOURCE, abs=1e-3)
+
+
+def test_latent_top_may_start_at_the_source_prompt() -> None:
+    """There the guided prediction is the conditional one: only the error of plain inversion is left to remove."""
+    losses = []
+    for start in ("empty", "source"):
+        task = closed_form_task(SLOPE, SOURCE, EMPTY, start=start, starts=1, iterations=0)
+        x = reached(task, solution_of(latent_top.invert(task)))
+        losses.append((x - task.x0).square().mean().item())
+    assert losses[1] < 0.01 * losses[0]
+
+
+def test_a_penalty_keeps_the_latent_gaussian() -> None:
+    """x_T of a flat picture is flat as well, far from white noise; the penalty pulls it there."""
+    found = []
+    for weight in (0.0, 10.0):
+        task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=1, iterations=30, noise_rate=0.1, gaussian=weight)
+        flat = Task(task.model, torch.full_like(task.x0, 0.8), task.text, task.empty, task.settings)
+        found.append(gaussianity(solution_of(latent_top.invert(flat)).x_T).item())
+    assert found[1] < 0.5 * found[0]
+
+
+def test_gaussianity_is_small_for_white_noise_alone() -> None:
+    noise = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    white = gaussianity(noise).item()
+    assert white < 0.02
+    for other in (1.3 * noise, noise + 0.5, noise + noise.roll(1, dims=-1), noise.repeat_interleave(2, dim=-1)):
+        assert gaussianity(other).item() > 5 * white
+
+
+@pytest.mark.parametrize(
+    ("invert", "forward", "backward"),
+    [
+        (ddim.invert, 10, 0),
+        (ddim.invert_guided, 20, 0),
+        (direct.invert, 10, 0),
+        (edict.invert, 40, 0),
+        (edit_friendly.invert, 0, 0),
+        # Per step: the conditional prediction, m + 1 of the unconditional, and the guided step at the end.
+        (null_text.invert, 10 + 10 * (1 + 4 + 2), 10 * 3),
+        # Starts, the first step with both predictions, and one conditional prediction in each of the others.
+        (latent_top.invert, 10 + 2 * 5 + 2 * 4 + 9 * (1 + 4), 2 * 3 + 9 * 3),
+        (teacher_forced.invert, 10 + 10 * (1 + 4), 10 * 3),
+        (fixed_point.invert_anchored, 10 * 3, 0),
+    ],
+)
+def test_network_evaluations(invert: Callable, forward: int, backward: int) -> None:
+    task = closed_form_task(SLOPE, iterations=3, starts=5, tolerance=0.0, solver_iterations=3, solver_tolerance=0.0)
+    if invert is null_text.invert:  # its tolerance grows
+        task = closed_form_task(SLOPE, SOURCE, -50.0, iterations=3, tolerance=0.0)
+    solution_of(invert(task))
+    assert (task.model.evaluations.forward, task.model.evaluations.backward) == (forward, backward)
+
+
+# ---------------------------------------------------------------------------------------------------------------- fit
+
+
+def test_fit_keeps_the_best_of_each_row() -> None:
+    """A rate that is much too large: the start stays the best where it was good."""
+    goal = torch.tensor([[0.0], [5.0]])
+
+    def objective(value: Tensor) -> tuple[Tensor, Tensor]:
+        return (value - goal).square().sum(1), 2 * value
+
+    (found,), losses, outputs = fit(objective, [torch.zeros(2, 1)], [6.0], 1, 0.0)
+    assert found.flatten().tolist() == pytest.approx([0.0, 6.0], abs=1e-4)
+    assert losses.tolist() == pytest.approx([0.0, 1.0], abs=1e-3)
+    assert outputs.flatten().tolist() == pytest.approx([0.0, 12.0], abs=1e-3)
+
+
+def test_fit_stops_when_it_may() -> None:
+    calls = []
+
+    def objective(value: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(value.item())
+        return value.square().flatten(), value
+
+    for optimiser in ("adam", "lbfgs"):
+        calls.clear()
+        (found,), losses, _ = fit(objective, [torch.ones(1, 1)], [0.1], 50, 0.5, optimiser)
+        assert losses.item() < 0.5
+        assert len(calls) < 15
+    calls.clear()
+    fit(objective, [torch.ones(1, 1)], [0.1], 50, 0.0, stop=lambda: len(calls) >= 3)
+    assert len(calls) == 3
