@@ -16,7 +16,7 @@ from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
 from core.visit import Session
-from tabs import compose, discover, endpoints, text_edit
+from tabs import compose, discover, discover_endpoints, endpoints, text_edit
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme
 from tabs.widgets import asset
