@@ -317,7 +317,7 @@ def test_latent_top_chooses_the_start_with_the_smallest_first_loss() -> None:
 
 def test_latent_top_with_one_bias_for_all_steps() -> None:
     """Without a slope the same bias is right everywhere, and it serves every step."""
-    task = closed_form_task(0.0, SOURCE, EMPTY, shared=True, starts=1, iterations=40, rate=0.1, tolerance=1e-12)
+    task = closed_form_task(0.0, SOURCE, EMPTY, shared=True, starts=1, iterations=100, rate=0.05, tolerance=1e-12)
     solution = solution_of(latent_top.invert(task))
     assert solution.unconditional.shape == task.empty.shape
     assert solution.unconditional.mean().item() == pytest.approx(SOURCE, abs=1e-3)
@@ -337,7 +337,7 @@ def test_a_penalty_keeps_the_latent_gaussian() -> None:
     """x_T of a flat picture is flat as well, far from white noise; the penalty pulls it there."""
     found = []
     for weight in (0.0, 10.0):
-        task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=1, iterations=30, noise_rate=0.1, gaussian=weight)
+        task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=1, iterations=80, noise_rate=0.1, gaussian=weight)
         flat = Task(task.model, torch.full_like(task.x0, 0.8), task.text, task.empty, task.settings)
         found.append(gaussianity(solution_of(latent_top.invert(flat)).x_T).item())
     assert found[1] < 0.5 * found[0]
