@@ -16,7 +16,7 @@ from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
 from core.visit import Session
-from tabs import compose, discover, discover_endpoints, endpoints, text_edit
+from tabs import compose, compose_endpoints, discover, discover_endpoints, endpoints, text_edit
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme
 from tabs.widgets import asset
@@ -61,6 +61,7 @@ def build() -> gr.Blocks:
                     tab.build(shell, opened)
         gr.HTML(FOOT, elem_id="foot")
         endpoints.build(shell)
+        compose_endpoints.build(shell)
         discover_endpoints.build(shell)
         shell.model.change(lambda model_id: model_id, shell.model, chosen, api_visibility="private")
         chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
