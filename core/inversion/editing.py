@@ -14,7 +14,7 @@ from core.discovery.regions import Region
 from core.errors import RequestError
 from core.inversion.alignment import align, scales
 from core.inversion.attention import StepControl
-from core.inversion.inversion import Inversion
+from core.inversion.inversion import Inversion, read_prompt
 from core.inversion.model import TextToImage
 from core.inversion.sampling import Rows, descend
 from core.inversion.solution import PREVIEWS
@@ -101,9 +101,9 @@ def edit(
     inversion.require(model)
     if not 0 < len(targets) <= MOST_TARGETS:
         raise RequestError(f"Give between 1 and {MOST_TARGETS} target prompts, not {len(targets)}.")
+    request = "Write a target prompt: what the picture should show instead."
+    targets = [replace(target, prompt=read_prompt(target.prompt, request)) for target in targets]
     for target in targets:
-        if not target.prompt.strip():
-            raise RequestError("Write a target prompt: what the picture should show instead.")
         if not -5 <= target.strength <= 5:
             raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
     skip = inversion.solution.skip if settings.skip is None else settings.skip

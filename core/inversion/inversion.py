@@ -10,6 +10,22 @@ from core.errors import RequestError
 from core.inversion.model import TextToImage
 from core.inversion.solution import Solution
 
+LONGEST_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
+
+
+def read_prompt(text: str, request: str) -> str:
+    """A prompt as one line of printable characters.
+
+    Raises:
+        RequestError: there is nothing left of it (`request` says what to write), or it is too long.
+    """
+    prompt = " ".join("".join(c if c.isprintable() else " " for c in text[: LONGEST_PROMPT + 1]).split())
+    if not prompt:
+        raise RequestError(request)
+    if len(text) > LONGEST_PROMPT:
+        raise RequestError(f"A prompt may have up to {LONGEST_PROMPT} characters. Shorten it.")
+    return prompt
+
 
 @dataclass(frozen=True)
 class Inversion:

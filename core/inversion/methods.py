@@ -25,7 +25,7 @@ from core.inversion import (
     teacher_forced,
 )
 from core.inversion.editing import reconstruct
-from core.inversion.inversion import Inversion
+from core.inversion.inversion import Inversion, read_prompt
 from core.inversion.model import TextToImage
 from core.inversion.optimise import gaussianity
 from core.inversion.solution import DEFAULTS, Checkpoint, Method, Settings, Task
@@ -70,13 +70,12 @@ def invert(
     "out of time", 1 if the budget was used up.
 
     Raises:
-        RequestError: no such method, an empty prompt, a picture of another size, steps out of range.
+        RequestError: no such method, an empty or endless prompt, a picture of another size, steps out of range.
         ResourceError: out of memory.
     """
     if method not in METHODS:
         raise RequestError(f"There is no method {method!r}. Choose one of: {', '.join(METHODS)}.")
-    if not prompt.strip():
-        raise RequestError("Write a source prompt: what the picture shows.")
+    prompt = read_prompt(prompt, "Write a source prompt: what the picture shows.")
     side = model.resolution
     if tuple(pixels.shape) != (1, 3, side, side):
         raise RequestError(f"The model takes one picture of {side}x{side} pixels.")

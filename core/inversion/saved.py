@@ -9,7 +9,6 @@ reconstruction with 8 bits. Everything else is JSON under "inversion" in the met
 from __future__ import annotations
 
 import json
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from core.errors import PresetError
-from core.inversion.inversion import Inversion
+from core.inversion.inversion import LONGEST_PROMPT, Inversion
 from core.inversion.solution import Solution
 from core.tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
 
@@ -28,7 +27,7 @@ SUFFIX = ".safetensors"
 LIMITS = Limits(128 * 2**20, tensors=5, kinds=("U8", "F32", "F64"))
 MOST_MEASURES = 64
 
-_TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": 2000}
+_TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": LONGEST_PROMPT}
 _SOLUTION_RANGES = {"guidance": (1, 30), "carry": (0, 1), "eta": (0, 1), "skip": (0, 0.95), "mixing": (0.5, 1)}
 
 
@@ -106,7 +105,7 @@ def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
     for key, limit in _TEXT_LIMITS.items():
         text = about[key]
         expect(isinstance(text, str) and 0 < len(text) <= limit, f"its {key} is damaged")
-        expect(not any(unicodedata.category(c)[0] == "C" for c in text), f"its {key} is damaged")
+        expect(text.isprintable(), f"its {key} is damaged")
     _in_range(about["edit_guidance"], 1, 30, "guidance")
     measures = about["measures"]
     expect(isinstance(measures, dict) and len(measures) <= MOST_MEASURES, "its measures are damaged")

@@ -219,6 +219,7 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
         ([], "between 1 and 16"),
         ([Target(TARGET)] * 17, "between 1 and 16"),
         ([Target(" ")], "Write a target prompt"),
+        ([Target("x" * 3000)], "up to 2000 characters"),
         ([Target(TARGET, 9.0)], "strength"),
         ([Target(TARGET, float("nan"))], "strength"),
     ):
@@ -326,6 +327,20 @@ def test_damaged_tensors(inversions: dict[str, Inversion]) -> None:
     ):
         with pytest.raises(PresetError, match=words):
             to_bytes(replace(made, solution=wrong))
+
+
+def test_damaged_bytes_anywhere(inversions: dict[str, Inversion]) -> None:
+    """Whatever byte is changed, the file is refused or still an inverted picture."""
+    data, rng = to_bytes(inversions["DDIM"]), np.random.default_rng(0)
+    refused = 0
+    for place in (*rng.integers(0, 1500, 200), *rng.integers(1500, len(data), 50)):
+        changed = bytearray(data)
+        changed[place] ^= int(rng.integers(1, 256))
+        try:
+            assert from_bytes(bytes(changed)).solution.trajectory.isfinite().all()
+        except PresetError:
+            refused += 1
+    assert refused > 100
 
 
 def test_bytes_that_are_no_file(inversions: dict[str, Inversion], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from core.inversion.editing import reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
 from core.inversion.model import TextToImage
+from core.inversion.robustness import Cell, add_noise, study
 from core.inversion.solution import Checkpoint, Settings
 from core.progress import finish
 
@@ -188,6 +189,7 @@ def test_refusals(model: TextToImage, pixels: Tensor) -> None:
     for arguments, words in (
         ((pixels, PROMPT, "magic"), "no method 'magic'.*latent-TOP"),
         ((pixels, "  ", "direct"), "Write a source prompt"),
+        ((pixels, "x" * 3000, "direct"), "up to 2000 characters"),
         ((pixels[..., :8], PROMPT, "direct"), "16x16 pixels"),
         ((pixels.repeat(2, 1, 1, 1), PROMPT, "direct"), "one picture"),
         ((pixels, PROMPT, "direct", Settings(steps=1)), "between 2 and 1000"),
@@ -199,6 +201,40 @@ def test_refusals(model: TextToImage, pixels: Tensor) -> None:
             Settings(**wrong)
     with pytest.raises(RequestError, match="no optimiser"):
         Settings(optimiser="newton")
+
+
+def test_prompts_become_one_printable_line(model: TextToImage, pixels: Tensor) -> None:
+    made = finish(invert(model, pixels, " a photo\nof\u200b a\tcat ", "direct", QUICK))
+    assert made.prompt == "a photo of a cat"
+
+
+# --------------------------------------------------------------------------------------------------------- robustness
+
+
+def test_noise_has_the_size_it_is_said_to_have(pixels: Tensor) -> None:
+    grey = torch.zeros(1, 3, 64, 64)
+    for sigma in (5.0, 20.0):
+        assert (127.5 * add_noise(grey, sigma)).std().item() == pytest.approx(sigma, rel=0.05)
+    assert torch.equal(add_noise(pixels, 0.0), pixels)
+    assert add_noise(pixels, 100.0).abs().max() <= 1
+    assert not torch.equal(add_noise(pixels, 5.0, seed=1), add_noise(pixels, 5.0, seed=2))
+
+
+def test_a_study_has_a_cell_for_every_method_noise_and_prompt(model: TextToImage, pixels: Tensor) -> None:
+    """Noise with the first prompt, then the other prompts; a direct inversion's target is what DDIB reconstructs."""
+    methods = ["direct", "DDIB", "anchored"]
+    events = list(study(model, pixels, [PROMPT, "a red dog"], methods, (0.0, 20.0), QUICK))
+    cells: list[Cell] = events[-1].result
+    assert [event.step for event in events] == sorted(event.step for event in events)
+    assert len(cells) == events[-1].step == events[-1].total == 9
+    made = [(cell.sigma, cell.inversion.prompt, cell.method) for cell in cells]
+    variants = [(0.0, PROMPT), (20.0, PROMPT), (0.0, "a red dog")]
+    assert made == [(*variant, method) for variant in variants for method in methods]
+    for direct, ddib, anchored in (cells[i : i + 3] for i in (0, 3, 6)):
+        assert torch.allclose(direct.decoded, ddib.inversion.reconstruction, atol=1e-4)
+        assert torch.allclose(anchored.decoded, anchored.inversion.pixels, atol=1e-4)
+        assert ddib.measures["psnr decoded"] == pytest.approx(ddib.measures["psnr"], abs=0.01)
+    assert torch.equal(cells[3].inversion.pixels, add_noise(pixels, 20.0))
 
 
 def test_ssim() -> None:

@@ -1,0 +1,80 @@
+"""The robustness studies of latent-TOP (sections 3.1 and 3.2, figure 3): noisy pictures and changed source prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core import metrics
+from core.inversion.editing import EditSettings, Target, edit
+from core.inversion.inversion import Inversion
+from core.inversion.methods import invert
+from core.inversion.model import TextToImage
+from core.inversion.solution import DEFAULTS, Settings
+from core.progress import Job, Progress
+
+SIGMAS = (0.0, 5.0, 10.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one picture. sigma: of the noise, of 255. inversion: with the noisy picture and the prompt in it.
+
+    decoded: (1, 3, R, R), the source prompt decoded at the working guidance as a target: what an edit starts from. An
+    anchored source comes back exactly by construction; this says how much of that a target has.
+    """
+
+    method: str
+    sigma: float
+    inversion: Inversion
+    decoded: Tensor
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The inversion's, and "psnr decoded" and "ssim decoded", all against the noisy picture."""
+        pixels = self.inversion.pixels
+        return {
+            **self.inversion.measures,
+            "psnr decoded": metrics.psnr(self.decoded, pixels).item(),
+            "ssim decoded": metrics.ssim(self.decoded, pixels).item(),
+        }
+
+
+def study(
+    model: TextToImage,
+    pixels: Tensor,
+    prompts: Sequence[str],
+    methods: Sequence[str],
+    sigmas: Sequence[float] = SIGMAS,
+    settings: Settings = DEFAULTS,
+    distance: metrics.Distance | None = None,
+) -> Job:
+    """Every method on a picture (1, 3, R, R) with each noise and the first prompt, then with each other prompt and no
+    noise. Result: a list of `Cell`; events count cells.
+
+    Raises:
+        RequestError: as `invert`. ResourceError: out of memory.
+    """
+    variants = [(sigma, prompts[0]) for sigma in sigmas] + [(0.0, prompt) for prompt in prompts[1:]]
+    cells: list[Cell] = []
+    total = len(methods) * len(variants)
+    for sigma, prompt in variants:
+        noisy = add_noise(pixels, sigma, settings.seed)
+        for method in methods:
+            for event in invert(model, noisy, prompt, method, settings, distance=distance):
+                yield Progress(len(cells), total, f"{method}: {event.note}", event.preview)
+            inversion: Inversion = event.result
+            for event in edit(model, inversion, [Target(inversion.prompt)], EditSettings(attention="none", skip=0.0)):
+                yield Progress(len(cells), total, f"{method}: decoding", event.preview)
+            cells.append(Cell(method, sigma, inversion, event.result.cpu()))
+            done = len(cells) == total
+            yield Progress(len(cells), total, method, event.result, result=cells if done else None)
+
+
+def add_noise(pixels: Tensor, sigma: float, seed: int = 0) -> Tensor:
+    """Gaussian noise of sigma (of 255) on pixels (B, 3, H, W) in [-1, 1], clipped to that range."""
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed)).to(pixels)
+    return (pixels + sigma / 127.5 * noise).clamp(-1, 1)
