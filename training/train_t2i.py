@@ -127,17 +127,18 @@ def losses_of(latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alph
 def encode(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
     """Latents (N, 4, H/4, W/4), half precision, of images (N, H, W, 3): the posterior's mean, as inversion uses it."""
     parts = np.array_split(images, -(-len(images) // 32))
-    return torch.cat([vae.encode(dataset.to_pixels(part)).latent_dist.mean.half() for part in parts]).contiguous()
+    pixels = (dataset.to_pixels(part).to(vae.device) for part in parts)
+    return torch.cat([vae.encode(part).latent_dist.mean.half().cpu() for part in pixels]).contiguous()
 
 
-def latents_of(folder: Path, images: np.ndarray) -> Tensor:
+def latents_of(folder: Path, images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """The latents of the training portraits by the autoencoder in `folder`, from the cache or encoded now."""
     weights = (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
     key = hashlib.sha256(weights + images[:: max(1, len(images) // 100)].tobytes()).hexdigest()[:10]
     path = dataset.cache_folder() / f"latents-{key}-{len(images)}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        vae = read_autoencoder(folder).float().to(memory_format=torch.channels_last)
+        vae = nn.Module.to(read_autoencoder(folder), device, torch.float32, memory_format=torch.channels_last)
         save_file({"latents": encode(vae, images)}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
     return load_file(path)["latents"]
@@ -173,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     if accelerator.is_main_process:  # render and encode once, then let the other processes read
-        latents_of(arguments.autoencoder, dataset.load(arguments.images)[0])
+        latents_of(arguments.autoencoder, dataset.load(arguments.images)[0], accelerator.device)
     accelerator.wait_for_everyone()
     images, parameters = dataset.load(arguments.images)
     latents, truth = latents_of(arguments.autoencoder, images), truth_table(parameters)
