@@ -75,7 +75,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 share = Share()
             with gr.Accordion("Several pictures at once", open=False, elem_id="batch"):
                 batch = Batch()
-            with gr.Accordion("History: everything this visit has made", open=False, elem_id="history"):
+            with gr.Accordion("History: everything this visit has made", open=False, elem_id="history") as past:
                 history = Cards([], [], elem_id="results", **RESULTS)
                 comparison = Stage({}, elem_id="comparison", visible=False)
                 back = gr.Button("Back to this composition", size="sm", visible=False, elem_id="back")
@@ -85,7 +85,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     session, advanced = shell.session, [steps, seed]
     follow = [palette, mixer, *sweep.follow, *alike.follow, *share.follow, steps, seed]
-    shown = [stage, history, *follow]
+    shown = [stage, *follow]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     heavy: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
 
@@ -103,8 +103,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def rendering(visit: Session, *values: Any) -> Values:
         """Values of `shown`: what follows the composition at once, its picture when it is there."""
         first = following(visit)
-        for staged, items in composing(visit, *(visit.restored or values)):
-            yield staged, items, *first
+        for staged in composing(visit, *(visit.restored or values)):
+            yield staged, *first
             first = (gr.skip(),) * len(follow)
 
     @in_words
@@ -168,26 +168,32 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
-        items = Cards(history_items(visit), [], **RESULTS)
-        return *chooser.for_model(visit), first_stage(model_id) | {"hint": HINT}, items, *following(visit)
+        return *chooser.for_model(visit), first_stage(model_id) | {"hint": HINT}, *following(visit)
 
     given = [session, *advanced]
-    unseen = (gr.skip(),) * (len(shown) - 1)
+    unseen = (gr.skip(),) * len(follow)
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unseen), heavy)
-    palette.release(toggle, given, shown, **heavy)
-    mixer.release(mix, given, shown, **heavy)
-    tab.select(refresh, given, shown, **heavy)
-    gr.on([steps.release, seed.submit], retune, given, shown, **heavy)
-    opened.upload(open_file, [session, opened, *advanced], shown, **heavy)
+    made = [
+        palette.release(toggle, given, shown, **heavy),
+        mixer.release(mix, given, shown, **heavy),
+        tab.select(refresh, given, shown, **heavy),
+        gr.on([steps.release, seed.submit], retune, given, shown, **heavy),
+        opened.upload(open_file, [session, opened, *advanced], shown, **heavy),
+        sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **heavy),
+        alike.connect(session, heavy).then(refresh, given, shown, **heavy),
+        hub.connect(session, quiet).then(refresh, given, shown, **heavy),
+        back.click(go_back, [session, history, *advanced], shown, **heavy),
+    ]
+    # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
+    # a skipped one, would leave them without any.
+    for event in made:
+        event.then(history_cards, session, history, **quiet)
+    past.expand(history_cards, session, history, **quiet)
+    history.release(pick, [session, history], [history, comparison, back], **quiet)
     sweep.connect(session, advanced, heavy)
-    sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **heavy)
     film.connect(session, advanced, heavy)
     batch.connect(session, advanced, heavy)
-    alike.connect(session, heavy).then(refresh, given, shown, **heavy)
     share.connect(session, advanced, quiet).then(palette_cards, session, palette, **quiet)
-    hub.connect(session, quiet).then(refresh, given, shown, **heavy)
-    history.release(pick, [session, history], [history, comparison, back], **quiet)
-    back.click(go_back, [session, history, *advanced], shown, **heavy)
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **quiet)
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
     shell.page.load(restore, session, [tab.parent, shell.model], **quiet)
@@ -268,41 +274,45 @@ def named_picture(model: DiffusionModel, name: str) -> Picture | None:
     return None
 
 
-def composing(session: Session, steps: float, seed: float | None) -> Iterator[tuple[Any, Any]]:
-    """Values of the stage and of the history, until done or until the visitor asks for something else."""
+def history_cards(session: Session) -> Cards:
+    """Everything that this visit has made."""
+    return Cards(history_items(session), [], **RESULTS)
+
+
+def composing(session: Session, steps: float, seed: float | None) -> Iterator[dict[str, Any]]:
+    """Values of the stage, until done or until the visitor asks for something else."""
     ticket = session.begin()
     picture = current_picture(session)
     if picture is None:
-        yield {"hint": HINT}, gr.skip()
+        yield {"hint": HINT}
         return
     base: dict[str, Any] = {"before": before_url(picture), "hint": HINT}
     try:
         chosen, options = changes.chosen(session), options_of(steps, seed)
         if not chosen:
             note = "All directions are muted." if session.composition.components else ""
-            yield {**base, "note": note}, gr.skip()
+            yield {**base, "note": note}
             return
         base["name"] = applying.in_words(chosen)
         heard = session.composition.heard
         key = (content_hash(picture.pixels), session.model_id, frozenset((c.key, c.strength) for c in heard), options)
-        result, items = session.history.find(key), gr.skip()
+        result = session.history.find(key)
         if result is None:
             # The last picture stays until the new one is there.
             last = session.history.results[-1] if session.history.results else None
             there = last is not None and last.key[0] == key[0]
             kept = {"frames": frames_json([last.frame]), "seconds": last.seconds} if there else {}
-            yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}, gr.skip()
+            yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
             started = time.monotonic()
             model = studio.models.get(session.model_id)
             for event in applying.apply(model, picture, [(preset, [c]) for preset, c in chosen], options):
                 if session.ticket != ticket:
                     return
                 if event.result is None and (event.preview is not None or not there):
-                    yield {**base, **busy(event), **kept}, gr.skip()
+                    yield {**base, **busy(event), **kept}
             before, [frame] = picture.pixels[0], event.result
             seconds = time.monotonic() - started
             result = session.history.keep(key, session.composition, base["name"], before, frame, seconds)
-            items = Cards(history_items(session), [], **RESULTS)
-        yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}, items
+        yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
     except VisitorError as error:
-        yield {**base, "note": error.message, "bad": True}, gr.skip()
+        yield {**base, "note": error.message, "bad": True}
