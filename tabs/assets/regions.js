@@ -268,14 +268,21 @@ function drawStrokes() {
     ),
   );
 }
-function number(index, name, value, set) {
-  const label = make("label", "", name);
+const SIDES = {
+  Left: [([l]) => l, ([l, t, r, b], v) => [v, t, Math.max(v + r - l, v + LEAST), b]],
+  Top: [([, t]) => t, ([l, t, r, b], v) => [l, v, r, Math.max(v + b - t, v + LEAST)]],
+  Width: [([l, , r]) => r - l, ([l, t, , b], v) => [l, t, l + Math.max(v, LEAST), b]],
+  Height: [([, t, , b]) => b - t, ([l, t, r], v) => [l, t, r, t + Math.max(v, LEAST)]],
+};
+function number(index, side) {
+  const label = make("label", "", side);
   const input = make("input");
-  Object.assign(input, { type: "number", min: 0, max: 100, step: 1, value: Math.round(100 * value) });
-  input.setAttribute("aria-label", `${name} of ${regions[index].label}, per cent`);
+  Object.assign(input, { type: "number", min: 0, max: 100, step: 1 });
+  input.dataset.side = side;
+  input.setAttribute("aria-label", `${side} of ${regions[index].label}, per cent`);
   input.addEventListener("change", () => {
     remember();
-    set(clamp(Number(input.value) / 100 || 0));
+    setBox(index, SIDES[side][1](regions[index].boxes[0], clamp(Number(input.value) / 100 || 0)));
     chosen = index;
     tell();
   });
@@ -285,7 +292,6 @@ function number(index, name, value, set) {
 function lineFor(region, index) {
   const line = make("div", "line");
   line.style.setProperty("--colour", colour(index));
-  line.classList.toggle("chosen", index === chosen);
   const name = make("input", "label");
   Object.assign(name, { type: "text", value: region.label, maxLength: 40 });
   name.setAttribute("aria-label", "Name of the region");
@@ -307,14 +313,8 @@ function lineFor(region, index) {
   away.addEventListener("click", () => remove(index));
   line.append(make("i"), name);
   if (isBox(region)) {
-    const [l, t, r, b] = region.boxes[0];
     const fields = make("div", "fields");
-    fields.append(
-      number(index, "Left", l, (v) => setBox(index, [v, t, Math.max(r - l + v, v + LEAST), b])),
-      number(index, "Top", t, (v) => setBox(index, [l, v, r, Math.max(b - t + v, v + LEAST)])),
-      number(index, "Width", r - l, (v) => setBox(index, [l, t, l + Math.max(v, LEAST), b])),
-      number(index, "Height", b - t, (v) => setBox(index, [l, t, r, t + Math.max(v, LEAST)])),
-    );
+    fields.append(...Object.keys(SIDES).map((side) => number(index, side)));
     line.append(away, fields);
   } else line.append(make("small", "", region.strokes.length === 1 ? "1 stroke" : `${region.strokes.length} strokes`), away);
   return line;
@@ -346,8 +346,21 @@ function draw() {
   );
   drawShapes();
   drawStrokes();
-  if (!$("list").contains(document.activeElement) || document.activeElement.tagName !== "INPUT" || $("list").children.length !== regions.length)
-    $("list").replaceChildren(...regions.map(lineFor));
+  drawList();
+}
+function drawList() {
+  const list = $("list");
+  // Lines are made anew, but not under the hands of somebody who writes in one.
+  const writing = list.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
+  if (!writing || list.children.length !== regions.length) list.replaceChildren(...regions.map(lineFor));
+  regions.forEach((region, index) => {
+    const line = list.children[index];
+    line.classList.toggle("chosen", index === chosen);
+    for (const input of line.querySelectorAll("[data-side]")) {
+      const value = Math.round(100 * SIDES[input.dataset.side][0](region.boxes[0]));
+      if (Number(input.value) !== value || !input.value) input.value = value;
+    }
+  });
 }
 function take() {
   const given = Array.isArray(props.value) ? props.value : [];
