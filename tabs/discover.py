@@ -273,8 +273,8 @@ def row_json(row: Row) -> dict[str, Any]:
             about = f"Suggested by the image-text model: {known.text}, {known.confidence:.0%} sure"
     frames = None if row.frames is None else [data_url(p, quality=85) for p in to_pil(row.frames)]
     heat = data_url(explore.glow(row.heat, 128), quality=80)
-    changes = ", ".join(f"{in_plain_words(c.attribute)} {c.change:+.1f}" for c in told)
-    return {"name": row.name, "about": about, "heat": heat, "frames": frames, "facts": facts, "changes": changes}
+    read = ", ".join(f"{in_plain_words(c.attribute)} {c.change:+.1f}".replace("-", "−") for c in told)
+    return {"name": row.name, "about": about, "heat": heat, "frames": frames, "facts": facts, "changes": read}
 
 
 def in_plain_words(attribute: str) -> str:
