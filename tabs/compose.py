@@ -79,8 +79,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 history = Cards([], [], elem_id="results", **RESULTS)
                 comparison = Stage({}, elem_id="comparison", visible=False)
                 back = gr.Button("Back to this composition", size="sm", visible=False, elem_id="back")
-            with gr.Accordion("Advanced", open=False, elem_classes="advanced"), gr.Row():
-                steps = gr.Slider(10, 100, 40, step=1, label="Steps", info="of inversion and of editing")
+            with gr.Accordion("Advanced", open=False, elem_id="advanced-compose"), gr.Row():
+                steps = gr.Slider(
+                    10, 100, 40, step=1, label="Steps", info="of inversion and of editing", elem_id="compose-steps"
+                )
                 seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
 
     session, advanced = shell.session, [steps, seed]

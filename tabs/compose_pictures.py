@@ -63,7 +63,7 @@ class Sweep:
                     self.down_high = gr.Number(1, label="to", min_width=70)
         with gr.Row(visible=False, elem_classes="seed") as self.making:
             self.count = gr.Slider(2, 7, 5, step=1, label="Strengths of each", elem_id="sweep-count")
-            self.steps = gr.Slider(10, 40, 20, step=1, label="Steps", info=None)
+            self.steps = gr.Slider(10, 40, 20, step=1, label="Steps", elem_id="sweep-steps")
             self.make = gr.Button("Make the sweep", variant="primary", elem_id="make-sweep")
         self.note = gr.HTML(elem_id="sweep-note")
         self.grid = Grid(elem_id="sweep-grid")
@@ -150,7 +150,9 @@ class Film:
         with gr.Row():
             self.start = gr.Slider(-1.5, 1, 0, step=0.25, label="From", info="times the composition", min_width=150)
             self.end = gr.Slider(0, 2, 1, step=0.25, label="To", info="times the composition", min_width=150)
-            self.count = gr.Slider(3, 24, 9, step=1, label="Pictures", info="more are smoother", min_width=150)
+            self.count = gr.Slider(
+                3, 24, 9, step=1, label="Pictures", info="more are smoother", min_width=150, elem_id="film-count"
+            )
         with gr.Row(elem_classes="seed"):
             self.kind = gr.Radio(KINDS, value="webp", label="Animation", elem_id="film-kind")
             self.make = gr.Button("Make the filmstrip", variant="primary", elem_id="make-film")
