@@ -41,7 +41,8 @@ class EditSettings:
     guidance: at the target; None: the inversion's working guidance. attention: prompt-to-prompt, "swap" where words
     are replaced, "refine" where they are added, or "none". cross_steps, self_steps: share of the steps, from the
     beginning, in which cross- and self-attention maps are the source's. region: outside it the picture stays (local
-    blend). skip: share of the steps left out; None: what the method suggests.
+    blend). skip: share of the steps left out; carry: how much of what holds an anchored source is added to targets, 0
+    lets them go and 1 keeps them close; None: what the method has.
 
     Raises:
         RequestError: a setting is out of range.
@@ -53,6 +54,7 @@ class EditSettings:
     self_steps: float = 0.4
     region: Region | None = None
     skip: float | None = None
+    carry: float | None = None
 
     def __post_init__(self) -> None:
         if self.guidance is not None and not 1 <= self.guidance <= 30:
@@ -64,6 +66,8 @@ class EditSettings:
                 raise RequestError(f"The share of {name.replace('_', ' ')} must lie between 0 and 1.")
         if self.skip is not None and not 0 <= self.skip <= 0.95:
             raise RequestError(f"The share of skipped steps must lie between 0 and 0.95, not {self.skip}.")
+        if self.carry is not None and not 0 <= self.carry <= 1:
+            raise RequestError(f"What is carried to targets must lie between 0 and 1, not {self.carry}.")
 
 
 def reconstruct(model: TextToImage, inversion: Inversion) -> Job:
@@ -128,11 +132,12 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
     s = torch.tensor([0.0, *(target.strength for target in targets)], device=model.device)
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
+    carry = solution.carry if settings.carry is None else settings.carry
     share = s.clamp(0, 1)[:, None, None, None]
     return Rows(
         text=embedded[:1] + s[:, None, None] * (embedded - embedded[:1]),
         guidance=solution.guidance + share * (guidance - solution.guidance),
-        carry=1 + share[1:] * (solution.carry - 1),
+        carry=1 + share[1:] * (carry - 1),
         control=attention_control(model, inversion, targets, settings),
         mask=_latent_mask(settings.region, solution.trajectory),
     )

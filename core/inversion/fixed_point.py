@@ -1,4 +1,8 @@
-"""Fixed-point DDIM inversion with Anderson acceleration (AIDI, Pan et al. 2023), and its anchored form."""
+"""Fixed-point DDIM inversion with Anderson acceleration (AIDI, Pan et al. 2023), predicted; and its anchored form.
+
+The prediction from the eps of the steps before is ours: with one evaluation per step, as many as plain DDIM inversion,
+it leaves far less of the linearisation error.
+"""
 
 from core.inversion.solution import Solution, Solving, Task
 from core.inversion.trajectory import ascend

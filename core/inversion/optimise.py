@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.inversion.model import memory
 from core.inversion.solution import Task
 from core.inversion.trajectory import reverse
 
@@ -56,7 +57,8 @@ def fit(
             if bool((best[0] < tolerance).all()):
                 raise _Reached
             loss = SCALE * losses.sum()
-            loss.backward()
+            with memory():
+                loss.backward()
         return loss.detach()
 
     method = _optimiser(parameters, rates, optimiser)

@@ -24,7 +24,7 @@ _RANGES = {
     "start_scale": (0, 10),
     "tolerance": (0, 1),
     "gaussian": (0, 1000),
-    "prior_iterations": (1, 50),
+    "prior_iterations": (0, 50),
     "solver_iterations": (1, 50),
     "depth": (0, 10),
     "solver_tolerance": (0, 1),
@@ -45,7 +45,8 @@ class Settings:
     noise_rate: of the noise bias. tolerance: mean squared error of a step at which its optimisation stops. starts,
     start_scale: sampled biases and their standard deviation. start: what they are sampled around, the empty prompt or
     the source prompt. gaussian: weight of the penalty that keeps x_T + z_T Gaussian. shared: one text bias for all
-    steps. prior_iterations: fixed-point iterations per step of the prior trajectory.
+    steps. prior_iterations: network evaluations per step of the prior trajectory, predicted and iterated; 0 is plain
+    DDIM inversion, with one.
 
     Fixed point. solver_iterations: network evaluations per step, at most. depth: of Anderson acceleration, 0 for none.
     solver_tolerance: relative residual at which a step is solved.
@@ -72,8 +73,8 @@ class Settings:
     start: Literal["empty", "source"] = "empty"
     gaussian: float = 0.0
     shared: bool = False
-    prior_iterations: int = 1
-    solver_iterations: int = 5
+    prior_iterations: int = 0
+    solver_iterations: int = 3
     depth: int = 2
     solver_tolerance: float = 1e-4
     mixing: float = 0.93

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -12,47 +13,48 @@ from core.progress import Progress
 
 
 def ascend(
-    task: Task, guidance: float = 1.0, iterations: int = 1, depth: int = 0, tolerance: float = 0.0, name: str = "prior"
+    task: Task, guidance: float = 1.0, iterations: int = 0, depth: int = 0, tolerance: float = 0.0
 ) -> Generator[Progress, None, Tensor]:
     """DDIM inversion with the source prompt. Returns the trajectory (S + 1, C, h, w), clean image first.
 
     The inverse of a reverse step needs eps at the x_t that is sought: x_t = g(x_t), g(x) = invert_step(x_{t-1},
-    eps(x, t)). iterations = 1 evaluates it at x_{t-1} (latent-TOP Eq. 8; plain DDIM inversion). With more, the first
-    guess is the step with the eps of the step before, and the equation is solved by `fixed_point`. When the time is up,
-    one evaluation per step is all.
+    eps(x, t)). iterations = 0 takes g(x_{t-1}), plain DDIM inversion (latent-TOP Eq. 8), one evaluation as well. Else
+    x_t is predicted from the eps of the two steps before, and `fixed_point` evaluates g up to `iterations` times from
+    there (once more in the first step, which has nothing to be predicted from); once when the time is up.
     """
     schedule, levels, S = task.model.schedule, task.levels, task.settings.steps
-    done = task.checkpoint.part(name)
+    done: list[tuple[Tensor, Tensor | None]] = task.checkpoint.part("prior")  # (x, the eps that led there)
     if not done:
         done.append((task.x0, None))
     for i in range(len(done) - 1, S):
-        (x_prev, eps_prev), t_prev, t = done[-1], levels[i], levels[i + 1]
-        step = _Step(task, x_prev, t_prev, t, guidance)
-        if iterations == 1 or task.out_of_time():
-            x = step(x_prev)
+        x_prev, t_prev, t = done[-1][0], levels[i], levels[i + 1]
+
+        @torch.no_grad()
+        def g(x: Tensor, x_prev: Tensor = x_prev, t_prev: int = t_prev, t: int = t) -> Tensor:
+            eps = task.model.guided(x, t, task.text, task.empty, guidance)
+            return schedule.invert_step(x_prev, eps, t_prev, t)
+
+        if iterations == 0:
+            x = g(x_prev)
         else:
-            guess = x_prev if eps_prev is None else schedule.invert_step(x_prev, eps_prev, t_prev, t)
-            x, _ = fixed_point(step, guess, iterations, depth, tolerance)
-        eps = (x / schedule.alpha(t) ** 0.5 - x_prev / schedule.alpha(t_prev) ** 0.5) / step.slope
+            guess = x_prev if i == 0 else schedule.invert_step(x_prev, _predicted_eps(done, levels, i), t_prev, t)
+            most = 1 if task.out_of_time() else iterations
+            x, _ = fixed_point(g, guess, most + (i == 0), depth, tolerance)
+
+        # x_t / sqrt(a_t) = x_{t-1} / sqrt(a_{t-1}) + slope eps
+        a, a_prev = schedule.alpha(t), schedule.alpha(t_prev)
+        eps = (x / sqrt(a) - x_prev / sqrt(a_prev)) / (sqrt(1 / a - 1) - sqrt(1 / a_prev - 1))
         done.append((x, eps))
         yield task.event(i + 1, S, "inverting", schedule.predicted_x0(x_prev, eps, t_prev))
     return torch.cat([x for x, _ in done])
 
 
-class _Step:
-    """g of one inversion step: x -> invert_step(x_prev, eps~(x, t))."""
-
-    def __init__(self, task: Task, x_prev: Tensor, t_prev: int, t: int, guidance: float) -> None:
-        self.task, self.x_prev, self.t_prev, self.t, self.guidance = task, x_prev, t_prev, t, guidance
-        a, a_prev = task.model.schedule.alpha(t), task.model.schedule.alpha(t_prev)
-        # x_t / sqrt(a_t) = x_{t-1} / sqrt(a_{t-1}) + slope eps
-        self.slope = (1 / a - 1) ** 0.5 - (1 / a_prev - 1) ** 0.5
-
-    @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
-        task = self.task
-        eps = task.model.guided(x, self.t, task.text, task.empty, self.guidance)
-        return task.model.schedule.invert_step(self.x_prev, eps, self.t_prev, self.t)
+def _predicted_eps(done: Sequence[tuple[Tensor, Tensor]], levels: Sequence[int], i: int) -> Tensor:
+    """Extrapolated in t from the two steps before step i; the last one's if there is only one."""
+    if i == 1:
+        return done[1][1]
+    (_, eps_before), (_, eps) = done[-2:]
+    return eps + (levels[i + 1] - levels[i]) / (levels[i] - levels[i - 1]) * (eps - eps_before)
 
 
 def fixed_point(

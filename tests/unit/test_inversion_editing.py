@@ -200,6 +200,17 @@ def test_working_guidance_and_skipped_steps(toy: TextToImage, inversions: dict[s
     assert (nearly - made.reconstruction).norm() < (events[-1].result - made.reconstruction).norm()
 
 
+def test_what_holds_the_source_can_be_carried_to_targets(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
+    """Of direct inversion, which by itself lets targets go: with all of it the source's own prompt is the source."""
+    made = inversions["direct"]
+    errors = []
+    for carry in (None, 0.0, 0.5, 1.0):
+        edited = finish(edit(toy, made, [Target(PROMPT)], replace(FREE, carry=carry)))
+        errors.append((edited - made.reconstruction).norm().item())
+    assert errors[0] == errors[1] > errors[2] > errors[3]
+    assert errors[3] < 1e-3
+
+
 def test_outside_the_region_nothing_changes(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
     mask = np.zeros((32, 32), bool)
     mask[8:20, 4:16] = True
@@ -225,7 +236,7 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
     ):
         with pytest.raises(RequestError, match=words):
             finish(edit(toy, made, targets))
-    for wrong in ({"guidance": 0.0}, {"attention": "magic"}, {"cross_steps": 2.0}, {"skip": 1.0}):
+    for wrong in ({"guidance": 0.0}, {"attention": "magic"}, {"cross_steps": 2.0}, {"skip": 1.0}, {"carry": -1.0}):
         with pytest.raises(RequestError):
             EditSettings(**wrong)
     for other, words in (
