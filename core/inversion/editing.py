@@ -108,6 +108,8 @@ def edit(
     request = "Write a target prompt: what the picture should show instead."
     targets = [replace(target, prompt=read_prompt(target.prompt, request)) for target in targets]
     for target in targets:
+        if target.weights and settings.attention == "none":
+            raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
         if not -5 <= target.strength <= 5:
             raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
     skip = inversion.solution.skip if settings.skip is None else settings.skip
@@ -139,7 +141,7 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
         guidance=solution.guidance + share * (guidance - solution.guidance),
         carry=1 + share[1:] * (carry - 1),
         control=attention_control(model, inversion, targets, settings),
-        mask=_latent_mask(settings.region, solution.trajectory),
+        mask=_latent_mask(settings.region, model),
     )
 
 
@@ -171,12 +173,12 @@ def attention_control(
     return at
 
 
-def _latent_mask(region: Region | None, like: Tensor) -> Tensor | None:
+def _latent_mask(region: Region | None, model: TextToImage) -> Tensor | None:
     """(1, 1, h, w), the share of each latent's pixels that lies in the region."""
     if region is None:
         return None
     mask = torch.from_numpy(region.mask).float()[None, None]
-    return F.adaptive_avg_pool2d(mask, like.shape[-2:]).to(like.device)
+    return F.adaptive_avg_pool2d(mask, model.latent_shape[1:]).to(model.device)
 
 
 def _run(model: TextToImage, inversion: Inversion, rows: Rows, skip: float, note: str, shown: slice) -> Job:

@@ -93,6 +93,7 @@ def invert(
     )
     solution = yield from METHODS[method](task)
     seconds, out_of_time = clock() - task.started, task.out_of_time()
+    solution = solution.to("cpu")  # it outlives the job
 
     inversion = Inversion(
         method, model.id, model.fingerprint, prompt, solution, settings.guidance, pixels.cpu(), pixels.cpu()

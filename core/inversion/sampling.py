@@ -33,6 +33,7 @@ def descend(
     model: TextToImage, solution: Solution, rows: Rows, skip: float = 0.0
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Reverse steps from the level that `skip` leaves: (i, predicted x0, x at level i), both (B, C, h, w)."""
+    solution = solution.to(model.device)
     levels = [-1, *model.schedule.timesteps(solution.steps)]
     first = solution.steps - round(skip * solution.steps)
     x = solution.trajectory[first].expand(len(rows.text), -1, -1, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -128,6 +128,16 @@ class Solution:
     def x_T(self) -> Tensor:
         """The latent (1, C, h, w)."""
         return self.trajectory[-1:]
+
+    def to(self, device: torch.device | str) -> Solution:
+        """The same on another device."""
+        partner = None if self.partner is None else self.partner.to(device)
+        return replace(
+            self,
+            trajectory=self.trajectory.to(device),
+            unconditional=self.unconditional.to(device),
+            partner=partner,
+        )
 
     def unconditional_at(self, i: int) -> Tensor:
         """(1, L, E) of step i."""

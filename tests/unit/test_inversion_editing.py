@@ -236,6 +236,8 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
     ):
         with pytest.raises(RequestError, match=words):
             finish(edit(toy, made, targets))
+    with pytest.raises(RequestError, match="with attention control only"):
+        finish(edit(toy, made, [Target(TARGET, weights={"dog": 2.0})], FREE))
     for wrong in ({"guidance": 0.0}, {"attention": "magic"}, {"cross_steps": 2.0}, {"skip": 1.0}, {"carry": -1.0}):
         with pytest.raises(RequestError):
             EditSettings(**wrong)
