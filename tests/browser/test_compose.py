@@ -1,0 +1,203 @@
+"""The Compose tab in a real browser, the way a visitor uses it."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from core import presets, studio
+
+Visit = Callable[..., Page]
+NAMES = [preset.name for preset in studio.library("avatars").values()][:3]
+KEYS = list(studio.library("avatars"))[:3]
+QUICK = "~".join(["1", "avatars", "portrait-2", "10", "0"])  # a link with ten steps
+
+
+@pytest.fixture
+def composing(visit: Visit) -> Callable[..., Page]:
+    """Open Compose with the directions of a link; without one, by the tab and with ten steps."""
+
+    def open_tab(components: str = "", **options: int) -> Page:
+        page = visit(**options)
+        if components:
+            page.goto(f"{page.url}?compose={QUICK}~{components}")
+            expect(page.get_by_role("tab", name="Compose")).to_have_attribute("aria-selected", "true")
+            settled(page, components.count("~") + 1)
+        else:
+            page.get_by_role("tab", name="Compose").click()
+            section(page, "advanced-compose")
+            page.locator("#compose-steps input[type=number]").fill("10")
+            page.locator("#compose-steps input[type=number]").press("Enter")
+        return page
+
+    return open_tab
+
+
+def section(page: Page, name: str) -> None:
+    page.locator(f"#{name} > button.label-wrap").click()
+
+
+def settled(page: Page, parts: int) -> None:
+    """Wait until the picture of that many directions is there."""
+    expect(page.locator("#mixer .channel")).to_have_count(parts)
+    expect(page.locator("#compose-stage .stage")).to_have_attribute("data-frames", "1")
+    expect(page.locator("#compose-stage .stage")).to_have_attribute("aria-busy", "false")
+
+
+def picture(page: Page) -> str:
+    return page.locator("#compose-stage [data-part=after]").get_attribute("src") or ""
+
+
+def title(page: Page) -> str:
+    return page.locator("#compose-stage [data-part=title]").inner_text()
+
+
+def test_three_directions_sweep_animation_save_and_link(composing: Callable[..., Page], tmp_path: Path) -> None:
+    page = composing()
+    expect(page.locator("#mixer .nothing")).to_be_visible()
+    palette = page.locator("#palette .cards")
+    for count, name in enumerate(NAMES, start=1):
+        palette.get_by_role("checkbox", name=name, exact=True).click()
+        expect(palette.get_by_role("checkbox", name=name, exact=True)).to_have_attribute("aria-checked", "true")
+        settled(page, count)
+        expect(page.locator("#compose-stage [data-part=title]")).to_contain_text(name)
+    page.get_by_label(f"Strength of {NAMES[1]} as a number").fill("-0.5")
+    page.get_by_label(f"Strength of {NAMES[1]} as a number").press("Enter")
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text(f"{NAMES[1]} −0.5")
+    settled(page, 3)
+
+    section(page, "sweep")
+    for which, number in (("sweep-count", "2"), ("sweep-steps", "10")):
+        page.locator(f"#{which} input[type=number]").fill(number)
+        page.locator(f"#{which} input[type=number]").press("Enter")
+    page.locator("#make-sweep").click()
+    expect(page.locator("#sweep-grid .grid")).to_have_attribute("data-done", "yes")
+    cells = page.locator("#sweep-grid .cells button img")
+    assert len({cells.nth(k).get_attribute("src") for k in range(4)}) == 4
+
+    section(page, "animation")
+    page.locator("#film-count input[type=number]").fill("3")
+    page.locator("#film-count input[type=number]").press("Enter")
+    page.locator("#make-film").click()
+    expect(page.locator("#film .loop")).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#film-loop").click()
+    download.value.save_as(tmp_path / "loop.webp")
+    loop = Image.open(tmp_path / "loop.webp")
+    assert (loop.format, loop.n_frames, loop.info["loop"]) == ("WEBP", 4, 0)
+
+    section(page, "share")
+    page.locator("#share-name textarea, #share-name input").fill("<b>Mixture</b>")
+    page.locator("#save-composition").click()
+    with page.expect_download() as download:
+        page.locator("#composition-file").click()
+    download.value.save_as(tmp_path / "mixture.safetensors")
+    saved = presets.load(tmp_path / "mixture.safetensors")
+    assert (saved.name, saved.direction.kind, saved.direction.weights) == ("<b>Mixture</b>", "composite", (1, -0.5, 1))
+    expect(palette.get_by_role("checkbox", name="<b>Mixture</b>", exact=True)).to_be_visible()
+
+    page.locator("#make-link").click()
+    expect(page.locator("#link input")).to_have_value(re.compile("compose=1~avatars~"))
+    link = page.locator("#link input").input_value()
+    before, words = picture(page), title(page)
+    page.goto(link)
+    settled(page, 3)
+    expect(page.locator("#compose-stage [data-part=title]")).to_have_text(words)
+    assert picture(page) == before
+
+
+def test_the_desk(composing: Callable[..., Page]) -> None:
+    """Mute, solo, order, lock and undo; results side by side, and back to one of them."""
+    page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
+    both = picture(page)
+    page.get_by_role("button", name=f"Mute {NAMES[0]}").click()
+    expect(page.locator("#compose-stage [data-part=title]")).to_have_text(f"{NAMES[1]} +0.5")
+    settled(page, 2)
+    assert picture(page) != both
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text(NAMES[0])
+    settled(page, 2)
+    assert picture(page) == both
+
+    names = page.locator("#mixer .channel .name")
+    page.get_by_role("button", name=re.compile(f"Move {NAMES[1]}: drag")).press("ArrowUp")
+    expect(names.first).to_have_text(NAMES[1])
+    grip = page.get_by_role("button", name=re.compile(f"Move {NAMES[1]}: drag")).bounding_box()
+    page.mouse.move(grip["x"] + 8, grip["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(grip["x"] + 8, grip["y"] + 120, steps=6)
+    page.mouse.up()
+    expect(names.first).to_have_text(NAMES[0])
+
+    page.get_by_role("button", name="Keep total").click()
+    expect(page.get_by_role("button", name="Keep total")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label(f"Strength of {NAMES[0]} as a number").fill("0.5")
+    page.get_by_label(f"Strength of {NAMES[0]} as a number").press("Enter")
+    expect(page.get_by_label(f"Strength of {NAMES[1]} as a number")).to_have_value("1")
+    settled(page, 2)
+
+    section(page, "history")
+    cards = page.locator("#results .cards button")
+    expect(cards).to_have_count(3)
+    cards.nth(0).click()
+    expect(page.locator("#comparison .tag").nth(0)).to_have_text("Before")
+    cards.nth(2).click()
+    expect(page.locator("#comparison .tag").nth(0)).to_have_text("A: No. 3")
+    assert page.locator("#comparison [data-part=after]").get_attribute("src") == both
+    page.locator("#back").click()
+    expect(page.get_by_label(f"Strength of {NAMES[1]} as a number")).to_have_value("0.5")
+    settled(page, 2)
+    assert picture(page) == both
+
+
+def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
+    page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
+    section(page, "likeness")
+    page.get_by_label("What they add in h-space").check()
+    page.locator("#compare").click()
+    expect(page.locator("#matrix tbody td")).to_have_count(4)
+    assert page.locator("#matrix tbody td").first.inner_text() == "+1.00"
+    page.locator("#orthogonalise").click()
+    expect(page.locator("#likeness-note")).to_contain_text("has taken its place")
+    expect(page.locator("#mixer .channel .name").first).to_have_text(f"{NAMES[0]} without {NAMES[1]}")
+
+
+def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Path) -> None:
+    page = composing(f"{KEYS[0]}:1")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    section(page, "batch")
+    page.locator("#batch-files input[type=file]").set_input_files([studio.examples("avatars")[0], broken])
+    expect(page.locator("#batch-files")).to_contain_text("broken")
+    page.locator("#make-batch").click()
+    with page.expect_download() as download:
+        page.locator("#batch-file").click()
+    with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
+        contents = json.loads(archive.read("contents.json"))
+        assert [("file" in about, "problem" in about) for about in contents["pictures"]] == [
+            (True, False),
+            (False, True),
+        ]
+        assert archive.read(contents["pictures"][0]["file"]).startswith(b"\x89PNG")
+
+
+def test_a_damaged_link_is_told(visit: Visit) -> None:
+    page = visit()
+    page.goto(f"{page.url}?compose={QUICK}~<script>alert(1)</script>:1")
+    expect(page.get_by_text("This link is damaged")).to_be_visible()
+    expect(page.get_by_role("tab", name="Text edit")).to_have_attribute("aria-selected", "true")
+
+
+def test_on_a_phone(composing: Callable[..., Page]) -> None:
+    page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5", width=390, height=844, has_touch=True, is_mobile=True)
+    for name in ("sweep", "animation", "likeness", "share", "batch", "history"):
+        section(page, name)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.get_by_role("button", name=f"Remove {NAMES[0]}").tap()
+    settled(page, 1)
