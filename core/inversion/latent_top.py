@@ -10,6 +10,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from core.inversion.model import memory
 from core.inversion.optimise import SCALE, Objective, fit, follow, gaussianity, mean_square
 from core.inversion.solution import Solution, Solving, Task
 from core.inversion.trajectory import ascend, reverse
@@ -102,15 +103,17 @@ def _shared_bias(task: Task, prior: Tensor, null: Tensor) -> Generator[Progress,
     settings, S = task.settings, task.settings.steps
     null = null.detach().clone().requires_grad_(True)
     method = torch.optim.Adam([null], settings.rate)
-    objectives = []
+    objectives: list[Objective] = []
     for n in range(settings.iterations):
-        total = 0.0
+        losses = []
         for i in range(S - 1, -1, -1):
+            if task.out_of_time():
+                return null.detach()
             if n == 0:
                 objectives.append(follow(task, prior[i + 1 : i + 2], prior[i : i + 1], [i]))
-            total += _optimiser_step(objectives[S - 1 - i], null, method)
-        yield task.event(n + 1, settings.iterations, "optimising", prior[:1], total / S)
-        if task.out_of_time() or total / S < settings.tolerance:
+            losses.append(_optimiser_step(objectives[S - 1 - i], null, method))
+            yield task.event(n * S + S - i, settings.iterations * S, "optimising", prior[:1], losses[-1])
+        if sum(losses) / S < settings.tolerance:
             break
     return null.detach()
 
@@ -119,6 +122,7 @@ def _optimiser_step(objective: Objective, null: Tensor, method: torch.optim.Opti
     method.zero_grad()
     with torch.enable_grad():
         loss, _ = objective(null)
-        (SCALE * loss.sum()).backward()
+        with memory():
+            (SCALE * loss.sum()).backward()
     method.step()
     return loss.item()
