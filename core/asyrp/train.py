@@ -35,6 +35,8 @@ class TrainingSettings:
     edited, by default from the model's curves (section 4.1). batch*: latents per optimiser step. rate*: of Adam, for a
     global direction in units of the RMS of h. loss: Eq. 4 or the released code's. augment*: amount of shift (pixels at
     128) and noise of the view that CLIP gets, 0 for none; it makes the direction of dI meaningful when dI is small.
+    strengths*: of which every batch gets one in turn, a negative one with the text direction reversed. The paper trains
+    at 1 alone and extrapolates; a direction that has seen -1 and 2 stays among the faces there.
     """
 
     form: Literal["implicit", "global"] = "implicit"
@@ -48,12 +50,15 @@ class TrainingSettings:
     rate: float | None = None
     loss: LossForm = "cosine"
     augment: float = 1.0
+    strengths: tuple[float, ...] = (1.0,)
     first_seed: int = 10_000
 
     def __post_init__(self) -> None:
         for name, low, high in (("samples", 1, 100_000), ("epochs", 1, 1000), ("batch", 1, 256), ("steps", 2, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise RequestError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}.")
+        if not self.strengths or not all(0 < abs(c) <= 10 for c in self.strengths):
+            raise RequestError("Train at one strength at least, none of them 0 or beyond 10.")
 
 
 RATE = {"implicit": 1e-3, "global": 2e-2}
@@ -149,6 +154,12 @@ class Training:
         n = s.samples if x_T is None else len(x_T)
         return s.epochs * -(-n // s.batch) * len(self.timesteps)
 
+    @property
+    def strength(self) -> float:
+        """Of the current batch."""
+        strengths = self.settings.strengths
+        return strengths[self.step // len(self.timesteps) % len(strengths)]
+
     def direction(self) -> Direction:
         """What has been learned so far, as a copy."""
         steps = self.settings.steps
@@ -229,13 +240,14 @@ class Training:
         model, t = self.model, self.timesteps[k]
         dtype = self.parameters[0].dtype
         delta_h = self.delta if self.f_t is None else self.f_t(features.h.to(dtype), features.emb.to(dtype))
-        P_x = model.schedule.predicted_x0(x, model.eps(features, x, t, delta_h), t)
+        strength = self.strength
+        P_x = model.schedule.predicted_x0(x, model.eps(features, x, t, strength * delta_h), t)
         P_edit = model.codec.decode(P_x)
         loss = asyrp_loss(
             P_edit,
             self.sources.P[k, rows].to(P_edit),
             self.E_source[k, rows].to(P_edit.device),
-            self.dT,
+            self.dT if strength > 0 else -self.dT,
             self.image_text,
             self.l_clip,
             self.l_recon,

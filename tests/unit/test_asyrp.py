@@ -134,6 +134,25 @@ def test_training_turns_the_images_towards_the_text() -> None:
     assert (cosine > 0).sum() >= 5
 
 
+def test_a_negative_strength_learns_the_reversed_pair() -> None:
+    """Of one vector: trained at -1 from B to A, it is minus the one trained at 1 from A to B. Batches take turns."""
+    fixed = {"l_clip": 0.8, "l_recon": 2.0}
+    plain = finish(training(**fixed).run()).delta
+    back = training(strengths=(-1.0,), **fixed)
+    back.dT = -back.dT
+    torch.testing.assert_close(finish(back.run()).delta, -plain, atol=1e-9, rtol=1e-6)
+
+    mixed = training(strengths=(1.0, -1.0, 2.0), **fixed)
+    taken = []
+    for batch in range(4):
+        mixed.step = batch * len(mixed.timesteps)
+        taken.append(mixed.strength)
+    assert taken == [1.0, -1.0, 2.0, 1.0]
+    for wrong in ((), (0.0,), (float("nan"),)):
+        with pytest.raises(RequestError, match="strength"):
+            TrainingSettings(strengths=wrong)
+
+
 def test_cancelling_keeps_what_was_learned() -> None:
     made = training(dtype=torch.float32)
     job = made.run()
