@@ -18,24 +18,24 @@ def measure_curves(
     distance: Callable[[Tensor, Tensor], Tensor],
     steps: int = 100,
     chunk: int | None = None,
-    iterations: int = 2,
+    iterations: int = 1,
     edit_threshold: float = EDIT_THRESHOLD,
     boost_threshold: float = BOOST_THRESHOLD,
 ) -> Job:
     """Mean distance of P_t and of x_t from the image, at each of `steps` noise levels. Result: `Curves`.
 
     pixels: (B, 3, H, W) in [-1, 1]; the paper takes 100 pictures and LPIPS-Alex. distance: two batches of pixels to
-    (B,). iterations: as in `core.editing.invert`. The thresholds go with the distance. P_t and x_t are compared as they
+    (B,). iterations: as in `core.editing.ascend`. The thresholds go with the distance. P_t and x_t are compared as they
     are, without clipping.
 
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
     """
     timesteps = model.schedule.timesteps(steps)
-    x = model.codec.encode(pixels.to(model.device, torch.float32))
+    clean = model.codec.encode(pixels.to(model.device, torch.float32))
     means: list[tuple[float, float]] = []
-    for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
-        x, _ = ascend(model, x, t_prev, t, iterations, chunk)
+    for k, (x, _) in enumerate(ascend(model, clean, timesteps, iterations, chunk)):
+        t = timesteps[k]
         x0 = model.schedule.predicted_x0(x, predict(model, x, t, chunk), t)
         means.append((_mean(distance, pixels, model.codec.decode(x0)), _mean(distance, pixels, model.codec.decode(x))))
         if k + 1 < steps:

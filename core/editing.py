@@ -7,6 +7,7 @@ t_boost. Every job is a generator of `Progress`; gradients are off only while th
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -44,20 +45,17 @@ def invert(
     steps: int = 40,
     chunk: int | None = None,
     cache: LatentCache | None = None,
-    iterations: int = 2,
+    iterations: int = 1,
 ) -> Job:
     """DDIM inversion: pixels (B, 3, H, W) in [-1, 1] up to x_T. Result: a `Latent`, from the cache if it is there.
 
-    The inverse of a reverse step needs eps at the x_t that is sought. The first guess evaluates it at x_{t-1} and the
-    target timestep, as in diffusers; every further iteration at the x_t of the one before: fixed-point inversion (Pan
-    et al. 2023, AIDI, section 3.2), which converges where the steps are small. chunk: pictures per network call, by
-    default what fits. iterations: network evaluations per step; 1 is plain DDIM inversion.
+    chunk: pictures per network call, by default what fits. iterations: see `ascend`.
 
     Raises:
         RequestError: steps or iterations out of range. ResourceError: out of memory.
     """
-    if not 1 <= iterations <= 20:
-        raise RequestError(f"The number of iterations must lie between 1 and 20, not {iterations}.")
+    if not 0 <= iterations <= 20:
+        raise RequestError(f"The number of iterations must lie between 0 and 20, not {iterations}.")
     key = latent_key(pixels, model.card.id, steps, iterations)
     known = cache.get(key) if cache is not None else None
     if known is not None:
@@ -65,10 +63,9 @@ def invert(
         return
 
     timesteps = model.schedule.timesteps(steps)
-    x = model.codec.encode(pixels.to(model.device, torch.float32))
-    for k, (t_prev, t) in enumerate(zip([-1, *timesteps], timesteps, strict=False)):
-        x_prev, (x, eps) = x, ascend(model, x, t_prev, t, iterations, chunk)
-        x0 = model.schedule.predicted_x0(x_prev, eps, t_prev)
+    clean = model.codec.encode(pixels.to(model.device, torch.float32))
+    for k, (x, eps) in enumerate(ascend(model, clean, timesteps, iterations, chunk)):
+        x0 = model.schedule.predicted_x0(x, eps, timesteps[k])
         if k + 1 < steps:
             yield Progress(k + 1, steps, "inverting", _preview(model, x0, k, steps))
 
@@ -79,14 +76,29 @@ def invert(
 
 
 def ascend(
-    model: DiffusionModel, x: Tensor, t_prev: int, t: int, iterations: int, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """One inversion step by fixed-point iteration (see `invert`): (x_t, the eps that led there). x: at level t_prev."""
-    x_t = x
-    for _ in range(iterations):
-        eps = predict(model, x_t, t, chunk)
-        x_t = model.schedule.invert_step(x, eps, t_prev, t)
-    return x_t, eps
+    model: DiffusionModel, x: Tensor, timesteps: Sequence[int], iterations: int = 1, chunk: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The steps of an inversion from a clean x upwards: for every timestep x_t and the eps that leads there.
+
+    The inverse of a reverse step needs eps at the x_t that is sought: x_t = g(x_t), g(x) = invert_step(x_{t-1},
+    eps(x, t)). iterations = 0 takes g(x_{t-1}), plain DDIM inversion as in diffusers. Else x_t is predicted from the
+    eps of the two steps before, and g applied that many times (fixed-point inversion: Pan et al. 2023, AIDI, section
+    3.2, which starts from x_{t-1}). With 1 it evaluates the network as often as plain inversion, and once more in the
+    first step, which has nothing to be predicted from.
+    """
+    levels, done = [-1, *timesteps], []
+    for k, (t_prev, t) in enumerate(pairwise(levels)):
+        x_t, evaluations = x, max(1, iterations)
+        if iterations and k == 0:
+            evaluations += 1
+        elif iterations:
+            slope = (t - t_prev) / (t_prev - levels[k - 1])
+            x_t = model.schedule.invert_step(x, done[-1] + slope * (done[-1] - done[0]), t_prev, t)
+        for _ in range(evaluations):
+            eps = predict(model, x_t, t, chunk)
+            x_t = model.schedule.invert_step(x, eps, t_prev, t)
+        yield x_t, eps
+        x, done = x_t, [*done[-1:], eps]
 
 
 def sample_latent(model: DiffusionModel, seed: int, count: int = 1) -> Latent:
