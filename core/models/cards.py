@@ -67,7 +67,7 @@ class ModelCard:
     source: Embedded | Hub
     resolution: int
     h_shape: tuple[int, int, int]
-    codec: Literal["identity", "unshuffle", "haar"]
+    codec: Literal["identity", "haar"]
     domain_word: str
     clip: EmbeddedClip | OpenClip
     perceptual: Literal["embedded", "lpips-alex"]
@@ -114,7 +114,7 @@ MODELS: dict[str, ModelCard] = {
             source=Embedded("presets/models/avatars"),
             resolution=128,
             h_shape=(256, 8, 8),
-            codec="unshuffle",
+            codec="haar",
             domain_word="face",
             clip=EmbeddedClip("presets/models/avatars/clip"),
             perceptual="embedded",

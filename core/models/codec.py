@@ -29,22 +29,6 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Unshuffle:
-    """Blocks of factor x factor pixels become channels: (B, 3, H, W) <-> (B, 3 factor^2, H/factor, W/factor).
-
-    A permutation, so noise stays independent per pixel and the diffusion is exact pixel diffusion.
-    """
-
-    factor: int = 2
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        return F.pixel_unshuffle(pixels, self.factor)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(x, self.factor)
-
-
-@dataclass(frozen=True)
 class Haar:
     """One level of the orthonormal Haar transform, details amplified: (B, 3, H, W) <-> (B, 12, H/2, W/2).
 
@@ -70,4 +54,4 @@ class Haar:
 # Rows: mean, horizontal, vertical, diagonal. Columns: upper left, upper right, lower left, lower right pixel.
 _HAAR = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
 
-CODECS: dict[str, Callable[[], Codec]] = {"identity": Identity, "unshuffle": Unshuffle, "haar": Haar}
+CODECS: dict[str, Callable[[], Codec]] = {"identity": Identity, "haar": Haar}

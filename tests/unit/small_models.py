@@ -27,7 +27,7 @@ def small_unet(channels: int = 12, size: int = 16, seed: int = 0) -> UNet2DModel
     ).eval()
 
 
-def small_card(model_id: str = "small", folder: str = "nowhere", codec: str = "unshuffle") -> ModelCard:
+def small_card(model_id: str = "small", folder: str = "nowhere", codec: str = "haar") -> ModelCard:
     return ModelCard(
         id=model_id,
         title="Small",
@@ -45,7 +45,7 @@ def small_card(model_id: str = "small", folder: str = "nowhere", codec: str = "u
 
 
 def small_model(prediction_type: str = "v_prediction", dtype: torch.dtype = torch.float32) -> DiffusionModel:
-    """12 channels behind an unshuffle: pictures of 32x32."""
+    """12 channels of Haar coefficients: pictures of 32x32."""
     unet = small_unet().to(dtype)
     schedule = Schedule.from_scheduler(DDIMScheduler(prediction_type=prediction_type))
     card = small_card()

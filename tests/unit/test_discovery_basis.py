@@ -108,7 +108,7 @@ def network(name: str, size: int) -> DiffusionModel:
     torch.manual_seed(0)
     unet = UNet2DModel(**config).to(memory_format=torch.channels_last)
     schedule = Schedule.from_scheduler({"num_train_timesteps": 1000, "prediction_type": "epsilon"})
-    codec = CODECS["unshuffle" if name == "avatars" else "identity"]()
+    codec = CODECS["haar" if name == "avatars" else "identity"]()
     return DiffusionModel(
         small_card(), SplitUNet(unet), schedule, codec, torch.device("cpu"), torch.float32, fingerprint="0" * 16
     )

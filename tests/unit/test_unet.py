@@ -7,6 +7,7 @@ from small_models import small_unet
 from torch import Tensor
 
 from core.models.cards import MODELS, Embedded, Hub
+from core.models.codec import CODECS
 from core.unet import Features, SplitUNet
 
 # As in the repositories' config.json; `attention_head_dim` None is one head.
@@ -117,7 +118,7 @@ def test_the_registry_says_the_shape_of_h() -> None:
     for card in MODELS.values():
         name = "google-ddpm" if isinstance(card.source, Hub) else "avatars"
         config = ARCHITECTURES[name]
-        side = card.resolution // (2 if card.codec == "unshuffle" else 1)
+        side = CODECS[card.codec]().encode(torch.zeros(1, 3, card.resolution, card.resolution)).shape[-1]
         levels = len(config["block_out_channels"])
         assert card.h_shape == (config["block_out_channels"][-1], *(side // 2 ** (levels - 1),) * 2), card.id
 
