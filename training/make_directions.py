@@ -156,6 +156,7 @@ def make(
             "l_clip": training.l_clip,
             "l_recon": round(training.l_recon, 3),
             "augment": settings.augment,
+            "strengths": list(settings.strengths),
             "seconds": round(time.time() - began),
         },
         source_text=recipe.source,
