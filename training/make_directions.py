@@ -18,18 +18,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from core import clip, presets
 from core.asyrp.train import Sources, Training, TrainingSettings, source_trajectories
+from core.directions import Direction
 from core.editing import EditSettings, Intervals, edit, invert
 from core.imaging import to_pil
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
-from training.dataset import held_out, to_pixels
 from training.dataset import load as load_portraits
+from training.dataset import to_pixels
+from training.portraits import HELD_OUT, render, sample, varied
 
 FOLDER = ROOT / "presets" / "directions" / "avatars"
 STEPS = 20
@@ -75,6 +78,13 @@ SMALL = {"l_recon": 4.5, "t_edit": 300}
 TINY = {"l_recon": 8.0, "t_edit": 150}
 BROAD = {"l_recon": 3.0, "t_edit": 450}
 ADDED = {"strengths": FORWARD}
+# A person to whom every shipped attribute is new.
+PLAIN = {
+    "smile": 0.0, "mouth_open": 0.0, "lip_red": 0.1, "eye_open": 0.7, "gaze": 0.2, "brow_angle": 0.0,
+    "brow_raise": 0.0, "brow_thick": 0.4, "glasses": 0.0, "beard": 0.0, "hair_style": 1, "gray": 0.0,
+    "skin": 0.2, "age": 0.0, "blush": 0.0,
+}  # fmt: skip
+
 STYLES = ("short_hair", "long_hair", "bald")
 FACE, PERSON = "face", "person"
 
@@ -139,10 +149,6 @@ def make(
             recent = training.losses[-100:]
             yield f"  {event.step}/{event.total} loss {sum(recent) / len(recent):.3f} {time.time() - began:.0f} s"
     direction = training.direction()
-    after = EditSettings(STEPS, Intervals(training.t_edit, 0))
-    picture = to_pil(finish(edit(model, shown, [(direction, 1.0)], after)))[0].resize((96, 96), Image.LANCZOS)
-    thumbnail = io.BytesIO()
-    picture.save(thumbnail, "WEBP", quality=88)
     preset = presets.Preset(
         direction=direction,
         name=recipe.name.capitalize(),
@@ -164,7 +170,7 @@ def make(
         t_edit=training.t_edit,
         t_boost=0,
         strength_range=recipe.strengths,
-        thumbnail=thumbnail.getvalue(),
+        thumbnail=thumbnail(model, shown, direction, training.t_edit),
         author="the authors of this app",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -172,21 +178,36 @@ def make(
     yield f"{recipe.name}: {time.time() - began:.0f} s"
 
 
+def thumbnail(model: DiffusionModel, shown: torch.Tensor, direction: Direction, t_edit: int) -> bytes:
+    """What the direction does to the latent `shown` (1, ...), as a small WebP picture."""
+    edited = finish(edit(model, shown, [(direction, 1.0)], EditSettings(STEPS, Intervals(t_edit, 0))))
+    written = io.BytesIO()
+    to_pil(edited)[0].resize((112, 112), Image.LANCZOS).save(written, "WEBP", quality=88)
+    return written.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="which; by default those without a file")
+    parser.add_argument("--thumbnails", action="store_true", help="only draw the thumbnails of those with a file again")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="another place for the files")
     arguments = parser.parse_args()
     missing = [name for name in RECIPES if not preset_path(name, arguments.folder).exists()]
     chosen = [RECIPES[name] for name in arguments.names or missing]
     model = load(MODELS["avatars"])
+    pixels = to_pixels(np.asarray(render(varied(sample(HELD_OUT + 2559), **PLAIN)))[None])
+    shown = finish(invert(model, pixels, STEPS)).x_T
+    if arguments.thumbnails:
+        for path in sorted(arguments.folder.glob(f"*{presets.SUFFIX}")):
+            preset = presets.load(path)
+            drawn = thumbnail(model, shown, preset.direction, preset.t_edit)
+            presets.save(replace(preset, thumbnail=drawn), path, torch.float16)
+        return
     image_text = clip.load_embedded(model.card.clip.folder, model.device)
     settings = [replace(BASE, **recipe.settings) for recipe in chosen]
     lowest = min(s.t_edit for s in settings)
     x_T = training_latents(model, max(s.samples for s in settings))
     sources = finish(source_trajectories(model, x_T, STEPS, lowest))
-    images, _ = held_out(4)
-    shown = finish(invert(model, to_pixels(images[1:2]), STEPS)).x_T
     for recipe in chosen:
         print(recipe.name, flush=True)
         for line in make(recipe, model, image_text, sources, shown, arguments.folder):

@@ -15,17 +15,11 @@ from core.models.cards import MODELS, ROOT
 from core.models.loader import models
 from core.progress import finish
 from training.dataset import to_pixels
-from training.make_directions import RECIPES, preset_path
+from training.make_directions import PLAIN, RECIPES, preset_path
 from training.portraits import HELD_OUT, render, sample, varied
 
 STEPS = 20
 SHIPPED = [name for name in RECIPES if preset_path(name).exists()]
-# A person to whom every shipped attribute is new.
-PLAIN = {
-    "smile": 0.0, "mouth_open": 0.0, "lip_red": 0.1, "eye_open": 0.7, "gaze": 0.2, "brow_angle": 0.0,
-    "brow_raise": 0.0, "brow_thick": 0.4, "glasses": 0.0, "beard": 0.0, "hair_style": 1, "gray": 0.0,
-    "skin": 0.2, "age": 0.0, "blush": 0.0,
-}  # fmt: skip
 
 
 def pictures(count: int, **changes: float) -> Tensor:
