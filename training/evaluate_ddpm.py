@@ -78,9 +78,9 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 
 - **Data**: {images:,} renders of the seeds 0..{last:,}; seeds from {held_out:,} on are held out.
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`
-- **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.
-- **Measured** (`python -m training.evaluate_ddpm`):
-  - reconstruction of 100 held-out portraits, 40-step inversion and back: {mean:.1f} dB mean, {worst:.1f} dB worst;
+- **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.{note}
+- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
+  - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean, {worst:.1f} dB worst;
     at 20 steps {mean20:.1f} dB
   - Frechet distance of {samples:,} samples ({sample_steps} steps) to {samples:,} held-out renders in the probe's
     feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sample-steps", type=int, default=40)
     parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm")
+    parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
     arguments = parser.parse_args()
     began = time.time()
@@ -126,6 +127,8 @@ def main() -> None:
         steps=state["step"],
         decay=state.get("decay", 0),
         hours=log[-1]["minutes"] / 60,
+        portraits=arguments.portraits,
+        note=f" {arguments.note}" if arguments.note else "",
         mean=at40.mean(),
         worst=at40.min(),
         mean20=at20.mean(),

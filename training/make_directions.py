@@ -114,7 +114,7 @@ RECIPES: dict[str, Recipe] = {
             strengths=(0.0, 2.0),
         ),
         Recipe("gray hair", PERSON, "person with gray hair", "gray", "hair", also=("hair_colour",), settings=BROAD),
-        Recipe("tanned", FACE, "tanned face", "skin", "skin", settings=BROAD | {"l_recon": 1.0}),
+        Recipe("tanned", FACE, "tanned face", "skin", "skin", settings=BROAD | {"l_recon": 0.3, "epochs": 4}),
         Recipe("old", FACE, "old face", "age", "face"),
         Recipe("blushing", FACE, "blushing face", "blush", "cheeks", settings=TINY),
     )
