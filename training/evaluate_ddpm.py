@@ -80,8 +80,8 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`
 - **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.{note}
 - **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
-  - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean, {worst:.1f} dB worst;
-    at 20 steps {mean20:.1f} dB
+  - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean,
+    {worst:.1f} dB worst; at 20 steps {mean20:.1f} dB
   - Frechet distance of {samples:,} samples ({sample_steps} steps) to {samples:,} held-out renders in the probe's
     feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
 """
