@@ -89,9 +89,7 @@ def linearity(model: DiffusionModel, people: list[Picture], pairs: list[tuple], 
         apart += [value] if different else []
         print(f"| {a.name} + {b.name} | {value:.2f} | {'yes' if different else 'no'} |", flush=True)
     if apart:
-        print(
-            f"\nPairs of different parts: mean R^2 {mean(apart):.2f}, {mean(v >= 0.8 for v in apart):.0%} reach 0.8"
-        )
+        print(f"\nPairs of different parts: mean R^2 {mean(apart):.2f}, {mean(v >= 0.8 for v in apart):.0%} reach 0.8")
     shares = ", ".join(f"{name} {mean(values):.0%}" for name, values in opposite.items())
     print(f"Strength -1 changes the attribute the other way: {shares}\n")
 
