@@ -280,7 +280,9 @@ function number(index, side) {
   Object.assign(input, { type: "number", min: 0, max: 100, step: 1 });
   input.dataset.side = side;
   input.setAttribute("aria-label", `${side} of ${regions[index].label}, per cent`);
+  input.addEventListener("input", () => (input.dataset.typing = ""));
   input.addEventListener("change", () => {
+    delete input.dataset.typing;
     remember();
     setBox(index, SIDES[side][1](regions[index].boxes[0], clamp(Number(input.value) / 100 || 0)));
     chosen = index;
@@ -358,7 +360,8 @@ function drawList() {
     line.classList.toggle("chosen", index === chosen);
     for (const input of line.querySelectorAll("[data-side]")) {
       const value = Math.round(100 * SIDES[input.dataset.side][0](region.boxes[0]));
-      if (Number(input.value) !== value || !input.value) input.value = value;
+      const typing = "typing" in input.dataset && input === document.activeElement;
+      if (!typing && (Number(input.value) !== value || !input.value)) input.value = value;
     }
   });
 }
