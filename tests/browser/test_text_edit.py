@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,7 +229,7 @@ def test_open_a_preset_file(page: Page, tmp_path: Path) -> None:
     """A file that another visitor saved works here; its name stays text whatever it says, and rubbish is refused."""
     made = studio.library("avatars")["smiling"]
     name = "<img src=x onerror=alert(1)>"
-    path = presets.save(presets.replace(made, name=name), tmp_path / "odd.safetensors")
+    path = presets.save(replace(made, name=name), tmp_path / "odd.safetensors")
     opener = page.locator("#open-preset input[type=file], input[type=file][accept*=safetensors]").first
     opener.set_input_files(path)
     expect(page.locator("#presets .own")).to_have_text(name)
@@ -237,7 +238,7 @@ def test_open_a_preset_file(page: Page, tmp_path: Path) -> None:
     (tmp_path / "rubbish.safetensors").write_bytes(b"\x00" * 100)
     opener.set_input_files(tmp_path / "rubbish.safetensors")
     expect(page.get_by_text("This is not a usable preset file")).to_be_visible()
-    other = presets.replace(made, model="ddpm-ema-church-256")
+    other = replace(made, model="ddpm-ema-church-256")
     opener.set_input_files(presets.save(other, tmp_path / "other.safetensors"))
     expect(page.get_by_text("was made for the model ddpm-ema-church-256")).to_be_visible()
 

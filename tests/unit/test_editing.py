@@ -81,7 +81,7 @@ def test_every_row_of_a_strip_is_algorithm_1(model: DiffusionModel, injection: s
         ImplicitDirection(trained_block(emb_channels=64), steps=40),
         GlobalDirection(torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(5)), steps=80),
     )
-    direction = CompositeDirection(parts, (1.0, 0.2))
+    direction = CompositeDirection(parts, (3.0, 0.6))
     settings = EditSettings(steps=steps, intervals=INTERVALS, injection=injection, seed=7)
     two = sample_latent(model, seed=0, count=2).x_T
     x_T, strengths = two[[0, 0, 0, 1, 0]], [-1.0, 0.0, 1.5, 1.0, -1.0]
@@ -91,7 +91,7 @@ def test_every_row_of_a_strip_is_algorithm_1(model: DiffusionModel, injection: s
     for row, (x, c) in enumerate(zip(x_T, strengths, strict=True)):
         expected = algorithm_1(model, x[None], direction if c else None, c, settings)
         assert torch.allclose(strip[row], expected[0], atol=2e-3), row
-    assert (strip[2] - strip[1]).abs().max() > 0.1
+    assert (strip[2] - strip[1]).abs().max() > 0.05, "far above the tolerance"
     assert torch.equal(strip[0], strip[4])
 
 
