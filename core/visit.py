@@ -114,7 +114,8 @@ class Frame:
 @dataclass
 class Session:
     """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
-    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `restored`:
+    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `stopped`: the number after the last one that
+    the visitor stopped. `restored`:
     steps and seed of the link by which the visitor came, until they choose their own.
     """
 
@@ -132,6 +133,7 @@ class Session:
     restored: tuple[int, int] | None = None
     exploration: Exploration | None = None
     search: int = 0
+    stopped: int = -1
     stop_training: bool = False
     ticket: int = 0
     folder: tempfile.TemporaryDirectory | None = None

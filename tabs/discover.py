@@ -222,6 +222,8 @@ def search(session: Session, value: Any, *settings: Any) -> Values:
         version, told = 0, 0.0
         for event in explore.explore(one):
             if session.search != number:
+                if session.search == session.stopped:  # what came last may have crossed the answer to "Stop"
+                    yield skip, rows_value(session.exploration), *(skip,) * 3, *over, skip
                 return
             if one.version != version and session.exploration is not one:
                 session.exploration = one
@@ -248,7 +250,7 @@ def telling(event: Progress) -> dict[str, Any]:
 
 @in_words
 def stop_search(session: Session) -> tuple[Any, ...]:
-    session.begin_search()
+    session.stopped = session.begin_search()
     return rows_value(session.exploration), gr.update(visible=True), gr.update(visible=False)
 
 
