@@ -114,9 +114,9 @@ class Frame:
 @dataclass
 class Session:
     """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
-    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `stopped`: the number after the last one that
-    the visitor stopped. `restored`:
-    steps and seed of the link by which the visitor came, until they choose their own.
+    the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `stopped`
+    is its number after the last time that the visitor stopped one. `restored`: steps and seed of the link by which
+    the visitor came, until they choose their own.
     """
 
     model_id: str = "avatars"
