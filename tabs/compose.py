@@ -104,10 +104,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     def rendering(visit: Session, *values: Any) -> Values:
         """Values of `shown`: what follows the composition at once, its picture when it is there."""
-        first = following(visit)
+        told = None
         for staged in composing(visit, *(visit.restored or values)):
-            yield staged, *first
-            first = (gr.skip(),) * len(follow)
+            # As things are now: another request may have changed the composition since this one began.
+            fresh = visit.composition is not told
+            yield staged, *(following(visit) if fresh else (gr.skip(),) * len(follow))
+            told = visit.composition if fresh else told
 
     @in_words
     def refresh(visit: Session, *values: Any) -> Values:
