@@ -20,6 +20,7 @@ from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
 
 PREVIEWS = 10  # per job
+SAMPLE_STEPS = 100
 EDIT_ALWAYS = Intervals(t_edit=0, t_boost=0)
 
 
@@ -106,6 +107,33 @@ def sample_latent(model: DiffusionModel, seed: int, count: int = 1) -> Latent:
     rows = [torch.randn(model.x_shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
     key = (f"seeds {seed}..{seed + count - 1}", model.card.id, 0, 0)
     return Latent(torch.stack(rows).to(model.device), 0, model.card.id, key)
+
+
+def sample(
+    model: DiffusionModel, seed: int, count: int = 1, steps: int = SAMPLE_STEPS, chunk: int | None = None
+) -> Job:
+    """New pictures, by ancestral sampling (DDIM Eq. 12 with eta = 1, the DDPM's). Result: pixels (count, 3, H, W).
+
+    Picture i has the start and the noise of seed + i, whatever `count` is. Fresh noise in every step makes up for what
+    the network got wrong in those before, which a deterministic trajectory carries to its end.
+
+    Raises:
+        RequestError: steps out of range. ResourceError: out of memory.
+    """
+    noises = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+
+    def draw() -> Tensor:
+        return torch.stack([torch.randn(model.x_shape, generator=noise) for noise in noises]).to(model.device)
+
+    timesteps, x = model.schedule.timesteps(steps)[::-1], draw()
+    for k, (t, t_prev) in enumerate(pairwise([*timesteps, -1])):
+        eps = predict(model, x, t, chunk)
+        x0 = model.schedule.predicted_x0(x, eps, t)
+        x = model.schedule.reverse_step(x, eps, eps, t, t_prev, 1.0, draw())
+        if k + 1 < steps:
+            yield Progress(k + 1, steps, "sampling", _preview(model, x0, k, steps))
+    pixels = model.codec.decode(x).clamp(-1, 1)
+    yield Progress(steps, steps, "done", pixels, pixels)
 
 
 def edit(

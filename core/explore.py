@@ -119,9 +119,7 @@ ANALYSES = AnalysisCache()
 
 
 def analysis_key(model: DiffusionModel, picture: Picture, t: int, size: int) -> Key:
-    latent = picture.latent
-    content = latent_key(picture.pixels, model.card.id, model.card.steps) if latent is None else latent.key
-    return content, model.card.id, model.fingerprint, t, size
+    return latent_key(picture.pixels, model.card.id, model.card.steps), model.card.id, model.fingerprint, t, size
 
 
 def nearest(model: DiffusionModel, timestep: int | None) -> int:
@@ -150,15 +148,12 @@ def analyse(model: DiffusionModel, picture: Picture, timestep: int | None = None
     if known is not None:
         yield Progress(total, total, "Already analysed", result=known)
         return
-    latent, done = picture.latent, 0
-    if latent is None:
-        for event in exclusively(invert(model, picture.pixels, steps, cache=studio.LATENTS)):
-            latent = event.result
-            yield Progress(event.step, total, "Reading the picture")
-        done = steps
+    for event in exclusively(invert(model, picture.pixels, steps, cache=studio.LATENTS)):
+        latent = event.result
+        yield Progress(event.step, total, "Reading the picture")
     for event in exclusively(descend(model, latent.x_T, t, steps)):
         x_t = event.result
-        yield Progress(done + event.step, total, "Finding its place")
+        yield Progress(steps + event.step, total, "Finding its place")
     with DEVICE:
         jacobian = Jacobian(model, x_t, t)
     for event in exclusively(krylov.analyse(jacobian, size)):

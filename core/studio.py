@@ -24,7 +24,7 @@ from core.asyrp.loss import similarity
 from core.asyrp.prompts import templates
 from core.asyrp.train import Training, TrainingSettings, global_direction, mean_direction
 from core.directions import Direction, ImplicitDirection
-from core.editing import EditSettings, edit, invert, sample_latent
+from core.editing import SAMPLE_STEPS, EditSettings, edit, invert, sample, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.imaging import Crop, Source, to_pil, to_pixels
 from core.intervals import Intervals
@@ -148,12 +148,11 @@ def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Pic
     return Picture(to_pixels(source, MODELS[model_id].resolution, crop), model_id)
 
 
-def sample(model: DiffusionModel, seed: int, steps: int = 40) -> Job:
+def imagine(model: DiffusionModel, seed: int, steps: int = SAMPLE_STEPS) -> Job:
     """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`."""
     within("seed", seed, 0, 2**31 - 1)
-    latent = sample_latent(model, seed)
-    for event in exclusively(edit(model, latent, settings=EditSettings(steps=steps))):
-        made = None if event.result is None else Picture(event.result.cpu(), model.card.id, latent)
+    for event in exclusively(sample(model, seed, steps=steps)):
+        made = None if event.result is None else Picture(event.result.cpu(), model.card.id, seed=seed)
         yield replace(event, note="Imagining", result=made)
 
 
@@ -205,11 +204,9 @@ def edit_frames(
     settings = EditSettings(options.steps, intervals, options.injection or preset.injection, options.seed)
     total = 2 * options.steps
 
-    latent = picture.latent
-    if latent is None:
-        for event in exclusively(invert(model, picture.pixels, options.steps, cache=LATENTS)):
-            latent = event.result
-            yield Progress(event.step, total, "Reading the picture", event.preview)
+    for event in exclusively(invert(model, picture.pixels, options.steps, cache=LATENTS)):
+        latent = event.result
+        yield Progress(event.step, total, "Reading the picture", event.preview)
     if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
         yield Progress(options.steps, total, f"Averaging the direction over {MEAN_OVER} pictures")
     direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
@@ -329,9 +326,7 @@ def train(training: Training, watched: Picture | None = None, stop: Callable[[],
     model = training.model
     latent = sample_latent(model, seed=1)
     if watched is not None:
-        latent = watched.latent
-        if latent is None:
-            latent = finish(exclusively(invert(model, watched.pixels, training.settings.steps, cache=LATENTS)))
+        latent = finish(exclusively(invert(model, watched.pixels, training.settings.steps, cache=LATENTS)))
     shown, preview = 0.0, None
     job = exclusively(training.run())
     try:

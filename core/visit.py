@@ -17,7 +17,6 @@ from core.composing.history import History
 from core.directions import Direction
 from core.errors import RequestError, ResourceError
 from core.imaging import Crop
-from core.latents import Latent
 from core.presets import Preset
 from core.progress import Job
 
@@ -37,12 +36,12 @@ def within(name: str, value: float, low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as its model sees it: pixels (1, 3, R, R). `latent` is there if it was sampled, not inverted; `example`
-    is the name of the example that it is, if it is one."""
+    """A picture as its model sees it: pixels (1, 3, R, R). seed: of the sample that it is, example: the name of the
+    example that it is, if it is one."""
 
     pixels: Tensor
     model_id: str
-    latent: Latent | None = None
+    seed: int | None = None
     example: str | None = None
 
 

@@ -271,7 +271,7 @@ def restore(session: Session, request: gr.Request) -> tuple[Any, ...]:
 def named_picture(model: DiffusionModel, name: str) -> Picture | None:
     """The picture that a link means: an example, or a sample by its seed; None if it names none that is here."""
     if name.startswith("seed-"):
-        return finish(studio.sample(model, int(name.removeprefix("seed-")), model.card.steps))
+        return finish(studio.imagine(model, int(name.removeprefix("seed-"))))
     for path in studio.examples(model.card.id):
         if path.stem == name:
             return replace(studio.open_picture(path, model.card.id), example=name)

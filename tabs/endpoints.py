@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from core import studio
+from core.editing import SAMPLE_STEPS
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.cards import MODELS
@@ -35,6 +36,7 @@ def build(shell: Shell) -> None:
         strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
         steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
+        sample_steps = gr.Number(SAMPLE_STEPS, precision=0, label="Steps of sampling, 4 to 1000")
         model = gr.Dropdown(models, value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = studio.SUGGESTED["global"]
@@ -52,7 +54,7 @@ def build(shell: Shell) -> None:
 
         declare(edit_text, [image, direction, strength, steps, seed, source, target, model], [picture, measures])
         declare(train_direction, [source, target, form, samples, train_steps, coefficient, model], [file, measures])
-        declare(sample, [seed, steps, model], [picture, measures])
+        declare(sample, [seed, sample_steps, model], [picture, measures])
 
 
 @for_clients
@@ -130,7 +132,7 @@ def sample(session: Session, seed: int, steps: int, model: str) -> Values:
     """
     started = time.monotonic()
     EditOptions(steps=steps)
-    made = yield from told(studio.sample(studio.models.get(model), seed, steps))
+    made = yield from told(studio.imagine(studio.models.get(model), seed, steps))
     about = {"model": model, "seed": seed, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(made.pixels)[0], about
 

@@ -107,7 +107,7 @@ class PictureChooser:
         def imagine(session: Session, seed: float | None, *values: Any) -> Values:
             ticket = session.begin()
             model = studio.models.get(session.model_id)
-            for event in studio.sample(model, -1 if seed is None else int(seed), model.card.steps):
+            for event in studio.imagine(model, -1 if seed is None else int(seed)):
                 if session.ticket != ticket:
                     return
                 if event.result is not None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from core import instruments
 from core.curves import measure_curves
-from core.editing import EditSettings, edit, invert, sample_latent
+from core.editing import SAMPLE_STEPS, EditSettings, edit, invert, sample
 from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
@@ -54,9 +54,8 @@ def sample_features(model: DiffusionModel, probe: instruments.Instruments, count
     """Probe features (count, F) of fresh samples."""
     rows = []
     for first in range(0, count, 16):
-        latent = sample_latent(model, first, min(16, count - first))
         with torch.no_grad():
-            rows.append(probe.features(finish(edit(model, latent, settings=EditSettings(steps)))))
+            rows.append(probe.features(finish(sample(model, first, min(16, count - first), steps))))
     return torch.cat(rows).numpy()
 
 
@@ -82,8 +81,8 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 - **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
   - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean,
     {worst:.1f} dB worst; at 20 steps {mean20:.1f} dB
-  - Frechet distance of {samples:,} samples ({sample_steps} steps) to {samples:,} held-out renders in the probe's
-    feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
+  - Frechet distance of {samples:,} samples ({sample_steps} ancestral steps) to {samples:,} held-out renders in the
+    probe's feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
 """
 
 
@@ -91,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--portraits", type=int, default=100)
-    parser.add_argument("--sample-steps", type=int, default=40)
+    parser.add_argument("--sample-steps", type=int, default=SAMPLE_STEPS)
     parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm")
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")

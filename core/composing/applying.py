@@ -24,7 +24,6 @@ from core.editing import EditSettings, edit, invert
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.intervals import Intervals
-from core.latents import Latent
 from core.models.cards import ModelCard
 from core.models.loader import DiffusionModel
 from core.presets import Preset
@@ -157,9 +156,6 @@ def apply(
 
 
 def latent_of(model: DiffusionModel, picture: Picture, steps: int) -> Job:
-    """The noise that a picture comes from. Result: a `Latent`, at once for one that was sampled or inverted before."""
-    if isinstance(picture.latent, Latent):
-        yield Progress(steps, steps, "Reading the picture", result=picture.latent)
-        return
+    """The noise that a picture comes from. Result: a `Latent`, at once if it was inverted before."""
     for event in exclusively(invert(model, picture.pixels, steps, cache=studio.LATENTS)):
         yield replace(event, note="Reading the picture")

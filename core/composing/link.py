@@ -52,10 +52,9 @@ def hub_key(repository: str, revision: str, path: str) -> str:
 
 def picture_name(picture: Picture | None) -> str:
     """What a link calls a picture: an example by its name, a sampled one by its seed, one's own not at all."""
-    if picture is None or picture.example:
-        return picture.example if picture else ""
-    seeds = re.fullmatch(r"seeds (\d+)\.\.\1", picture.latent.key[0]) if picture.latent else None
-    return f"seed-{seeds[1]}" if seeds else ""
+    if picture is None:
+        return ""
+    return picture.example or (f"seed-{picture.seed}" if picture.seed is not None else "")
 
 
 def encode(composition: Composition, model_id: str, picture: str, steps: int, seed: int) -> str:

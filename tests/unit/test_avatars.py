@@ -9,21 +9,22 @@ from torch import Tensor
 
 from core import instruments, presets
 from core.directions import ImplicitDirection
-from core.editing import EditSettings, Intervals, edit, invert, sample_latent
+from core.editing import EditSettings, Intervals, edit, invert, sample
 from core.metrics import psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import models
 from core.progress import finish
 from training.dataset import to_pixels
 from training.make_directions import PLAIN, RECIPES, preset_path
-from training.portraits import HELD_OUT, render, sample, varied
+from training.portraits import HELD_OUT, render, varied
+from training.portraits import sample as person
 
 STEPS = 20
 SHIPPED = [name for name in RECIPES if preset_path(name).exists()]
 
 
 def pictures(count: int, **changes: float) -> Tensor:
-    portraits = [varied(sample(HELD_OUT + 3000 + k), **changes) for k in range(count)]
+    portraits = [varied(person(HELD_OUT + 3000 + k), **changes) for k in range(count)]
     return to_pixels(np.stack([np.asarray(render(p)) for p in portraits]))
 
 
@@ -54,7 +55,7 @@ def test_portraits_come_back_from_their_inversion() -> None:
 
 def test_samples_look_like_portraits_to_the_probe() -> None:
     model = models.get("avatars")
-    made = finish(edit(model, sample_latent(model, 0, 12), settings=EditSettings(20)))
+    made = finish(sample(model, 0, 12, steps=25))
     features = probe().features(made)
     real = probe().features(pictures(60))
     noise = probe().features(torch.randn(12, 3, 128, 128).clamp(-1, 1))

@@ -19,7 +19,7 @@ from core.composing.history import RESULTS, STEPS_BACK, History
 from core.directions import GlobalDirection, ImplicitDirection
 from core.discovery.basis import rayleigh_ritz
 from core.discovery.linear import Jacobian, descend, nearest_timestep
-from core.editing import EditSettings, edit, invert, sample_latent
+from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable, PresetError, RequestError, VisitorError
 from core.intervals import Intervals
 from core.latents import LatentCache
@@ -477,7 +477,8 @@ def test_links_of_newer_versions_and_noise() -> None:
         assert all(abs(c.strength) <= 100 for c in restored.composition.components)
 
 
-def test_the_picture_of_a_sampled_latent_needs_no_inversion(model: DiffusionModel) -> None:
-    latent = sample_latent(model, 3)
-    sampled = Picture(torch.zeros(1, 3, 32, 32), "small", latent)
-    assert finish(applying.latent_of(model, sampled, 8)) is latent
+def test_a_link_names_what_it_can_bring_back() -> None:
+    pixels = torch.zeros(1, 3, 32, 32)
+    assert link.picture_name(Picture(pixels, "small", seed=7)) == "seed-7"
+    assert link.picture_name(Picture(pixels, "small", example="portrait-3")) == "portrait-3"
+    assert link.picture_name(Picture(pixels, "small")) == link.picture_name(None) == ""

@@ -16,7 +16,7 @@ from core.errors import ModelUnavailable, RequestError
 from core.explore import AnalysisCache, Exploration
 from core.models.loader import DiffusionModel
 from core.progress import finish
-from core.visit import DEVICE, EditOptions, Picture
+from core.visit import DEVICE, Picture
 
 LEFT = [{"label": "Left", "boxes": [[0.1, 0.2, 0.45, 0.8]]}]
 RIGHT = [{"label": "Right", "boxes": [[0.55, 0.2, 0.9, 0.8]]}]
@@ -41,9 +41,8 @@ def model() -> DiffusionModel:
 
 @pytest.fixture(scope="module")
 def picture(model: DiffusionModel) -> Picture:
-    """A sample, so that its latent is exact whatever the number of steps."""
-    latent = sample_latent(model, 3)
-    return Picture(finish(edit(model, latent, settings=EditSettings(6))), model.card.id, latent)
+    """What the network makes of some noise."""
+    return Picture(finish(edit(model, sample_latent(model, 3), settings=EditSettings(6))), model.card.id)
 
 
 def search(model: DiffusionModel, picture: Picture, regions: object = LEFT, **values: object) -> Exploration:
@@ -78,8 +77,8 @@ def test_a_preset_reproduces_the_pictures_of_its_row(model: DiffusionModel, pict
     assert preset.picture().size == (128, 128)
     assert preset.strength_range[0] <= preset.strength <= preset.strength_range[1]
     strengths = [-row.strength, 0.0, row.strength]
-    frames = finish(studio.edit_frames(model, picture, preset, strengths, EditOptions(steps=6)))
-    again = torch.stack([frame.pixels for frame in frames])
+    latent, settings = one.analysis.latent, EditSettings(explore.STEPS, injection=preset.injection)
+    again = finish(edit(model, latent.repeat(3), [(preset.direction, strengths)], settings))
     assert torch.allclose(again, row.frames, atol=1e-4)
     assert (again[0] - again[2]).abs().max() > 1e-3
 

@@ -135,10 +135,12 @@ def test_a_second_edit_does_not_invert_again(model: DiffusionModel) -> None:
     assert len(second) == len(first) - 5
 
 
-def test_a_sampled_picture_is_its_own_latent(model: DiffusionModel) -> None:
-    made = finish(studio.sample(model, seed=3, steps=6))
-    [same] = finish(studio.edit_frames(model, made, preset(model), [0.0], EditOptions(steps=6)))
-    assert torch.allclose(same.pixels, made.pixels[0], atol=1e-5)
+def test_an_imagined_picture_knows_its_seed(model: DiffusionModel) -> None:
+    made = finish(studio.imagine(model, seed=3, steps=6))
+    assert made.seed == 3
+    assert made.pixels.shape == (1, 3, 32, 32)
+    with pytest.raises(RequestError, match="seed"):
+        finish(studio.imagine(model, seed=-1))
 
 
 def test_forms_of_an_implicit_direction(model: DiffusionModel) -> None:
