@@ -14,8 +14,8 @@ steps is the vector S delta, whose sum over a process does not depend on its len
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -27,6 +27,7 @@ from core.directions import CompositeDirection, Direction
 from core.discovery.basis import Basis
 from core.discovery.linear import Jacobian, descend, nearest_timestep
 from core.errors import RequestError
+from core.latents import Latent
 from core.models.loader import DiffusionModel
 from core.presets import Preset
 from core.progress import Job, Progress
@@ -37,6 +38,15 @@ Metric = Literal["h-space", "response"]
 LOOKS = 10  # timesteps of a trajectory at which directions are compared
 SAME = 1e-2  # a direction with no more than this share of its length left is made of the others
 CUTOFF = 1e-8  # of the largest eigenvalue of G
+HELD = 1e-3  # a direction with no more than this share of its length outside a basis is held by it
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """Where a picture was analysed: x_t (1, C, h, w) in network space, and the basis that was found there."""
+
+    x_t: Tensor
+    basis: Basis
 
 
 # ------------------------------------------------------------------------------------------------------------- vectors
@@ -77,12 +87,20 @@ def gram(vectors: Tensor) -> Tensor:
     return rows @ rows.T
 
 
-def responses(vectors: Tensor, jacobian: Jacobian | Basis) -> Tensor:
-    """J u of vectors (n, C, H, W): float32 (n, 3, R, R). Of a `Basis` it is the part that the basis holds, at once."""
-    if isinstance(jacobian, Jacobian):
-        return jacobian.forward(vectors)
-    coordinates = vectors.flatten(1).to(jacobian.vectors) @ jacobian.vectors.flatten(1).T
-    return torch.tensordot(coordinates.to(jacobian.responses.device), jacobian.responses.float(), dims=1)
+def responses(vectors: Tensor, model: DiffusionModel, x_t: Tensor, t: int, basis: Basis | None = None) -> Tensor:
+    """J u of vectors (n, C, H, W): float32 (n, 3, R, R). J is linear: with a basis Q of the same point it is
+    (J Q) Q^T u + J (u - Q Q^T u), whose second part needs a product only for what the basis does not hold."""
+    if basis is None:
+        return Jacobian(model, x_t, t).forward(vectors)
+    Q, rows = basis.vectors.flatten(1), vectors.flatten(1).to(basis.vectors)
+    coordinates = rows @ Q.T
+    outside = rows - coordinates @ Q
+    made = torch.tensordot(coordinates.to(basis.responses.device), basis.responses.float(), dims=1)
+    beyond = outside.norm(dim=1) > HELD * rows.norm(dim=1)
+    if beyond.any():
+        product = Jacobian(model, x_t, t).forward(outside[beyond].view(-1, *vectors.shape[1:]))
+        made[beyond.to(made.device)] += product.to(made)
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------------ algebra
@@ -113,42 +131,61 @@ def likeness(
     chosen: Sequence[Preset],
     metric: Metric = "h-space",
     t_edit: int | None = None,
-    basis: Basis | None = None,
+    analysed: Analysed | None = None,
 ) -> Job:
     """Gram matrix of presets at a picture, float64 (n, n), as the result.
 
-    t_edit: of all of them; None: of each its own. basis: an analysis of this picture, used instead of n products with
-    the Jacobian where it is there.
+    t_edit: of all of them; None: of each its own. analysed: of this picture, where it was; the response is that there.
 
     Raises:
         RequestError: unknown metric.
     """
     if metric not in ("h-space", "response"):
         raise RequestError(f"There is no metric {metric!r}: use h-space or response.")
-    steps = model.card.steps
-    latent = None
-    for event in latent_of(model, picture, steps):
-        latent = event.result
-        yield replace(event, result=None)
     if metric == "h-space":
         own = [studio.intervals_for(model.card, preset, EditOptions()).t_edit for preset in chosen]
         starts = own if t_edit is None else [t_edit] * len(chosen)
-        for event in exclusively(trajectory(model, latent.x_T)):
-            if event.result is None:
-                yield event
+        seen = yield from _along(model, picture)
         with DEVICE:
-            G = gram(shifts([(p.direction, start) for p, start in zip(chosen, starts, strict=True)], event.result))
+            G = gram(shifts([(p.direction, start) for p, start in zip(chosen, starts, strict=True)], seen))
     else:
-        t = basis.t if basis is not None else nearest_timestep(model, steps)
-        for event in exclusively(descend(model, latent.x_T, t, steps)):
-            if event.result is None:
-                yield replace(event, note="Comparing")
+        x_t, t, basis = yield from _where(model, picture, analysed)
         with DEVICE, torch.no_grad():
-            seen = model.features(event.result, t)
-            vectors = torch.stack([shift(p.direction, seen) for p in chosen])
+            features = model.features(x_t, t)
+            vectors = torch.stack([shift(p.direction, features) for p in chosen])
         with DEVICE:
-            G = gram(responses(vectors, basis or Jacobian(model, event.result, t)))
+            G = gram(responses(vectors, model, x_t, t, basis))
     yield Progress(1, 1, "Comparing", result=G)
+
+
+def _along(model: DiffusionModel, picture: Picture) -> Generator[Progress, None, list[Features]]:
+    """What the network sees on a picture's way back from noise."""
+    latent = yield from _read(model, picture)
+    for event in exclusively(trajectory(model, latent.x_T)):
+        seen = event.result
+        yield replace(event, result=None)
+    return seen
+
+
+def _where(
+    model: DiffusionModel, picture: Picture, analysed: Analysed | None
+) -> Generator[Progress, None, tuple[Tensor, int, Basis | None]]:
+    """(x_t, t, basis): where a picture was analysed, else its x_t at 0.6 T, and no basis."""
+    if analysed is not None:
+        return analysed.x_t, analysed.basis.t, analysed.basis
+    latent = yield from _read(model, picture)
+    t = nearest_timestep(model, model.card.steps)
+    for event in exclusively(descend(model, latent.x_T, t, model.card.steps)):
+        x_t = event.result
+        yield replace(event, note="Comparing", result=None)
+    return x_t, t, None
+
+
+def _read(model: DiffusionModel, picture: Picture) -> Generator[Progress, None, Latent]:
+    for event in latent_of(model, picture, model.card.steps):
+        latent = event.result
+        yield replace(event, result=None)
+    return latent
 
 
 def orthogonalise(
@@ -157,7 +194,7 @@ def orthogonalise(
     preset: Preset,
     others: Sequence[Preset],
     metric: Metric = "h-space",
-    basis: Basis | None = None,
+    analysed: Analysed | None = None,
 ) -> Job:
     """The preset without what it shares with others at a picture, in its own interval. Result: a `Preset`.
 
@@ -167,15 +204,24 @@ def orthogonalise(
     if not others:
         raise RequestError("Choose at least one other direction that this one should have nothing in common with.")
     t_edit = studio.intervals_for(model.card, preset, EditOptions()).t_edit
-    for event in likeness(model, picture, [preset, *others], metric, t_edit, basis):
+    for event in likeness(model, picture, [preset, *others], metric, t_edit, analysed):
         if event.result is None:
             yield event
-    b, left = shared(event.result)
+    yield Progress(1, 1, "Done", result=without(preset, others, event.result, metric, t_edit))
+
+
+def without(preset: Preset, others: Sequence[Preset], G: Tensor, metric: Metric, t_edit: int) -> Preset:
+    """The preset without what it shares with others, for t >= t_edit. G: Gram matrix (1 + k, 1 + k), the preset first.
+
+    Raises:
+        RequestError: nothing of the preset is left.
+    """
+    b, left = shared(G)
     names = ", ".join(other.name for other in others)
     if left < SAME:
         raise RequestError(f"Without what it shares with {names}, nothing of “{preset.name}” is left.")
     direction = CompositeDirection((preset.direction, *(other.direction for other in others)), (1.0, *(-b).tolist()))
-    made = replace(
+    return replace(
         preset,
         direction=direction,
         name=f"{preset.name[:50]} without {names}"[:80],
@@ -185,4 +231,3 @@ def orthogonalise(
         measured={"left": left},
         t_edit=t_edit,
     )
-    yield Progress(1, 1, "Done", result=made)

@@ -17,7 +17,7 @@ from core.composing import animation, applying, changes, likeness, link, picture
 from core.composing.composition import DIGITS, MOST, Component, Composition
 from core.composing.history import RESULTS, STEPS_BACK, History
 from core.directions import GlobalDirection, ImplicitDirection
-from core.discovery.basis import rayleigh_ritz
+from core.discovery.basis import analyse, orthonormalise, rayleigh_ritz
 from core.discovery.linear import Jacobian, descend, nearest_timestep
 from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable, PresetError, RequestError, VisitorError
@@ -265,7 +265,7 @@ def test_implicit_directions_are_compared_along_the_trajectory(model: DiffusionM
 
 
 def test_orthogonalised_in_what_it_does_to_the_picture(model: DiffusionModel, picture: Picture) -> None:
-    """J d' is orthogonal to J e, with J d by central differences; a basis that holds both gives the same."""
+    """J d' is orthogonal to J e, with J d by central differences."""
     a, b = preset("A", 1), preset("B", 2)
     made = finish(likeness.orthogonalise(model, picture, a, [b], "response"))
     steps = model.card.steps
@@ -287,12 +287,61 @@ def test_orthogonalised_in_what_it_does_to_the_picture(model: DiffusionModel, pi
     cosine = torch.cosine_similarity(left, other, dim=0).item()
     assert abs(cosine) < 0.02 < abs(torch.cosine_similarity(before, other, dim=0).item())
 
+
+def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Picture) -> None:
+    """Gram matrix and orthogonalised direction by numpy from all columns of J, with an analysis of the picture that
+    holds nothing, some or all of the directions, and with none."""
+    chosen = [preset("A", 1), preset("B", 2), preset("C", 3, direction=ImplicitDirection(trained_block(64), steps=16))]
+    steps, h = model.card.steps, torch.zeros(1, 32, 4, 4)
+    t = nearest_timestep(model, steps)
+    x_t = finish(descend(model, finish(invert(model, picture.pixels, steps)).x_T, t, steps))
+    with torch.no_grad():
+        features = model.features(x_t, t)
+
+        def predicted(delta: torch.Tensor) -> np.ndarray:
+            rows = features.select(torch.zeros(len(delta), dtype=torch.long))
+            eps = model.eps(rows, x_t.expand(len(delta), -1, -1, -1), t, delta)
+            return model.codec.decode(model.schedule.predicted_x0(x_t, eps, t)).double().flatten(1).numpy()
+
+        units = 1e-2 * torch.eye(h.numel()).view(-1, *h.shape[1:])
+        J = ((predicted(units) - predicted(-units)) / 2e-2).T
+        rows = [p.direction.steps * p.direction.delta_h(features.h, features.emb, t).numpy().ravel() for p in chosen]
+    V = np.stack(rows).astype(float)
+    responses = V @ J.T
+    expected = responses @ responses.T
+    b, *_ = np.linalg.lstsq(responses[1:].T, responses[0], rcond=None)
+    assert np.abs(b).min() > 0.01
+
     jacobian = Jacobian(model, x_t, t)
-    held, _ = torch.linalg.qr(torch.stack([vector(seed).flatten() for seed in (1, 2, 3)], dim=1))
-    held = held.T.reshape(3, 32, 4, 4)
-    basis = rayleigh_ritz(jacobian, held, jacobian.forward(held))
-    by_basis = finish(likeness.orthogonalise(model, picture, a, [b], "response", basis))
-    assert by_basis.direction.weights == pytest.approx(made.direction.weights, rel=1e-2)
+    bases = [
+        finish(analyse(jacobian, 8)),
+        rayleigh_ritz(
+            jacobian,
+            held := orthonormalise(torch.stack([vector(k)[0] for k in (1, 2, 5)]), h[:0]),
+            jacobian.forward(held),
+        ),
+        finish(analyse(jacobian, h.numel(), 64)),
+    ]
+    for analysed in (None, *(likeness.Analysed(x_t, basis) for basis in bases)):
+        G = finish(likeness.likeness(model, picture, chosen, "response", analysed=analysed))
+        assert np.allclose(G.numpy(), expected, rtol=2e-2, atol=2e-2 * expected.diagonal().min())
+        made = finish(likeness.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
+        assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
+
+
+def test_what_a_basis_holds_costs_no_product(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = model.card.steps
+    t = nearest_timestep(model, steps)
+    x_t = finish(descend(model, finish(invert(model, picture.pixels, steps)).x_T, t, steps))
+    basis = finish(analyse(Jacobian(model, x_t, t), 16))
+    y = torch.eye(len(basis))
+    found = [preset(f"Found {k}", 0, direction=basis.direction(y[k] + 0.5 * y[k + 1])) for k in range(3)]
+    expected = finish(likeness.likeness(model, picture, found, "response"))
+    monkeypatch.setattr(likeness, "Jacobian", None)
+    G = finish(likeness.likeness(model, picture, found, "response", analysed=likeness.Analysed(x_t, basis)))
+    assert torch.allclose(G, expected, rtol=1e-3, atol=1e-3 * expected.diagonal().min().item())
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
