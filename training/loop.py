@@ -23,11 +23,16 @@ from torch import Tensor, nn
 from core.group_norm import quick_group_norm
 from training.dataset import cache_folder
 from training.run import generator, moving_average
-from training.train_ddpm import learning_rate
 
 # losses(model, rng, noise): named losses of one step; their sum is descended. The two sources of randomness are the
 # step's own, so that there is no state to save.
 Losses = Callable[[nn.Module, np.random.Generator, torch.Generator], dict[str, Tensor]]
+
+
+def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 200) -> float:
+    """Warm-up, plateau, linear decay to zero over the last `decay` of `steps`."""
+    falling = min(1.0, (steps - step) / decay) if decay else 1.0
+    return peak * min(1.0, (step + 1) / warmup) * max(falling, 0.0)
 
 
 @dataclass(frozen=True)

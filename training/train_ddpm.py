@@ -3,32 +3,31 @@
     accelerate launch -m training.train_ddpm --steps 5000 --decay 1000          # one process, CPU or GPU
     accelerate launch --num_processes 2 -m training.train_ddpm --steps 5000     # several GPUs or CPU processes
 
-The run keeps a checkpoint and resumes from it. The learning rate warms up, stays constant, and falls linearly over the
-last `--decay` steps, so a run can be stopped in the constant part, resumed days later with a larger `--steps`, and
-decayed when it is to be released. v-prediction (Salimans and Ho 2022), linear betas 1e-4..0.02, 1,000 timesteps, on
-Haar coefficients of the pixels; the released weights are an exponential moving average, in half precision.
+The run keeps a checkpoint and resumes from it (see `loop.py`). v-prediction (Salimans and Ho 2022), linear betas
+1e-4..0.02, 1,000 timesteps, on Haar coefficients of the pixels; the released weights are the run's moving average, in
+half precision.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import os
-import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from core.group_norm import quick_group_norm
 from core.models.codec import Haar
-from training.dataset import cache_folder, load, to_pixels
-from training.run import moving_average
+from training.dataset import load, to_pixels
+from training.loop import Losses, options, train
+from training.noising import v_target
+from training.portraits import from_vector, part_mask
 
 DETAIL = 0.25  # weight of a detail's channel in the loss; the small picture's have 1
-RELEASE = Path(__file__).parents[1] / "presets" / "models" / "avatars"
+FOCUS = 8.0  # weight of the places of eyes, brows and mouth; elsewhere 1
 
 
 def build_unet(channels: tuple[int, ...] = (32, 64, 128, 256)) -> UNet2DModel:
@@ -60,26 +59,37 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 200) -> float:
-    """Warm-up, plateau, linear decay to zero over the last `decay` of `steps`."""
-    falling = min(1.0, (steps - step) / decay) if decay else 1.0
-    return peak * min(1.0, (step + 1) / warmup) * max(falling, 0.0)
+def focus(parameters: np.ndarray, side: int, most: int = 300) -> Tensor:
+    """Weights (1, 1, side, side) of places in the loss, mean 1: higher where people have eyes, brows and mouths.
 
-
-def v_loss(unet: torch.nn.Module, x0: torch.Tensor, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Weighted mean squared error of v = sqrt(a) e - sqrt(1 - a) x0; x0 (B, 12, 64, 64).
-
-    Timesteps are drawn as T u^1.7, u uniform: half of the linear schedule's steps have more noise than four times the
-    picture, and a short training learns more from the others. The u of a batch are spread evenly, one random shift for
-    all, which lowers the variance of the loss (Kingma et al. 2021, Appendix I.1).
+    These parts say the most, and are a tenth of the picture. The weights are the same for every portrait (the mean of
+    `most` masks), so the network's best answer is the same as without them.
     """
-    u = (torch.rand(1, generator=generator) + torch.arange(len(x0)) / len(x0)) % 1
-    t = (len(alphas) * u**1.7).long().clamp(max=len(alphas) - 1).to(x0.device)
-    e = torch.randn(x0.shape, generator=generator).to(x0.device)
-    a = alphas[t].view(-1, 1, 1, 1)
-    x_t, v = a.sqrt() * x0 + (1 - a).sqrt() * e, a.sqrt() * e - (1 - a).sqrt() * x0
-    error = (unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v).square().mean((0, 2, 3))
+    people = [from_vector(row) for row in parameters[:most]]
+    masks = [np.any([part_mask(person, part) for part in ("eyes", "brows", "mouth")], axis=0) for person in people]
+    share = torch.from_numpy(np.mean(masks, axis=0)).float()[None, None]
+    weights = 1 + (FOCUS - 1) * F.adaptive_avg_pool2d(share, side)
+    return weights / weights.mean()
+
+
+def v_loss(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator, places: Tensor | None = None) -> Tensor:
+    """Weighted mean squared error of v on x0 (B, 12, h, w); places: weights (1, 1, h, w), see `focus`."""
+    x_t, t, v = v_target(x0, alphas, noise)
+    squares = (unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v).square()
+    error = (squares if places is None else squares * places).mean((0, 2, 3))
     return (error[:3].sum() + DETAIL * error[3:].sum()) / (3 + DETAIL * (len(error) - 3))
+
+
+def losses_of(images: np.ndarray, alphas: Tensor, batch: int, places: Tensor) -> Losses:
+    """The loss of one step on `batch` of the images uint8 (N, H, W, 3)."""
+    codec = Haar()
+
+    def losses(unet: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
+        rows = rng.integers(len(images), size=batch)
+        x0 = codec.encode(to_pixels(images[rows]).to(alphas.device))
+        return {"loss": v_loss(unet, x0, alphas, noise, places)}
+
+    return losses
 
 
 def release(ema: UNet2DModel, folder: Path) -> None:
@@ -90,87 +100,23 @@ def release(ema: UNet2DModel, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=5000, help="optimiser steps in all, earlier runs counted in")
-    parser.add_argument("--decay", type=int, default=0, help="over how many last steps the learning rate falls to zero")
-    parser.add_argument("--batch", type=int, default=16, help="portraits a step, all processes together")
-    parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--images", type=int, default=24_000)
+    parser = options(__doc__, "ddpm", steps=5000, batch=16, rate=5e-4)
     parser.add_argument("--channels", default="32,64,128,256")
-    parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm", help="checkpoints and log")
     parser.add_argument("--out", type=Path, default=None, help="where to release, e.g. presets/models/avatars")
-    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
-    parser.add_argument("--minutes", type=float, default=None, help="stop (with a checkpoint) after so long")
     arguments = parser.parse_args()
-
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
-    world, rank = accelerator.num_processes, accelerator.process_index
-    if arguments.batch % world:
-        parser.error(f"--batch {arguments.batch} cannot be shared equally by {world} processes")
     torch.manual_seed(0)
     unet = build_unet(tuple(int(c) for c in arguments.channels.split(","))).to(memory_format=torch.channels_last)
-    ema = copy.deepcopy(unet).eval().requires_grad_(False).to(accelerator.device)
-    optimiser = torch.optim.AdamW(unet.parameters(), lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))
-    step, seconds = 0, 0.0
-    checkpoint = arguments.run / "checkpoint.pt"
-    arguments.run.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        unet.load_state_dict(saved["unet"])
-        ema.load_state_dict(saved["ema"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step, seconds = saved["step"], saved["seconds"]
-        accelerator.print(f"resumed at step {step}")
-    unet, optimiser = accelerator.prepare(unet, optimiser)
     if accelerator.is_main_process:  # render once, then let the other processes read
         load(arguments.images)
     accelerator.wait_for_everyone()
-    images, _ = load(arguments.images)
-    codec = Haar()
-    alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0).float().to(accelerator.device)
-
-    def save() -> None:
-        if not accelerator.is_main_process:
-            return
-        state = {
-            "unet": accelerator.unwrap_model(unet).state_dict(),
-            "ema": ema.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "step": step,
-            "seconds": seconds,
-            "decay": arguments.decay,
-        }
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
-
-    began, mean_loss = time.time(), None
-    earlier = seconds
-    while step < arguments.steps:
-        if arguments.minutes is not None and time.time() - began > 60 * arguments.minutes:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
-        generator = torch.Generator().manual_seed(step * world + rank)  # no state to save: resuming is exact
-        rows = torch.randint(0, len(images), (arguments.batch // world,), generator=generator)
-        x0 = codec.encode(to_pixels(images[rows.numpy()]).to(accelerator.device))
-        with accelerator.autocast(), quick_group_norm(accelerator.unwrap_model(unet)):
-            loss = v_loss(unet, x0, alphas, generator)
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(unet.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        moving_average(ema, accelerator.unwrap_model(unet), step)
-        mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
-        seconds = earlier + time.time() - began
-        if step % 50 == 0:
-            record = {"step": step, "minutes": round(seconds / 60, 1), "loss": round(mean_loss, 5)}
-            accelerator.print(json.dumps(record), flush=True)
-        if step % arguments.every == 0:
-            save()
-    save()
+    images, parameters = load(arguments.images)
+    alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
+    places = focus(parameters, unet.config.sample_size).to(accelerator.device)
+    losses = losses_of(images, alphas, arguments.batch // accelerator.num_processes, places)
+    trained = train(accelerator, arguments, unet, losses)
     if arguments.out is not None and accelerator.is_main_process:
-        release(ema, arguments.out)
+        release(trained.average, arguments.out)
     accelerator.end_training()
 
 

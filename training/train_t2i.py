@@ -32,6 +32,7 @@ from core.models.pipelines import read_autoencoder
 from training import dataset
 from training.evaluate_clip import OUT as CLIP
 from training.loop import Losses, options, train
+from training.noising import v_target
 from training.phrases import caption_rules, compose, dressed, truth_table
 from training.text_tower import convert_text_model, convert_tokenizer
 from training.train_ddpm import build_scheduler as build_pixel_scheduler
@@ -95,18 +96,6 @@ def caption(true: np.ndarray, rng: np.random.Generator) -> str:
     if rng.random() < EMPTY:
         return ""
     return dressed(compose(caption_rules(true, rng, MOST), rng), rng)
-
-
-def v_target(x0: Tensor, alphas: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, t and v = sqrt(a) e - sqrt(1 - a) x0 for latents x0 (B, C, h, w) at random timesteps t (B,).
-
-    As for `avatars`, t = T u^1.7 with the u of a batch spread evenly: most of the linear schedule is nearly pure noise.
-    """
-    u = (torch.rand(1, generator=noise) + torch.arange(len(x0)) / len(x0)) % 1
-    t = (len(alphas) * u**1.7).long().clamp(max=len(alphas) - 1).to(x0.device)
-    e = torch.randn(x0.shape, generator=noise).to(x0.device)
-    a = alphas[t].view(-1, 1, 1, 1)
-    return a.sqrt() * x0 + (1 - a).sqrt() * e, t, a.sqrt() * e - (1 - a).sqrt() * x0
 
 
 def losses_of(latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alphas: Tensor, batch: int) -> Losses:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from training.evaluate_ddpm import frechet_distance
-from training.train_ddpm import build_scheduler, build_unet, learning_rate
+from training.loop import learning_rate
+from training.train_ddpm import build_scheduler, build_unet
 
 
 def test_the_frechet_distance_of_gaussians_is_the_closed_form() -> None:

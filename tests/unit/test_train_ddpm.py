@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
-from training.train_ddpm import DETAIL, build_scheduler, v_loss
+from training.portraits import from_vector, part_mask, sample, to_vector
+from training.train_ddpm import DETAIL, FOCUS, build_scheduler, focus, v_loss
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--images", "16", "--batch", "4", "--channels", "16,16,32,32", "--every", "1"]
@@ -39,10 +41,10 @@ def test_two_processes_train_resume_and_release(tmp_path: Path) -> None:
     assert "resumed at step 2" in launch(tmp_path, "--steps", "4", "--decay", "2")
     second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert (first["step"], second["step"]) == (2, 4)
-    assert any(not torch.equal(first["ema"][name], second["ema"][name]) for name in first["ema"])
+    assert any(not torch.equal(first["average"][name], second["average"][name]) for name in first["average"])
 
     released = UNet2DModel.from_pretrained(tmp_path / "out" / "unet").state_dict()
-    for name, value in second["ema"].items():
+    for name, value in second["average"].items():
         torch.testing.assert_close(released[name].float(), value, atol=1e-3, rtol=1e-3)
     assert DDIMScheduler.from_pretrained(tmp_path / "out" / "scheduler").config.prediction_type == "v_prediction"
 
@@ -77,3 +79,26 @@ def test_the_timesteps_of_a_batch_are_spread_evenly() -> None:
     assert ((u * 8).floor().sort(dim=1).values - torch.arange(8)).abs().max() <= 1, "one in each eighth"
     assert u.mean() == pytest.approx(0.5, abs=0.03)
     assert (u.min() < 0.02) & (u.max() > 0.98)
+
+
+def test_places_weigh_the_loss_by_where_faces_have_their_features() -> None:
+    parameters = np.stack([to_vector(sample(seed)) for seed in range(20)])
+    places = focus(parameters, 64)
+    assert places.mean().item() == pytest.approx(1)
+    eye = np.mean([part_mask(from_vector(row), "eyes") for row in parameters], axis=0)
+    y, x = np.unravel_index(eye.argmax(), eye.shape)
+    assert places[0, 0, y // 2, x // 2] / places[0, 0, 0, 0] == pytest.approx(FOCUS, rel=0.05)
+
+    def wrong(where: tuple[int, int]) -> float:
+        """The loss of a network that is right everywhere but there."""
+
+        def network(x_t: torch.Tensor, t: torch.Tensor) -> SimpleNamespace:
+            a = alphas[t].view(-1, 1, 1, 1)
+            v = a.sqrt() * (x_t - a.sqrt() * x0) / (1 - a).sqrt() - (1 - a).sqrt() * x0
+            v[..., where[0], where[1]] += 1
+            return SimpleNamespace(sample=v)
+
+        return v_loss(network, x0, alphas, torch.Generator().manual_seed(0), places).item()
+
+    x0, alphas = torch.zeros(2, 12, 64, 64), build_scheduler().alphas_cumprod
+    assert wrong((y // 2, x // 2)) / wrong((0, 0)) == pytest.approx(FOCUS, rel=0.06)
