@@ -20,6 +20,7 @@ from tabs.visit import current_picture
 
 Values = Iterator[tuple[Any, ...]]
 METRICS = [("What they do to this picture", "response"), ("What they add in h-space", "h-space")]
+LEGEND = "1 is the same, 0 has nothing in common, −1 is the opposite."
 
 
 class Likeness:
@@ -68,15 +69,29 @@ def compare(session: Session, metric: str) -> Values:
     known, names = changes.known(session), names_of(session)
     if picture is None or len(names) < 2:
         raise RequestError("There is nothing to compare yet: choose a picture and two directions.")
-    model = studio.models.get(session.model_id)
-    for event in likeness.likeness(model, picture, [known[key] for _, key in names], metric):
+    model, analysed = studio.models.get(session.model_id), changes.analysed(session, picture)
+    chosen = [known[key] for _, key in names]
+    for event in likeness.likeness(model, picture, chosen, metric, analysed=analysed):
         if session.ticket != ticket:
             yield "", gr.skip()
             return
         if event.result is None:
             yield line(event), gr.skip()
         else:
-            yield "", table([name for name, _ in names], likeness.cosines(event.result))
+            values = likeness.cosines(event.result)
+            yield "", table([name for name, _ in names], values, by_what(metric, analysed))
+
+
+def by_what(metric: str, analysed: likeness.Analysed | None) -> str:
+    """What was compared, and where."""
+    if metric == "h-space":
+        return "Compared: the shifts of h that they make on this picture's way back from noise."
+    if analysed is None:
+        return "Compared: what they do to this picture, to first order, at 0.6 of the way from it to noise."
+    return (
+        f"Compared: what they do to this picture, to first order, where Discover has analysed it: at t = "
+        f"{analysed.basis.t}, with its {len(analysed.basis)} directions."
+    )
 
 
 @in_words
@@ -88,9 +103,9 @@ def keep_apart(session: Session, kept: str | None, removed: list[str], metric: s
         raise RequestError("Choose a picture, a direction, and others that it should have nothing in common with.")
     model = studio.models.get(session.model_id)
     yield line(Progress(0, 1), "Starting")
-    others = [known[key] for key in removed or [] if key != kept]
+    others, analysed = [known[key] for key in removed or [] if key != kept], changes.analysed(session, picture)
     try:
-        for event in likeness.orthogonalise(model, picture, known[kept], others, metric):
+        for event in likeness.orthogonalise(model, picture, known[kept], others, metric, analysed):
             if session.ticket != ticket:
                 yield ""
                 return
@@ -102,15 +117,15 @@ def keep_apart(session: Session, kept: str | None, removed: list[str], metric: s
             left = 100 * event.result.measured["left"]
             yield (
                 f'<p class="words" role="status">“{escape(event.result.name)}” has taken its place: {left:.0f}% of the '
-                "direction is left. Undo brings the other one back.</p>"
+                f"direction is left. {by_what(metric, analysed)} Undo brings the other one back.</p>"
             )
     except Exception:
         yield ""
         raise
 
 
-def table(names: list[str], values: Tensor) -> str:
-    """Cosines as a table whose cells are the darker the more two directions share."""
+def table(names: list[str], values: Tensor, note: str) -> str:
+    """Cosines as a table whose cells are the darker the more two directions share. note: what was compared."""
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
     rows = ""
     for name, row in zip(names, values.tolist(), strict=True):
@@ -120,5 +135,5 @@ def table(names: list[str], values: Tensor) -> str:
         rows += f'<tr><th scope="row"><span>{escape(name)}</span></th>{cells}</tr>'
     return (
         f'<div class="matrix"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        '<p class="legend">1 is the same, 0 has nothing in common, −1 is the opposite.</p></div>'
+        f'<p class="legend">{LEGEND} {note}</p></div>'
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from core import studio
 from core.composing.applying import heard
 from core.composing.composition import Composition
+from core.composing.likeness import Analysed
 from core.errors import RequestError
 from core.presets import Preset
-from core.visit import Session
+from core.visit import Picture, Session
 
 
 def known(session: Session) -> dict[str, Preset]:
@@ -46,3 +49,12 @@ def undo(session: Session) -> bool:
 def chosen(session: Session) -> list[tuple[Preset, float]]:
     """The directions of the visit's composition that count, with their strengths. Raises RequestError."""
     return heard(session.composition, known(session))
+
+
+def analysed(session: Session, picture: Picture) -> Analysed | None:
+    """Where this visit has analysed a picture to discover directions, if it is the one that it looked at last."""
+    one = session.exploration
+    if one is None or one.analysis is None or one.model.card.id != session.model_id:
+        return None
+    same = torch.equal(one.picture.pixels, picture.pixels)
+    return Analysed(one.analysis.x_t, one.analysis.basis) if same else None
