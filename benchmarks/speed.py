@@ -69,7 +69,7 @@ def edit(runs: int = 5) -> None:
     """A new picture: 40 steps of inversion and 40 back at one strength; then the strip and one strength outside it."""
     model = studio.models.get("avatars")
     preset = next(iter(studio.library("avatars").values()))
-    pictures = [finish(studio.sample(model, seed, steps=10)) for seed in range(runs + 1)]
+    pictures = [finish(studio.imagine(model, seed, steps=10)) for seed in range(runs + 1)]
     new = [studio.Picture(picture.pixels, picture.model_id) for picture in pictures]
     first, strip, other = [], [], []
     for k, picture in enumerate(new):
