@@ -3,29 +3,30 @@
 Half precision and device are chosen for the machine. A model that cannot be had raises `ModelUnavailable`.
 """
 
-import hashlib
 import json
 import os
-import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.errors import ModelUnavailable, RequestError
-from core.hub_access import explain, hub_answers, unreachable
-from core.models.cards import MODELS, Embedded, Hub, ModelCard
+from core.errors import RequestError
+from core.models.cards import MODELS, ModelCard
 from core.models.codec import CODECS, Codec
+from core.models.folders import current_name, fingerprint_of, obtain
+from core.models.placing import best_device, chosen, place
 from core.schedule import Schedule
 from core.unet import Features, SplitUNet
+
+KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 
 
 @dataclass
@@ -78,19 +79,6 @@ class DiffusionModel:
 
 
 ACTIVATIONS = 24  # peak of live activations per picture, in first-level feature maps (measured: 17 to 23)
-
-
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the machine computes in it natively: bfloat16, else float16 on a GPU, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    native = torch.cpu.get_capabilities()
-    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
 
 
 class Loader:
@@ -172,27 +160,12 @@ def load(
     Raises:
         ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
     """
-    device = torch.device(device) if device is not None else best_device()
-    dtype = dtype or (best_dtype(device) if card.half else torch.float32)
-    match card.source:
-        case Embedded(path):
-            try:
-                unet, schedule = read_pipeline(card.source.folder)
-            except DAMAGED as error:
-                raise ModelUnavailable(
-                    f"The built-in model in {path} is missing or damaged. Get a complete copy of the repository, "
-                    "or choose another model."
-                ) from error
-        case Hub():
-            unet, schedule = _from_hub(card, card.source, cache_dir)
+    device, dtype = chosen(card, device, dtype)
+    fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
+    unet, schedule = obtain(card, read_pipeline, fetch, KIND)
     fingerprint = fingerprint_of(unet)
-    # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
-    torch.nn.Module.to(unet, device=device, dtype=dtype, memory_format=torch.channels_last)
+    place(unet, device, dtype)
     return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
-
-
-# What reading an incomplete or damaged folder raises.
-DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
 def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
@@ -214,55 +187,6 @@ def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
         state = torch.load(weights.with_suffix(".bin"), weights_only=True, map_location="cpu")
     unet.load_state_dict({current_name(name): value for name, value in state.items()})
     return unet, Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text()))
-
-
-def current_name(name: str) -> str:
-    """Attention weights of 2022 under the names of today."""
-    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
-        name = name.replace(f".{old}.", f".{new}.")
-    return name
-
-
-def _from_hub(card: ModelCard, source: Hub, cache_dir: Path | None) -> tuple[UNet2DModel, Schedule]:
-    """From the local cache if it is there, else from the Hub if that answers."""
-
-    def fetch(local_files_only: bool) -> Path:
-        folder = DDPMPipeline.download(
-            source.repo, revision=source.revision, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-        return Path(folder)
-
-    try:
-        return read_pipeline(fetch(local_files_only=True))
-    except DAMAGED as error:
-        if not hub_answers():
-            raise ModelUnavailable(
-                f"“{card.title}” ({source.repo}) has to be downloaded once. {unreachable()} "
-                "Or choose the built-in model."
-            ) from error
-    try:
-        folder = fetch(local_files_only=False)
-    except Exception as error:  # the Hub's errors come from three libraries and share no base
-        raise ModelUnavailable(
-            f"“{card.title}” could not be downloaded. {explain(error, source.repo, source.revision)} "
-            "Or choose the built-in model."
-        ) from error
-    try:
-        return read_pipeline(folder)
-    except DAMAGED as error:
-        raise ModelUnavailable(
-            f"“{card.title}” was downloaded, but {source.repo} does not hold a diffusion model of the kind that is "
-            "used here (a UNet2DModel and its scheduler). Choose the built-in model."
-        ) from error
-
-
-def fingerprint_of(unet: torch.nn.Module) -> str:
-    """Of a network's weights in float32, so that it does not depend on the precision in which they are used."""
-    digest = hashlib.sha256()
-    for name, value in sorted(unet.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 models = Loader()

@@ -7,6 +7,7 @@ process while it builds a network. Networks are made on the meta device, so that
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +18,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.errors import ModelUnavailable
-from core.hub_access import explain, hub_answers, unreachable
-from core.models.cards import Embedded, Hub
-from core.models.loader import DAMAGED, Loader, best_device, best_dtype, current_name, fingerprint_of
+from core.models.folders import current_name, fingerprint_of, obtain
+from core.models.loader import Loader
+from core.models.placing import chosen, place
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 
 Network = TypeVar("Network", bound=nn.Module)
+
+KIND = "a model of the kind that is used here (a StableDiffusionPipeline)"
 
 
 @dataclass(frozen=True)
@@ -73,24 +75,17 @@ def load(
     Raises:
         ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
     """
-    device = torch.device(device) if device is not None else best_device()
-    dtype = dtype or (best_dtype(device) if card.half else torch.float32)
-    match card.source:
-        case Embedded(path):
-            try:
-                pipeline = read_pipeline(card.source.folder, card.variant)
-            except DAMAGED as error:
-                raise ModelUnavailable(
-                    f"The built-in model in {path} is missing or damaged. Get a complete copy of the repository, "
-                    "or choose another model."
-                ) from error
-        case Hub():
-            pipeline = _from_hub(card, card.source, cache_dir)
+    device, dtype = chosen(card, device, dtype)
+    fetch = partial(
+        snapshot_download,
+        allow_patterns=_files(card.variant),
+        ignore_patterns=["safety_checker/*"],
+        cache_dir=cache_dir,
+    )
+    pipeline = obtain(card, lambda folder: read_pipeline(folder, card.variant), fetch, KIND)
     fingerprint = fingerprint_of(pipeline.unet)
     for network in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
-        # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
-        nn.Module.to(network, device=device, dtype=dtype, memory_format=torch.channels_last)
-        network.eval().requires_grad_(False)
+        place(network, device, dtype)
     return LoadedPipeline(card, pipeline, device, dtype, fingerprint)
 
 
@@ -153,50 +148,15 @@ def _json(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def _from_hub(card: TextToImageCard, source: Hub, cache_dir: Path | None) -> StableDiffusionPipeline:
-    """From the local cache if it is there, else from the Hub if that answers."""
-    wanted = [
+def _files(variant: str | None) -> list[str]:
+    """Patterns of the files that `read_pipeline` needs."""
+    return [
         "*/config.json",
         "scheduler/scheduler_config.json",
         "tokenizer/*",
-        f"text_encoder/{_named('model', card.variant)}",
-        *(f"{part}/{_named('diffusion_pytorch_model', card.variant)}" for part in ("unet", "vae")),
+        f"text_encoder/{_named('model', variant)}",
+        *(f"{part}/{_named('diffusion_pytorch_model', variant)}" for part in ("unet", "vae")),
     ]
-
-    def fetch(local_files_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                source.repo,
-                revision=source.revision,
-                allow_patterns=wanted,
-                ignore_patterns=["safety_checker/*"],
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-            )
-        )
-
-    try:
-        return read_pipeline(fetch(local_files_only=True), card.variant)
-    except DAMAGED as error:
-        if not hub_answers():
-            raise ModelUnavailable(
-                f"“{card.title}” ({source.repo}) has to be downloaded once. {unreachable()} "
-                "Or choose the built-in model."
-            ) from error
-    try:
-        folder = fetch(local_files_only=False)
-    except Exception as error:  # the Hub's errors come from three libraries and share no base
-        raise ModelUnavailable(
-            f"“{card.title}” could not be downloaded. {explain(error, source.repo, source.revision)} "
-            "Or choose the built-in model."
-        ) from error
-    try:
-        return read_pipeline(folder, card.variant)
-    except DAMAGED as error:
-        raise ModelUnavailable(
-            f"“{card.title}” was downloaded, but {source.repo} does not hold a model of the kind that is used here "
-            "(a StableDiffusionPipeline). Choose the built-in model."
-        ) from error
 
 
 pipelines = PipelineLoader()

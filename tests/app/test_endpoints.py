@@ -104,7 +104,7 @@ def test_a_file_that_is_no_picture(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_model_out_of_reach_leaves_the_app_usable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.models.loader.hub_answers", lambda patience=0.0: False)
+    monkeypatch.setattr("core.models.folders.hub_answers", lambda patience=0.0: False)
     started = time.monotonic()
     with pytest.raises(AppError, match="has to be downloaded once.*choose the built-in model"):
         client.predict(seed=1, steps=FAST, model="ddpm-ema-church-256", api_name="/sample")

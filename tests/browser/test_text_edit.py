@@ -244,7 +244,7 @@ def test_open_a_preset_file(page: Page, tmp_path: Path) -> None:
 
 
 def test_a_model_out_of_reach(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.models.loader.hub_answers", lambda patience=0.0: False)
+    monkeypatch.setattr("core.models.folders.hub_answers", lambda patience=0.0: False)
     page.locator("#model input").click()
     page.get_by_role("option", name="Churches").click()
     expect(page.get_by_text("has to be downloaded once")).to_be_visible()

@@ -154,7 +154,7 @@ def test_import_for_a_model_that_is_not_here(
     assert "There is no model 'afhq-dog'" in capsys.readouterr().err
     assert run(*arguments, "small") == 1
     assert "does not have the shape that small needs" in capsys.readouterr().err
-    monkeypatch.setattr("core.models.loader.hub_answers", lambda: False)
+    monkeypatch.setattr("core.models.folders.hub_answers", lambda: False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     studio.models.cards["far"] = replace(small_card("far"), source=cards.Hub("someone/far"))
     assert run(*arguments, "far") == 1

@@ -13,12 +13,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from hub_stand_in import StandIn, point_client_at, stand_in
+from model_folders import cached, modules_made_meanwhile, names_of_2022
 from small_models import small_card, small_unet
 
 from core.errors import ModelUnavailable, RequestError
-from core.models import loader
+from core.models import folders, loader
 from core.models.cards import MODELS, Hub, ModelCard
-from core.models.loader import DiffusionModel, Loader, best_dtype, load, read_pipeline
+from core.models.loader import DiffusionModel, Loader, load, read_pipeline
+from core.models.placing import best_dtype
 
 
 @pytest.fixture
@@ -99,13 +101,7 @@ def test_the_layout_and_the_names_of_2022(tmp_path: Path) -> None:
     unet = small_unet(channels=3)
     unet.save_config(tmp_path)
     DDPMScheduler().save_config(tmp_path)
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    state = {}
-    for name, value in unet.state_dict().items():
-        for today, then in old.items():
-            name = name.replace(f".{today}.", f".{then}.")
-        state[name] = value
-    assert state.keys() != unet.state_dict().keys()
+    state = names_of_2022(unet.state_dict())
     torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
 
     ours, schedule = read_pipeline(tmp_path)
@@ -117,22 +113,8 @@ def test_the_layout_and_the_names_of_2022(tmp_path: Path) -> None:
 
 
 def test_loading_leaves_other_threads_alone(folder: Path) -> None:
-    """While a model loads, modules made elsewhere are initialised as always, on their own device."""
-    stop, faults = threading.Event(), []
-
-    def make_modules() -> None:
-        while not stop.is_set():
-            weight = torch.nn.Linear(4, 4).weight
-            if weight.is_meta or weight.abs().max() > 0.5:
-                faults.append(weight)
-
-    maker = threading.Thread(target=make_modules)
-    maker.start()
-    with ThreadPoolExecutor(3) as pool:
+    with modules_made_meanwhile(), ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: load(small_card("small", str(folder))), range(12)))
-    stop.set()
-    maker.join()
-    assert not faults
     assert not torch.nn.Linear(4, 4).weight.is_meta
 
 
@@ -210,13 +192,9 @@ def test_pictures_per_call(folder: Path) -> None:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path) -> Path:
-    """A cache with a DDPM in it, laid out as the Hub's client lays it out."""
-    revision = "0123456789abcdef0123456789abcdef01234567"
-    repository = tmp_path / "hub" / "models--someone--ddpm"
+    """A cache with a DDPM in it."""
     pipeline = DDPMPipeline(small_unet(channels=3), DDPMScheduler(beta_schedule="linear", clip_sample=True))
-    pipeline.save_pretrained(repository / "snapshots" / revision)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(revision)
+    pipeline.save_pretrained(cached(tmp_path / "hub", "someone/ddpm"))
     return tmp_path / "hub"
 
 
@@ -232,7 +210,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cached_hub_model_needs_no_network(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "hub_answers", lambda: pytest.fail("asked the Hub"))
+    monkeypatch.setattr(folders, "hub_answers", lambda: pytest.fail("asked the Hub"))
     model = load(hub_card("someone/ddpm"), "cpu", torch.float32, hub_cache)
     assert model.schedule.prediction_type == "epsilon"
     x = torch.randn(1, *model.x_shape)

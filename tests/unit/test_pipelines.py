@@ -1,22 +1,20 @@
 """Text-to-image models: a pipeline's folder read as diffusers reads it, the Hub's layout, words when there is none."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from model_folders import REVISION, cached, modules_made_meanwhile, names_of_2022
 from safetensors.torch import load_file, save_file
 from small_text_models import small_pipeline
 
 from core.errors import ModelUnavailable, RequestError
-from core.models import pipelines
+from core.models import folders, pipelines
 from core.models.cards import Embedded, Hub
 from core.models.pipelines import PipelineLoader, load, read_pipeline
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +57,7 @@ def test_files_of_2022_under_their_old_names(folder: Path, tmp_path: Path) -> No
     state = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(text).items()}
     save_file(state | {"text_model.embeddings.position_ids": torch.arange(16)[None]}, text)
     weights = vae / "diffusion_pytorch_model.fp16.safetensors"
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    renamed = {}
-    for name, value in load_file(weights).items():
-        for new, before in old.items():
-            name = name.replace(f".{new}.", f".{before}.")
-        renamed[name] = value
-    save_file(renamed, weights)
+    save_file(names_of_2022(load_file(weights)), weights)
     assert_equal_weights(read_pipeline(tmp_path, "fp16"), read_pipeline(folder))
 
 
@@ -80,21 +72,9 @@ def test_a_loaded_model_is_frozen_and_in_the_precision_asked_for(folder: Path) -
 
 
 def test_loading_leaves_other_threads_alone(folder: Path) -> None:
-    stop, faults = threading.Event(), []
-
-    def make_modules() -> None:
-        while not stop.is_set():
-            weight = torch.nn.Linear(4, 4).weight
-            if weight.is_meta or weight.abs().max() > 0.5:
-                faults.append(weight)
-
-    maker = threading.Thread(target=make_modules)
-    maker.start()
-    for _ in range(3):
-        load(small(folder), "cpu")
-    stop.set()
-    maker.join()
-    assert not faults
+    with modules_made_meanwhile():
+        for _ in range(3):
+            load(small(folder), "cpu")
 
 
 def test_models_are_kept_by_id(folder: Path) -> None:
@@ -120,22 +100,11 @@ def test_damage_in_plain_words(folder: Path, tmp_path: Path, damage: str) -> Non
 # The Hub
 
 
-def hub_cache(folder: Path) -> Path:
-    """A cache with a pipeline in it, laid out as the Hub's client lays it out."""
-    small_pipeline().save_pretrained(folder / "models--someone--pipeline" / "snapshots" / REVISION)
-    return folder
-
-
 def test_a_cached_revision_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines, "hub_answers", lambda: pytest.fail("asked the Hub"))
-    model = load(small("", source=Hub("someone/pipeline", REVISION)), "cpu", torch.float32, hub_cache(tmp_path))
+    monkeypatch.setattr(folders, "hub_answers", lambda: pytest.fail("asked the Hub"))
+    small_pipeline().save_pretrained(cached(tmp_path, "someone/pipeline"))
+    model = load(small("", source=Hub("someone/pipeline", REVISION)), "cpu", torch.float32, tmp_path)
     assert_equal_weights(model.pipeline, small_pipeline())
-
-
-def test_without_the_hub_the_words_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines, "hub_answers", lambda: False)
-    with pytest.raises(ModelUnavailable, match="someone/else.*downloaded once.*built-in model"):
-        load(small("", source=Hub("someone/else", REVISION)), cache_dir=tmp_path)
 
 
 def test_a_repository_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +113,7 @@ def test_a_repository_of_another_kind(tmp_path: Path, monkeypatch: pytest.Monkey
             raise OSError("not in the cache")
         return str(tmp_path)
 
-    monkeypatch.setattr(pipelines, "hub_answers", lambda: True)
+    monkeypatch.setattr(folders, "hub_answers", lambda: True)
     monkeypatch.setattr(pipelines, "snapshot_download", download)
     with pytest.raises(ModelUnavailable, match="does not hold a model of the kind"):
         load(small("", source=Hub("someone/else", REVISION)))

@@ -1,0 +1,35 @@
+"""Where networks run on this machine, and in which precision."""
+
+import torch
+from torch import nn
+
+from core.models.cards import ModelCard
+from core.models.t2i_cards import TextToImageCard
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """Half precision where the machine computes in it natively: bfloat16, else float16 on a GPU, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
+
+
+def chosen(
+    card: ModelCard | TextToImageCard, device: torch.device | str | None, dtype: torch.dtype | None
+) -> tuple[torch.device, torch.dtype]:
+    """The device and the precision that were asked for; what is None is chosen for the model and the machine."""
+    device = torch.device(device) if device is not None else best_device()
+    return device, dtype or (best_dtype(device) if card.half else torch.float32)
+
+
+def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Make a network ready for use, frozen."""
+    # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
+    nn.Module.to(network, device=device, dtype=dtype, memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
