@@ -1,38 +1,72 @@
-"""Whether directions add up, and what composing costs, with the embedded model.
+"""Whether directions add up, what keeping them apart is worth, and what composing costs, with the embedded model.
 
-    python -m benchmarks.composing                       # everything on 16 portraits
-    python -m benchmarks.composing linearity --portraits 4 --pairs 3
+    python -m benchmarks.composing                                   # everything; about 10 minutes on two cores
+    python -m benchmarks.composing linearity --portraits 1 --pairs 1 --steps 10
     python -m benchmarks.composing times
 
-linearity: for every pair of shipped directions of different attributes, the probe's changes under the pair against the
-sum of the single changes (R^2 over portraits and attributes, in standard deviations), and the share of directions
-whose strength -1 changes their attribute the other way. orthogonal: the largest change of an attribute that neither
-direction of a pair means, before and after taking out of the first what it shares with the second. times: a sweep, and
-a changed strength.
+Changes are the probe's, in standard deviations of the population, against the same portrait edited with strength 0, on
+portraits no model was trained on. Pairs are those of all shipped directions of different attributes.
+
+linearity: the change under a pair at strengths 1 and 1 against the sum of the changes under each alone: R^2 over
+portraits and attributes, for each pair and for all of them together. negative: the mean change of its attribute at
+strength 1 and -1, and the share of portraits in which the two have opposite signs. orthogonal: the largest mean change
+of an attribute that is not meant, of the first direction of a pair alone and of both together, before and after taking
+out of the first what it shares with the second. times: a sweep, and a changed strength.
+
+Every portrait is inverted once. All strengths of all directions and pairs are one batch, and a direction alone is
+edited once and not for every pair that it is part of.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import mean, median
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from core import studio
+from core import presets, studio
 from core.composing import applying, likeness, pictures
+from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.presets import Preset
 from core.progress import finish
-from core.visit import EditOptions, Frame, Picture
+from core.visit import EditOptions, Picture
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, Recipe
 
-Known = list[tuple[Recipe, Preset]]
+GOAL = 0.8
+METRICS = ("h-space", "response")
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A direction that comes with the app, and the recipe that says what it means."""
+
+    recipe: Recipe
+    preset: Preset
+
+    @property
+    def meant(self) -> set[str]:
+        return {self.recipe.attribute, *self.recipe.also}
+
+
+@dataclass
+class Measured:
+    """Changes, one array per portrait: of every direction alone at 1 and at -1 (D, A) and of every pair (P, A), for
+    the attributes in their order. apart: by metric, of the first without the second, alone and with it (P, 2, A)."""
+
+    attributes: list[str] = field(default_factory=list)
+    alone: list[np.ndarray] = field(default_factory=list)
+    reverse: list[np.ndarray] = field(default_factory=list)
+    pairs: list[np.ndarray] = field(default_factory=list)
+    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in METRICS})
 
 
 def portraits(count: int) -> list[Picture]:
@@ -41,90 +75,148 @@ def portraits(count: int) -> list[Picture]:
     return [Picture(to_pixels(image[None]), "avatars") for image in images[:count]]
 
 
-def known() -> Known:
-    """The shipped directions with the recipes that say what they mean."""
+def shipped() -> list[Shipped]:
+    """All directions that come with the app."""
     library = studio.library("avatars")
-    by_name = {preset.name: preset for preset in library.values()}
-    keyed = {**by_name, **library}
-    return [(recipe, keyed[name]) for name, recipe in RECIPES.items() if name in keyed]
+    files = {name: presets.file_name(name).removesuffix(presets.SUFFIX) for name in RECIPES}
+    return [Shipped(RECIPES[name], library[file]) for name, file in files.items() if file in library]
 
 
-def changes(frame: Frame, before: Frame) -> dict[str, float]:
-    """By attribute: its change from one frame to another, in standard deviations of the population."""
-    old = {reading.name: reading.change for reading in before.measures.attributes}
-    return {reading.name: reading.change - old[reading.name] for reading in frame.measures.attributes}
+# ------------------------------------------------------------------------------------------------------------ editing
 
 
-def run(
-    model: DiffusionModel, picture: Picture, chosen: Sequence[tuple[Preset, list[float]]], steps: int
-) -> list[Frame]:
-    return finish(applying.apply(model, picture, chosen, EditOptions(steps=steps)))
+def readings(
+    model: DiffusionModel, picture: Picture, directions: Sequence[Preset], table: np.ndarray, steps: int
+) -> tuple[list[str], np.ndarray]:
+    """(attributes, their readings (n, A)) of a picture under the strengths in the rows of a table (n, D)."""
+    rows, names = [], []
+    for part in np.array_split(table, -(-len(table) // applying.MOST_CELLS)):
+        used = np.flatnonzero(part.any(axis=0)).tolist() or [0]
+        chosen = [(directions[d], part[:, d].tolist()) for d in used]
+        for frame in finish(applying.apply(model, picture, chosen, EditOptions(steps=steps))):
+            read = sorted((reading.name, reading.change) for reading in frame.measures.attributes)
+            names = [name for name, _ in read]
+            rows.append([change for _, change in read])
+    return names, np.array(rows)
 
 
-def r_squared(measured: Sequence[float], expected: Sequence[float]) -> float:
+def measure(
+    model: DiffusionModel,
+    people: Sequence[Picture],
+    known: Sequence[Shipped],
+    pairs: Sequence[Pair],
+    steps: int,
+    apart: int,
+) -> Measured:
+    """Everything but the times, on all portraits; of the first `apart` of them also without what directions share."""
+    measured, directions, began = Measured(), [one.preset for one in known], time.monotonic()
+    alone = np.eye(len(known))
+    both = np.array([alone[a] + alone[b] for a, b in pairs])
+    table = np.concatenate([np.zeros((1, len(known))), alone, -alone, both])
+    for number, picture in enumerate(people, start=1):
+        measured.attributes, read = readings(model, picture, directions, table, steps)
+        up, down, summed = np.split(read[1:] - read[0], [len(known), 2 * len(known)])
+        measured.alone.append(up)
+        measured.reverse.append(down)
+        measured.pairs.append(summed)
+        if number <= apart:
+            for metric in METRICS:
+                found = [
+                    readings(model, picture, chosen, np.array([[1.0, 0.0], [1.0, 1.0]]), steps)[1] - read[0]
+                    for chosen in without_shared(model, picture, directions, pairs, metric)
+                ]
+                measured.apart[metric].append(np.stack(found))
+        print(f"portrait {number} of {len(people)}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return measured
+
+
+def without_shared(
+    model: DiffusionModel,
+    picture: Picture,
+    directions: Sequence[Preset],
+    pairs: Sequence[Pair],
+    metric: likeness.Metric,
+) -> Iterator[tuple[Preset, Preset]]:
+    """Of every pair: the first without what it shares with the second, and the second; as it is if nothing is left."""
+    grams: dict[int, torch.Tensor] = {}
+    for a, b in pairs:
+        t_edit = studio.intervals_for(model.card, directions[a], EditOptions()).t_edit
+        key = t_edit if metric == "h-space" else -1  # the response is that at one t
+        if key not in grams:
+            grams[key] = finish(likeness.likeness(model, picture, directions, metric, t_edit))
+        G = grams[key][[a, b]][:, [a, b]]
+        try:
+            yield likeness.without(directions[a], [directions[b]], G, metric, t_edit), directions[b]
+        except RequestError:
+            yield directions[a], directions[b]
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def r_squared(measured: np.ndarray, expected: np.ndarray) -> float:
     """1 - ||measured - expected||^2 / ||measured - mean||^2."""
-    m, e = np.asarray(measured), np.asarray(expected)
-    return float(1 - ((m - e) ** 2).sum() / max(1e-12, ((m - m.mean()) ** 2).sum()))
+    spread = np.square(measured - measured.mean()).sum()
+    return float(1 - np.square(measured - expected).sum() / max(1e-12, spread))
 
 
-def linearity(model: DiffusionModel, people: list[Picture], pairs: list[tuple], steps: int) -> None:
+def linearity(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
+    single, both = np.stack(measured.alone), np.stack(measured.pairs)
+    expected = np.stack([single[:, a] + single[:, b] for a, b in pairs], axis=1)
+    values = [r_squared(both[:, p], expected[:, p]) for p in range(len(pairs))]
+    far = [known[a].recipe.part != known[b].recipe.part for a, b in pairs]
     print("| pair | R^2 | different parts |\n|---|---|---|")
-    apart, opposite = [], {}
-    for (recipe_a, a), (recipe_b, b) in pairs:
-        both, summed = [], []
-        for picture in people:
-            strengths = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (-1.0, 0.0), (0.0, -1.0)]
-            plain, only_a, only_b, pair, minus_a, minus_b = run(
-                model, picture, [(a, [s for s, _ in strengths]), (b, [s for _, s in strengths])], steps
-            )
-            alone = [changes(frame, plain) for frame in (only_a, only_b)]
-            for name, value in changes(pair, plain).items():
-                both.append(value)
-                summed.append(alone[0][name] + alone[1][name])
-            for recipe, up, down in ((recipe_a, alone[0], minus_a), (recipe_b, alone[1], minus_b)):
-                reversed_ = changes(down, plain)[recipe.attribute] * up[recipe.attribute] < 0
-                opposite.setdefault(recipe.name, []).append(reversed_)
-        value = r_squared(both, summed)
-        different = recipe_a.part != recipe_b.part
-        apart += [value] if different else []
-        print(f"| {a.name} + {b.name} | {value:.2f} | {'yes' if different else 'no'} |", flush=True)
-    if apart:
-        print(f"\nPairs of different parts: mean R^2 {mean(apart):.2f}, {mean(v >= 0.8 for v in apart):.0%} reach 0.8")
-    shares = ", ".join(f"{name} {mean(values):.0%}" for name, values in opposite.items())
-    print(f"Strength -1 changes the attribute the other way: {shares}\n")
+    for (a, b), value, different in sorted(zip(pairs, values, far, strict=True), key=lambda row: row[1]):
+        print(f"| {known[a].preset.name} + {known[b].preset.name} | {value:.2f} | {'yes' if different else 'no'} |")
+    for words, which in (("All pairs", [True] * len(pairs)), ("Pairs of different parts", far)):
+        chosen = [value for value, fits in zip(values, which, strict=True) if fits]
+        if chosen:
+            together = r_squared(both[:, which], expected[:, which])
+            reached = sum(value >= GOAL for value in chosen)
+            print(f"\n{words}: R^2 {together:.2f} together; of each, mean {mean(chosen):.2f},")
+            print(f"median {median(chosen):.2f}, least {min(chosen):.2f}; {reached} of {len(chosen)} reach {GOAL}")
+    print()
 
 
-def off_target(model: DiffusionModel, people: list[Picture], preset: Preset, meant: set[str], steps: int) -> Tensor:
-    """Mean absolute change of every attribute that is not meant, over people."""
+def negative(measured: Measured, known: Sequence[Shipped]) -> None:
+    print(
+        "| direction | attribute | change at 1 | change at -1 | opposite signs | suggested |\n|---|---|---|---|---|---|"
+    )
+    reversed_ = []
+    for d, one in enumerate(known):
+        column = measured.attributes.index(one.recipe.attribute)
+        up, down = (np.stack(changes)[:, d, column] for changes in (measured.alone, measured.reverse))
+        low, high = one.preset.strength_range
+        reversed_.append(up.mean() * down.mean() < 0)
+        print(
+            f"| {one.preset.name} | {one.recipe.attribute} | {up.mean():+.2f} | {down.mean():+.2f} | "
+            f"{(up * down < 0).mean():.0%} | {low:g} to {high:g} |"
+        )
+    print(f"\nReversed on average: {sum(reversed_)} of {len(known)}\n")
+
+
+def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
+    count = len(measured.apart[METRICS[0]])
+    single, both = np.stack(measured.alone[:count]).mean(0), np.stack(measured.pairs[:count]).mean(0)
+    after = {metric: np.stack(measured.apart[metric]).mean(0) for metric in METRICS}
+    print("| direction | with | alone | h-space | response | together | h-space | response |\n" + "|---" * 8 + "|")
     rows = []
-    for picture in people:
-        plain, edited = run(model, picture, [(preset, [0.0, 1.0])], steps)
-        rows.append([abs(v) for name, v in sorted(changes(edited, plain).items()) if name not in meant])
-    return torch.tensor(rows).mean(0)
+    for p, (a, b) in enumerate(pairs):
+        row = []
+        for place, before, meant in ((0, single[a], known[a].meant), (1, both[p], known[a].meant | known[b].meant)):
+            off = [i for i, name in enumerate(measured.attributes) if name not in meant]
+            row += [float(np.abs(change[off]).max()) for change in (before, *(after[m][p, place] for m in METRICS))]
+        rows.append(row)
+        print(f"| {known[a].preset.name} | {known[b].preset.name} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
+    means = np.mean(rows, axis=0)
+    for words, (before, *then) in (("the first alone", means[:3]), ("both together", means[3:])):
+        told = ", ".join(f"{value:.3f} after ({metric})" for metric, value in zip(METRICS, then, strict=True))
+        print(f"\nLargest change off target of {words}, mean over pairs: {before:.3f} before, {told}")
+    print()
 
 
-def orthogonal(model: DiffusionModel, people: list[Picture], pairs: list[tuple], steps: int) -> None:
-    print("| direction | without | largest change off target | in h-space | in the response |\n|---|---|---|---|---|")
-    lowered = []
-    for (recipe_a, a), (_, b) in pairs:
-        meant = {recipe_a.attribute, *recipe_a.also}
-        row = [off_target(model, people, a, meant, steps).max().item()]
-        for metric in ("h-space", "response"):
-            each = []
-            for picture in people:
-                made = finish(likeness.orthogonalise(model, picture, a, [b], metric))
-                each.append(off_target(model, [picture], made, meant, steps))
-            row.append(torch.stack(each).mean(0).max().item())
-        lowered.append([row[0] - value for value in row[1:]])
-        print(f"| {a.name} | {b.name} | " + " | ".join(f"{value:.2f}" for value in row) + " |", flush=True)
-    if lowered:
-        h, response = np.mean(lowered, axis=0)
-        print(f"\nLowered on average by {h:.2f} (h-space) and {response:.2f} (response) standard deviations\n")
-
-
-def times(model: DiffusionModel, people: list[Picture], directions: Known, runs: int = 3) -> None:
-    chosen = [(preset, 1.0) for _, preset in directions[:3]]
-    picture, spent = people[0], {"sweep": [], "strength": []}
+def times(model: DiffusionModel, picture: Picture, known: Sequence[Shipped], runs: int = 4) -> None:
+    chosen, spent = [(one.preset, 1.0) for one in known[:3]], {"sweep": [], "strength": []}
     finish(applying.apply(model, picture, [(preset, [c]) for preset, c in chosen]))
     for k in range(runs):
         began = time.perf_counter()
@@ -135,31 +227,49 @@ def times(model: DiffusionModel, people: list[Picture], directions: Known, runs:
         changed = [(preset, [c - 0.1 * (k + 1) * (i == 0)]) for i, (preset, c) in enumerate(chosen)]
         finish(applying.apply(model, picture, changed))
         spent["strength"].append(time.perf_counter() - began)
-    print("| what | median | worst | goal |\n|---|---|---|---|")
+    print("| what | first | median of the others | goal |\n|---|---|---|---|")
     for what, claim, goal in (
-        ("sweep", "5x5 sweep at 20 steps", 20),
+        ("sweep", "5x5 sweep at 20 steps (the first inverts the portrait)", 20),
         ("strength", "changed strength in a three-part composition, 40 steps", 3),
     ):
-        print(f"| {claim} | {median(spent[what]):.1f} s | {max(spent[what]):.1f} s | {goal} s |")
+        first, *rest = spent[what]
+        print(f"| {claim} | {first:.1f} s | {median(rest):.1f} s | {goal} s |")
+    print()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["linearity", "orthogonal", "times"]
-    parser.add_argument("what", nargs="*", choices=[*everything, []], default=everything)
-    parser.add_argument("--portraits", type=int, default=16)
-    parser.add_argument("--pairs", type=int, default=1000, help="at most so many pairs")
+    everything = ["linearity", "negative", "orthogonal", "times"]
+    parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
+    parser.add_argument("--portraits", type=int, default=10)
+    parser.add_argument("--apart", type=int, default=4, help="portraits of them on which directions are kept apart")
+    parser.add_argument("--pairs", type=int, help="so many pairs, evenly chosen; all by default")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
-    model, people, directions = studio.models.get("avatars"), portraits(arguments.portraits), known()
-    pairs = [pair for pair in combinations(directions, 2) if pair[0][0].attribute != pair[1][0].attribute]
-    pairs = pairs[: arguments.pairs]
-    if "linearity" in arguments.what:
-        linearity(model, people, pairs, arguments.steps)
-    if "orthogonal" in arguments.what:
-        orthogonal(model, people, pairs, arguments.steps)
-    if "times" in arguments.what:
-        times(model, people, directions)
+    what = arguments.what or everything
+    if set(what) - set(everything) or min(arguments.portraits, arguments.apart) < 1:
+        parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
+
+    began, model, known = time.monotonic(), studio.models.get("avatars"), shipped()
+    people = portraits(arguments.portraits)
+    pairs = [
+        (a, b) for a, b in combinations(range(len(known)), 2) if known[a].recipe.attribute != known[b].recipe.attribute
+    ]
+    if arguments.pairs is not None:
+        pairs = pairs[:: max(1, len(pairs) // arguments.pairs)][: arguments.pairs]
+    if set(what) - {"times"}:
+        apart = min(arguments.apart, len(people)) if "orthogonal" in what else 0
+        measured = measure(model, people, known, pairs, arguments.steps, apart)
+    print(f"{len(known)} directions, {len(pairs)} pairs, {len(people)} portraits, {arguments.steps} steps\n")
+    if "linearity" in what:
+        linearity(measured, known, pairs)
+    if "negative" in what:
+        negative(measured, known)
+    if "orthogonal" in what:
+        orthogonal(measured, known, pairs)
+    if "times" in what:
+        times(model, people[0], known)
+    print(f"Wall time {time.monotonic() - began:.0f} s, {torch.get_num_threads()} threads")
 
 
 if __name__ == "__main__":
