@@ -12,12 +12,10 @@ import binascii
 import io
 import json
 import logging
-import math
-import os
 import re
-import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -25,15 +23,15 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from core import tensor_file
 from core.directions import Direction, from_state
-from core.errors import PresetError, ResourceError
+from core.errors import PresetError
 from core.intervals import Intervals
 from core.models.loader import DiffusionModel
+from core.tensor_file import Damaged, Limits, expect, header, integers, numbers, parse_json, tensors, write
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +39,7 @@ FORMAT = "h-space-direction"
 VERSION = 1
 SUFFIX = ".safetensors"
 
-MAX_BYTES = 64 * 2**20
-MAX_HEADER = 2**20
-MAX_TENSORS = 1024
-MAX_SIDE = 2**16  # of one axis of a tensor
+LIMITS = Limits(64 * 2**20, other_kind="it holds numbers of a kind that no direction has")
 MAX_PARTS = 32
 MAX_DEPTH = 4  # of composites
 MAX_NESTING = 16  # of objects and lists in parameters and regions
@@ -53,7 +48,6 @@ MAX_THUMBNAIL_SIDE = 256
 MAX_MEASURES = 64
 
 INJECTIONS = {"asymmetric", "symmetric"}
-_DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}
 _TEXT_LIMITS = {
     "name": 80,
     "description": 2000,
@@ -133,23 +127,7 @@ def save(preset: Preset, path: Path, dtype: torch.dtype | None = None) -> Path:
     Raises:
         PresetError: a field is out of bounds. ResourceError: the file cannot be written.
     """
-    data = to_bytes(preset, dtype)
-    unfinished = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial", delete=False) as file:
-            unfinished = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
-    except OSError as error:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
-        raise ResourceError(
-            f"The preset could not be saved ({error.strerror}). Free some space and try again."
-        ) from error
+    write(path, to_bytes(preset, dtype), "preset")
     return path
 
 
@@ -197,8 +175,8 @@ def load(path: Path | str) -> Preset:
     try:
         if not path.is_file():  # a device or a pipe could be read for ever
             raise PresetError("This preset file could not be read. Choose it again.")
-        if path.stat().st_size > MAX_BYTES:
-            raise PresetError(f"This file is larger than {MAX_BYTES // 2**20} MB: it is not a preset of this app.")
+        if path.stat().st_size > LIMITS.bytes:
+            raise PresetError(f"This file is larger than {LIMITS.bytes // 2**20} MB: it is not a preset of this app.")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise PresetError("This preset file could not be read. Choose it again.") from error
@@ -207,12 +185,10 @@ def load(path: Path | str) -> Preset:
 
 def from_bytes(data: bytes) -> Preset:
     """The preset in a file's content. Raises PresetError like `load`."""
-    about, direction_state = _described(data, len(data))
-    try:
-        tensors = tensors_from_bytes(data)
-    except (SafetensorError, ValueError, RuntimeError, KeyError, OverflowError, MemoryError) as error:
-        raise _damaged("its tensors cannot be read") from error
-    return Preset(from_state(tensors, direction_state), **vars(about))
+    with _in_words():
+        about, direction_state = _described(data, len(data))
+        held = tensors(data)
+    return Preset(from_state(held, direction_state), **vars(about))
 
 
 def header_size(start: bytes, size: int) -> int:
@@ -221,11 +197,8 @@ def header_size(start: bytes, size: int) -> int:
     Raises:
         PresetError: it is not a safetensors file, or too large.
     """
-    _expect(min(len(start), size) > 8, "it is too short")
-    _expect(size <= MAX_BYTES, f"it is larger than {MAX_BYTES // 2**20} MB")
-    length = int.from_bytes(start[:8], "little")
-    _expect(length <= min(MAX_HEADER, size - 8), "it is not in the safetensors format")
-    return 8 + length
+    with _in_words():
+        return tensor_file.header_size(start, size, LIMITS)
 
 
 def describe(start: bytes, size: int) -> tuple[About, str]:
@@ -234,7 +207,8 @@ def describe(start: bytes, size: int) -> tuple[About, str]:
     Raises:
         PresetError: like `load`, but for faults of the tensors' values.
     """
-    about, direction_state = _described(start, size)
+    with _in_words():
+        about, direction_state = _described(start, size)
     return about, direction_state["kind"]
 
 
@@ -285,110 +259,71 @@ def _unchanged(path: Path, modified: int, size: int) -> Preset:
 # ---------------------------------------------------------------------------------------------------------- checking
 
 
-def _damaged(fault: str) -> PresetError:
-    return PresetError(f"This is not a usable preset file: {fault}.")
-
-
-def _expect(condition: bool, fault: str) -> None:
-    if not condition:
-        raise _damaged(fault)
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What is wrong with a file, for a visitor."""
+    try:
+        yield
+    except Damaged as fault:
+        raise PresetError(f"This is not a usable preset file: {fault}.") from fault
 
 
 def _described(start: bytes, size: int) -> tuple[About, dict[str, Any]]:
     """All that a header says, checked: what is known of the direction, and the state to make it from."""
-    about = _metadata(_header(start, size))
+    about = _metadata(header(start, size, LIMITS))
     direction_state = about.pop("direction", None)
     _check_state(direction_state)
     return _about(about), direction_state
 
 
-def _header(start: bytes, size: int) -> dict[str, Any]:
-    """The file's header, checked: sizes, types, shapes and places of all tensors, before any is made."""
-    end = header_size(start, size)
-    header = _json(start[8:end], "it is not in the safetensors format")
-    _expect(isinstance(header, dict), "it is not in the safetensors format")
-
-    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    _expect(0 < len(tensors) <= MAX_TENSORS, f"it holds {len(tensors)} tensors")
-    for name, entry in tensors.items():
-        _expect(len(name) <= 120 and isinstance(entry, dict), "the description of a tensor is damaged")
-        shape, offsets = entry.get("shape"), entry.get("data_offsets")
-        _expect(entry.get("dtype") in list(_DTYPES), "it holds numbers of a kind that no direction has")
-        _expect(_integers(shape, 1, MAX_SIDE) and len(shape) <= 4, "a tensor has an impossible shape")
-        _expect(_integers(offsets, 0, size) and len(offsets) == 2, "a tensor lies outside the file")
-        needed = math.prod(shape) * _DTYPES[entry["dtype"]]
-        _expect(offsets[1] - offsets[0] == needed and offsets[1] <= size - end, "a tensor is cut short")
-    return header
-
-
-def _metadata(header: dict[str, Any]) -> dict[str, Any]:
+def _metadata(head: dict[str, Any]) -> dict[str, Any]:
     """The description of the preset, of the current version."""
-    metadata = header.get("__metadata__")
-    _expect(isinstance(metadata, dict) and metadata.get("format") == FORMAT, "it does not describe a direction")
+    metadata = head.get("__metadata__")
+    expect(isinstance(metadata, dict) and metadata.get("format") == FORMAT, "it does not describe a direction")
     version = metadata.get("format_version")
-    _expect(isinstance(version, str) and re.fullmatch(r"[1-9]\d{0,5}", version) is not None, "its version is damaged")
+    expect(isinstance(version, str) and re.fullmatch(r"[1-9]\d{0,5}", version) is not None, "its version is damaged")
     version = int(version)
     if version > VERSION:
         raise PresetError(
             f"This preset was written by a newer version of the app (format {version}, and this one reads up to "
             f"{VERSION}). Update the app to use it."
         )
-    about = _json(metadata.get("preset"), "its description is damaged")
-    _expect(isinstance(about, dict), "its description is damaged")
+    about = parse_json(metadata.get("preset"), "its description is damaged")
+    expect(isinstance(about, dict), "its description is damaged")
     for older in range(version, VERSION):
         try:
             about = MIGRATIONS[older](about)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged("its description is damaged") from error
+            raise Damaged("its description is damaged") from error
     return about
-
-
-def _json(text: bytes | str | None, fault: str) -> Any:
-    """JSON without repeated keys and without NaN or infinity."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        _expect(len({key for key, _ in pairs}) == len(pairs), fault)
-        return dict(pairs)
-
-    def refuse(_: str) -> None:
-        raise _damaged(fault)
-
-    def finite(digits: str) -> float:
-        _expect(math.isfinite(float(digits)), fault)
-        return float(digits)
-
-    try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _damaged(fault) from error
 
 
 def _about(about: dict[str, Any]) -> About:
     """Every field checked for type, length and range."""
     known = {item.name for item in fields(About)}
-    _expect(about.keys() <= known, f"it has unknown fields {sorted(about.keys() - known)[:3]}")
+    expect(about.keys() <= known, f"it has unknown fields {sorted(about.keys() - known)[:3]}")
     values = dict(about)
     for key, limit in _TEXT_LIMITS.items():
         if key in values:
             values[key] = _text(values[key], key, limit)
     for key in ("name", "model", "fingerprint"):
-        _expect(bool(values.get(key)), f"its {key} is missing")
-    _expect(values.get("injection", "asymmetric") in INJECTIONS, "its injection mode is unknown")
+        expect(bool(values.get(key)), f"its {key} is missing")
+    expect(values.get("injection", "asymmetric") in INJECTIONS, "its injection mode is unknown")
     for key in ("timestep", "t_edit", "t_boost"):
-        _expect(values.get(key) is None or _integers([values[key]], -1, 100_000), f"its {key} is out of range")
-    _expect(_numbers([values.get("strength", 1.0)], 100), "its strength is out of range")
+        expect(values.get(key) is None or integers([values[key]], -1, 100_000), f"its {key} is out of range")
+    expect(numbers([values.get("strength", 1.0)], 100), "its strength is out of range")
     low_high = values.get("strength_range", [-1.0, 2.0])
-    _expect(_numbers(low_high, 100) and len(low_high) == 2 and low_high[0] < low_high[1], "its strengths are damaged")
+    expect(numbers(low_high, 100) and len(low_high) == 2 and low_high[0] < low_high[1], "its strengths are damaged")
     values["strength_range"] = (float(low_high[0]), float(low_high[1]))
     measured = values.get("measured", {})
-    _expect(isinstance(measured, dict) and len(measured) <= MAX_MEASURES, "its measures are damaged")
-    _expect(_numbers(list(measured.values()), 1e9), "its measures are damaged")
+    expect(isinstance(measured, dict) and len(measured) <= MAX_MEASURES, "its measures are damaged")
+    expect(numbers(list(measured.values()), 1e9), "its measures are damaged")
     values["measured"] = {_text(key, "measures", 80): float(value) for key, value in measured.items()}
     for key, kind in (("parameters", dict), ("region", list)):
         value = values.get(key)
-        _expect(value is None or isinstance(value, kind), f"its {key} is damaged")
-        _expect(_shallow(value, MAX_NESTING), f"its {key} is nested too deeply")
-        _expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
+        expect(value is None or isinstance(value, kind), f"its {key} is damaged")
+        expect(_shallow(value, MAX_NESTING), f"its {key} is nested too deeply")
+        expect(len(json.dumps(value)) <= 16_384, f"its {key} is too long")
     values["parameters"] = values.get("parameters") or {}
     values["thumbnail"] = _thumbnail(values.get("thumbnail"))
     return About(**values)
@@ -396,8 +331,8 @@ def _about(about: dict[str, Any]) -> About:
 
 def _text(value: Any, key: str, limit: int) -> str:
     """One line of printable text (several in a description)."""
-    _expect(isinstance(value, str), f"its {key} is not text")
-    _expect(len(value) <= limit, f"its {key} is longer than {limit} characters")
+    expect(isinstance(value, str), f"its {key} is not text")
+    expect(len(value) <= limit, f"its {key} is longer than {limit} characters")
     kept = "".join(c for c in value if c == "\n" and key == "description" or unicodedata.category(c)[0] != "C")
     return kept.strip()
 
@@ -406,50 +341,42 @@ def _thumbnail(encoded: Any) -> bytes | None:
     """A small picture in a format that cannot carry anything else, decoded once to be sure."""
     if encoded is None:
         return None
-    _expect(isinstance(encoded, str) and len(encoded) <= MAX_THUMBNAIL * 4 // 3 + 4, "its thumbnail is too large")
+    expect(isinstance(encoded, str) and len(encoded) <= MAX_THUMBNAIL * 4 // 3 + 4, "its thumbnail is too large")
     try:
         data = base64.b64decode(encoded, validate=True)
         picture = Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "JPEG"])
-        _expect(max(picture.size) <= MAX_THUMBNAIL_SIDE, "its thumbnail is too large")
+        expect(max(picture.size) <= MAX_THUMBNAIL_SIDE, "its thumbnail is too large")
         picture.load()
-    except PresetError:
+    except Damaged:
         raise
     except (binascii.Error, Exception) as error:  # Pillow's decoders raise almost anything on a damaged file.
-        raise _damaged("its thumbnail is not a picture") from error
+        raise Damaged("its thumbnail is not a picture") from error
     return data
 
 
 def _check_state(state: Any, depth: int = 1) -> None:
     """The part that `Direction.from_state` will read: bounded in depth and number, plain values only."""
-    _expect(isinstance(state, dict) and isinstance(state.get("kind"), str), "its direction is not described")
-    _expect(depth <= MAX_DEPTH, "its directions are nested too deeply")
-    _expect(len(state) <= 16, "its direction is damaged")
+    expect(isinstance(state, dict) and isinstance(state.get("kind"), str), "its direction is not described")
+    expect(depth <= MAX_DEPTH, "its directions are nested too deeply")
+    expect(len(state) <= 16, "its direction is damaged")
     for key, value in state.items():
         if key == "parts":
-            _expect(isinstance(value, list) and 0 < len(value) <= MAX_PARTS, "it has too many parts")
+            expect(isinstance(value, list) and 0 < len(value) <= MAX_PARTS, "it has too many parts")
             for part in value:
                 _check_state(part, depth + 1)
         elif key == "weights":
-            _expect(_numbers(value, 1e4), "its weights are out of range")
+            expect(numbers(value, 1e4), "its weights are out of range")
         elif key == "steps":
-            _expect(_integers([value], 1, 100_000), "its step count is out of range")
+            expect(integers([value], 1, 100_000), "its step count is out of range")
         elif key == "t_edits":
-            _expect(_integers(value, 0, 100_000) and len(value) <= MAX_PARTS, "its intervals are out of range")
+            expect(integers(value, 0, 100_000) and len(value) <= MAX_PARTS, "its intervals are out of range")
         elif key == "injections":
-            _expect(isinstance(value, list) and set(map(str, value)) <= INJECTIONS, "its injection mode is unknown")
+            expect(isinstance(value, list) and set(map(str, value)) <= INJECTIONS, "its injection mode is unknown")
         else:
-            _expect(isinstance(value, str | int | float | bool), "its direction is damaged")
+            expect(isinstance(value, str | int | float | bool), "its direction is damaged")
 
 
 def _shallow(value: Any, depth: int) -> bool:
     """Whether objects and lists are nested no deeper than this."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth >= 0 and all(_shallow(one, depth - 1) for one in inner)
-
-
-def _integers(values: Any, low: int, high: int) -> bool:
-    return isinstance(values, list) and all(type(value) is int and low <= value <= high for value in values)
-
-
-def _numbers(values: Any, limit: float) -> bool:
-    return isinstance(values, list) and all(type(value) in (int, float) and abs(value) <= limit for value in values)

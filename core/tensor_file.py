@@ -30,13 +30,15 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """bytes: of the file; header: of its header; tensors: how many; side: of one axis; kinds: of numbers."""
+    """bytes: of the file; header: of its header; tensors: how many; side: of one axis; kinds: of numbers; other_kind:
+    the fault of a tensor that has others."""
 
     bytes: int
     header: int = 2**20
     tensors: int = 1024
     side: int = 2**16
     kinds: tuple[str, ...] = ("F32", "F16", "BF16", "F64", "I64")
+    other_kind: str = "it holds numbers of another kind than it should"
 
 
 def expect(condition: bool, fault: str) -> None:
@@ -64,7 +66,7 @@ def header(start: bytes, size: int, limits: Limits) -> dict[str, Any]:
     for name, entry in tensors.items():
         expect(len(name) <= 120 and isinstance(entry, dict), "the description of a tensor is damaged")
         shape, offsets = entry.get("shape"), entry.get("data_offsets")
-        expect(entry.get("dtype") in limits.kinds, "it holds numbers of another kind than it should")
+        expect(entry.get("dtype") in limits.kinds, limits.other_kind)
         expect(integers(shape, 1, limits.side) and len(shape) <= 4, "a tensor has an impossible shape")
         expect(integers(offsets, 0, size) and len(offsets) == 2, "a tensor lies outside the file")
         needed = math.prod(shape) * WIDTHS[entry["dtype"]]
@@ -90,8 +92,12 @@ def parse_json(text: bytes | str | None, fault: str) -> Any:
     def refuse(_: str) -> None:
         raise Damaged(fault)
 
+    def finite(digits: str) -> float:
+        expect(math.isfinite(float(digits)), fault)  # 1e999 is a number in JSON and infinite in Python
+        return float(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (TypeError, ValueError, RecursionError) as error:
         raise Damaged(fault) from error
 
@@ -104,8 +110,10 @@ def numbers(values: Any, limit: float) -> bool:
     return isinstance(values, list) and all(type(value) in (int, float) and abs(value) <= limit for value in values)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, what: str = "file") -> None:
     """So that a crash or a full disk leaves what was there; several may write the same file. Its folder is made.
+
+    what: it is, for the visitor who loses it.
 
     Raises:
         ResourceError: the file cannot be written.
@@ -124,7 +132,7 @@ def write(path: Path, data: bytes) -> None:
         if unfinished is not None:
             unfinished.unlink(missing_ok=True)
         raise ResourceError(
-            f"The file could not be saved ({error.strerror}). Free some space and try again."
+            f"The {what} could not be saved ({error.strerror}). Free some space and try again."
         ) from error
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save as tensors_to_bytes
 
-from core import presets
+from core import presets, tensor_file
 from core.asyrp.delta_block import DeltaBlock
 from core.directions import CompositeDirection, Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
 from core.errors import PresetError, ResourceError
@@ -177,7 +177,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(presets.os, "fsync", full)
+    monkeypatch.setattr(tensor_file.os, "fsync", full)
     with pytest.raises(ResourceError, match="No space left"):
         save(preset(name="Other"), path)
     assert path.read_bytes() == before
@@ -288,7 +288,7 @@ def test_cut_short(cut: int) -> None:
 def test_too_large_is_not_even_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.safetensors"
     with path.open("wb") as file:
-        file.truncate(presets.MAX_BYTES + 1)
+        file.truncate(presets.LIMITS.bytes + 1)
     with pytest.raises(PresetError, match="larger than 64 MB"):
         load(path)
 
@@ -309,7 +309,7 @@ def test_what_is_no_file_is_not_read_for_ever(tmp_path: Path) -> None:
 
 def test_shapes_that_do_not_belong_together_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """65,536 rows by one tensor and 65,536 columns by another would be a layer of 16 GB."""
-    side = presets.MAX_SIDE
+    side = presets.LIMITS.side
     tensors = {name: torch.zeros(1) for name in ("conv1.bias", "temb_proj.bias", "norm2.weight", "norm2.bias")}
     tensors |= {"conv1.weight": torch.zeros(side, 1, 1, 1), "temb_proj.weight": torch.zeros(1, side)}
     tensors |= {"conv2.weight": torch.zeros(1, 1, 1, 1), "conv2.bias": torch.zeros(1)}
