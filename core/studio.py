@@ -31,6 +31,7 @@ from core.intervals import Intervals
 from core.latents import Latent, LatentCache
 from core.models.cards import MODELS, ROOT, EmbeddedClip, ModelCard
 from core.models.loader import DiffusionModel, models
+from core.models.t2i_cards import TextToImageCard
 from core.presets import Preset
 from core.progress import Job, Progress, finish
 from core.visit import DEVICE, EditOptions, Form, Frame, Measures, Picture, Reading, Session, exclusively, within
@@ -55,9 +56,15 @@ def image_text(card: ModelCard) -> clip.ImageText:
     return _image_text(card)
 
 
-def probe(card: ModelCard) -> instruments.Instruments | None:
+def probe(card: ModelCard | TextToImageCard) -> instruments.Instruments | None:
     """The instruments that read a model's pictures, if it has any."""
     return _probe(ROOT / card.instruments) if card.instruments else None
+
+
+def distance(card: ModelCard | TextToImageCard) -> metrics.Distance:
+    """The perceptual distance of a card, kept once loaded. Raises ModelUnavailable."""
+    instrument = probe(card)
+    return instrument.distance if instrument else _lpips(card)
 
 
 _LOADING = threading.Lock()
@@ -238,10 +245,13 @@ def _form(
 
 
 @torch.no_grad()
-def measure(card: ModelCard, before: Tensor, after: Tensor, source: str = "", target: str = "") -> list[Measures]:
+def measure(
+    card: ModelCard | TextToImageCard, before: Tensor, after: Tensor, source: str = "", target: str = ""
+) -> list[Measures]:
     """Measures of each edited picture against the one it came from.
 
-    before: pixels (1, 3, R, R). after: (B, 3, R, R). S_dir needs both texts. What cannot be had is left out.
+    before: pixels (1, 3, R, R). after: (B, 3, R, R). S_dir needs both texts, and a card with an image-text model. What
+    cannot be had is left out.
     """
     rows = [Measures() for _ in after]
     originals = before.to(after).expand_as(after)
@@ -253,8 +263,7 @@ def measure(card: ModelCard, before: Tensor, after: Tensor, source: str = "", ta
             pass
     try:
         instrument = probe(card)
-        distance = instrument.distance if instrument else _lpips(card)
-        values = distance(originals, after)
+        values = distance(card)(originals, after)
         rows = [replace(row, distance=float(v)) for row, v in zip(rows, values, strict=True)]
     except ModelUnavailable:
         return rows

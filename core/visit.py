@@ -22,6 +22,7 @@ from core.progress import Job
 
 if TYPE_CHECKING:
     from core.explore import Exploration
+    from core.inverting.bench import Bench
 
 DEVICE = threading.Lock()
 
@@ -115,7 +116,7 @@ class Session:
     """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
     the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `stopped`
     is its number after the last time that the visitor stopped one. `restored`: steps and seed of the link by which
-    the visitor came, until they choose their own.
+    the visitor came, until they choose their own. `bench`: what the visit has inverted into text-to-image models.
     """
 
     model_id: str = "avatars"
@@ -131,6 +132,7 @@ class Session:
     history: History = field(default_factory=History)
     restored: tuple[int, int] | None = None
     exploration: Exploration | None = None
+    bench: Bench | None = None
     search: int = 0
     stopped: int = -1
     stop_training: bool = False
@@ -188,6 +190,8 @@ class Session:
         """The visit is over: its work stops, its files go."""
         self.begin()
         self.begin_search()
+        if self.bench is not None:
+            self.bench.begin()
         self.stop_training = True
         if self.folder is not None:
             self.folder.cleanup()

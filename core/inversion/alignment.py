@@ -25,7 +25,7 @@ def align(model: TextToImage, source: str, target: str, kind: Kind) -> tuple[Ten
     """
     L = model.length
     mapping, share = torch.zeros(L, L), torch.zeros(L)
-    source_words, target_words = _words(source), _words(target)
+    source_words, target_words = words_of(source), words_of(target)
     old, new = _spans(model, source_words), _spans(model, target_words)
     for tag, i0, i1, j0, j1 in SequenceMatcher(None, source_words, target_words, autojunk=False).get_opcodes():
         if tag == "equal":
@@ -51,10 +51,10 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
         RequestError: a word that is not in the prompt, or a weight out of range.
     """
     scale = torch.ones(model.length)
-    words = _words(prompt)
+    words = words_of(prompt)
     spans = _spans(model, words)
     for word, weight in weights.items():
-        places = [n for n, known in enumerate(words) if [known] == _words(word)]
+        places = [n for n, known in enumerate(words) if [known] == words_of(word)]
         if not places:
             raise RequestError(f"“{word}” is not a word of “{prompt}”. Re-weight one of its words.")
         if not -5 <= weight <= 5:
@@ -64,7 +64,7 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
     return scale
 
 
-def _words(prompt: str) -> list[str]:
+def words_of(prompt: str) -> list[str]:
     """Words and punctuation marks, lower case, divided where CLIP's tokenizer divides."""
     return re.findall(r"'(?:s|t|re|ve|m|ll|d)\b|\w+|[^\w\s]+", prompt.lower())
 

@@ -66,8 +66,8 @@ def invert(
 
     Measures: "psnr", "ssim" and, with a `distance`, "distance" of the reconstruction to the picture, and with
     " to bound" to what the autoencoder makes of the picture; "psnr bound" of that; "gaussianity" of x_T (0 is white and
-    normal); "evaluations" of the network, "gradients" (those also differentiated) and "seconds" of the inversion alone;
-    "out of time", 1 if the budget was used up.
+    normal); "evaluations" of the network, "gradients" (those also differentiated) and "seconds" of the inversion alone,
+    those before it was cancelled included; "out of time", 1 if the budget was used up.
 
     Raises:
         RequestError: no such method, an empty or endless prompt, a picture of another size, steps out of range.
@@ -79,20 +79,23 @@ def invert(
     side = model.resolution
     if tuple(pixels.shape) != (1, 3, side, side):
         raise RequestError(f"The model takes one picture of {side}x{side} pixels.")
-    counting = model.counting()
     key = (model.id, model.fingerprint, content_hash(pixels), prompt, method, replace(settings, budget=None))
+    checkpoint = (checkpoint or Checkpoint()).of(key)
     task = Task(
-        model=counting,
+        model=model.counting(checkpoint.evaluations),
         x0=model.encode(pixels),
         text=model.embed([prompt]),
         empty=model.embed([""]),
         settings=settings,
-        checkpoint=(checkpoint or Checkpoint()).of(key),
+        checkpoint=checkpoint,
         clock=clock,
-        started=clock(),
+        started=clock() - checkpoint.seconds,
     )
-    solution = yield from METHODS[method](task)
-    seconds, out_of_time = clock() - task.started, task.out_of_time()
+    try:
+        solution = yield from METHODS[method](task)
+    finally:
+        checkpoint.seconds = clock() - task.started
+    out_of_time = task.out_of_time()
     solution = solution.to("cpu")  # it outlives the job
 
     inversion = Inversion(
@@ -104,9 +107,9 @@ def invert(
     measures = {
         **compare(model, task.x0, pixels, event.result, distance),
         "gaussianity": gaussianity(solution.x_T.float()).item(),
-        "evaluations": float(counting.evaluations.forward),
-        "gradients": float(counting.evaluations.backward),
-        "seconds": seconds,
+        "evaluations": float(checkpoint.evaluations.forward),
+        "gradients": float(checkpoint.evaluations.backward),
+        "seconds": checkpoint.seconds,
         "out of time": float(out_of_time),
     }
     inversion = replace(inversion, reconstruction=event.result.cpu(), measures=measures)

@@ -91,9 +91,9 @@ class TextToImage:
             rows,
         )
 
-    def counting(self) -> TextToImage:
-        """The same model with a counter of its own."""
-        return replace(self, evaluations=Evaluations())
+    def counting(self, evaluations: Evaluations | None = None) -> TextToImage:
+        """The same model with another counter, which starts at zero unless one is given."""
+        return replace(self, evaluations=evaluations or Evaluations())
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.errors import RequestError
-from core.inversion.model import TextToImage
+from core.inversion.model import Evaluations, TextToImage
 from core.progress import Progress
 
 PREVIEWS = 10  # per phase of a job
@@ -148,16 +148,18 @@ class Solution:
 class Checkpoint:
     """What a job has computed so far, kept by whoever started it; the same job begun again goes on from there.
 
-    key: of the work that it belongs to; other work starts afresh.
+    key: of the work that it belongs to; other work starts afresh. seconds, evaluations: that it has taken.
     """
 
     key: tuple[Any, ...] = ()
     parts: dict[str, list[Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    evaluations: Evaluations = field(default_factory=Evaluations)
 
     def of(self, key: tuple[Any, ...]) -> Checkpoint:
         """This checkpoint, emptied if it is of other work."""
         if key != self.key:
-            self.key, self.parts = key, {}
+            self.key, self.parts, self.seconds, self.evaluations = key, {}, 0.0, Evaluations()
         return self
 
     def part(self, name: str) -> list[Any]:
