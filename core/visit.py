@@ -21,7 +21,7 @@ from core.presets import Preset
 from core.progress import Job
 
 if TYPE_CHECKING:
-    from core.explore import Exploration
+    from core.exploring.exploration import Exploration
     from core.inverting.bench import Bench
 
 DEVICE = threading.Lock()

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from core.explore import Spectrum
+from core.exploring.spectrum import Spectrum
 from core.intervals import Curves, Intervals
 
 WIDTH, HEIGHT, PAD = 400, 124, 2

@@ -10,14 +10,20 @@ from typing import Any
 
 import gradio as gr
 
-from core import explore, studio
+from core import studio
 from core.composing import changes
 from core.discovery import regions as drawing
 from core.discovery.basis import SIZE
 from core.discovery.found import DEFAULTS, Settings
 from core.discovery.methods import WITHOUT_REGION
 from core.errors import RequestError, VisitorError
-from core.explore import Exploration, Row
+from core.exploring.exploration import MOST_COUNT, Exploration
+from core.exploring.overlays import glow, shade
+from core.exploring.pictures import others
+from core.exploring.preset import as_preset
+from core.exploring.rows import Row
+from core.exploring.search import explore
+from core.exploring.spectrum import spectra
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.progress import Progress
@@ -77,7 +83,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Directions</h3>")
                 method = gr.Dropdown(METHODS, value="contrast", label="Look for", filterable=False, elem_id="method")
-                count = gr.Slider(1, explore.MOST_COUNT, 5, step=1, label="How many per region", elem_id="count")
+                count = gr.Slider(1, MOST_COUNT, 5, step=1, label="How many per region", elem_id="count")
                 find = gr.Button("Find directions", variant="primary", elem_id="find")
                 stop = gr.Button("Stop", visible=False, elem_id="stop-search")
             advanced = gr.Accordion("Advanced", open=False, elem_classes="advanced", elem_id="discover-advanced")
@@ -181,7 +187,7 @@ def check(session: Session, value: Any) -> Any:
         regions = drawing.parse(value, MODELS[session.model_id].resolution)
     except VisitorError as error:
         return gr.update(overlay="", said=error.message)
-    return gr.update(overlay=data_url(explore.shade(regions, 384), "PNG"), said="")
+    return gr.update(overlay=data_url(shade(regions, 384), "PNG"), said="")
 
 
 # ------------------------------------------------------------------------------------------------------------ search
@@ -220,14 +226,14 @@ def search(session: Session, value: Any, *settings: Any) -> Values:
     try:
         one = wanted(session, picture, value, *settings)
         version, told = 0, 0.0
-        for event in explore.explore(one):
+        for event in explore(one):
             if session.search != number:
                 if session.search == session.stopped:  # what came last may have crossed the answer to "Stop"
                     yield skip, rows_value(session.exploration), *(skip,) * 3, *over, skip
                 return
             if one.version != version and session.exploration is not one:
                 session.exploration = one
-                plot = spectrum_plot(explore.spectra(one))
+                plot = spectrum_plot(spectra(one))
                 showing = (gr.update(visible=False), gr.update(visible=False), gr.update(visible=True))
                 yield skip, rows_value(one) | telling(event), *showing, *working, plot
             elif event.result is not None:
@@ -274,7 +280,7 @@ def row_json(row: Row) -> dict[str, Any]:
         if known.text:
             about = f"Suggested by the image-text model: {known.text}, {known.confidence:.0%} sure"
     frames = None if row.frames is None else [data_url(p, quality=85) for p in to_pil(row.frames)]
-    heat = data_url(explore.glow(row.heat, 128), quality=80)
+    heat = data_url(glow(row.heat, 128), quality=80)
     read = ", ".join(f"{in_plain_words(c.attribute)} {c.change:+.1f}".replace("-", "−") for c in told)
     return {"name": row.name, "about": about, "heat": heat, "frames": frames, "facts": facts, "changes": read}
 
@@ -306,7 +312,7 @@ def open_row(event: gr.EventData, session: Session) -> Values:
     base = {"before": before_url(one.picture), "name": row.name}
     file = gr.update(visible=False)
     yield gr.update(visible=True), {**base, "busy": True, "note": "Starting …", "fraction": 0}, "", "", file
-    preset = explore.as_preset(one, row)
+    preset = as_preset(one, row)
     try:
         for value in strip(session, ticket, one.picture, preset, options_of(one), one.frames):
             if session.exploration is not one:
@@ -326,7 +332,7 @@ def exact_strength(event: gr.EventData, session: Session) -> Values:
     strength = getattr(event, "strength", None)
     if not isinstance(strength, int | float):
         return
-    yield from exact(session, one.picture, explore.as_preset(one, row), options_of(one), strength, one.frames)
+    yield from exact(session, one.picture, as_preset(one, row), options_of(one), strength, one.frames)
 
 
 @in_words
@@ -337,7 +343,7 @@ def rename(event: gr.EventData, session: Session) -> Any:
         return gr.skip()
     row = one.touch(getattr(event, "index", None), str(getattr(event, "name", "")))
     if row.key is not None:
-        session.own[row.key] = explore.as_preset(one, row)
+        session.own[row.key] = as_preset(one, row)
     return gr.skip()
 
 
@@ -351,7 +357,7 @@ def try_others(session: Session) -> Values:
     pictures = [studio.open_picture(path, one.model.card.id) for path in paths]
     ticket, again = session.begin(), gr.update(value="Try on other pictures", interactive=True)
     try:
-        for event in explore.others(one, row, pictures, row.strength):
+        for event in others(one, row, pictures, row.strength):
             if session.ticket != ticket:
                 break
             if event.result is None:
@@ -377,7 +383,7 @@ def pairs_view(pairs: Any, row: Row) -> str:
 
 def kept(session: Session, one: Exploration, row: Row) -> Row:
     """The row as a preset of the visitor's own, once."""
-    preset = explore.as_preset(one, row)
+    preset = as_preset(one, row)
     if row.key is None:
         row = replace(row, key=session.keep(preset), touched=True)
         one.rows[one.opened] = row

@@ -9,13 +9,17 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from core import explore, studio
+from core import studio
 from core.discovery import regions as drawing
 from core.discovery.basis import SIZE
 from core.discovery.found import DEFAULTS, Settings
 from core.discovery.methods import METHODS, WITHOUT_REGION
 from core.errors import RequestError
-from core.explore import Exploration, Row
+from core.exploring import analysis
+from core.exploring.exploration import Exploration
+from core.exploring.preset import as_preset
+from core.exploring.rows import Row
+from core.exploring.search import explore
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.visit import Session
@@ -71,8 +75,8 @@ def analyse(session: Session, image: str | None, timestep: int, size: int, model
     """
     started = time.monotonic()
     picture = studio.open_picture(given(image), model)
-    analysis = yield from told(explore.analyse(studio.models.get(model), picture, timestep, size))
-    basis = analysis.basis
+    known = yield from told(analysis.analyse(studio.models.get(model), picture, timestep, size))
+    basis = known.basis
     about = {"model": model, "timestep": basis.t, "basis": len(basis), "values": rounded(basis.values.tolist())}
     about |= {"products": basis.forwards + basis.reverses, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(picture.pixels)[0], about
@@ -107,8 +111,8 @@ def discover(
     areas = [] if free else drawing.parse([] if regions is None else regions, loaded.card.resolution)
     settings = Settings(count, rank, joint_rank, individual_rank, projection_rank)
     one = Exploration(loaded, picture, areas, method, settings, timestep, size, injection)
-    yield from told(explore.explore(one, bool(refine)), beside=2)
-    made = [explore.as_preset(one, row) for row in one.rows]
+    yield from told(explore(one, bool(refine)), beside=2)
+    made = [as_preset(one, row) for row in one.rows]
     for preset in made:
         session.keep(preset)
     about = {"model": model, "method": method, "timestep": one.analysis.t, "basis": len(one.analysis.basis)}

@@ -7,13 +7,20 @@ import pytest
 import torch
 from small_models import small_model
 
-from core import explore, presets, studio
+from core import presets, studio
 from core.discovery.found import Settings
 from core.discovery.linear import Jacobian
 from core.discovery.regions import box_mask, parse
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import ModelUnavailable, RequestError
-from core.explore import AnalysisCache, Exploration
+from core.exploring import analysis, pictures
+from core.exploring.analysis import AnalysisCache, analyse
+from core.exploring.exploration import Exploration
+from core.exploring.overlays import glow, shade
+from core.exploring.pictures import others
+from core.exploring.preset import as_preset, drawn
+from core.exploring.search import explore, find
+from core.exploring.spectrum import spectra
 from core.models.loader import DiffusionModel
 from core.progress import finish
 from core.visit import DEVICE, Picture
@@ -25,8 +32,8 @@ SIZE = 24
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explore, "ANALYSES", AnalysisCache())
-    monkeypatch.setattr(explore, "STEPS", 6)
+    monkeypatch.setattr(analysis, "ANALYSES", AnalysisCache())
+    monkeypatch.setattr(pictures, "STEPS", 6)
 
     def missing(*_: object) -> None:
         raise ModelUnavailable("not here")
@@ -52,7 +59,7 @@ def search(model: DiffusionModel, picture: Picture, regions: object = LEFT, **va
 
 
 def found(one: Exploration, refining: bool = False) -> Exploration:
-    assert finish(explore.explore(one, refining)) is one
+    assert finish(explore(one, refining)) is one
     return one
 
 
@@ -71,13 +78,13 @@ def test_heat_is_the_change_of_the_predicted_picture(model: DiffusionModel, pict
 def test_a_preset_reproduces_the_pictures_of_its_row(model: DiffusionModel, picture: Picture, injection: str) -> None:
     one = found(search(model, picture, injection=injection))
     row = one.rows[1]
-    preset = presets.from_bytes(presets.to_bytes(explore.as_preset(one, row)))
+    preset = presets.from_bytes(presets.to_bytes(as_preset(one, row)))
     assert (preset.timestep, preset.injection, preset.method) == (one.analysis.t, injection, "contrast")
     assert parse(preset.region, 32)[0].mask.tolist() == one.regions[0].mask.tolist()
     assert preset.picture().size == (128, 128)
     assert preset.strength_range[0] <= preset.strength <= preset.strength_range[1]
     strengths = [-row.strength, 0.0, row.strength]
-    latent, settings = one.analysis.latent, EditSettings(explore.STEPS, injection=preset.injection)
+    latent, settings = one.analysis.latent, EditSettings(pictures.STEPS, injection=preset.injection)
     again = finish(edit(model, latent.repeat(3), [(preset.direction, strengths)], settings))
     assert torch.allclose(again, row.frames, atol=1e-4)
     assert (again[0] - again[2]).abs().max() > 1e-3
@@ -95,15 +102,15 @@ def test_another_region_asks_the_network_nothing(
     monkeypatch.setattr(Jacobian, "reverse", refuse)
     monkeypatch.setattr(DiffusionModel, "features", refuse)
     second = search(model, picture, RIGHT)
-    second.analysis = finish(explore.analyse(model, picture, None, SIZE))
+    second.analysis = finish(analyse(model, picture, None, SIZE))
     assert second.analysis is first.analysis
-    for row in explore.find(second):
+    for row in find(second):
         assert row.heat[:, 16:].sum() > 0
         assert row.region.label == "Right"
 
 
 def test_contrast_acts_where_it_was_asked(model: DiffusionModel, picture: Picture) -> None:
-    left, right = (explore.find(found(search(model, picture, regions)))[0] for regions in (LEFT, RIGHT))
+    left, right = (find(found(search(model, picture, regions)))[0] for regions in (LEFT, RIGHT))
     share = [row.heat[:, :16].sum() / row.heat.sum() for row in (left, right)]
     assert share[0] > share[1]
 
@@ -111,7 +118,7 @@ def test_contrast_acts_where_it_was_asked(model: DiffusionModel, picture: Pictur
 def test_refinement_gains_and_keeps_what_was_touched(model: DiffusionModel, picture: Picture) -> None:
     one = search(model, picture, method="jacobian", size=12)
     quick, ended = None, None
-    for event in explore.explore(one):
+    for event in explore(one):
         ended = event.result
         if quick is None and one.rows and all(row.frames is not None for row in one.rows):
             quick = list(one.rows)
@@ -128,7 +135,7 @@ def test_refinement_gains_and_keeps_what_was_touched(model: DiffusionModel, pict
 
 def test_a_search_that_is_left_leaves_everything_as_it_was(model: DiffusionModel, picture: Picture) -> None:
     one = search(model, picture)
-    job = explore.explore(one)
+    job = explore(one)
     for event in job:
         if event.note == "Analysing":
             break
@@ -136,7 +143,7 @@ def test_a_search_that_is_left_leaves_everything_as_it_was(model: DiffusionModel
     assert not DEVICE.locked()
     assert one.rows == []
     assert one.analysis is None
-    assert len(explore.ANALYSES) == 0
+    assert len(analysis.ANALYSES) == 0
     assert len(found(search(model, picture)).rows) == 3
 
 
@@ -149,7 +156,7 @@ def test_methods_without_a_region(model: DiffusionModel, picture: Picture, metho
         assert row.roir is None
         assert row.as_json()["linear_roir"] is None
         assert row.heat.max() > 0
-    assert explore.as_preset(one, one.rows[0]).region == []
+    assert as_preset(one, one.rows[0]).region == []
 
 
 @pytest.mark.parametrize("method", ["jive_individual", "jive_joint", "projection"])
@@ -162,7 +169,7 @@ def test_several_regions(model: DiffusionModel, picture: Picture, method: str) -
 def test_spectra_are_those_of_the_masked_responses(model: DiffusionModel, picture: Picture) -> None:
     one = found(search(model, picture))
     rows = one.analysis.basis.responses
-    for spectrum, mask in zip(explore.spectra(one, 5), (one.regions[0].mask, ~one.regions[0].mask), strict=True):
+    for spectrum, mask in zip(spectra(one, 5), (one.regions[0].mask, ~one.regions[0].mask), strict=True):
         masked = (rows * torch.from_numpy(mask)).flatten(1).double().numpy()
         assert np.allclose(spectrum.values, np.linalg.svd(masked, compute_uv=False)[:5], rtol=1e-3)
         assert spectrum.individual >= 0
@@ -172,11 +179,11 @@ def test_spectra_are_those_of_the_masked_responses(model: DiffusionModel, pictur
 def test_on_other_pictures(model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     one = found(search(model, picture))
     side = model.card.resolution
-    others = [Picture(torch.rand(1, 3, side, side) * 2 - 1, model.card.id) for _ in range(2)]
-    before, after = finish(explore.others(one, one.rows[0], others, one.rows[0].strength))
+    strangers = [Picture(torch.rand(1, 3, side, side) * 2 - 1, model.card.id) for _ in range(2)]
+    before, after = finish(others(one, one.rows[0], strangers, one.rows[0].strength))
     assert before.shape == after.shape == (2, 3, side, side)
     assert (after - before).abs().flatten(1).max(1).values.min() > 1e-3
-    same, again = finish(explore.others(one, one.rows[0], others, 0.0))
+    same, again = finish(others(one, one.rows[0], strangers, 0.0))
     assert torch.allclose(same, again)
     assert torch.allclose(same, before, atol=1e-4)
 
@@ -217,7 +224,7 @@ def scribbles(count: int, points: int) -> list[dict]:
 @pytest.mark.parametrize(("count", "points"), [(4, 10), (20, 200), (64, 60)])
 def test_strokes_fit_into_a_preset(count: int, points: int) -> None:
     regions = parse([{"label": "a", "strokes": scribbles(count, points)}, {"label": "b", "box": [0, 0, 0.3, 0.3]}], 64)
-    kept = explore.drawn(regions)
+    kept = drawn(regions)
     assert len(json.dumps(kept)) < 16_384
     for region, again in zip(regions, parse(kept, 64), strict=True):
         assert (again.mask & region.mask).sum() / (again.mask | region.mask).sum() > 0.6
@@ -226,28 +233,28 @@ def test_strokes_fit_into_a_preset(count: int, points: int) -> None:
 def test_regions_of_very_many_shapes_become_the_boxes_around_them() -> None:
     boxes = [[0.1 + k / 100, 0.2, 0.105 + k / 100, 0.6] for k in range(60)]
     regions = parse([{"label": f"r{k}", "boxes": boxes} for k in range(8)], 64)
-    kept = parse(explore.drawn(regions), 64)
+    kept = parse(drawn(regions), 64)
     assert [region.label for region in kept] == [region.label for region in regions]
     for region, again in zip(regions, kept, strict=True):
         assert (again.mask | region.mask == again.mask).all()
 
 
 def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
-    analysis = finish(explore.analyse(model, picture, None, SIZE))
-    cache = AnalysisCache(capacity=2 * analysis.basis.nbytes)
+    known = finish(analyse(model, picture, None, SIZE))
+    cache = AnalysisCache(capacity=2 * known.basis.nbytes)
     for key in range(5):
-        cache.put((key,), analysis)
+        cache.put((key,), known)
     assert len(cache) == 2
-    assert cache.get((4,)) is analysis
+    assert cache.get((4,)) is known
     assert cache.get((0,)) is None
 
 
 def test_what_lies_over_the_picture() -> None:
     mask = box_mask((0.0, 0.0, 0.5, 1.0), 8)
     [region] = parse([{"label": "x", "box": [0, 0, 0.5, 1]}], 8)
-    shade = np.asarray(explore.shade([region], 8))[..., 3]
-    assert (shade[mask] == 0).all()
-    assert (shade[~mask] > 100).all()
-    glow = np.asarray(explore.glow(torch.arange(64.0).view(8, 8), 8))[..., 3]
-    assert glow[0, 0] == 0
-    assert glow[7, 7] == 255
+    dark = np.asarray(shade([region], 8))[..., 3]
+    assert (dark[mask] == 0).all()
+    assert (dark[~mask] > 100).all()
+    bright = np.asarray(glow(torch.arange(64.0).view(8, 8), 8))[..., 3]
+    assert bright[0, 0] == 0
+    assert bright[7, 7] == 255

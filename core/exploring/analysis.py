@@ -1,0 +1,131 @@
+"""What is known of a picture at a timestep, whatever region is asked about; kept for all visitors."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from core import studio
+from core.discovery import basis as krylov
+from core.discovery.basis import Basis
+from core.discovery.linear import Jacobian, descend, nearest_timestep
+from core.editing import invert
+from core.latents import Latent, latent_key
+from core.models.loader import DiffusionModel
+from core.progress import Job, Progress
+from core.visit import DEVICE, Picture, exclusively, within
+
+AT = 0.6  # of T (Local editing, section 5)
+KEPT_BYTES = 384 * 2**20
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of one picture at one timestep: x_t, and the basis that serves every region.
+
+    x_t: (1, C, h, w) in network space. latent: of the model's own step count. size: basis vectors that were asked for.
+    """
+
+    model: DiffusionModel
+    picture: Picture
+    latent: Latent
+    x_t: Tensor
+    basis: Basis
+    size: int
+
+    @property
+    def t(self) -> int:
+        return self.basis.t
+
+    def jacobian(self) -> Jacobian:
+        """Its linearisation, made again: it holds the decoder's activations, which are larger than the basis."""
+        return Jacobian(self.model, self.x_t, self.t)
+
+
+class AnalysisCache:
+    """Analyses of all visitors by what they are of; the least recently used are dropped beyond `capacity` bytes."""
+
+    def __init__(self, capacity: int = KEPT_BYTES) -> None:
+        self.capacity = capacity
+        self._kept: OrderedDict[Key, Analysis] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Analysis | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Key, analysis: Analysis) -> None:
+        with self._lock:
+            self._kept[key] = analysis
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and self.nbytes > self.capacity:
+                self._kept.popitem(last=False)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(analysis.basis.nbytes for analysis in self._kept.values())
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+ANALYSES = AnalysisCache()
+
+
+def analysis_key(model: DiffusionModel, picture: Picture, t: int, size: int) -> Key:
+    return latent_key(picture.pixels, model.card.id, model.card.steps), model.card.id, model.fingerprint, t, size
+
+
+def keep(analysis: Analysis) -> None:
+    """In place of the one of the same picture, timestep and size, if there is one."""
+    one = analysis
+    ANALYSES.put(analysis_key(one.model, one.picture, one.t, one.size), one)
+
+
+def nearest(model: DiffusionModel, timestep: int | None) -> int:
+    """The timestep of the model's trajectory that is nearest to one that was asked for, by default 0.6 T.
+
+    Raises:
+        RequestError: it is out of range.
+    """
+    T = model.schedule.T
+    if timestep is not None:
+        within("timestep", timestep, 0, T)
+    return nearest_timestep(model, model.card.steps, AT if timestep is None else timestep / T)
+
+
+def analyse(model: DiffusionModel, picture: Picture, timestep: int | None = None, size: int = krylov.SIZE) -> Job:
+    """Analyse a picture at a timestep; at once if it has been analysed before. Result: an `Analysis`.
+
+    Raises:
+        RequestError: timestep or size out of range. ResourceError: out of memory.
+    """
+    within("basis size", size, 8, krylov.MOST)
+    t, steps = nearest(model, timestep), model.card.steps
+    known = ANALYSES.get(analysis_key(model, picture, t, size))
+    total = 2 * steps + 2 * size
+    if known is not None:
+        yield Progress(total, total, "Already analysed", result=known)
+        return
+    for event in exclusively(invert(model, picture.pixels, steps, cache=studio.LATENTS)):
+        latent = event.result
+        yield Progress(event.step, total, "Reading the picture")
+    for event in exclusively(descend(model, latent.x_T, t, steps)):
+        x_t = event.result
+        yield Progress(steps + event.step, total, "Finding its place")
+    with DEVICE:
+        jacobian = Jacobian(model, x_t, t)
+    for event in exclusively(krylov.analyse(jacobian, size)):
+        if event.result is None:
+            yield Progress(2 * steps + event.step, total, "Analysing")
+    analysis = Analysis(model, picture, latent, x_t, event.result, size)
+    keep(analysis)
+    yield Progress(total, total, "Analysed", result=analysis)
