@@ -18,6 +18,7 @@ from core.intervals import Intervals
 from core.latents import Latent, LatentCache, latent_key
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
+from core.schedule import extrapolate
 
 PREVIEWS = 10  # per job
 SAMPLE_STEPS = 100
@@ -93,8 +94,7 @@ def ascend(
         if iterations and k == 0:
             evaluations += 1
         elif iterations:
-            slope = (t - t_prev) / (t_prev - levels[k - 1])
-            x_t = model.schedule.invert_step(x, done[-1] + slope * (done[-1] - done[0]), t_prev, t)
+            x_t = model.schedule.invert_step(x, extrapolate(done[0], done[-1], levels[k - 1], t_prev, t), t_prev, t)
         for _ in range(evaluations):
             eps = predict(model, x_t, t, chunk)
             x_t = model.schedule.invert_step(x, eps, t_prev, t)

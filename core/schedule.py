@@ -123,3 +123,8 @@ class Schedule:
         """
         a = self.alpha(t)
         return sqrt(a) * self.predicted_x0(x, eps, t_prev) + sqrt(1 - a) * eps
+
+
+def extrapolate(earlier: Tensor, latest: Tensor, t_earlier: int, t_latest: int, t: int) -> Tensor:
+    """The value at t of the straight line through those at two timesteps before: predicts the eps of the next step."""
+    return latest + (t - t_latest) / (t_latest - t_earlier) * (latest - earlier)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core.inversion.solution import Task
 from core.progress import Progress
+from core.schedule import extrapolate
 
 
 def ascend(
@@ -37,7 +38,11 @@ def ascend(
         if iterations == 0:
             x = g(x_prev)
         else:
-            guess = x_prev if i == 0 else schedule.invert_step(x_prev, _predicted_eps(done, levels, i), t_prev, t)
+            guess = x_prev
+            if i > 0:
+                known = [eps for _, eps in done[1:]][-2:]
+                eps = extrapolate(known[0], known[-1], levels[i - 1], t_prev, t)
+                guess = schedule.invert_step(x_prev, eps, t_prev, t)
             most = 1 if task.out_of_time() else iterations
             x, _ = fixed_point(g, guess, most + (i == 0), depth, tolerance)
 
@@ -47,14 +52,6 @@ def ascend(
         done.append((x, eps))
         yield task.event(i + 1, S, "inverting", schedule.predicted_x0(x_prev, eps, t_prev))
     return torch.cat([x for x, _ in done])
-
-
-def _predicted_eps(done: Sequence[tuple[Tensor, Tensor]], levels: Sequence[int], i: int) -> Tensor:
-    """Extrapolated in t from the two steps before step i; the last one's if there is only one."""
-    if i == 1:
-        return done[1][1]
-    (_, eps_before), (_, eps) = done[-2:]
-    return eps + (levels[i + 1] - levels[i]) / (levels[i] - levels[i - 1]) * (eps - eps_before)
 
 
 def fixed_point(

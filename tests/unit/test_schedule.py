@@ -8,7 +8,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from core.errors import RequestError
-from core.schedule import Schedule
+from core.schedule import Schedule, extrapolate
 
 T = 1000
 EXACT = {"rtol": 0, "atol": 1e-12}
@@ -68,6 +68,15 @@ def test_inversion_and_reverse_undo_one_another_with_the_same_eps(schedule: Sche
         # Backwards the rounding errors of D_t grow by up to sqrt(a_prev / a_t), over all steps by 1 / sqrt(a_T) = 158.
         x = schedule.reverse_step(x, noise(t), noise(t), t, t_prev)
     assert torch.allclose(x, trajectory, rtol=0, atol=1e-12 * 158)
+
+
+@pytest.mark.parametrize("t", [-1, 26, 27, 51, 77])
+def test_extrapolation_is_exact_for_straight_lines(t: int) -> None:
+    at_zero, slope = noise(0), noise(1)
+    values = [at_zero + slope * s for s in (26, 51, t)]
+    assert torch.allclose(extrapolate(values[0], values[1], 26, 51, t), values[2], rtol=0, atol=1e-10)
+    constant = extrapolate(at_zero, at_zero, -1, 0, t)
+    assert torch.equal(constant, at_zero), "one value known: that one"
 
 
 @pytest.mark.parametrize("steps", [40, 125, T])
