@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable
 from statistics import median
 
-from core import studio
+from core import own_directions, studio
 from core.models.cards import ROOT
 from core.progress import finish
 
@@ -89,9 +89,9 @@ def edit(runs: int = 5) -> None:
 def train(form: str) -> None:
     """A direction from a new text pair with the app's own settings."""
     model = studio.models.get("avatars")
-    chosen = studio.training_settings(form, *studio.SUGGESTED[form])
-    training = studio.start_training(model, "face", "face with thick eyebrows", chosen)
-    seconds = timed(lambda: finish(studio.train(training)))
+    chosen = own_directions.training_settings(form, *own_directions.SUGGESTED[form])
+    training = own_directions.start_training(model, "face", "face with thick eyebrows", chosen)
+    seconds = timed(lambda: finish(own_directions.train(training)))
     report(f"{form} direction trained from a new text pair", [seconds], {"global": 90, "implicit": 300}[form])
 
 

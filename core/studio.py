@@ -5,13 +5,10 @@ Work is a `Job` (a generator of `Progress`). Visitors' jobs take turns on the de
 
 from __future__ import annotations
 
-import io
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,29 +19,24 @@ from torch import Tensor
 from core import clip, instruments, metrics, presets
 from core.asyrp.loss import similarity
 from core.asyrp.prompts import templates
-from core.asyrp.train import Training, TrainingSettings, global_direction, mean_direction
+from core.asyrp.train import global_direction, mean_direction
 from core.directions import Direction, ImplicitDirection
 from core.editing import SAMPLE_STEPS, EditSettings, edit, invert, sample, sample_latent
 from core.errors import ModelUnavailable, RequestError
-from core.imaging import Crop, Source, to_pil, to_pixels
+from core.imaging import Crop, Source, to_pixels
 from core.intervals import Intervals
-from core.latents import Latent, LatentCache
+from core.latents import LatentCache
 from core.models.cards import MODELS, ROOT, EmbeddedClip, ModelCard
 from core.models.loader import DiffusionModel, models
 from core.models.t2i_cards import TextToImageCard
 from core.presets import Preset
 from core.progress import Job, Progress, finish
-from core.visit import DEVICE, EditOptions, Form, Frame, Measures, Picture, Reading, Session, exclusively, within
+from core.visit import DEVICE, EditOptions, Form, Frame, Measures, Picture, Reading, exclusively, within
 
 LATENTS = LatentCache()
 
 STRIP = 7  # strengths shown side by side
 MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
-PREVIEW_STEPS = 8
-PREVIEW_EVERY = 4.0  # seconds
-MAX_TEXT = 200
-MAX_KEPT_SOURCES = 96 * 2**20  # bytes
-SUGGESTED = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 PICTURES = (".png", ".webp", ".jpg")
 
 
@@ -279,128 +271,3 @@ def measure(
         attributes.sort(key=lambda reading: -abs(reading.change))
         rows[i] = replace(row, identity=float(alike[i]), attributes=tuple(attributes))
     return rows
-
-
-# ----------------------------------------------------------------------------------------------------------- training
-
-
-def training_settings(form: str, samples: int, steps: int, l_clip: float | None = None) -> TrainingSettings:
-    """Settings from what a visitor chose. Raises RequestError for numbers out of range."""
-    if form not in ("global", "implicit"):
-        raise RequestError(f"There is no form {form!r} to train: use global or implicit.")
-    within("samples", samples, 4, 2000)
-    within("steps", steps, 8, 200)
-    if l_clip is not None:
-        within("coefficient", l_clip, 0.05, 5)
-    return TrainingSettings(form=form, samples=int(samples), steps=int(steps), l_clip=l_clip)
-
-
-def start_training(
-    model: DiffusionModel, source: str, target: str, settings: TrainingSettings, session: Session | None = None
-) -> Training:
-    """A training that `train` will run; what an earlier one of the visit prepared is used again where it fits.
-
-    Raises:
-        RequestError: the texts cannot be used.
-    """
-    source, target = (" ".join(text.split()) for text in (source, target))
-    for text in (source, target):
-        if len(text) > MAX_TEXT:
-            raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
-    with DEVICE:
-        training = Training(model, image_text(model.card), source, target, settings)
-    kept = session.sources.get(_sources_key(training)) if session else None
-    if kept is not None and len(kept.timesteps) >= len(training.timesteps):
-        training.sources = kept
-    return training
-
-
-def keep_sources(session: Session, training: Training) -> None:
-    """Remember what a training prepared, the last one only, and only if it is not large."""
-    if training.sources is not None and training.sources.P.nbytes <= MAX_KEPT_SOURCES:
-        session.sources = {_sources_key(training): training.sources}
-
-
-def _sources_key(training: Training) -> tuple[Any, ...]:
-    """What the prepared trajectories of random latents depend on, apart from how far down they go."""
-    settings = training.settings
-    return training.model.card.id, training.model.fingerprint, settings.steps, settings.samples, settings.first_seed
-
-
-def train(training: Training, watched: Picture | None = None, stop: Callable[[], bool] = lambda: False) -> Job:
-    """Run a training until it is done or `stop` says so; what was learned until then is the result: a `Preset`.
-
-    watched: a picture that the previews show before and after (2, 3, R, R); a fresh one by default.
-    """
-    model = training.model
-    latent = sample_latent(model, seed=1)
-    if watched is not None:
-        latent = finish(exclusively(invert(model, watched.pixels, training.settings.steps, cache=LATENTS)))
-    shown, preview = 0.0, None
-    job = exclusively(training.run())
-    try:
-        for event in job:
-            if stop():
-                break
-            if time.monotonic() - shown > PREVIEW_EVERY and training.losses:
-                preview, shown = _preview(training, latent), time.monotonic()
-            yield replace(event, preview=preview, result=None)
-    finally:
-        job.close()
-    if not training.losses:
-        raise RequestError("The training was stopped before it had learned anything.")
-    preview = _preview(training, latent)
-    note = "Stopped early" if len(training.losses) < training.total else "Done"
-    yield Progress(len(training.losses), training.total, note, preview, _as_preset(training, preview))
-
-
-def _preview(training: Training, latent: Latent) -> Tensor:
-    """What the direction does so far: pixels (2, 3, R, R), before and after, in a few steps."""
-    settings = EditSettings(PREVIEW_STEPS, Intervals(training.t_edit, 0))
-    job = edit(training.model, latent.repeat(2), [(training.direction(), [0.0, 1.0])], settings)
-    return finish(exclusively(job)).cpu()
-
-
-def _as_preset(training: Training, preview: Tensor) -> Preset:
-    card, settings = training.model.card, training.settings
-    boost = _t_boost(card)
-    thumbnail = io.BytesIO()
-    to_pil(preview[1:], size=128)[0].save(thumbnail, "WEBP", quality=85)
-    return Preset(
-        direction=training.direction(),
-        name=suggested_name(training.source, training.target),
-        model=card.id,
-        fingerprint=training.model.fingerprint,
-        description=f"Trained from “{training.source}” to “{training.target}”.",
-        method="asyrp",
-        parameters={
-            "form": settings.form,
-            "samples": settings.samples,
-            "optimiser_steps": len(training.losses),
-            "l_clip": training.l_clip,
-            "l_recon": training.l_recon,
-        },
-        source_text=training.source,
-        target_text=training.target,
-        t_edit=training.t_edit,
-        t_boost=boost,
-        thumbnail=thumbnail.getvalue(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def suggested_name(source: str, target: str) -> str:
-    """What the target says beyond the source: face, smiling face -> Smiling; face, face with red lips -> Red lips."""
-    known = source.lower().split()
-    words = [word for word in target.split() if word.lower() not in known]
-    while len(words) > 1 and words[0].lower() in ("a", "an", "the", "with", "of", "in", "wearing"):
-        words = words[1:]
-    name = " ".join(words)[:60] or target[:60]
-    return name[:1].upper() + name[1:]
-
-
-def _t_boost(card: ModelCard) -> int | None:
-    try:
-        return card.interval_source().t_boost()
-    except ModelUnavailable:
-        return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import studio
+from core import own_directions, studio
 from core.editing import SAMPLE_STEPS
 from core.errors import RequestError
 from core.imaging import to_pil
@@ -39,10 +39,10 @@ def build(shell: Shell) -> None:
         sample_steps = gr.Number(SAMPLE_STEPS, precision=0, label="Steps of sampling, 4 to 1000")
         model = gr.Dropdown(models, value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
-        few, short = studio.SUGGESTED["global"]
+        few, short = own_directions.SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
         train_steps = gr.Number(
-            studio.SUGGESTED["global"][1], precision=0, label="Steps of the diffusion process, 8 to 200"
+            own_directions.SUGGESTED["global"][1], precision=0, label="Steps of the diffusion process, 8 to 200"
         )
         coefficient = gr.Number(0.8, label="Weight of the words against staying close, 0.05 to 5")
         picture = gr.Image(label="Picture", format="png")
@@ -85,9 +85,9 @@ def edit_text(
     source = studio.open_picture(image, model)
     preset = studio.find_direction(model, direction or "", source_text or "", target_text or "", session.own)
     if preset is None:
-        settings = studio.training_settings("global", *studio.SUGGESTED["global"])
-        training = studio.start_training(loaded, source_text, target_text, settings, session)
-        preset = yield from told(studio.train(training))
+        settings = own_directions.training_settings("global", *own_directions.SUGGESTED["global"])
+        training = own_directions.start_training(loaded, source_text, target_text, settings, session)
+        preset = yield from told(own_directions.train(training))
         session.keep(preset)
     job = studio.edit_frames(loaded, source, preset, [strength], options, session.forms)
     [frame] = yield from told(job)
@@ -115,9 +115,11 @@ def train_direction(
     by its name.
     """
     started = time.monotonic()
-    settings = studio.training_settings(form, samples, steps, coefficient)
-    training = studio.start_training(studio.models.get(model), source_text or "", target_text or "", settings, session)
-    preset = yield from told(studio.train(training))
+    settings = own_directions.training_settings(form, samples, steps, coefficient)
+    training = own_directions.start_training(
+        studio.models.get(model), source_text or "", target_text or "", settings, session
+    )
+    preset = yield from told(own_directions.train(training))
     session.keep(preset)
     losses = [round(loss, 4) for loss in training.losses]
     about = {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import presets, studio
+from core import own_directions, presets, studio
 from core.errors import VisitorError
 from core.imaging import to_pil
 from core.progress import Progress
@@ -43,7 +43,7 @@ def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
 
 def settings_for_form(form: str) -> tuple[int, int]:
     """Sensible settings for the form: the fast one learns from fewer pictures in fewer steps."""
-    return studio.SUGGESTED[form]
+    return own_directions.SUGGESTED[form]
 
 
 @in_words
@@ -57,15 +57,15 @@ def run_training(
     try:
         yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = studio.models.get(session.model_id)
-        settings = studio.training_settings(form, int(samples), int(steps), float(coefficient))
-        training = studio.start_training(model, source or "", target or "", settings, session)
+        settings = own_directions.training_settings(form, int(samples), int(steps), float(coefficient))
+        training = own_directions.start_training(model, source or "", target or "", settings, session)
         started, drawn, faces = time.monotonic(), 0.0, ""
-        for event in studio.train(training, current_picture(session), lambda: session.stop_training):
+        for event in own_directions.train(training, current_picture(session), lambda: session.stop_training):
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event)
             if event.result is not None:
                 key = session.keep(event.result)
-                studio.keep_sources(session, training)
+                own_directions.keep_sources(session, training)
                 cards = Cards(preset_items(session.model_id, session.own), key)
                 view = training_view(f"{event.note}: “{event.result.name}” is among your presets", 1, training, faces)
                 file = gr.update(value=str(session.write(event.result)), interactive=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import presets, studio
+from core import own_directions, presets, studio
 from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
@@ -42,7 +42,7 @@ Values = Iterator[tuple[Any, ...]]
 def build(shell: Shell, tab: gr.Tab) -> None:
     """The tab's widgets and events."""
     model_id = shell.model.value
-    few, short = studio.SUGGESTED["global"]
+    few, short = own_directions.SUGGESTED["global"]
     with gr.Row(elem_id="text-edit", elem_classes="columns"):
         with gr.Column(elem_classes="choices"):
             chooser = PictureChooser(shell, tab, "text-edit")
@@ -73,17 +73,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                             )
                             form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
                             with gr.Accordion("Training settings", open=False):
-                                samples = gr.Slider(
-                                    8,
-                                    512,
-                                    studio.SUGGESTED["global"][0],
-                                    step=8,
-                                    label="Samples",
-                                    info="pictures to learn from",
-                                )
-                                train_steps = gr.Slider(
-                                    8, 60, studio.SUGGESTED["global"][1], step=1, label="Steps", info="of the process"
-                                )
+                                samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
+                                train_steps = gr.Slider(8, 60, short, step=1, label="Steps", info="of the process")
                                 coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="Coefficient of the words")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
                         stop = gr.Button("Stop and keep", visible=False, elem_id="stop")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from core import studio
+from core import own_directions, studio
 from core.asyrp.prompts import templates
 from core.discovery.locality import roir
 from core.discovery.naming import Namer, Suggestion
@@ -47,7 +47,7 @@ def draw(one: Exploration, rows: list[Row]) -> Job:
         row = rows[i]  # only now: the visitor may have named it meanwhile
         name = row.name
         if suggestion is not None and suggestion.text and not row.touched:
-            name = _unlike(studio.suggested_name(one.model.card.domain_word, suggestion.text), rows)
+            name = _unlike(own_directions.suggested_name(one.model.card.domain_word, suggestion.text), rows)
         rows[i] = replace(row, frames=frames, roir=sides, suggestion=suggestion, name=name)
     one.version += 1
 

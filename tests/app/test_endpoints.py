@@ -10,7 +10,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core import presets, studio
+from core import own_directions, presets, studio
 
 EXAMPLES = studio.examples("avatars")
 FAST = 12  # steps that are enough to see that it works
@@ -127,7 +127,7 @@ def test_train_a_direction_and_use_it(client: Client, served: str) -> None:
 
 
 def test_a_new_pair_of_texts_is_trained_on_the_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(studio.SUGGESTED, "global", (4, 10))
+    monkeypatch.setitem(own_directions.SUGGESTED, "global", (4, 10))
     _, measures = edit(client, direction="", source_text="face", target_text="face with a green hat")
     assert measures["direction"] == "Green hat"
 

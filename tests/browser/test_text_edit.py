@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from core import presets, studio
+from core import own_directions, presets, studio
 
 Visit = Callable[..., Page]
 EXAMPLES = studio.examples("avatars")
@@ -268,13 +268,13 @@ def test_advanced_settings_apply(page: Page) -> None:
 
 def test_a_closed_tab_stops_its_training(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    start_training = studio.start_training
+    start_training = own_directions.start_training
 
     def recorded(*arguments: object) -> object:
         started.append(start_training(*arguments))
         return started[-1]
 
-    monkeypatch.setattr(studio, "start_training", recorded)
+    monkeypatch.setattr(own_directions, "start_training", recorded)
     page = visit()
     page.get_by_role("tab", name="From words").click()
     page.locator("#target-text input, #target-text textarea").fill("old face")
