@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -145,3 +146,66 @@ def _split_plot(spectra: Sequence[Spectrum]) -> str:
 
 def _colour(index: int, spectrum: Spectrum) -> str:
     return "var(--quiet)" if spectrum.label == "Rest" else f"var(--region-{index % 6})"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in the plane of time and accuracy."""
+
+    name: str
+    seconds: float
+    psnr: float
+
+
+def front_plot(points: Sequence[Point], bound: float | None) -> str:
+    """PSNR over seconds (logarithmic) with the front of the methods that no other beats in both; the autoencoder's
+    bound is dotted."""
+    height, top, right = 250, 18, WIDTH - 14
+    bottom = height - 40
+    seconds = np.log10(np.maximum([point.seconds for point in points], 0.01))
+    psnr = np.array([point.psnr for point in points])
+    low, high = math.floor(seconds.min() - 0.05), math.ceil(seconds.max() + 0.05)
+    ends = [*psnr, *([bound] if bound is not None else [])]
+    least, most = min(ends), max(ends)
+    margin = max(0.5, 0.1 * (most - least))
+    least, most = least - margin, most + margin
+    x = lambda v: 34 + (right - 34) * (np.asarray(v) - low) / (high - low)  # noqa: E731
+    y = lambda v: bottom - (bottom - top) * (np.asarray(v) - least) / (most - least)  # noqa: E731
+    body = f'<path class="grid" d="M34 {bottom}H{right}"/>'
+    for power in range(low, high + 1):
+        body += f'<path class="grid" d="M{float(x(power)):.1f} {top}V{bottom}"/>'
+        label = f"{10.0**power:g} s"
+        body += f'<text class="tick" x="{float(x(power)):.1f}" y="{bottom + 15}" text-anchor="middle">{label}</text>'
+    for value in np.linspace(least, most, 4)[1:-1]:
+        body += f'<text class="tick" x="{PAD}" y="{float(y(value)) + 4:.1f}">{value:.0f} dB</text>'
+    if bound is not None:
+        body += f'<path class="threshold" d="M34 {float(y(bound)):.1f}H{right}"/>'
+    best, front = -math.inf, []
+    for i in np.lexsort((-psnr, seconds)):
+        if psnr[i] > best + 1e-6:
+            best = psnr[i]
+            front.append(i)
+    if len(front) > 1:
+        body += f'<path class="second" d="{_path(x(seconds[front]), y(psnr[front]))}"/>'
+    taken: list[tuple[float, float]] = []
+    for i in np.argsort(-psnr, kind="stable"):
+        a, b = float(x(seconds[i])), float(y(psnr[i]))
+        title = f"<title>{escape(_told(points[i]))}</title>"
+        body += f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}">{title}</circle>'
+        left = a > WIDTH / 2
+        line = b + 4
+        while any(abs(line - other) < 12 and abs(a - beside) < 130 for beside, other in taken):
+            line += 12  # names of methods that are close stand below each other
+        taken.append((a, line))
+        anchor = "end" if left else "start"
+        place = a - 8 if left else a + 8
+        body += f'<text x="{place:.1f}" y="{line:.1f}" text-anchor="{anchor}">{escape(points[i].name)}</text>'
+    told = "; ".join(_told(point) for point in points)
+    drawing = _svg(body, f"Time and accuracy: {told}", height)
+    keys = '<i class="second"></i>not beaten in both' if len(front) > 1 else ""
+    dotted = " Dotted: the autoencoder alone." if bound is not None else ""
+    return drawing + f'<p class="legend">PSNR over computing time.{dotted}{keys}</p>'
+
+
+def _told(point: Point) -> str:
+    return f"{point.name}, {point.seconds:.1f} s, {point.psnr:.1f} dB"

@@ -51,6 +51,10 @@ def message(error: VisitorError) -> str:
     return f'<div class="message" role="alert">{escape(error.message)}</div>'
 
 
+def good(words: str) -> str:
+    return f'<div class="message good" role="status">{escape(words)}</div>'
+
+
 def before_url(picture: Picture) -> str:
     return data_url(to_pil(picture.pixels)[0], quality=95)
 

@@ -170,6 +170,15 @@ function draw() {
   $("controls").hidden = !edited;
   $("hint").hidden = edited || Boolean(state.busy);
   $("about").hidden = edited || Boolean(state.plain);
+  if (state.steps) {
+    $("steps").replaceChildren(
+      ...state.steps.map((text) => {
+        const step = make("li");
+        step.append(make("span", "", text));
+        return step;
+      }),
+    );
+  }
   $("hint").textContent = state.hint || "";
   note(state.note, state.fraction, state.bad);
   const out = root.getBoundingClientRect();
