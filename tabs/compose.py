@@ -23,7 +23,7 @@ from tabs.compose_share import HubBrowser, Share, fetch
 from tabs.compose_widgets import Mixer
 from tabs.picture import PictureChooser
 from tabs.results import busy, frames_json, imagining
-from tabs.shell import Shell, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items
 from tabs.widgets import Cards, Stage, data_url
 
@@ -88,8 +88,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     session, advanced = shell.session, [steps, seed]
     follow = [palette, mixer, *sweep.follow, *alike.follow, *share.follow, steps, seed]
     shown = [stage, *follow]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    heavy: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
 
     def following(visit: Session) -> tuple[Any, ...]:
         """Values of `follow` for the visit's composition."""
@@ -176,31 +174,31 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     given = [session, *advanced]
     unseen = (gr.skip(),) * len(follow)
-    chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unseen), heavy)
+    chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unseen), HEAVY)
     made = [
-        palette.release(toggle, given, shown, **heavy),
-        mixer.release(mix, given, shown, **heavy),
-        tab.select(refresh, given, shown, **heavy),
-        gr.on([steps.release, seed.submit], retune, given, shown, **heavy),
-        opened.upload(open_file, [session, opened, *advanced], shown, **heavy),
-        sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **heavy),
-        alike.connect(session, heavy).then(refresh, given, shown, **heavy),
-        hub.connect(session, quiet).then(refresh, given, shown, **heavy),
-        back.click(go_back, [session, history, *advanced], shown, **heavy),
+        palette.release(toggle, given, shown, **HEAVY),
+        mixer.release(mix, given, shown, **HEAVY),
+        tab.select(refresh, given, shown, **HEAVY),
+        gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
+        opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
+        sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
+        alike.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
+        hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
+        back.click(go_back, [session, history, *advanced], shown, **HEAVY),
     ]
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in made:
-        event.then(history_cards, session, history, **quiet)
-    past.expand(history_cards, session, history, **quiet)
-    history.release(pick, [session, history], [history, comparison, back], **quiet)
-    sweep.connect(session, advanced, heavy)
-    film.connect(session, advanced, heavy)
-    batch.connect(session, advanced, heavy)
-    share.connect(session, advanced, quiet).then(palette_cards, session, palette, **quiet)
-    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **quiet)
+        event.then(history_cards, session, history, **QUIET)
+    past.expand(history_cards, session, history, **QUIET)
+    history.release(pick, [session, history], [history, comparison, back], **QUIET)
+    sweep.connect(session, advanced, HEAVY)
+    film.connect(session, advanced, HEAVY)
+    batch.connect(session, advanced, HEAVY)
+    share.connect(session, advanced, QUIET).then(palette_cards, session, palette, **QUIET)
+    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
-    shell.page.load(restore, session, [tab.parent, shell.model], **quiet)
+    shell.page.load(restore, session, [tab.parent, shell.model], **QUIET)
 
 
 # ------------------------------------------------------------------------------------------------------------- at work

@@ -15,7 +15,7 @@ from core.errors import RequestError
 from core.progress import Progress
 from core.visit import Session
 from tabs.compose_pictures import line, names_of
-from tabs.shell import in_words
+from tabs.shell import QUIET, in_words
 from tabs.visit import current_picture
 
 Values = Iterator[tuple[Any, ...]]
@@ -52,7 +52,7 @@ class Likeness:
     def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
         """Returns the event after which the composition may be another one."""
         self.compare.click(compare, [session, self.metric], [self.note, self.matrix], **settings)
-        self.kept.input(others_of, [session, self.kept], self.removed, show_progress="hidden", api_visibility="private")
+        self.kept.input(others_of, [session, self.kept], self.removed, **QUIET)
         return self.make.click(keep_apart, [session, self.kept, self.removed, self.metric], self.note, **settings)
 
 

@@ -17,7 +17,7 @@ from core.imaging import to_pil
 from core.progress import Progress
 from core.visit import EditOptions, Session
 from tabs.compose_widgets import Grid
-from tabs.shell import in_words
+from tabs.shell import QUIET, in_words
 from tabs.visit import current_picture, message
 from tabs.widgets import data_url
 
@@ -87,7 +87,7 @@ class Sweep:
         given = [session, self.across, self.down, *self.ranges, self.count, self.steps, advanced[1]]
         self.make.click(run_sweep, given, [self.note, self.grid, self.file], **settings)
         for chosen, ends in ((self.across, self.ranges[:2]), (self.down, self.ranges[2:])):
-            chosen.input(range_of, [session, chosen], ends, show_progress="hidden", api_visibility="private")
+            chosen.input(range_of, [session, chosen], ends, **QUIET)
 
 
 @in_words
@@ -166,9 +166,7 @@ class Film:
         outputs = [self.view, self.loop, self.strip, self.frames]
         given = [session, self.start, self.end, self.count, self.kind, *advanced]
         self.make.click(run_film, given, outputs, **settings)
-        self.kind.input(
-            other_kind, [session, self.frames, self.kind], self.loop, show_progress="hidden", api_visibility="private"
-        )
+        self.kind.input(other_kind, [session, self.frames, self.kind], self.loop, **QUIET)
 
 
 @in_words

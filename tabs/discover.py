@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -31,9 +32,9 @@ from tabs.charts import spectrum_plot
 from tabs.discover_widgets import Directions, RegionBoard
 from tabs.picture import PictureChooser
 from tabs.results import WORDS
-from tabs.shell import Shell, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, strip
-from tabs.visit import before_url, current_picture, good, message
+from tabs.visit import before_url, current_picture, message
 from tabs.widgets import Stage, data_url
 
 TITLE = "Discover"
@@ -117,22 +118,20 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 plot = gr.HTML()
 
     session = shell.session
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    heavy: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
     shown = [board, found, intro, opened, spectrum, find, stop]
     settings = [method, count, timestep, injection, size, rank, joint, individual, off, mu]
     on_stage = [opened, stage, said, elsewhere, file]
 
-    chooser.connect(fresh, [], shown, imagined, heavy)
-    board.input(check, [session, board], board, trigger_mode="always_last", **quiet)
-    find.click(search, [session, board, *settings], [*shown, plot], **heavy)
-    stop.click(stop_search, session, [found, find, stop], queue=False, **quiet)
-    found.select(open_row, session, on_stage, **heavy)
-    found.edit(rename, session, found, **quiet)
-    stage.release(exact_strength, session, stage, **heavy)
-    apply.click(try_others, session, [elsewhere, apply], **heavy)
-    save.click(save_row, session, [said, file], **quiet)
-    compose.click(send_row, session, said, **quiet)
+    chooser.connect(fresh, [], shown, imagined, HEAVY)
+    board.input(check, [session, board], board, trigger_mode="always_last", **QUIET)
+    find.click(search, [session, board, *settings], [*shown, plot], **HEAVY)
+    stop.click(stop_search, session, [found, find, stop], queue=False, **QUIET)
+    found.select(open_row, session, on_stage, **HEAVY)
+    found.edit(rename, session, found, **QUIET)
+    stage.release(exact_strength, session, stage, **HEAVY)
+    apply.click(try_others, session, [elsewhere, apply], **HEAVY)
+    save.click(save_row, session, [said, file], **QUIET)
+    compose.click(send_row, session, said, **QUIET)
 
     @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
@@ -141,7 +140,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         board = gr.update(value=[], image=first_picture(model_id), presets=ready_made(model_id), overlay="", said="")
         return *chooser.for_model(visit), board, *nothing_found()
 
-    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **quiet)
+    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
 
 
 # ----------------------------------------------------------------------------------------------------------- picture
@@ -407,3 +406,7 @@ def send_row(session: Session) -> str:
     row = kept(session, one, row)
     changes.add(session, row.key)
     return good(f"“{row.name}” is in your composition. Open Compose to mix it with others.")
+
+
+def good(words: str) -> str:
+    return f'<div class="message good" role="status">{escape(words)}</div>'

@@ -19,7 +19,7 @@ from core.errors import RequestError, VisitorError
 from core.imaging import Crop, crop_square, open_picture
 from core.progress import Progress
 from core.visit import Session
-from tabs.shell import Shell, in_words
+from tabs.shell import QUIET, Shell, in_words
 from tabs.visit import example_items, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
@@ -163,12 +163,12 @@ class PictureChooser:
         session, outputs = self.shell.session, [*self.widgets, *shown]
         self.examples.input(choose_example, [session, self.examples, *given], outputs, **settings)
         gr.on([self.sample.click, self.seed.submit], imagine, [session, self.seed, *given], outputs, **settings)
-        self.surprise.click(new_seed, None, self.seed, show_progress="hidden", api_visibility="private").then(
+        self.surprise.click(new_seed, None, self.seed, **QUIET).then(
             imagine, [session, self.seed, *given], outputs, **settings
         )
         self.upload.input(take_upload, [session, self.upload, *given], outputs, **settings)
         self.cropper.release(take_crop, [session, *given], outputs, **settings)
-        self.another.click(forget_upload, session, self.widgets, show_progress="hidden", api_visibility="private")
+        self.another.click(forget_upload, session, self.widgets, **QUIET)
         self.tab.select(take_over, [session, *given], outputs, **settings)
 
     def for_model(self, session: Session) -> tuple[Any, ...]:

@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 TITLE = "That did not work"
 FAULT = "Something went wrong here, and it is not your fault. Nothing was lost; please try again."
 
+# Settings of the page's events, which are no endpoints. Heavy ones use the device; one may begin while an older one of
+# the same visitor still runs, which then stops by itself.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+HEAVY: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
+
 
 @dataclass(frozen=True)
 class Shell:

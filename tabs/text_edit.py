@@ -16,7 +16,7 @@ from tabs.charts import intervals_plot
 from tabs.own_directions import offer_file, open_preset, run_training, settings_for_form, stop_training
 from tabs.picture import PictureChooser
 from tabs.results import imagining
-from tabs.shell import Shell, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, strip
 from tabs.visit import (
     HINT,
@@ -107,31 +107,29 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     advanced = [steps, shape, injection, automatic, t_edit, t_boost, seed]
     given = [shell.session, picker, *advanced]
     shown = [stage, plot, t_edit, t_boost]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    heavy: dict[str, Any] = {**quiet, "trigger_mode": "multiple", "concurrency_id": "edit", "concurrency_limit": 4}
 
-    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), heavy)
-    gr.on([picker.input, apply.click], render, given, shown, **heavy)
-    stage.release(exact_strength, given, shown, **heavy)
+    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), HEAVY)
+    gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
+    stage.release(exact_strength, given, shown, **HEAVY)
 
-    picker.input(offer_file, [shell.session, picker], download, **quiet)
-    opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs], **quiet).then(
-        render, given, shown, **heavy
+    picker.input(offer_file, [shell.session, picker], download, **QUIET)
+    opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs], **QUIET).then(
+        render, given, shown, **HEAVY
     )
     trained = [training, words, stop, picker, download]
     train.click(
         run_training,
         [shell.session, source_text, target_text, form, samples, train_steps, coefficient],
         trained,
-        **quiet,
+        **QUIET,
         concurrency_id="train",
         concurrency_limit=1,
-    ).then(render, given, shown, **heavy)
-    stop.click(stop_training, shell.session, stop, queue=False, **quiet)
-    form.input(settings_for_form, form, [samples, train_steps], **quiet)
+    ).then(render, given, shown, **HEAVY)
+    stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
+    form.input(settings_for_form, form, [samples, train_steps], **QUIET)
 
-    automatic.input(lambda on: (gr.update(interactive=not on),) * 2, automatic, [t_edit, t_boost], **quiet)
-    gr.on([t_edit.input, t_boost.input], redraw, [shell.session, t_edit, t_boost], plot, **quiet)
+    automatic.input(lambda on: (gr.update(interactive=not on),) * 2, automatic, [t_edit, t_boost], **QUIET)
+    gr.on([t_edit.input, t_boost.input], redraw, [shell.session, t_edit, t_boost], plot, **QUIET)
 
     @in_words
     def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
@@ -146,8 +144,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         )
 
     changed = [*chooser.widgets, picker, source_text, stage, plot]
-    tab.select(own_presets, shell.session, picker, **quiet)
-    shell.model.change(change_model, [shell.session, shell.model], changed, **quiet)
+    tab.select(own_presets, shell.session, picker, **QUIET)
+    shell.model.change(change_model, [shell.session, shell.model], changed, **QUIET)
 
 
 # ---------------------------------------------------------------------------------------------------------- rendering
