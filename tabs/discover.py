@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -34,7 +33,7 @@ from tabs.picture import PictureChooser
 from tabs.results import WORDS
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, strip
-from tabs.visit import before_url, current_picture, message
+from tabs.visit import before_url, current_picture, good, message
 from tabs.widgets import Stage, data_url
 
 TITLE = "Discover"
@@ -406,7 +405,3 @@ def send_row(session: Session) -> str:
     row = kept(session, one, row)
     changes.add(session, row.key)
     return good(f"“{row.name}” is in your composition. Open Compose to mix it with others.")
-
-
-def good(words: str) -> str:
-    return f'<div class="message good" role="status">{escape(words)}</div>'
