@@ -16,12 +16,23 @@ from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
 from core.visit import Session
-from tabs import compose, compose_endpoints, discover, discover_endpoints, endpoints, text_edit
+from tabs import (
+    compose,
+    compose_endpoints,
+    discover,
+    discover_endpoints,
+    endpoints,
+    hub_login,
+    invert,
+    invert_endpoints,
+    text_edit,
+)
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.theme import theme
 from tabs.widgets import asset
 
-TABS = [text_edit, discover, compose]
+TABS = [text_edit, discover, compose, invert]
+STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 KEEP_SESSION = 6 * 3600  # seconds
 LIGHTS = (
@@ -63,6 +74,9 @@ def build() -> gr.Blocks:
         endpoints.build(shell)
         compose_endpoints.build(shell)
         discover_endpoints.build(shell)
+        invert_endpoints.build(shell)
+        if hub_login.offered():
+            page.load(hub_login.welcome, None, None, api_visibility="private")
         shell.model.change(lambda model_id: model_id, shell.model, chosen, api_visibility="private")
         chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
     return page
@@ -89,7 +103,8 @@ def launch(page: gr.Blocks, **settings: Any) -> Any:
     page.queue(max_size=32, default_concurrency_limit=8)
     return page.launch(
         theme=theme(),
-        css=asset("page.css") + asset("compose.css") + asset("discover.css"),
+        css="".join(map(asset, STYLES)),
+        head=hub_login.CLOSE if hub_login.offered() else None,
         max_file_size="10mb",
         footer_links=["api"],
         run_history=False,

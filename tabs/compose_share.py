@@ -13,6 +13,7 @@ from core.composing import applying, changes, link
 from core.composing.composition import Composition
 from core.errors import HubError, PresetError, RequestError, VisitorError
 from core.visit import Session
+from tabs import hub_login
 from tabs.compose_pictures import line, options_of
 from tabs.compose_widgets import Link
 from tabs.shell import in_words
@@ -25,6 +26,17 @@ ON_HUB: dict[str, Any] = {
     "title": "Directions on the Hub",
     "nothing": "Directions that others have published. Look into a repository, and choose one to add it.",
 }
+
+TOKEN = (
+    "Your own directions, with a card that shows them, in a repository of yours. The token needs write access; it is "
+    "sent to the Hub, and kept nowhere."
+)
+LOGIN = (
+    "Your own directions, with a card that shows them, in a repository of yours. Log in, which lets this app make "
+    "repositories for you and write to those, and to no others; or give a token with write access. Neither is kept."
+)
+
+OWN_REPOSITORY = "directions"  # of whoever has logged in and names none
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -143,11 +155,9 @@ class Share:
         self.make_link = gr.Button("Make a link", variant="secondary", elem_id="make-link")
         self.link = Link(elem_id="link")
         self.note = gr.HTML(elem_id="share-note")
-        with gr.Accordion("Publish on the Hub", open=False, elem_id="publish"):
-            gr.HTML(
-                '<p class="words">Your own directions, with a card that shows them, in a repository of yours. The '
-                "token needs write access; it is sent to the Hub, and kept nowhere.</p>"
-            )
+        with gr.Accordion("Publish on the Hub", open=False, elem_id="publish") as self.publishing:
+            gr.HTML(f'<p class="words">{LOGIN if hub_login.offered() else TOKEN}</p>')
+            self.login = hub_login.Login(elem_id="login") if hub_login.offered() else None
             self.chosen = gr.CheckboxGroup([], label="Your directions", elem_id="publish-chosen")
             with gr.Row():
                 self.repository = gr.Textbox(
@@ -166,6 +176,8 @@ class Share:
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> Any:
         """Returns the event after which there is another direction of the visitor's own."""
+        if self.login is not None:
+            gr.on([self.publishing.expand, self.login.release], hub_login.who, None, self.login, **settings)
         self.make_link.click(make_link, [session, *advanced], [self.link, self.note], **settings)
         self.publish.click(
             publish,
@@ -217,11 +229,20 @@ def make_link(session: Session, steps: float, seed: float | None) -> tuple[Any, 
 
 
 @in_words
-def publish(session: Session, keys: list[str], repository: str, token: str) -> Values:
-    """Upload own directions; the token's field is emptied whatever happens."""
+def publish(
+    session: Session,
+    keys: list[str],
+    repository: str,
+    token: str,
+    profile: gr.OAuthProfile | None,
+    granted: gr.OAuthToken | None,
+) -> Values:
+    """Upload own directions with the token that was typed, else with what logging in granted. The token's field is
+    emptied whatever happens."""
     try:
         owned = [session.own[key] for key in keys or [] if key in session.own]
-        for event in hub.publish(owned, repository or "", token or ""):
+        repository = repository or (f"{profile.username}/{OWN_REPOSITORY}" if profile else "")
+        for event in hub.publish(owned, repository, token or (granted.token if granted else "")):
             if event.result is None:
                 yield line(event), gr.skip()
                 continue
