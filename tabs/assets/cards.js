@@ -1,8 +1,23 @@
 // A choice among pictures with names: radio buttons in looks and in the keyboard. With `multiple` any number can be on:
 // the value is their ids, a click tells its id by `release`, and the server answers with the new value.
 const root = element.querySelector(".cards");
+let drawn;
 function draw() {
   const items = props.choices || [];
+  const wanted = JSON.stringify(items);
+  if (wanted !== drawn) build(items); // a card that stays under the pointer can be clicked while others are marked
+  drawn = wanted;
+  [...root.children].forEach((card, index) => {
+    const { id } = items[index];
+    const place = props.multiple ? (props.value || []).indexOf(id) : -1;
+    const on = props.multiple ? place >= 0 : props.value === id;
+    card.setAttribute("aria-checked", on);
+    card.tabIndex = on || props.multiple || (index === 0 && !items.some((other) => other.id === props.value)) ? 0 : -1;
+    if (on && props.multiple && props.marks) card.dataset.mark = props.marks[place];
+    else delete card.dataset.mark;
+  });
+}
+function build(items) {
   root.classList.toggle("nameless", items.every((item) => !item.name));
   root.style.setProperty("--columns", props.columns || 4);
   root.setAttribute("role", props.multiple ? "group" : "radiogroup");
@@ -14,11 +29,6 @@ function draw() {
       card.type = "button";
       card.dataset.id = item.id;
       card.setAttribute("role", props.multiple ? "checkbox" : "radio");
-      const place = props.multiple ? (props.value || []).indexOf(item.id) : -1;
-      const on = props.multiple ? place >= 0 : props.value === item.id;
-      card.setAttribute("aria-checked", on);
-      if (on && props.multiple && props.marks) card.dataset.mark = props.marks[place];
-      card.tabIndex = on || props.multiple || (index === 0 && !items.some((other) => other.id === props.value)) ? 0 : -1;
       card.title = item.about || item.name || "";
       card.setAttribute("aria-label", item.name || item.about || `Choice ${index + 1}`);
       if (item.image) {
