@@ -2,7 +2,8 @@
 
 It answers the requests that huggingface_hub makes for a listing (`/api/models/...`, with its tree), a file
 (`/{repo}/resolve/...`, large ones redirected to another origin as the Hub does), an account, and a commit (create,
-validate-yaml, preupload, LFS batch with upload and verification, commit).
+validate-yaml, preupload, LFS batch with upload and verification, commit). It also lets somebody log in to an app, as
+OpenID Connect has it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import huggingface_hub
 import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 Files = dict[str, bytes]
 
@@ -67,6 +72,7 @@ class StandIn:
 
     accounts: token -> name. status: answered to everything but a sign of life (429, 503, ...). cut: bytes after which
     the connection is closed while a file is sent; `cuts` times. lies: the file that is sent instead of every other.
+    grants: the token that whoever logs in to an app grants it. asked_for: what the app asked for.
     """
 
     address: str = ""
@@ -80,6 +86,8 @@ class StandIn:
     cuts: int = 0
     lies: bytes | None = None
     ranges: bool = True
+    grants: str | None = None
+    asked_for: dict[str, str] = field(default_factory=dict)
 
     def repository(self, name: str, files: Files | None = None, **values: Any) -> Repository:
         """Make a repository with one commit."""
@@ -90,6 +98,11 @@ class StandIn:
     def asked(self, *parts: str) -> list[Request]:
         """The requests whose path contains all of `parts`."""
         return [request for request in self.requests if all(part in request.path for part in parts)]
+
+
+@cache
+def signing_key() -> RSAKey:
+    return RSAKey.generate_key(2048, {"kid": "1"})
 
 
 def git_hash(data: bytes) -> str:
@@ -103,18 +116,28 @@ def is_large(path: str) -> bool:
 
 @contextlib.contextmanager
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The Hub, running, and the client pointed at it."""
-    hub = StandIn()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    """The Hub, running, and the client of this process pointed at it."""
+    with running() as hub:
+        point_client_at(hub.address, monkeypatch)
+        try:
+            yield hub
+        finally:
+            huggingface_hub.utils.close_session()
+
+
+@contextlib.contextmanager
+def running(hub: StandIn | None = None) -> Iterator[StandIn]:
+    """The Hub, running: a new one, or one that was stopped, at the address that it had."""
+    hub = hub or StandIn()
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", urlsplit(hub.address).port or 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     hub.address = f"http://127.0.0.1:{server.server_port}"
-    point_client_at(hub.address, monkeypatch)
     try:
         yield hub
     finally:
-        huggingface_hub.utils.close_session()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -194,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path, self.query = unquote(url.path), parse_qs(url.query)
         authorization = self.headers.get("Authorization", "")
-        self.token = authorization.removeprefix("Bearer ") or None
+        self.token = authorization.removeprefix("Bearer ") if authorization.startswith("Bearer ") else None
         host = (self.headers.get("Host") or "").split(":")[0]
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.requests.append(Request(self.command, self.path, host, self.token, self.headers.get("Range")))
@@ -211,6 +234,10 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/cdn/(\w+)", self._cdn),
             (r"/upload/(\w+)", self._upload),
             (r"/verify", self._verify),
+            (r"/\.well-known/openid-configuration", self._openid),
+            (r"/oauth/jwks", self._keys),
+            (r"/oauth/authorize", self._authorize),
+            (r"/oauth/token", self._grant),
             (r"/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", self._lfs_batch),
             (r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/(.+)", self._preupload),
             (r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/(.+)", self._commit),
@@ -368,3 +395,34 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(
             200, {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.address}/{name}/commit/{commit}"}
         )
+
+    # ------------------------------------------------------------------------------------------------ logging in
+
+    def _openid(self) -> None:
+        endpoints = {
+            "authorization_endpoint": "/oauth/authorize",
+            "token_endpoint": "/oauth/token",
+            "jwks_uri": "/oauth/jwks",
+        }
+        addresses = {name: self.hub.address + path for name, path in endpoints.items()}
+        methods = {"id_token_signing_alg_values_supported": ["RS256"], "issuer": self.hub.address}
+        return self._answer(200, addresses | methods)
+
+    def _keys(self) -> None:
+        return self._answer(200, {"keys": [signing_key().as_dict(private=False)]})
+
+    def _authorize(self) -> None:
+        """The visitor consents at once."""
+        self.hub.asked_for = {name: values[0] for name, values in self.query.items()}
+        back = self.hub.asked_for["redirect_uri"]
+        answer = urlencode({"code": "consent", "state": self.hub.asked_for["state"]})
+        return self._answer(302, headers={"Location": f"{back}{'&' if '?' in back else '?'}{answer}"})
+
+    def _grant(self) -> None:
+        name, now = self.hub.accounts[self.hub.grants], int(time.time())
+        about = {"sub": "1", "name": name, "preferred_username": name, "profile": f"{self.hub.address}/{name}"}
+        about |= {"picture": "", "iss": self.hub.address, "aud": self.hub.asked_for["client_id"]}
+        about |= {"nonce": self.hub.asked_for["nonce"], "iat": now, "exp": now + 3600}
+        signed = jwt.encode({"alg": "RS256", "kid": "1"}, about, signing_key())
+        granted = {"access_token": self.hub.grants, "token_type": "bearer", "expires_in": 3600, "id_token": signed}
+        return self._answer(200, granted | {"scope": self.hub.asked_for["scope"]})
