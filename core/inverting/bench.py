@@ -13,6 +13,7 @@ from core import studio
 from core.errors import ModelUnavailable, RequestError
 from core.imaging import content_hash, crop_square, to_pil, to_pixels
 from core.inversion import saved
+from core.inversion.editing import EditSettings
 from core.inversion.inversion import Inversion, read_prompt
 from core.inversion.methods import METHODS
 from core.inversion.model import TextToImage
@@ -21,7 +22,7 @@ from core.inverting.captions import describe
 from core.models.cards import MODELS, Embedded
 from core.models.pipelines import pipelines
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
-from core.visit import DEVICE, Frame, Picture, Session
+from core.visit import DEVICE, Frame, Picture, Session, within
 
 LEAST_STEPS, MOST_STEPS = 4, 200
 MOST_BUDGET = 3600  # seconds
@@ -92,25 +93,44 @@ class Trial:
         ]
 
 
+@dataclass(eq=False)
+class Edits:
+    """Target prompts for one inversion. frames: by prompt, in the order of their strengths; they change while
+    `core.inverting.targets.run` does, and `version` tells that they did. shown: the prompt on the stage. seconds: that
+    they took. note: what had to be done otherwise.
+    """
+
+    card: TextToImageCard
+    inversion: Inversion
+    settings: EditSettings
+    weights: dict[str, float]
+    prompts: list[str]
+    frames: dict[str, list[Frame]] = field(default_factory=dict)
+    shown: str = ""
+    seconds: float = 0.0
+    note: str = ""
+    version: int = 0
+
+
 @dataclass
 class Bench:
-    """Of one visit. number: rises with every job, so that one can tell that it is out of date; stopped: that of the
-    last one that the visitor stopped. chosen: the method whose inversion is edited and saved. opened: the picture that
-    came with a file, and its pixels in the file's model. prompt: the last one that was suggested. frames: of the edits,
-    by target prompt, and what they were made with.
+    """Of one visit. number: rises with every job, so that one can tell that it is out of date; last: that of each kind
+    of job, as it began last. chosen: the method whose inversion is edited and saved. opened: the picture that came with
+    a file, and its pixels in the file's model. prompt: the last one that was suggested.
     """
 
     trial: Trial | None = None
     chosen: str | None = None
     number: int = 0
-    stopped: int = -1
+    last: dict[str, int] = field(default_factory=dict)
     opened: tuple[Picture, Tensor] | None = None
     prompt: str = ""
-    frames: dict[str, list[Frame]] = field(default_factory=dict)
+    edits: Edits | None = None
 
-    def begin(self) -> int:
-        """A new job: every older one is out of date."""
+    def begin(self, kind: str = "") -> int:
+        """A new job, or none any more: every older one is out of date."""
         self.number += 1
+        self.last[kind] = self.number
         return self.number
 
     @property
@@ -178,6 +198,14 @@ def picture_of(session: Session, card: TextToImageCard) -> Tensor:
     return to_pixels(source, side)
 
 
+def trial_of(session: Session, card: TextToImageCard) -> Trial | None:
+    """The trial on the bench, if it is of the visit's picture in this model."""
+    trial = bench_of(session).trial
+    if trial is None or trial.card is not card or session.picture is None:
+        return None
+    return trial if torch.equal(trial.pixels, picture_of(session, card)) else None
+
+
 def suggestion(card: TextToImageCard, pixels: Tensor) -> str:
     """A source prompt for a picture (1, 3, R, R), where the model has a probe that reads it; else ""."""
     try:
@@ -190,12 +218,12 @@ def suggestion(card: TextToImageCard, pixels: Tensor) -> str:
         return describe(probe, pixels)
 
 
-def within_limits(steps: int, budget: float | None) -> None:
+def within_limits(settings: Settings) -> None:
     """Raises RequestError for what would take too long. (`Settings` checks the rest.)"""
-    if isinstance(steps, bool) or not isinstance(steps, int) or not LEAST_STEPS <= steps <= MOST_STEPS:
-        raise RequestError(f"The number of steps must lie between {LEAST_STEPS} and {MOST_STEPS}, not {steps}.")
-    if budget is not None and not 0 < budget <= MOST_BUDGET:
-        raise RequestError(f"The time limit must lie between 0 and {MOST_BUDGET} seconds, not {budget:g}.")
+    within("steps", settings.steps, LEAST_STEPS, MOST_STEPS)
+    within("seed", settings.seed, 0, 2**31 - 1)
+    if settings.budget is not None:
+        within("seconds", settings.budget, 0, MOST_BUDGET)
 
 
 def known_methods(methods: Sequence[str]) -> list[str]:
@@ -214,7 +242,7 @@ def begin_trial(model: TextToImage, pixels: Tensor, prompt: str, settings: Setti
     Raises:
         RequestError: a setting is out of range, the prompt is empty or endless.
     """
-    within_limits(settings.steps, settings.budget)
+    within_limits(settings)
     prompt = read_prompt(prompt, "Write a source prompt: what the picture shows.")
     card = TEXT_TO_IMAGE[model.id]
     trial = Trial(card, model.fingerprint, pixels, prompt, settings, model.words_cut(prompt))
@@ -228,8 +256,8 @@ def begin_trial(model: TextToImage, pixels: Tensor, prompt: str, settings: Setti
 # -------------------------------------------------------------------------------------------------------------- files
 
 
-def open_file(session: Session, path: Path | str) -> Trial:
-    """A saved inversion on the bench, as if it had just been made; its picture becomes the visit's.
+def read_file(path: Path | str) -> Trial:
+    """A saved inversion as the one thing that was made in a trial.
 
     Raises:
         PresetError: the file cannot be used. RequestError: it is of another model or other weights.
@@ -239,16 +267,24 @@ def open_file(session: Session, path: Path | str) -> Trial:
     card = card_of(inversion.model)
     model = model_of(card)
     inversion.require(model)
-    if inversion.pixels.shape[-1] != model.resolution or inversion.reconstruction.shape != inversion.pixels.shape:
+    side = model.resolution
+    if not inversion.pixels.shape == inversion.reconstruction.shape == (1, 3, side, side):
         raise RequestError(f"The picture in this file does not fit “{card.title}”. Invert the picture again.")
     settings = Settings(inversion.solution.steps, inversion.edit_guidance)
     cut = model.words_cut(inversion.prompt)
-    trial = Trial(card, model.fingerprint, inversion.pixels, inversion.prompt, settings, cut)
-    trial.tries[inversion.method] = Try(inversion, note="From a file.")
+    made = Try(inversion, note="From a file.")
+    return Trial(card, model.fingerprint, inversion.pixels, inversion.prompt, settings, cut, {inversion.method: made})
+
+
+def open_file(session: Session, path: Path | str) -> Trial:
+    """A saved inversion on the bench, as if it had just been made; its picture becomes the visit's. Raises as
+    `read_file`."""
+    trial = read_file(path)
     side = MODELS[session.model_id].resolution
-    picture = Picture(to_pixels(to_pil(inversion.pixels)[0], side), session.model_id)
+    picture = Picture(to_pixels(to_pil(trial.pixels)[0], side), session.model_id)
     bench = bench_of(session)
     bench.begin()
-    bench.trial, bench.chosen, bench.opened, bench.frames = trial, inversion.method, (picture, inversion.pixels), {}
+    [bench.chosen] = trial.tries
+    bench.trial, bench.edits, bench.opened = trial, None, (picture, trial.pixels)
     session.picture, session.upload = picture, None
     return trial

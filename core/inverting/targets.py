@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +16,7 @@ from core.inversion.alignment import words_of
 from core.inversion.editing import MOST_TARGETS, EditSettings, Target, edit
 from core.inversion.inversion import Inversion, read_prompt
 from core.inversion.model import TextToImage
+from core.inverting.bench import Edits
 from core.inverting.trying import SHORT_OF_MEMORY
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Job, Progress
@@ -60,40 +62,92 @@ def read_weights(text: str) -> dict[str, float]:
     return weights
 
 
-def targets_of(pairs: Sequence[tuple[str, float]], weights: dict[str, float]) -> list[Target]:
-    """Targets of (prompt, strength); each has the weights of the words that are in it.
+def begin_edits(
+    card: TextToImageCard,
+    inversion: Inversion,
+    prompts: Sequence[str],
+    settings: EditSettings,
+    weights: Mapping[str, float],
+) -> Edits:
+    """What `run` will do.
 
     Raises:
-        RequestError: a word is in none of them, a weight or a strength is out of range.
+        RequestError: a weight is out of range or of a word that is in no prompt, or there is no attention to weigh.
     """
-    found = set()
-    targets = []
-    for prompt, strength in pairs:
-        within("strength", strength, LOW, HIGH)
-        known = [[part] for part in words_of(prompt)]
-        own = {word: weight for word, weight in weights.items() if words_of(word) in known}
-        found |= own.keys()
-        targets.append(Target(prompt, strength, own))
-    for word in weights.keys() - found:
-        raise RequestError(f"“{word}” is not a word of a target prompt. Re-weight one of its words.")
-    return targets
+    known = [word for prompt in prompts for word in words_of(prompt)]
+    for word, weight in weights.items():
+        within(f"weight of “{word}”", weight, -5, 5)
+        if not set(words_of(word)) <= set(known):
+            raise RequestError(f"“{word}” is not a word of a target prompt. Re-weight one of its words.")
+    if weights and settings.attention == "none":
+        raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
+    return Edits(card, inversion, settings, dict(weights), list(prompts), shown=prompts[0])
 
 
-def edit_frames(
-    card: TextToImageCard, model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings
-) -> Job:
-    """Targets from one inverted picture, in one batch, or in smaller ones if memory is short; the last event's note
-    then says so. Result: a list of `Frame`, in the order of the targets.
+def run(edits: Edits, model: TextToImage) -> Job:
+    """Every prompt at strength 1 in one batch, then its other strengths; `edits.frames` fills up. Result: the edits.
 
     Raises:
         RequestError, ResourceError: as `core.inversion.editing.edit`.
     """
-    pixels, note = yield from _in_memory(model, inversion, list(targets), settings)
+    started, prompts = time.monotonic(), edits.prompts
+    source = source_frame(edits)
+    made = yield from _frames(edits, model, [(prompt, 1.0) for prompt in prompts])
+    edits.frames = {prompt: [source, frame] for prompt, frame in zip(prompts, made, strict=True)}
+    edits.seconds = time.monotonic() - started
+    edits.version += 1
+    others = [strength for strength in STRENGTHS if strength not in (0.0, 1.0)]
+    for prompt in prompts:
+        yield Progress(0, 1, "Now the other strengths")
+        _add(edits, prompt, (yield from _frames(edits, model, [(prompt, strength) for strength in others])))
+    yield Progress(1, 1, "Done", result=edits)
+
+
+def exact(edits: Edits, model: TextToImage, prompt: str, strength: float) -> Job:
+    """One more strength of a prompt, added to its frames. Result: the edits. Raises as `run`."""
+    within("strength", strength, LOW, HIGH)
+    _add(edits, prompt, (yield from _frames(edits, model, [(prompt, strength)])))
+    yield Progress(1, 1, "Done", result=edits)
+
+
+def at(edits: Edits, model: TextToImage, strength: float) -> Job:
+    """Every prompt at one strength, in one batch. Result: a list of `Frame`. Raises as `run`."""
+    within("strength", strength, LOW, HIGH)
+    frames = yield from _frames(edits, model, [(prompt, strength) for prompt in edits.prompts])
+    yield Progress(1, 1, "Done", result=frames)
+
+
+def _add(edits: Edits, prompt: str, frames: Sequence[Frame]) -> None:
+    new = {frame.strength for frame in frames}
+    kept = [frame for frame in edits.frames[prompt] if frame.strength not in new]
+    edits.frames[prompt] = sorted([*kept, *frames], key=lambda frame: frame.strength)
+    edits.version += 1
+
+
+def source_frame(edits: Edits) -> Frame:
+    """Strength 0: the reconstruction."""
+    return measured(edits.card, edits.inversion, edits.inversion.reconstruction, [0.0])[0]
+
+
+def measured(card: TextToImageCard, inversion: Inversion, pixels: Tensor, strengths: Sequence[float]) -> list[Frame]:
+    """Pictures (n, 3, R, R) with what they are compared with the inverted one."""
     with DEVICE:
-        measured = studio.measure(card, inversion.pixels, pixels)
-    rows = zip(targets, pixels, measured, strict=True)
-    frames = [Frame(target.strength, image, about) for target, image, about in rows]
-    yield Progress(1, 1, note or "Done", result=frames)
+        rows = studio.measure(card, inversion.pixels, pixels)
+    return [Frame(s, image, about) for s, image, about in zip(strengths, pixels, rows, strict=True)]
+
+
+def _frames(
+    edits: Edits, model: TextToImage, pairs: Sequence[tuple[str, float]]
+) -> Generator[Progress, None, list[Frame]]:
+    """Frames of (prompt, strength), all in one batch, or in smaller ones if memory is short."""
+    targets = []
+    for prompt, strength in pairs:
+        words = set(words_of(prompt))
+        own = {word: weight for word, weight in edits.weights.items() if set(words_of(word)) <= words}
+        targets.append(Target(prompt, strength, own))
+    pixels, note = yield from _in_memory(model, edits.inversion, targets, edits.settings)
+    edits.note = edits.note or note
+    return measured(edits.card, edits.inversion, pixels, [strength for _, strength in pairs])
 
 
 def _in_memory(
@@ -120,10 +174,3 @@ def _in_memory(
         pixels, _ = yield from _in_memory(smaller, inversion, part, settings)
         parts.append(pixels)
     return torch.cat(parts), SHORT_OF_MEMORY
-
-
-def source_frame(card: TextToImageCard, inversion: Inversion) -> Frame:
-    """Strength 0: the reconstruction."""
-    with DEVICE:
-        [measured] = studio.measure(card, inversion.pixels, inversion.reconstruction)
-    return Frame(0.0, inversion.reconstruction[0], measured)

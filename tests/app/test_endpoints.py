@@ -34,7 +34,8 @@ def edit(client: Client, **values: Any) -> tuple[np.ndarray, dict[str, Any]]:
 def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
     text, discovery = {"/edit_text", "/train_direction", "/sample"}, {"/analyse", "/discover"}
-    assert set(api["named_endpoints"]) == text | discovery | {"/compose", "/sweep", "/presets"}
+    inversion = {"/invert", "/reconstruct", "/edit_inverted", "/robustness"}
+    assert set(api["named_endpoints"]) == text | discovery | {"/compose", "/sweep", "/presets"} | inversion
     assert not api["unnamed_endpoints"]
     for endpoint in api["named_endpoints"].values():
         assert len(endpoint["description"]) > 40
