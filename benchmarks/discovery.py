@@ -93,6 +93,14 @@ def speed(model: DiffusionModel, source: int, steps: int) -> None:
         print(f"  {region.label}: top-{TOP} energy {quick:.4f} in the basis, {fine:.5f} refined")
     print(f"refinement of three regions: {products} products, {refining:.1f} s")
 
+    for size in (48, 96):
+        other = Jacobian(model, x_t, t)
+        began = time.perf_counter()
+        wider = finish(analyse(other, size))
+        took = time.perf_counter() - began
+        shares = ", ".join(f"{r.label} {energy(wider, r) / truth[r.label]:.4f}" for r in regions)
+        print(f"  with {size} vectors: {took:.1f} s, top-{TOP} energy {shares}")
+
     ours = 2 * len(basis), analysis
     held = {region.label: energy(basis, region) for region in regions}
     for goal, mine, extra in (("basis", held, (0, 0.0)), ("refined", refined, (products, refining))):
