@@ -22,8 +22,9 @@ class Settings:
     """Settings of all methods.
 
     count: directions per region. rank: r, singular vectors kept of each region (JIVE). joint_rank, individual_rank:
-    r_C and r_A; the paper has 50, 30 and 5, which asks more of a basis of 64 vectors than it holds. projection_rank: vectors of the outside that are projected out; 1 is the printed equation. mu: ridge of
-    contrast, as a share of the largest eigenvalue inside the region. components: of h over samples, for PCA.
+    r_C and r_A; the paper has 50, 30 and 5, which asks more of a basis of 64 vectors than it holds.
+    projection_rank: vectors of the outside that are projected out; 1 is the printed equation. mu: ridge of contrast, as
+    a share of the largest eigenvalue inside the region. components: of h over samples, for PCA.
 
     Raises:
         RequestError: a number is out of range.
