@@ -12,6 +12,7 @@ from torch import Tensor
 from core import studio
 from core.composing import changes, likeness
 from core.errors import RequestError
+from core.exploring.analysis import Analysis
 from core.progress import Progress
 from core.visit import Session
 from tabs.compose_pictures import line, names_of
@@ -82,7 +83,7 @@ def compare(session: Session, metric: str) -> Values:
             yield "", table([name for name, _ in names], values, by_what(metric, analysed))
 
 
-def by_what(metric: str, analysed: likeness.Analysed | None) -> str:
+def by_what(metric: str, analysed: Analysis | None) -> str:
     """What was compared, and where."""
     if metric == "h-space":
         return "Compared: the shifts of h that they make on this picture's way back from noise."
@@ -90,7 +91,7 @@ def by_what(metric: str, analysed: likeness.Analysed | None) -> str:
         return "Compared: what they do to this picture, to first order, at 0.6 of the way from it to noise."
     return (
         f"Compared: what they do to this picture, to first order, where Discover has analysed it: at t = "
-        f"{analysed.basis.t}, with its {len(analysed.basis)} directions."
+        f"{analysed.t}, with its {len(analysed.basis)} directions."
     )
 
 

@@ -7,8 +7,8 @@ import torch
 from core import studio
 from core.composing.applying import heard
 from core.composing.composition import Composition
-from core.composing.likeness import Analysed
 from core.errors import RequestError
+from core.exploring.analysis import Analysis
 from core.presets import Preset
 from core.visit import Picture, Session
 
@@ -51,10 +51,9 @@ def chosen(session: Session) -> list[tuple[Preset, float]]:
     return heard(session.composition, known(session))
 
 
-def analysed(session: Session, picture: Picture) -> Analysed | None:
-    """Where this visit has analysed a picture to discover directions, if it is the one that it looked at last."""
-    one = session.exploration
-    if one is None or one.analysis is None or one.model.card.id != session.model_id:
+def analysed(session: Session, picture: Picture) -> Analysis | None:
+    """What this visit's last search of directions knows of a picture, if that is the picture that it looked at."""
+    known = session.exploration.analysis if session.exploration else None
+    if known is None or known.model.card.id != picture.model_id:
         return None
-    same = torch.equal(one.picture.pixels, picture.pixels)
-    return Analysed(one.analysis.x_t, one.analysis.basis) if same else None
+    return known if torch.equal(known.picture.pixels, picture.pixels) else None

@@ -15,7 +15,7 @@ steps is the vector S delta, whose sum over a process does not depend on its len
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -27,6 +27,7 @@ from core.directions import CompositeDirection, Direction
 from core.discovery.basis import Basis
 from core.discovery.linear import Jacobian, descend, nearest_timestep
 from core.errors import RequestError
+from core.exploring.analysis import Analysis
 from core.latents import Latent
 from core.models.loader import DiffusionModel
 from core.presets import Preset
@@ -39,14 +40,6 @@ LOOKS = 10  # timesteps of a trajectory at which directions are compared
 SAME = 1e-2  # a direction with no more than this share of its length left is made of the others
 CUTOFF = 1e-8  # of the largest eigenvalue of G
 HELD = 1e-3  # a direction with no more than this share of its length outside a basis is held by it
-
-
-@dataclass(frozen=True)
-class Analysed:
-    """Where a picture was analysed: x_t (1, C, h, w) in network space, and the basis that was found there."""
-
-    x_t: Tensor
-    basis: Basis
 
 
 # ------------------------------------------------------------------------------------------------------------- vectors
@@ -131,7 +124,7 @@ def likeness(
     chosen: Sequence[Preset],
     metric: Metric = "h-space",
     t_edit: int | None = None,
-    analysed: Analysed | None = None,
+    analysed: Analysis | None = None,
 ) -> Job:
     """Gram matrix of presets at a picture, float64 (n, n), as the result.
 
@@ -168,11 +161,11 @@ def _along(model: DiffusionModel, picture: Picture) -> Generator[Progress, None,
 
 
 def _where(
-    model: DiffusionModel, picture: Picture, analysed: Analysed | None
+    model: DiffusionModel, picture: Picture, analysed: Analysis | None
 ) -> Generator[Progress, None, tuple[Tensor, int, Basis | None]]:
     """(x_t, t, basis): where a picture was analysed, else its x_t at 0.6 T, and no basis."""
     if analysed is not None:
-        return analysed.x_t, analysed.basis.t, analysed.basis
+        return analysed.x_t, analysed.t, analysed.basis
     latent = yield from _read(model, picture)
     t = nearest_timestep(model, model.card.steps)
     for event in exclusively(descend(model, latent.x_T, t, model.card.steps)):
@@ -194,7 +187,7 @@ def orthogonalise(
     preset: Preset,
     others: Sequence[Preset],
     metric: Metric = "h-space",
-    analysed: Analysed | None = None,
+    analysed: Analysis | None = None,
 ) -> Job:
     """The preset without what it shares with others at a picture, in its own interval. Result: a `Preset`.
 

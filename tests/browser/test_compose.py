@@ -166,6 +166,29 @@ def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     page.locator("#orthogonalise").click()
     expect(page.locator("#likeness-note")).to_contain_text("has taken its place")
     expect(page.locator("#mixer .channel .name").first).to_have_text(f"{NAMES[0]} without {NAMES[1]}")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#mixer .channel .name").first).to_have_text(NAMES[0])
+
+
+def test_the_analysis_of_discover_is_used(composing: Callable[..., Page]) -> None:
+    page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
+    section(page, "likeness")
+    page.locator("#compare").click()
+    expect(page.locator("#matrix")).to_contain_text("at 0.6 of the way")
+    page.get_by_role("tab", name="Discover").click()
+    page.locator("#discover-advanced > button").click()
+    for label, number in (("Basis", "16"), ("How many per region", "1")):
+        page.get_by_label(f"number input for {label}").fill(number)
+        page.get_by_label(f"number input for {label}").press("Tab")
+    page.get_by_role("button", name="Mouth").click()
+    page.locator("#find").click()
+    expect(page.locator(".found")).to_have_attribute("data-drawn", "1")
+    page.get_by_role("tab", name="Compose").click()
+    settled(page, 2)
+    page.locator("#compare").click()
+    expect(page.locator("#matrix")).to_contain_text("where Discover has analysed it")
+    page.locator("#orthogonalise").click()
+    expect(page.locator("#likeness-note")).to_contain_text("where Discover has analysed it")
 
 
 def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Path) -> None:

@@ -17,10 +17,14 @@ from core.composing import animation, applying, changes, likeness, link, picture
 from core.composing.composition import DIGITS, MOST, Component, Composition
 from core.composing.history import RESULTS, STEPS_BACK, History
 from core.directions import GlobalDirection, ImplicitDirection
-from core.discovery.basis import analyse, orthonormalise, rayleigh_ritz
+from core.discovery import global_jacobian
+from core.discovery.basis import analyse as krylov
+from core.discovery.basis import orthonormalise, rayleigh_ritz
 from core.discovery.linear import Jacobian, descend, nearest_timestep
 from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable, PresetError, RequestError, VisitorError
+from core.exploring.analysis import Analysis, analyse
+from core.exploring.exploration import Exploration
 from core.intervals import Intervals
 from core.latents import LatentCache
 from core.models.loader import DiffusionModel
@@ -269,8 +273,8 @@ def test_orthogonalised_in_what_it_does_to_the_picture(model: DiffusionModel, pi
     a, b = preset("A", 1), preset("B", 2)
     made = finish(likeness.orthogonalise(model, picture, a, [b], "response"))
     steps = model.card.steps
-    t = nearest_timestep(model, steps)
-    x_t = finish(descend(model, finish(invert(model, picture.pixels, steps)).x_T, t, steps))
+    t, latent = nearest_timestep(model, steps), finish(invert(model, picture.pixels, steps))
+    x_t = finish(descend(model, latent.x_T, t, steps))
     h = torch.zeros(1, 32, 4, 4)
     with torch.no_grad():
         features = model.features(x_t, t)
@@ -293,8 +297,8 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
     holds nothing, some or all of the directions, and with none."""
     chosen = [preset("A", 1), preset("B", 2), preset("C", 3, direction=ImplicitDirection(trained_block(64), steps=16))]
     steps, h = model.card.steps, torch.zeros(1, 32, 4, 4)
-    t = nearest_timestep(model, steps)
-    x_t = finish(descend(model, finish(invert(model, picture.pixels, steps)).x_T, t, steps))
+    t, latent = nearest_timestep(model, steps), finish(invert(model, picture.pixels, steps))
+    x_t = finish(descend(model, latent.x_T, t, steps))
     with torch.no_grad():
         features = model.features(x_t, t)
 
@@ -314,15 +318,15 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
 
     jacobian = Jacobian(model, x_t, t)
     bases = [
-        finish(analyse(jacobian, 8)),
+        finish(krylov(jacobian, 8)),
         rayleigh_ritz(
             jacobian,
             held := orthonormalise(torch.stack([vector(k)[0] for k in (1, 2, 5)]), h[:0]),
             jacobian.forward(held),
         ),
-        finish(analyse(jacobian, h.numel(), 64)),
+        finish(krylov(jacobian, h.numel(), 64)),
     ]
-    for analysed in (None, *(likeness.Analysed(x_t, basis) for basis in bases)):
+    for analysed in (None, *(Analysis(model, picture, latent, x_t, basis, len(basis)) for basis in bases)):
         G = finish(likeness.likeness(model, picture, chosen, "response", analysed=analysed))
         assert np.allclose(G.numpy(), expected, rtol=2e-2, atol=2e-2 * expected.diagonal().min())
         made = finish(likeness.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
@@ -333,15 +337,31 @@ def test_what_a_basis_holds_costs_no_product(
     model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = model.card.steps
-    t = nearest_timestep(model, steps)
-    x_t = finish(descend(model, finish(invert(model, picture.pixels, steps)).x_T, t, steps))
-    basis = finish(analyse(Jacobian(model, x_t, t), 16))
+    t, latent = nearest_timestep(model, steps), finish(invert(model, picture.pixels, steps))
+    x_t = finish(descend(model, latent.x_T, t, steps))
+    basis = finish(krylov(Jacobian(model, x_t, t), 16))
     y = torch.eye(len(basis))
     found = [preset(f"Found {k}", 0, direction=basis.direction(y[k] + 0.5 * y[k + 1])) for k in range(3)]
     expected = finish(likeness.likeness(model, picture, found, "response"))
     monkeypatch.setattr(likeness, "Jacobian", None)
-    G = finish(likeness.likeness(model, picture, found, "response", analysed=likeness.Analysed(x_t, basis)))
+    G = finish(
+        likeness.likeness(
+            model, picture, found, "response", analysed=Analysis(model, picture, latent, x_t, basis, len(basis))
+        )
+    )
     assert torch.allclose(G, expected, rtol=1e-3, atol=1e-3 * expected.diagonal().min().item())
+
+
+def test_the_analysis_of_a_visit_is_that_of_the_picture_it_looked_at(model: DiffusionModel, picture: Picture) -> None:
+    session = Session("small")
+    assert changes.analysed(session, picture) is None
+    session.exploration = Exploration(model, picture, [], global_jacobian.NAME, size=8)
+    assert changes.analysed(session, picture) is None
+    session.exploration.analysis = finish(analyse(model, picture, size=8))
+    again = Picture(picture.pixels.clone(), "small")
+    assert changes.analysed(session, again) is session.exploration.analysis
+    assert changes.analysed(session, Picture(-picture.pixels, "small")) is None
+    assert changes.analysed(session, Picture(picture.pixels, "avatars")) is None
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
