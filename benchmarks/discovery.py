@@ -1,22 +1,26 @@
 """Local directions of the embedded model: what they cost, and how local they are.
 
-    python -m benchmarks.discovery speed                      # products and seconds; a few minutes on two cores
-    python -m benchmarks.discovery locality                   # 100 held-out portraits: about two hours on two cores
-    python -m benchmarks.discovery locality --portraits 8 --directions 1
+    python -m benchmarks.discovery speed         # products and seconds; three minutes on two cores
+    python -m benchmarks.discovery locality      # 100 held-out portraits: most of an hour on two cores
+    python -m benchmarks.discovery transfer      # the same directions on other portraits: as long again
+    python -m benchmarks.discovery transfer --portraits 8 --directions 1 --methods contrast jacobian
 
 `speed`: one analysis and three regions, against the paper's algorithm done plainly (Local editing, Algorithm 2, r = 50
 per region) until it captures the same energy; both in one run. Then the refinement, and what half precision would do.
 
-`locality`: directions found on one portrait, applied to others, each method at the strength that gives the same root
-mean square change inside the region; ROIR, MSE inside and outside, identity, perceptual distance, and the attribute
-that the probe sees change most, with the share of portraits in which it changes the same way.
+`locality`: every method's directions of every portrait, applied to that portrait, each at the strength that gives the
+same root mean square change inside the region. `transfer`: directions found on one portrait, applied to the others at
+one strength each, which gives that change on average. ROIR, MSE inside and outside, identity, perceptual distance, and
+the attribute that the probe sees change most, with the share of portraits in which it changes the same way.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +29,7 @@ import torch
 from torch import Tensor
 
 from core import instruments, presets
-from core.directions import Direction
+from core.directions import CompositeDirection, Direction
 from core.discovery import pca
 from core.discovery.basis import Basis, analyse, orthonormalise
 from core.discovery.found import Settings
@@ -43,7 +47,7 @@ from training.make_directions import RECIPES, preset_path
 
 TOP = 5  # directions whose energy is compared
 PLAIN_RANK, PLAIN_ROUNDS = 50, 20
-CALIBRATED_ON, ROUNDS = 4, 3
+CALIBRATED_ON, ROUNDS, PASSES = 4, 3, 5
 COUNTED = 0.2  # standard deviations: an attribute that changes less did not change
 POOL = 2000  # held-out portraits, as the models' own evaluations keep them
 
@@ -221,7 +225,98 @@ def row(before: Tensor, after: Tensor, region: Region, probe: instruments.Instru
     )
 
 
+def own_directions(
+    model: DiffusionModel,
+    pixels: Tensor,
+    regions: list[Region],
+    settings: Settings,
+    names: list[str],
+    change: float,
+    steps: int,
+) -> Iterator[tuple[tuple[str, str, int], Tensor, Tensor]]:
+    """(region, method, number), the picture unedited and edited, for all that is found on a picture (1, 3, R, R)."""
+    x_t, t = point(model, pixels, MODELS["avatars"].steps)
+    jacobian = Jacobian(model, x_t, t)
+    basis = finish(analyse(jacobian))
+    chosen = [
+        (region, candidate)
+        for region in regions
+        for candidate in candidates(model, jacobian, basis, region, regions, names, settings, change)
+    ]
+    x_T = finish(invert(model, pixels, steps)).x_T
+    before = finish(edit(model, x_T, settings=EditSettings(steps))).cpu()
+    strengths = torch.tensor([candidate.start for _, candidate in chosen])
+    after, wrong = before.repeat(len(chosen), 1, 1, 1), list(range(len(chosen)))
+    for _ in range(PASSES):
+        for i in range(0, len(wrong), 8):
+            rows = wrong[i : i + 8]
+            after[rows] = render_rows(model, x_T, [chosen[k][1] for k in rows], strengths[rows], steps)
+        reached = [mean_squares(before, after[k : k + 1], chosen[k][0].mask)[0].sqrt().item() for k in wrong]
+        factors = [change / max(r, 1e-6) for r in reached]
+        strengths[wrong] *= torch.tensor(factors).clamp(0.25, 4)
+        wrong = [k for k, factor in zip(wrong, factors, strict=True) if abs(factor - 1) > 0.05]
+        if not wrong:
+            break
+    seen: Counter[tuple[str, str]] = Counter()
+    for i, (region, candidate) in enumerate(chosen):
+        seen[region.label, candidate.name] += 1
+        yield (region.label, candidate.name, seen[region.label, candidate.name]), before, after[i : i + 1]
+
+
+def render_rows(
+    model: DiffusionModel, x_T: Tensor, candidates: list[Candidate], strengths: Tensor, steps: int
+) -> Tensor:
+    """One latent (1, C, h, w) with each candidate at its own strength: pixels (n, 3, R, R)."""
+    parts = [
+        (CompositeDirection((candidate.direction,), (1.0,), (0,), (candidate.injection,)), strength * mine)
+        for candidate, strength, mine in zip(candidates, strengths, torch.eye(len(candidates)), strict=True)
+    ]
+    return finish(edit(model, x_T.repeat(len(candidates), 1, 1, 1), parts, EditSettings(steps))).cpu()
+
+
+HEAD = "| region | method | # | {}ROIR | MSE in | MSE out | identity | distance | probe | same |"
+
+
+def as_text(r: Row) -> str:
+    return (
+        f"{r.roir:.2f} | {r.mse_inside:.4f} | {r.mse_outside:.4f} | {r.identity:.3f} | {r.distance:.3f} | "
+        f"{r.attribute} | {r.same_way:.0%} |"
+    )
+
+
 def locality(
+    model: DiffusionModel, portraits: int, directions: int, change: float, names: list[str], steps: int
+) -> None:
+    probe = instruments.load(ROOT / model.card.instruments, model.device)
+    images, _ = held_out(POOL)
+    regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
+    settings = settings_of(model, names, directions, steps)
+    made: dict[tuple[str, str, int], list[tuple[Tensor, Tensor]]] = {}
+    began = time.time()
+    for i in range(portraits):
+        pixels = to_pixels(images[i : i + 1])
+        for key, before, after in own_directions(model, pixels, regions, settings, names, change, steps):
+            made.setdefault(key, []).append((before, after))
+        if (i + 1) % 10 == 0:
+            print(f"{i + 1} portraits, {time.time() - began:.0f} s", file=sys.stderr, flush=True)
+    print(HEAD.format(""))
+    print("|---" * 10 + "|")
+    for (label, name, number), pairs in sorted(made.items(), key=lambda item: (item[0][0], item[0][2])):
+        region = next(region for region in regions if region.label == label)
+        before, after = (torch.cat(column) for column in zip(*pairs, strict=True))
+        print(f"| {label} | {name} | {number} | {as_text(row(before, after, region, probe))}")
+    print(f"\n{portraits} portraits, {steps} steps, change inside {change}, {time.time() - began:.0f} s")
+
+
+def settings_of(model: DiffusionModel, names: list[str], directions: int, steps: int) -> Settings:
+    components = None
+    if pca.NAME in names:
+        t = nearest_timestep(model, MODELS["avatars"].steps)
+        components = finish(pca.collect(model, [t], samples=48, components=TOP, steps=MODELS["avatars"].steps))
+    return Settings(count=directions, components=components)
+
+
+def transfer(
     model: DiffusionModel,
     source: int,
     portraits: int,
@@ -232,20 +327,19 @@ def locality(
 ) -> None:
     probe = instruments.load(ROOT / model.card.instruments, model.device)
     images, _ = held_out(POOL)
-    x_t, t = point(model, to_pixels(images[source : source + 1]), steps)
+    x_t, t = point(model, to_pixels(images[source : source + 1]), MODELS["avatars"].steps)
     jacobian = Jacobian(model, x_t, t)
     basis = finish(analyse(jacobian))
     regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
-    components = finish(pca.collect(model, [t], samples=48, components=TOP, steps=steps)) if pca.NAME in names else None
-    settings = Settings(count=directions, components=components)
+    settings = settings_of(model, names, directions, steps)
 
     others = [to_pixels(images[i : i + 1]) for i in range(portraits + 1) if i != source][:portraits]
     x_T = torch.cat([finish(invert(model, torch.cat(others[i : i + 8]), steps)).x_T for i in range(0, portraits, 8)])
     plain = EditSettings(steps)
     before = torch.cat([finish(edit(model, part, settings=plain)) for part in x_T.split(8)]).cpu()
 
-    print("| region | method | # | linear | strength | ROIR | MSE in | MSE out | identity | distance | probe | same |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print(HEAD.format("linear | strength | "))
+    print("|---" * 12 + "|")
     seen: Counter[tuple[str, str]] = Counter()
     for region in regions:
         for one in candidates(model, jacobian, basis, region, regions, names, settings, change):
@@ -254,12 +348,8 @@ def locality(
             a = calibrate(model, x_T[few], before[few], one, region, change, steps)
             r = row(before, render(model, x_T, one, a, steps), region, probe)
             linear = "" if one.linear is None else f"{one.linear:.2f}"
-            print(
-                f"| {region.label} | {one.name} | {seen[region.label, one.name]} | {linear} | {a:.3g} | {r.roir:.2f} | "
-                f"{r.mse_inside:.4f} | {r.mse_outside:.4f} | {r.identity:.3f} | {r.distance:.3f} | {r.attribute} | "
-                f"{r.same_way:.0%} |",
-                flush=True,
-            )
+            number = seen[region.label, one.name]
+            print(f"| {region.label} | {one.name} | {number} | {linear} | {a:.3g} | {as_text(r)}", flush=True)
     print(f"\n{portraits} portraits, {steps} steps, change inside {change}, found on held-out portrait {source} at {t}")
 
 
@@ -289,27 +379,21 @@ def candidates(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "locality"))
+    parser.add_argument("what", choices=("speed", "locality", "transfer"))
     parser.add_argument("--source", type=int, default=0, help="held-out portrait on which directions are found")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--directions", type=int, default=2)
-    parser.add_argument("--change", type=float, default=0.12, help="root mean square inside the region")
+    parser.add_argument("--change", type=float, default=0.06, help="root mean square inside the region")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--steps", type=int, default=MODELS["avatars"].steps)
-    arguments = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=20)
+    a = parser.parse_args()
     model = load(MODELS["avatars"])
-    if arguments.what == "speed":
-        speed(model, arguments.source, arguments.steps)
+    if a.what == "speed":
+        speed(model, a.source, model.card.steps)
+    elif a.what == "locality":
+        locality(model, a.portraits, a.directions, a.change, a.methods, a.steps)
     else:
-        locality(
-            model,
-            arguments.source,
-            arguments.portraits,
-            arguments.directions,
-            arguments.change,
-            arguments.methods,
-            arguments.steps,
-        )
+        transfer(model, a.source, a.portraits, a.directions, a.change, a.methods, a.steps)
 
 
 if __name__ == "__main__":
