@@ -199,7 +199,8 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
         taken.append((a, line))
         anchor = "end" if left else "start"
         place = a - 8 if left else a + 8
-        body += f'<text x="{place:.1f}" y="{line:.1f}" text-anchor="{anchor}">{escape(points[i].name)}</text>'
+        name = escape(points[i].name)
+        body += f'<text class="name" x="{place:.1f}" y="{line:.1f}" text-anchor="{anchor}">{name}</text>'
     told = "; ".join(_told(point) for point in points)
     drawing = _svg(body, f"Time and accuracy: {told}", height)
     keys = '<i class="second"></i>not beaten in both' if len(front) > 1 else ""

@@ -12,7 +12,6 @@ import gradio as gr
 from torch import Tensor
 
 from core import studio
-from core.discovery import regions as drawing
 from core.errors import VisitorError
 from core.imaging import to_pixels
 from core.inversion import saved
@@ -21,14 +20,13 @@ from core.inverting import bench as benches
 from core.inverting import robust
 from core.inverting.bench import Trial, bench_of, card_of
 from core.inverting.trying import try_methods
-from core.models.cards import MODELS
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from core.progress import Progress
 from core.visit import Session
 from tabs import invert_edit, invert_results, invert_robustness
 from tabs import invert_words as words
 from tabs.compose_pictures import line
-from tabs.invert_edit import Editor
+from tabs.invert_edit import Editor, ready_made
 from tabs.invert_jobs import EVERY, IDLE, RUNNING, stop, working
 from tabs.invert_results import Reconstructions, picture_url, table
 from tabs.invert_robustness import Robustness
@@ -105,7 +103,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Tab("Reconstruction", id="made"):
                 made = Reconstructions(picture)
             with gr.Tab("Edit", id="edit") as edit_panel:
-                editor = Editor(card, picture, ready_made(model_id))
+                editor = Editor(card, picture, model_id)
             with gr.Tab("Robustness", id="robust"):
                 study = Robustness()
 
@@ -136,11 +134,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     changed = [*chooser.widgets, editor.board, *fresh_shown]
     shell.model.change(change_model, [session, shell.model, prompt, model, methods], changed, **QUIET)
-
-
-def ready_made(model_id: str) -> list[dict[str, Any]]:
-    known = drawing.PRESETS.get(MODELS[model_id].domain_word, {})
-    return [{"label": label, "box": list(box)} for label, box in known.items()]
 
 
 def missing(card: TextToImageCard) -> str:

@@ -20,6 +20,7 @@ from core.inversion.editing import EditSettings
 from core.inversion.model import TextToImage
 from core.inverting import targets
 from core.inverting.bench import Edits, bench_of, model_of
+from core.models.cards import MODELS
 from core.models.t2i_cards import TextToImageCard
 from core.visit import Session
 from tabs.discover_widgets import RegionBoard
@@ -52,7 +53,7 @@ Values = Iterator[tuple[Any, ...]]
 class Editor:
     """Widgets of the panel. `shown`: all that depends on the inversion that is edited."""
 
-    def __init__(self, card: TextToImageCard, picture: Tensor | None, presets: list[dict[str, Any]]) -> None:
+    def __init__(self, card: TextToImageCard, picture: Tensor | None, model_id: str) -> None:
         with gr.Row(elem_classes="asked"):
             with gr.Column(min_width=280, scale=3):
                 self.prompts = gr.Textbox(
@@ -68,7 +69,7 @@ class Editor:
             self.board = RegionBoard(
                 [],
                 image="" if picture is None else picture_url(picture),
-                presets=presets,
+                presets=ready_made(model_id),
                 most=drawing.MOST_REGIONS,
                 elem_classes="narrow",
             )
@@ -105,6 +106,11 @@ class Editor:
         self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
 
 
+def ready_made(model_id: str) -> list[dict[str, Any]]:
+    known = drawing.PRESETS.get(MODELS[model_id].domain_word, {})
+    return [{"label": label, "box": list(box)} for label, box in known.items()]
+
+
 def opened(session: Session) -> tuple[Any, ...]:
     """The panel was opened: values of its board and of `shown`, for the inversion that is chosen now."""
     bench = bench_of(session)
@@ -112,7 +118,8 @@ def opened(session: Session) -> tuple[Any, ...]:
     if inversion is None:
         return gr.skip(), "", gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
     picture = picture_url(inversion.pixels)
-    board = gr.update(image=picture)
+    # All properties, because those of a widget that has not been shown yet are replaced by what comes.
+    board = gr.update(image=picture, presets=ready_made(session.model_id), most=drawing.MOST_REGIONS)
     if bench.edits is None:
         return board, "", gr.update(visible=False), {"before": picture, "hint": HINT, "steps": STEPS}
     return board, "", cards(bench.edits), edited(bench.edits)

@@ -63,7 +63,7 @@ def build(shell: Shell) -> None:
             label="Prompt-to-prompt: swap replaced words, refine by new ones, or no attention control",
         )
         weights = gr.Textbox("", label="Weights of words of the target, for example 'smiling 2, glasses 0.5'")
-        regions = gr.JSON(label=REGIONS)
+        regions = gr.JSON([], label=REGIONS)
         cross = gr.Number(0.8, label="Share of the steps in which cross-attention is kept, 0 to 1")
         itself = gr.Number(0.4, label="Share of the steps in which self-attention is kept, 0 to 1")
         target_guidance = gr.Number(0, label="Guidance of the target, 1 to 30; 0 for the inversion's own")

@@ -54,7 +54,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[str]:
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a small text-to-image model that stands in for `avatars-t2i`."""
+    from dataclasses import replace
+
+    from core.models.cards import Embedded
+    from core.models.t2i_cards import TEXT_TO_IMAGE
+    from tests.text_model import save_text_model
+
+    folder = save_text_model(tmp_path_factory.mktemp("avatars-t2i"))
+    with pytest.MonkeyPatch.context() as patch:
+        card = replace(TEXT_TO_IMAGE["avatars-t2i"], source=Embedded(str(folder)))
+        patch.setitem(TEXT_TO_IMAGE, card.id, card)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def served(text_model: Path) -> Iterator[str]:
     """Address of the whole app, running in this process."""
     import app
 
