@@ -21,7 +21,7 @@ from tabs.visit import current_picture, message
 from tabs.widgets import Cards, data_url
 
 ON_HUB: dict[str, Any] = {
-    "columns": 4,
+    "columns": 1,
     "multiple": True,
     "title": "Directions on the Hub",
     "nothing": "Directions that others have published. Look into a repository, and choose one to add it.",
@@ -36,6 +36,7 @@ LOGIN = (
     "repositories for you and write to those, and to no others; or give a token with write access. Neither is kept."
 )
 
+NONE_YET = "You have no directions of your own yet: save this composition as a preset, for example"
 OWN_REPOSITORY = "directions"  # of whoever has logged in and names none
 
 Values = Iterator[tuple[Any, ...]]
@@ -67,19 +68,22 @@ class HubBrowser:
 @in_words
 def browse(session: Session, repository: str) -> Values:
     """The presets of a repository; what was downloaded before, if the Hub cannot be reached."""
+    repository = hub.repository_id(repository or hub.default_repository())
     yield '<p class="words" role="status">Looking …</p>', gr.skip()
     try:
         listing = hub.browse(repository)
         entries, words = listing.entries, ""
         if listing.left_out:
-            words = f'<p class="words">{len(listing.left_out)} files there cannot be used.</p>'
+            count = len(listing.left_out)
+            words = f'<p class="words">{count} file{"s" if count > 1 else ""} there cannot be used.</p>'
     except HubError as error:
         entries, words = tuple(hub.downloaded(repository)), message(error)
         if entries:
             words += '<p class="words">These were downloaded before:</p>'
     fitting = [entry for entry in entries if entry.about.model == session.model_id]
-    if len(fitting) < len(entries):
-        words += f'<p class="words">{len(entries) - len(fitting)} are for other models than the chosen one.</p>'
+    if others := sorted({entry.about.model for entry in entries} - {session.model_id}):
+        count = len(entries) - len(fitting)
+        words += f'<p class="words">{count} more for other models: {escape(", ".join(others)[:300])}.</p>'
     elif not entries and not words:
         words = '<p class="words">There are no presets in this repository.</p>'
     yield words, Cards([item(entry) for entry in fitting], session.composition.keys, **ON_HUB)
@@ -89,10 +93,11 @@ def item(entry: hub.Entry) -> dict[str, Any]:
     """A preset of the Hub as a card."""
     about = entry.about
     picture = about.picture()
-    effect = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in list(about.measured.items())[:3])
-    words = " · ".join(part for part in (about.description, f"{about.method}, {entry.kind}", effect) if part)
+    effect = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(about.measured.items())[:2])
+    note = " · ".join(part for part in (about.model, f"{about.method}, {entry.kind}", effect) if part)
     key = link.hub_key(entry.repository, entry.revision, entry.path)
-    return {"id": key, "name": about.name, "image": data_url(picture) if picture else None, "about": words}
+    image = data_url(picture) if picture else None
+    return {"id": key, "name": about.name, "note": note, "image": image, "about": about.description}
 
 
 @in_words
@@ -158,7 +163,7 @@ class Share:
         with gr.Accordion("Publish on the Hub", open=False, elem_id="publish") as self.publishing:
             gr.HTML(f'<p class="words">{LOGIN if hub_login.offered() else TOKEN}</p>')
             self.login = hub_login.Login(elem_id="login") if hub_login.offered() else None
-            self.chosen = gr.CheckboxGroup([], label="Your directions", elem_id="publish-chosen")
+            self.chosen = gr.CheckboxGroup([], label=NONE_YET, elem_id="publish-chosen")
             with gr.Row():
                 self.repository = gr.Textbox(
                     label="Repository", placeholder="you/directions", max_lines=1, min_width=180, elem_id="publish-to"
@@ -172,7 +177,7 @@ class Share:
 
     def for_composition(self, session: Session) -> tuple[Any, ...]:
         """Values of `follow`: what was saved of another composition is out of date."""
-        return gr.update(choices=publishable(session), value=[]), gr.update(visible=False), {}, ""
+        return to_publish(session), gr.update(visible=False), {}, ""
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> Any:
         """Returns the event after which there is another direction of the visitor's own."""
@@ -190,10 +195,11 @@ class Share:
         return gr.on([self.save.click, self.name.submit], save, given, saved, **settings)
 
 
-def publishable(session: Session) -> list[tuple[str, str]]:
-    """The visitor's own directions for a choice, without those that came from the Hub."""
-    own = session.own.items()
-    return [(p.name, key) for key, p in own if p.model == session.model_id and not link.travels(key)]
+def to_publish(session: Session) -> dict[str, Any]:
+    """The choice among the visitor's own directions, of whatever model, without those that came from the Hub."""
+    own = [(key, preset) for key, preset in session.own.items() if not link.travels(key)]
+    choices = [(p.name if p.model == session.model_id else f"{p.name} ({p.model})", key) for key, p in own]
+    return gr.update(choices=choices, label="Your directions" if own else NONE_YET)
 
 
 @in_words
@@ -210,7 +216,7 @@ def save(session: Session, name: str | None, steps: float, seed: float | None) -
     path = session.write(preset)
     session.keep(preset)
     note = f'<p class="words" role="status">“{escape(name)}” is among your directions now.</p>'
-    return gr.update(value=str(path), visible=True), note, gr.update(choices=publishable(session))
+    return gr.update(value=str(path), visible=True), note, to_publish(session)
 
 
 @in_words

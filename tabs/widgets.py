@@ -48,8 +48,9 @@ class PictureInput(gr.Image):
 class Cards(gr.HTML):
     """A choice among pictures with names. The value is the chosen item's id; `.input` tells of a choice.
 
-    choices: dictionaries with id, and any of name, image (a URL), about (a tooltip), own. With `multiple=True` the
-    value is a list of ids, and `.release` tells which was clicked (id); marks: letters for the chosen ones, in order.
+    choices: dictionaries with id, and any of name, note (below the name), image (a URL), about (a tooltip), own. With
+    `multiple=True` the value is a list of ids, and `.release` tells which was clicked (id); marks: letters for the
+    chosen ones, in order.
     """
 
     def __init__(self, choices: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:

@@ -42,6 +42,11 @@ function build(items) {
         name.textContent = item.name;
         card.append(name);
       }
+      if (item.note) {
+        const note = document.createElement("small");
+        note.textContent = item.note;
+        card.append(note);
+      }
       if (item.own) card.classList.add("own");
       card.addEventListener("click", () => choose(item.id));
       return card;
