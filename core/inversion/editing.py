@@ -154,7 +154,7 @@ def attention_control(
     aligned = [align(model, inversion.prompt, target.prompt, settings.attention) for target in targets]
     mapping, share = (torch.stack(parts) for parts in zip(*aligned, strict=True))
     scale = torch.stack([scales(model, target.prompt, target.weights) for target in targets])
-    s = torch.tensor([target.strength for target in targets])[:, None]
+    s = torch.tensor([float(target.strength) for target in targets])[:, None]
     within = s.clamp(0, 1)
     mapping = torch.lerp(torch.eye(model.length).expand_as(mapping), mapping, within[:, None])
     share, scale = 1 + within * (share - 1), 1 + s * (scale - 1)
