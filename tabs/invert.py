@@ -38,7 +38,7 @@ TITLE = "Invert"
 
 FIRST = "avatars-t2i"
 CHOSEN = ["anchored", "DDIM"]
-KIND = "invert"
+TAB = KIND = "invert"
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -52,7 +52,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     picture, caption = first_picture(model_id, card), first_prompt(model_id, card)
     with gr.Row(elem_id="invert", elem_classes="columns"):
         with gr.Column(elem_classes="choices"):
-            chooser = PictureChooser(shell, tab, "invert")
+            chooser = PictureChooser(shell, tab, TAB)
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Description</h3>")
                 prompt = gr.Textbox(
@@ -233,7 +233,7 @@ def begun(
         starts=int(starts or 0),
     )
     card, bench = card_of(model_id), bench_of(session)
-    current_picture(session)
+    session.seen[TAB] = current_picture(session)
     pixels = benches.picture_of(session, card)
     model = benches.model_of(card)
     trial = benches.begin_trial(model, pixels, prompt or "", settings, bench.trial)
@@ -300,7 +300,7 @@ def open_file(session: Session, path: str) -> tuple[Any, ...]:
     """A saved inversion: its picture, prompt and model are the visitor's from here on."""
     trial = benches.open_file(session, path)
     card, bench = trial.card, bench_of(session)
-    session.seen["invert"] = session.picture
+    session.seen[TAB], bench.prompt = session.picture, trial.prompt
     values = invert_results.values(bench, trial, [], trial.pixels)
     return (
         *own_widgets(session),

@@ -26,6 +26,7 @@ from core.visit import Session
 from tabs.discover_widgets import RegionBoard
 from tabs.invert_jobs import EVERY, IDLE, RUNNING, stop, working
 from tabs.invert_results import cut_note, picture_url
+from tabs.invert_words import label
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, in_words
 from tabs.visit import message
@@ -121,7 +122,8 @@ def opened(session: Session) -> tuple[Any, ...]:
     # All properties, because those of a widget that has not been shown yet are replaced by what comes.
     board = gr.update(image=picture, presets=ready_made(session.model_id), most=drawing.MOST_REGIONS)
     if bench.edits is None:
-        return board, "", gr.update(visible=False), {"before": picture, "hint": HINT, "steps": STEPS}
+        hint = f"Inverted by {label(inversion.method)}. {HINT}"
+        return board, "", gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
     return board, "", cards(bench.edits), edited(bench.edits)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.intervals import Curves, Intervals
-from tabs.charts import intervals_plot, loss_curve
+from tabs.charts import Point, front_plot, intervals_plot, loss_curve
 
 
 def parsed(html: str) -> ElementTree.Element:
@@ -29,3 +29,25 @@ def test_intervals_plot(chosen: tuple[int, int], with_curves: bool) -> None:
     for band in drawing.iter("rect"):
         assert float(band.get("width")) > 0
     assert str(chosen[0]) in drawing.find("svg/title").text
+
+
+@pytest.mark.parametrize("bound", [None, 30.0])
+def test_time_and_accuracy(bound: float | None) -> None:
+    """The front joins the methods that nothing beats in both; a time of zero has its place too."""
+    points = [
+        Point("exact", 2.0, 30.0),
+        Point("<b>slow</b>", 60.0, 28.0),
+        Point("plain", 0.5, 22.0),
+        Point("z", 0.0, 9.0),
+    ]
+    drawing = parsed(front_plot(points, bound))
+    assert len(list(drawing.iter("circle"))) == 4
+    assert "<b>slow</b>, 60.0 s, 28.0 dB" in drawing.find("svg/title").text
+    assert "nan" not in ElementTree.tostring(drawing, "unicode")
+    at = {c.find("title").text.split(",")[0]: (float(c.get("cx")), float(c.get("cy"))) for c in drawing.iter("circle")}
+    assert at["z"][0] < at["plain"][0] < at["exact"][0] < at["<b>slow</b>"][0]
+    assert at["exact"][1] < at["<b>slow</b>"][1] < at["plain"][1]
+    [front] = [path.get("d") for path in drawing.iter("path") if path.get("class") == "second"]
+    assert front.count("L") == 2
+    assert f"{at['<b>slow</b>'][0]:.1f} " not in front
+    assert any(path.get("class") == "threshold" for path in drawing.iter("path")) == (bound is not None)
