@@ -212,7 +212,8 @@ def other_kind(session: Session, frames: list[torch.Tensor], kind: str) -> Any:
     if not frames:
         return gr.skip()
     path = session.file(f"animation.{kind}", animation.animation(frames, kind, speed(len(frames))))
-    return gr.update(value=str(path), visible=True)
+    name = next(name for name, known in KINDS if known == kind)
+    return gr.update(value=str(path), label=f"Download the animation ({name})", visible=True)
 
 
 class Batch:
