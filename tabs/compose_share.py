@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -12,6 +13,7 @@ from core import hub, presets, studio
 from core.composing import applying, changes, link
 from core.composing.composition import Composition
 from core.errors import HubError, PresetError, RequestError, VisitorError
+from core.hub_card import KNOWN_LICENCES
 from core.visit import Session
 from tabs import hub_login
 from tabs.compose_pictures import line, options_of
@@ -171,6 +173,17 @@ class Share:
                 self.token = gr.Textbox(
                     label="Token", type="password", max_lines=1, min_width=180, elem_id="publish-token"
                 )
+            with gr.Row():
+                self.author = gr.Textbox(
+                    label="Author",
+                    placeholder="As in the presets",
+                    max_lines=1,
+                    min_width=180,
+                    elem_id="publish-author",
+                )
+                self.licence = gr.Dropdown(
+                    sorted(KNOWN_LICENCES), value="mit", label="Licence", min_width=180, elem_id="publish-licence"
+                )
             self.publish = gr.Button("Publish", variant="secondary", elem_id="publish-now")
             self.published = gr.HTML(elem_id="publish-note")
         self.follow = [self.chosen, self.file, self.link, self.note]
@@ -186,7 +199,7 @@ class Share:
         self.make_link.click(make_link, [session, *advanced], [self.link, self.note], **settings)
         self.publish.click(
             publish,
-            [session, self.chosen, self.repository, self.token],
+            [session, self.chosen, self.repository, self.token, self.author, self.licence],
             [self.published, self.token],
             **settings,
         )
@@ -240,13 +253,19 @@ def publish(
     keys: list[str],
     repository: str,
     token: str,
+    author: str,
+    licence: str,
     profile: gr.OAuthProfile | None,
     granted: gr.OAuthToken | None,
 ) -> Values:
     """Upload own directions with the token that was typed, else with what logging in granted. The token's field is
     emptied whatever happens."""
     try:
-        owned = [session.own[key] for key in keys or [] if key in session.own]
+        owned = [
+            replace(session.own[key], licence=licence, author=(author or "").strip() or session.own[key].author)
+            for key in keys or []
+            if key in session.own
+        ]
         repository = repository or (f"{profile.username}/{OWN_REPOSITORY}" if profile else "")
         for event in hub.publish(owned, repository, token or (granted.token if granted else "")):
             if event.result is None:

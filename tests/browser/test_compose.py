@@ -160,6 +160,9 @@ def test_the_desk(composing: Callable[..., Page]) -> None:
     expect(page.get_by_label(f"Strength of {NAMES[1]} as a number")).to_have_value("0.5")
     settled(page, 2)
     assert picture(page) == both
+    page.get_by_role("button", name=f"Solo {NAMES[0]}").click()
+    expect(page.locator("#compose-stage [data-part=title]")).to_have_text(f"{NAMES[0]} +1")
+    expect(page.locator("#mixer .channel.silent .name")).to_have_text(NAMES[1])
 
 
 def test_what_two_directions_share(composing: Callable[..., Page]) -> None:

@@ -200,16 +200,22 @@ def test_publishing_with_a_token(hub: StandIn, compose: Page) -> None:
     expect(note).to_contain_text("The Hub does not accept this token")
     expect(token).to_have_value("")
     token.fill(TOKEN)
+    compose.locator("#publish-author").locator("input, textarea").fill("<b>Me</b>")
+    compose.locator("#publish-licence input").click()
+    compose.get_by_role("option", name="cc-by-4.0", exact=True).click()
     compose.locator("#publish-now").click()
     expect(note.get_by_role("link")).to_have_attribute("href", f"{hub.address}/{MINE}")
     expect(token).to_have_value("")
     assert TOKEN not in compose.content()
     _, files = hub.repositories[MINE].commits[-1]
     assert {"directions/avatars/mine-alone.safetensors", "thumbnails/avatars/mine-alone.webp"} < files.keys()
-    assert presets.from_bytes(files["directions/avatars/mine-alone.safetensors"]).name == "Mine alone"
+    mine = presets.from_bytes(files["directions/avatars/mine-alone.safetensors"])
+    assert (mine.name, mine.author, mine.licence) == ("Mine alone", "<b>Me</b>", "cc-by-4.0")
     card = files["README.md"].decode()
     assert "[Mine alone](directions/avatars/mine-alone.safetensors)" in card
     assert "## How to use" in card
+    assert "license: cc-by-4.0" in card
+    assert "<b>" not in card
 
 
 def test_publishing_after_logging_in(hub: StandIn, compose: Page) -> None:
