@@ -175,10 +175,9 @@ def fresh(session: Session, prompt: str, model_id: str, methods: Sequence[str]) 
     """Another picture: what was made of the one before is put away. Values of prompt, `shown`, panels and the grid."""
     bench, card = bench_of(session), card_of(model_id)
     bench.begin()
-    bench.edits = None
     picture = None if current_picture(session) is None else benches.picture_of(session, card)
-    trial = benches.trial_of(session, card)
-    made = invert_results.values(bench, trial, methods, picture)
+    bench.show(benches.trial_of(session, card))
+    made = invert_results.values(bench, bench.trial, methods, picture)
     yield suggested(session, card, prompt or ""), *made, *IDLE, gr.Tabs(selected="made"), ""
 
 
@@ -236,9 +235,8 @@ def begun(
     session.seen[TAB] = current_picture(session)
     pixels = benches.picture_of(session, card)
     model = benches.model_of(card)
-    trial = benches.begin_trial(model, pixels, prompt or "", settings, bench.trial)
-    if trial is not bench.trial:
-        bench.trial, bench.edits = trial, None
+    trial = benches.begin_trial(model, pixels, prompt or "", settings, bench.kept)
+    bench.show(trial)
     return trial, model, chosen
 
 
@@ -288,8 +286,8 @@ def settled(session: Session, model_id: str, methods: Sequence[str], failed: str
     """Values of the results when a job is over, with what went wrong."""
     card = TEXT_TO_IMAGE.get(model_id, TEXT_TO_IMAGE[FIRST])
     picture = None if session.picture is None else benches.picture_of(session, card)
-    trial = benches.trial_of(session, card)
-    stage, *others = invert_results.values(bench_of(session), trial, methods or [], picture)
+    bench = bench_of(session)
+    stage, *others = invert_results.values(bench, bench.trial, methods or [], picture)
     if failed is not None:
         stage = {**stage, "note": failed, "bad": True}
     return stage, *others

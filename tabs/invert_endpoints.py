@@ -224,7 +224,7 @@ def begun(
     pixels = to_pixels(given(image), card.resolution)
     loaded = benches.model_of(card)
     prompt = prompt or benches.suggestion(card, pixels)
-    return benches.begin_trial(loaded, pixels, prompt, settings, None), loaded, chosen
+    return benches.begin_trial(loaded, pixels, prompt, settings), loaded, chosen
 
 
 def opened_file(path: str | None) -> tuple[Inversion, Trial]:

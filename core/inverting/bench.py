@@ -26,6 +26,7 @@ from core.visit import DEVICE, Frame, Picture, Session, within
 
 LEAST_STEPS, MOST_STEPS = 4, 200
 MOST_BUDGET = 3600  # seconds
+KEPT = 4  # trials of one visit
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class Trial:
     failed: dict[str, str] = field(default_factory=dict)
     cells: dict[tuple[float, str, str], Cell] = field(default_factory=dict)
 
-    def same(self, other: Trial | None) -> bool:
+    def same(self, other: Trial) -> bool:
         """Whether what one has made is good for the other: only the time that it may take can differ."""
-        return other is not None and self._key() == other._key()
+        return self._key() == other._key()
 
     def _key(self) -> tuple[object, ...]:
         settings = replace(self.settings, budget=None)
@@ -115,11 +116,13 @@ class Edits:
 @dataclass
 class Bench:
     """Of one visit. number: rises with every job, so that one can tell that it is out of date; last: that of each kind
-    of job, as it began last. chosen: the method whose inversion is edited and saved. opened: the picture that came with
-    a file, and its pixels in the file's model. prompt: the last one that was suggested.
+    of job, as it began last. trial: the one that is shown, of `kept`, the last few. chosen: the method whose inversion
+    is edited and saved. opened: the picture that came with a file, and its pixels in the file's model. prompt: the last
+    one that was suggested.
     """
 
     trial: Trial | None = None
+    kept: list[Trial] = field(default_factory=list)
     chosen: str | None = None
     number: int = 0
     last: dict[str, int] = field(default_factory=dict)
@@ -132,6 +135,13 @@ class Bench:
         self.number += 1
         self.last[kind] = self.number
         return self.number
+
+    def show(self, trial: Trial | None) -> None:
+        """Another trial, or none."""
+        if trial is not self.trial:
+            self.trial, self.edits = trial, None
+        if trial is not None:
+            self.kept = [*(other for other in self.kept if other is not trial), trial][-KEPT:]
 
     @property
     def inversion(self) -> Inversion | None:
@@ -199,11 +209,12 @@ def picture_of(session: Session, card: TextToImageCard) -> Tensor:
 
 
 def trial_of(session: Session, card: TextToImageCard) -> Trial | None:
-    """The trial on the bench, if it is of the visit's picture in this model."""
-    trial = bench_of(session).trial
-    if trial is None or trial.card is not card or session.picture is None:
+    """The last trial of the visit's picture in this model that is still there."""
+    if session.picture is None:
         return None
-    return trial if torch.equal(trial.pixels, picture_of(session, card)) else None
+    pixels = picture_of(session, card)
+    kept = reversed(bench_of(session).kept)
+    return next((trial for trial in kept if trial.card is card and torch.equal(trial.pixels, pixels)), None)
 
 
 def suggestion(card: TextToImageCard, pixels: Tensor) -> str:
@@ -236,8 +247,10 @@ def known_methods(methods: Sequence[str]) -> list[str]:
     return [method for method in METHODS if method in methods]
 
 
-def begin_trial(model: TextToImage, pixels: Tensor, prompt: str, settings: Settings, before: Trial | None) -> Trial:
-    """A trial of a picture (1, 3, R, R); what one before has made of the same is kept.
+def begin_trial(
+    model: TextToImage, pixels: Tensor, prompt: str, settings: Settings, kept: Sequence[Trial] = ()
+) -> Trial:
+    """A trial of a picture (1, 3, R, R), or the one of those that are kept that is the same.
 
     Raises:
         RequestError: a setting is out of range, the prompt is empty or endless.
@@ -246,10 +259,11 @@ def begin_trial(model: TextToImage, pixels: Tensor, prompt: str, settings: Setti
     prompt = read_prompt(prompt, "Write a source prompt: what the picture shows.")
     card = TEXT_TO_IMAGE[model.id]
     trial = Trial(card, model.fingerprint, pixels, prompt, settings, model.words_cut(prompt))
-    if before is not None and trial.same(before):
-        before.settings = settings
-        before.failed.clear()
-        return before
+    for other in kept:
+        if trial.same(other):
+            other.settings = settings
+            other.failed.clear()
+            return other
     return trial
 
 
@@ -284,7 +298,7 @@ def open_file(session: Session, path: Path | str) -> Trial:
     picture = Picture(to_pixels(to_pil(trial.pixels)[0], side), session.model_id)
     bench = bench_of(session)
     bench.begin()
-    [bench.chosen] = trial.tries
-    bench.trial, bench.edits, bench.opened = trial, None, (picture, trial.pixels)
+    bench.show(trial)
+    [bench.chosen], bench.opened = trial.tries, (picture, trial.pixels)
     session.picture, session.upload = picture, None
     return trial

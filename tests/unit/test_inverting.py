@@ -44,12 +44,12 @@ def pixels() -> Tensor:
 
 @pytest.fixture
 def trial(model: TextToImage, pixels: Tensor) -> Trial:
-    return begin_trial(model, pixels, PROMPT, QUICK, None)
+    return begin_trial(model, pixels, PROMPT, QUICK)
 
 
 @pytest.fixture(scope="module")
 def inverted(model: TextToImage, pixels: Tensor) -> Trial:
-    made = begin_trial(model, pixels, PROMPT, QUICK, None)
+    made = begin_trial(model, pixels, PROMPT, QUICK)
     return finish(try_methods(made, model, ["anchored"]))
 
 
@@ -80,7 +80,7 @@ def network(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> Fails:
 def test_methods_that_are_done_are_not_done_again(trial: Trial, model: TextToImage, network: Fails) -> None:
     finish(try_methods(trial, model, ["DDIM"]))
     first, calls = trial.tries["DDIM"], len(network.calls)
-    again = begin_trial(model, trial.pixels.clone(), f"  {PROMPT} ", QUICK, trial)
+    again = begin_trial(model, trial.pixels.clone(), f"  {PROMPT} ", QUICK, [trial])
     assert again is trial
     assert again.missing(["DDIM", "anchored"]) == ["anchored"]
     finish(try_methods(again, model, ["DDIM"]))
@@ -89,18 +89,39 @@ def test_methods_that_are_done_are_not_done_again(trial: Trial, model: TextToIma
     assert again.tries["DDIM"] is first
     assert list(again.tries) == ["DDIM", "anchored"]
     for other in (
-        begin_trial(model, -trial.pixels, PROMPT, QUICK, trial),
-        begin_trial(model, trial.pixels, "a face", QUICK, trial),
-        begin_trial(model, trial.pixels, PROMPT, replace(QUICK, steps=6), trial),
+        begin_trial(model, -trial.pixels, PROMPT, QUICK, [trial]),
+        begin_trial(model, trial.pixels, "a face", QUICK, [trial]),
+        begin_trial(model, trial.pixels, PROMPT, replace(QUICK, steps=6), [trial]),
     ):
         assert other is not trial
         assert not other.tries
 
 
+def test_trials_of_a_visit_are_kept(model: TextToImage, pixels: Tensor) -> None:
+    """Another prompt, another picture and back: what was made is there again; the oldest go."""
+    session, made = Session(), Bench()
+    session.bench = made
+    pictures = [studio.open_picture(path, "avatars") for path in studio.examples("avatars")[:5]]
+    trials = []
+    for picture in pictures:
+        trials.append(begin_trial(model, picture.pixels, PROMPT, QUICK, made.kept))
+        made.show(trials[-1])
+    card = trials[0].card
+    session.picture = pictures[3]
+    assert bench.trial_of(session, card) is trials[3]
+    assert begin_trial(model, pictures[3].pixels, PROMPT, QUICK, made.kept) is trials[3]
+    session.picture = pictures[0]
+    assert bench.trial_of(session, card) is None
+    made.edits = "something"
+    made.show(trials[3])
+    assert made.edits is None
+    assert made.kept == [trials[1], trials[2], trials[4], trials[3]]
+
+
 def test_a_stopped_method_goes_on_where_it_was(model: TextToImage, pixels: Tensor, network: Fails) -> None:
-    whole = finish(try_methods(begin_trial(model, pixels, PROMPT, QUICK, None), model, ["null-text"]))
+    whole = finish(try_methods(begin_trial(model, pixels, PROMPT, QUICK), model, ["null-text"]))
     expected = len(network.calls)
-    trial = begin_trial(model, pixels, PROMPT, QUICK, None)
+    trial = begin_trial(model, pixels, PROMPT, QUICK)
     network.calls.clear()
     job = try_methods(trial, model, ["null-text"])
     for _ in range(7):
@@ -110,7 +131,7 @@ def test_a_stopped_method_goes_on_where_it_was(model: TextToImage, pixels: Tenso
     assert 0 < done < expected
     assert not trial.tries
     assert trial.checkpoints["null-text"].seconds > 0
-    again = begin_trial(model, pixels, PROMPT, QUICK, trial)
+    again = begin_trial(model, pixels, PROMPT, QUICK, [trial])
     finish(try_methods(again, model, ["null-text"]))
     assert len(network.calls) <= expected + 3
     made, other = (one.tries["null-text"].inversion for one in (again, whole))
@@ -121,10 +142,10 @@ def test_a_stopped_method_goes_on_where_it_was(model: TextToImage, pixels: Tenso
 
 def test_out_of_time_is_done_again_with_more_time_only(model: TextToImage, pixels: Tensor) -> None:
     hurried = replace(QUICK, budget=1e-6)
-    trial = finish(try_methods(begin_trial(model, pixels, PROMPT, hurried, None), model, ["null-text"]))
+    trial = finish(try_methods(begin_trial(model, pixels, PROMPT, hurried), model, ["null-text"]))
     assert trial.tries["null-text"].out_of_time
-    assert begin_trial(model, pixels, PROMPT, hurried, trial).missing(["null-text"]) == []
-    assert begin_trial(model, pixels, PROMPT, QUICK, trial).missing(["null-text"]) == ["null-text"]
+    assert begin_trial(model, pixels, PROMPT, hurried, [trial]).missing(["null-text"]) == []
+    assert begin_trial(model, pixels, PROMPT, QUICK, [trial]).missing(["null-text"]) == ["null-text"]
     finish(try_methods(trial, model, ["null-text"]))
     assert not trial.tries["null-text"].out_of_time
     assert trial.tries["null-text"].inversion.measures["gradients"] > 0
@@ -153,7 +174,7 @@ def test_memory_that_runs_short(trial: Trial, model: TextToImage, monkeypatch: p
     assert trial.tries["teacher-forced"].note == SHORT_OF_MEMORY
     assert trial.tries["DDIM"].note == ""
     assert trial.failed == {"EDICT": "out of memory, whatever is done"}
-    assert begin_trial(model, trial.pixels, PROMPT, QUICK, trial).failed == {}
+    assert begin_trial(model, trial.pixels, PROMPT, QUICK, [trial]).failed == {}
 
 
 def test_the_meter_leaves_waiting_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,11 +222,11 @@ def test_error_maps() -> None:
 )
 def test_what_cannot_be_done(model: TextToImage, pixels: Tensor, prompt: str, settings: Settings, words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        begin_trial(model, pixels, prompt, settings, None)
+        begin_trial(model, pixels, prompt, settings)
 
 
 def test_words_that_are_cut(model: TextToImage, pixels: Tensor) -> None:
-    trial = begin_trial(model, pixels, "a face " + "with glasses " * 20, QUICK, None)
+    trial = begin_trial(model, pixels, "a face " + "with glasses " * 20, QUICK)
     assert trial.words_cut.startswith(("with", "glasses"))
     assert trial.words_cut.count("glasses") < 20
 
@@ -387,7 +408,7 @@ def test_a_saved_inversion_is_on_the_bench_again(inverted: Trial, model: TextToI
     assert session.bench.chosen == "anchored"
     assert torch.equal(bench.picture_of(session, trial.card), trial.pixels)
     assert bench.trial_of(session, trial.card) is trial
-    assert begin_trial(model, trial.pixels, PROMPT, trial.settings, trial) is trial
+    assert begin_trial(model, trial.pixels, PROMPT, trial.settings, [trial]) is trial
     edits = targets.begin_edits(trial.card, session.bench.inversion, ["a sad face"], EditSettings(), {})
     frames = finish(targets.at(edits, model, 1.0))
     before = targets.begin_edits(trial.card, made, ["a sad face"], EditSettings(), {})
