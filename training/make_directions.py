@@ -78,6 +78,7 @@ SMALL = {"l_recon": 4.5, "t_edit": 300}
 TINY = {"l_recon": 8.0, "t_edit": 150}
 BROAD = {"l_recon": 3.0, "t_edit": 450}
 ADDED = {"strengths": FORWARD}
+GAZE = {"l_recon": 2.0, "epochs": 5}
 # A person to whom every shipped attribute is new.
 PLAIN = {
     "smile": 0.0, "mouth_open": 0.0, "lip_red": 0.1, "eye_open": 0.7, "gaze": 0.2, "brow_angle": 0.0,
@@ -98,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
             "surprised", FACE, "surprised face", "mouth_open", "mouth", also=("brow_raise", "eye_open"), settings=SMALL
         ),
         Recipe("closed eyes", FACE, "face with closed eyes", "eye_open", "eyes", -1, also=("gaze", "gaze_y")),
-        Recipe("looking left", FACE, "face with eyes looking left", "gaze", "eyes", -1, settings=TINY | {"l_recon": 3}),
+        Recipe("looking left", FACE, "face with eyes looking left", "gaze", "eyes", -1, settings=TINY | GAZE),
         Recipe("red lips", FACE, "face with red lips", "lip_red", "mouth", settings=TINY),
         Recipe("open mouth", FACE, "face with an open mouth", "mouth_open", "mouth"),
         Recipe("glasses", FACE, "face with glasses", "glasses", "eyes", settings=ADDED, strengths=(0.0, 2.0)),
