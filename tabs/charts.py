@@ -164,7 +164,7 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
     bottom = height - 40
     seconds = np.log10(np.maximum([point.seconds for point in points], 0.01))
     psnr = np.array([point.psnr for point in points])
-    low, high = math.floor(seconds.min() - 0.05), math.ceil(seconds.max() + 0.05)
+    low, high = math.floor(seconds.min()), math.floor(seconds.max()) + 1
     ends = [*psnr, *([bound] if bound is not None else [])]
     least, most = min(ends), max(ends)
     margin = max(0.5, 0.1 * (most - least))
@@ -187,25 +187,33 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
             front.append(i)
     if len(front) > 1:
         body += f'<path class="second" d="{_path(x(seconds[front]), y(psnr[front]))}"/>'
-    taken: list[tuple[float, float]] = []
+    dots = [(float(x(t)), float(y(v))) for t, v in zip(seconds, psnr, strict=True)]
+    for point, (a, b) in zip(points, dots, strict=True):
+        body += f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}"><title>{escape(_told(point))}</title></circle>'
+    taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in dots]
     for i in np.argsort(-psnr, kind="stable"):
-        a, b = float(x(seconds[i])), float(y(psnr[i]))
-        title = f"<title>{escape(_told(points[i]))}</title>"
-        body += f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}">{title}</circle>'
-        left = a > WIDTH / 2
-        line = b + 4
-        while any(abs(line - other) < 12 and abs(a - beside) < 130 for beside, other in taken):
-            line += 12  # names of methods that are close stand below each other
-        taken.append((a, line))
-        anchor = "end" if left else "start"
-        place = a - 8 if left else a + 8
-        name = escape(points[i].name)
-        body += f'<text class="name" x="{place:.1f}" y="{line:.1f}" text-anchor="{anchor}">{name}</text>'
+        left, line = _free_place(*dots[i], 5.5 * len(points[i].name), taken)
+        body += f'<text class="name" x="{left:.1f}" y="{line:.1f}">{escape(points[i].name)}</text>'
     told = "; ".join(_told(point) for point in points)
     drawing = _svg(body, f"Time and accuracy: {told}", height)
     keys = '<i class="second"></i>not beaten in both' if len(front) > 1 else ""
     dotted = " Dotted: the autoencoder alone." if bound is not None else ""
     return drawing + f'<p class="legend">PSNR over computing time.{dotted}{keys}</p>'
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _free_place(a: float, b: float, width: float, taken: list[Box]) -> tuple[float, float]:
+    """Where the name of a dot begins, and its base line: as near as it can be without touching anything."""
+    for line in (b + 4, b - 9, b + 17, b - 21, b + 29, b + 41):
+        for left in (a + 9, a - 9 - width) if line == b + 4 else (a - width / 2, a + 9, a - 9 - width):
+            box = (left, line - 10, left + width, line + 2)
+            apart = all(box[2] < t[0] or box[0] > t[2] or box[3] < t[1] or box[1] > t[3] for t in taken)
+            if apart and left >= 34 and box[2] <= WIDTH:
+                taken.append(box)
+                return left, line
+    return a + 9, b + 4
 
 
 def _told(point: Point) -> str:
