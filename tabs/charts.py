@@ -188,12 +188,12 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
     if len(front) > 1:
         body += f'<path class="second" d="{_path(x(seconds[front]), y(psnr[front]))}"/>'
     dots = [(float(x(t)), float(y(v))) for t, v in zip(seconds, psnr, strict=True)]
-    for point, (a, b) in zip(points, dots, strict=True):
-        body += f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}"><title>{escape(_told(point))}</title></circle>'
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in dots]
     for i in np.argsort(-psnr, kind="stable"):
         left, line = _free_place(*dots[i], 5.5 * len(points[i].name), taken)
         body += f'<text class="name" x="{left:.1f}" y="{line:.1f}">{escape(points[i].name)}</text>'
+    for point, (a, b) in zip(points, dots, strict=True):
+        body += f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}"><title>{escape(_told(point))}</title></circle>'
     told = "; ".join(_told(point) for point in points)
     drawing = _svg(body, f"Time and accuracy: {told}", height)
     keys = '<i class="second"></i>not beaten in both' if len(front) > 1 else ""
