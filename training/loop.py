@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from core.group_norm import quick_group_norm
 from training.dataset import cache_folder
-from training.run import generator, moving_average
+from training.run import generator, moving_average, write
 
 # losses(model, rng, noise): named losses of one step; their sum is descended. The two sources of randomness are the
 # step's own, so that there is no state to save.
@@ -56,12 +55,6 @@ def options(description: str, name: str, steps: int, batch: int, rate: float) ->
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--minutes", type=float, default=None, help="stop (with a checkpoint) after so long")
     return parser
-
-
-def save(path: Path, state: dict) -> None:
-    """Write a checkpoint in one go: a killed run leaves the previous one intact."""
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
 
 
 def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Module, losses: Losses) -> Trained:
@@ -128,7 +121,7 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
             record |= {name: round(float(value), 5) for name, value in zip(parts, mean, strict=True)}
             accelerator.print(json.dumps(record), flush=True)
         if step % arguments.every == 0 and accelerator.is_main_process:
-            save(checkpoint, state())
+            write(checkpoint, state())
     if accelerator.is_main_process:
-        save(checkpoint, state())
+        write(checkpoint, state())
     return Trained(average, step, seconds() / 60)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,13 +72,18 @@ def generator(step: int, rank: int, world: int) -> tuple[np.random.Generator, to
     return np.random.default_rng([7, seed]), torch.Generator().manual_seed(seed)
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    """Write the whole state of a run in one go: a killed run leaves the previous checkpoint intact."""
+def write(path: Path, state: dict[str, Any]) -> None:
+    """A checkpoint in one go: a killed run leaves the previous one intact."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seconds": seconds}
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     os.replace(temporary, path)
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    """Write the whole state of a run."""
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seconds": seconds}
+    write(path, state)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
