@@ -17,7 +17,7 @@ from core.discovery.found import DEFAULTS, Settings
 from core.discovery.methods import WITHOUT_REGION
 from core.errors import RequestError, VisitorError
 from core.exploring.exploration import MOST_COUNT, Exploration
-from core.exploring.overlays import glow, shade
+from core.exploring.overlays import glow
 from core.exploring.pictures import others
 from core.exploring.preset import as_preset
 from core.exploring.rows import Row
@@ -28,7 +28,7 @@ from core.models.cards import MODELS
 from core.progress import Progress
 from core.visit import EditOptions, Picture, Session
 from tabs.charts import spectrum_plot
-from tabs.discover_widgets import Directions, RegionBoard
+from tabs.discover_widgets import Directions, RegionBoard, understood
 from tabs.picture import PictureChooser
 from tabs.results import WORDS
 from tabs.shell import HEAVY, QUIET, Shell, in_words
@@ -178,13 +178,7 @@ def imagined(event: Progress) -> tuple[Any, ...]:
 @in_words
 def check(session: Session, value: Any) -> Any:
     """What the server makes of the regions, or what is wrong with them."""
-    if not value:
-        return gr.update(overlay="", said="")
-    try:
-        regions = drawing.parse(value, MODELS[session.model_id].resolution)
-    except VisitorError as error:
-        return gr.update(overlay="", said=error.message)
-    return gr.update(overlay=data_url(shade(regions, 384), "PNG"), said="")
+    return understood(value, MODELS[session.model_id].resolution)
 
 
 # ------------------------------------------------------------------------------------------------------------ search

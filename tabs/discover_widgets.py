@@ -6,7 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from tabs.widgets import asset
+from core.discovery import regions
+from core.errors import VisitorError
+from core.exploring.overlays import shade
+from tabs.widgets import asset, data_url
 
 
 class RegionBoard(gr.HTML):
@@ -25,6 +28,17 @@ class RegionBoard(gr.HTML):
             apply_default_css=False,
             **settings,
         )
+
+
+def understood(value: Any, resolution: int) -> Any:
+    """What the server makes of the regions drawn on a board, or what is wrong with them."""
+    if not value:
+        return gr.update(overlay="", said="")
+    try:
+        drawn = regions.parse(value, resolution)
+    except VisitorError as error:
+        return gr.update(overlay="", said=error.message)
+    return gr.update(overlay=data_url(shade(drawn, 384), "PNG"), said="")
 
 
 class Directions(gr.HTML):

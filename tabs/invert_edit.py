@@ -14,7 +14,6 @@ from torch import Tensor
 from core.discovery import regions as drawing
 from core.discovery.found import union
 from core.errors import RequestError, VisitorError
-from core.exploring.overlays import shade
 from core.imaging import to_pil
 from core.inversion.editing import EditSettings
 from core.inversion.model import TextToImage
@@ -23,7 +22,7 @@ from core.inverting.bench import Edits, bench_of, model_of
 from core.models.cards import MODELS
 from core.models.t2i_cards import TextToImageCard
 from core.visit import Session
-from tabs.discover_widgets import RegionBoard
+from tabs.discover_widgets import RegionBoard, understood
 from tabs.invert_jobs import EVERY, IDLE, RUNNING, stop, working
 from tabs.invert_results import cut_note, picture_url
 from tabs.invert_words import label
@@ -130,13 +129,7 @@ def opened(session: Session) -> tuple[Any, ...]:
 @in_words
 def check(session: Session, value: Any) -> Any:
     """What the server makes of the region, or what is wrong with it."""
-    if not value:
-        return gr.update(overlay="", said="")
-    try:
-        regions = drawing.parse(value, BOARD)
-    except VisitorError as error:
-        return gr.update(overlay="", said=error.message)
-    return gr.update(overlay=data_url(shade(regions, 384), "PNG"), said="")
+    return understood(value, BOARD)
 
 
 # --------------------------------------------------------------------------------------------------------------- edit
