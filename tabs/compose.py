@@ -105,9 +105,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         told = None
         for staged in composing(visit, *(visit.restored or values)):
             # As things are now: another request may have changed the composition since this one began.
-            fresh = visit.composition is not told
-            yield staged, *(following(visit) if fresh else (gr.skip(),) * len(follow))
-            told = visit.composition if fresh else told
+            now = visit.composition
+            yield staged, *(following(visit) if now is not told else (gr.skip(),) * len(follow))
+            told = now
+        # And so it may have since the last answer was made, which can arrive after the other request's.
+        while visit.composition is not told:
+            told = visit.composition
+            yield gr.skip(), *following(visit)
 
     @in_words
     def refresh(visit: Session, *values: Any) -> Values:

@@ -200,9 +200,9 @@ class Share:
         self.publish.click(
             publish,
             [session, self.chosen, self.repository, self.token, self.author, self.licence],
-            [self.published, self.token],
+            self.published,
             **settings,
-        )
+        ).then(lambda: "", None, self.token, **settings)  # once and at the end: the next one may be typed by then
         saved = [self.file, self.note, self.chosen]
         given = [session, self.name, *advanced]
         return gr.on([self.save.click, self.name.submit], save, given, saved, **settings)
@@ -257,9 +257,8 @@ def publish(
     licence: str,
     profile: gr.OAuthProfile | None,
     granted: gr.OAuthToken | None,
-) -> Values:
-    """Upload own directions with the token that was typed, else with what logging in granted. The token's field is
-    emptied whatever happens."""
+) -> Iterator[str]:
+    """Upload own directions with the token that was typed, else with what logging in granted."""
     try:
         owned = [
             replace(session.own[key], licence=licence, author=(author or "").strip() or session.own[key].author)
@@ -269,9 +268,9 @@ def publish(
         repository = repository or (f"{profile.username}/{OWN_REPOSITORY}" if profile else "")
         for event in hub.publish(owned, repository, token or (granted.token if granted else "")):
             if event.result is None:
-                yield line(event), gr.skip()
+                yield line(event)
                 continue
             address = escape(event.result.address, quote=True)
-            yield f'<p class="words" role="status">Published: <a href="{address}" target="_blank">{address}</a></p>', ""
+            yield f'<p class="words" role="status">Published: <a href="{address}" target="_blank">{address}</a></p>'
     except VisitorError as error:
-        yield message(error), ""
+        yield message(error)

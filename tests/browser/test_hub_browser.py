@@ -118,7 +118,11 @@ def compose(space: Space, browser: Browser) -> Iterator[Page]:
 def look(page: Page, repository: str) -> None:
     page.get_by_role("tab", name="From the Hub").click()
     field = page.locator("#hub-repository").locator("input, textarea")
-    field.fill(repository)
+    for _ in range(10):  # what is typed while the tab is being made can be overwritten by its first value
+        field.fill(repository)
+        page.wait_for_timeout(500)
+        if field.input_value() == repository:
+            break
     page.locator("#hub-look").click()
 
 
