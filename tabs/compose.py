@@ -112,6 +112,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         while visit.composition is not told:
             told = visit.composition
             yield gr.skip(), *following(visit)
+        yield (gr.skip(),) * len(shown)  # the end says the last values once more, which may be out of date by then
 
     @in_words
     def refresh(visit: Session, *values: Any) -> Values:

@@ -48,13 +48,15 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(handler)
         def steps(*arguments: Any) -> Iterator[Any]:
+            silent = True
             try:
-                yield from handler(*arguments)
+                for values in handler(*arguments):
+                    silent = False
+                    yield values
             except Exception as error:
                 tell(error)
-            # The end of a generator says its last values once more, or none if there were none. They may be out of date
-            # by then, and what a visitor has chosen or typed since would be lost.
-            yield gr.skip()
+            if silent:  # Gradio empties the outputs of a generator that yields nothing
+                yield gr.skip()
 
         return steps
 
