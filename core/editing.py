@@ -73,7 +73,7 @@ def invert(
 
     latent = Latent(x, steps, model.card.id, key)
     if cache is not None:
-        cache.put(latent)
+        cache.keep(latent)
     yield Progress(steps, steps, "inverting", pixels, latent)
 
 

@@ -1,11 +1,11 @@
 """Inverted pictures and the cache that keeps them, so that a changed strength needs no second inversion."""
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from torch import Tensor
+
+from core.cache import Cache
 
 Key = tuple[str, str, int, int]
 
@@ -39,33 +39,13 @@ def latent_key(pixels: Tensor, model_id: str, steps: int, iterations: int = 1) -
     return digest.hexdigest(), model_id, steps, iterations
 
 
-class LatentCache:
-    """Latents by key, the least recently used dropped beyond `capacity` bytes. Thread-safe."""
+class LatentCache(Cache[Latent]):
+    """Latents by their keys."""
 
     def __init__(self, capacity: int = 256 * 2**20) -> None:
-        self.capacity = capacity
-        self._latents: OrderedDict[Key, Latent] = OrderedDict()
-        self._lock = threading.Lock()
+        super().__init__(capacity)
 
-    def get(self, key: Key) -> Latent | None:
-        with self._lock:
-            if key in self._latents:
-                self._latents.move_to_end(key)
-            return self._latents.get(key)
-
-    def put(self, latent: Latent) -> None:
+    def keep(self, latent: Latent) -> None:
         """Keep it, unless it is larger than the whole cache."""
-        if latent.nbytes > self.capacity:
-            return
-        with self._lock:
-            self._latents[latent.key] = latent
-            self._latents.move_to_end(latent.key)
-            while self.nbytes > self.capacity:
-                self._latents.popitem(last=False)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(latent.nbytes for latent in self._latents.values())
-
-    def __len__(self) -> int:
-        return len(self._latents)
+        if latent.nbytes <= self.capacity:
+            self.put(latent.key, latent)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from core import studio
+from core.cache import Cache
 from core.discovery import basis as krylov
 from core.discovery.basis import Basis
 from core.discovery.linear import Jacobian, descend, nearest_timestep
@@ -43,38 +42,21 @@ class Analysis:
     def t(self) -> int:
         return self.basis.t
 
+    @property
+    def nbytes(self) -> int:
+        """Of what takes most of it."""
+        return self.basis.nbytes
+
     def jacobian(self) -> Jacobian:
         """Its linearisation, made again: it holds the decoder's activations, which are larger than the basis."""
         return Jacobian(self.model, self.x_t, self.t)
 
 
-class AnalysisCache:
-    """Analyses of all visitors by what they are of; the least recently used are dropped beyond `capacity` bytes."""
+class AnalysisCache(Cache[Analysis]):
+    """Analyses of all visitors by what they are of."""
 
     def __init__(self, capacity: int = KEPT_BYTES) -> None:
-        self.capacity = capacity
-        self._kept: OrderedDict[Key, Analysis] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> Analysis | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: Key, analysis: Analysis) -> None:
-        with self._lock:
-            self._kept[key] = analysis
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and self.nbytes > self.capacity:
-                self._kept.popitem(last=False)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(analysis.basis.nbytes for analysis in self._kept.values())
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        super().__init__(capacity)
 
 
 ANALYSES = AnalysisCache()

@@ -29,15 +29,15 @@ def test_keys_tell_content_shape_model_and_steps_apart() -> None:
 def test_the_least_recently_used_goes_first() -> None:
     cache = LatentCache(capacity=3 * 1024)
     for i in range(3):
-        cache.put(latent(i))
+        cache.keep(latent(i))
     cache.get(latent(0).key)
-    cache.put(latent(3))
+    cache.keep(latent(3))
     assert [cache.get(latent(i).key) is not None for i in range(4)] == [True, False, True, True]
     assert cache.nbytes == 3 * 1024
-    cache.put(latent(4, kilobytes=4))  # larger than the cache: not kept, and nothing lost for it
+    cache.keep(latent(4, kilobytes=4))  # larger than the cache: not kept, and nothing lost for it
     assert cache.get(latent(4).key) is None
     assert len(cache) == 3
-    cache.put(latent(5, kilobytes=2))
+    cache.keep(latent(5, kilobytes=2))
     assert cache.nbytes <= 3 * 1024
 
 
@@ -46,7 +46,7 @@ def test_threads_share_it() -> None:
 
     def work(i: int) -> None:
         for k in range(300):
-            cache.put(latent((7 * i + k) % 50))
+            cache.keep(latent((7 * i + k) % 50))
             found = cache.get(latent(k % 50).key)
             assert found is None or found.x_T[0, 0, 0, 0] == k % 50
             assert cache.nbytes <= 20 * 1024
