@@ -9,7 +9,6 @@ from core.errors import RequestError
 from core.inversion import robustness
 from core.inversion.inversion import read_prompt
 from core.inversion.model import TextToImage
-from core.inversion.robustness import add_noise
 from core.inverting.bench import Cell, Trial
 from core.inverting.trying import distance_of
 from core.progress import Job, Progress
@@ -60,9 +59,9 @@ def study(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Se
                     yield Progress(done, total, event.note, event.preview)
             [made] = event.result
             inverted = made.inversion
-            noisy = add_noise(trial.pixels, sigma, settings.seed).cpu()
+            # Without the inversion itself, which is large.
             trial.cells[key] = Cell(
-                sigma, prompt, method, noisy, inverted.reconstruction, made.decoded, dict(made.measures)
+                sigma, prompt, method, inverted.pixels, inverted.reconstruction, made.decoded, made.measures
             )
             yield Progress(done + 1, total, method)
     yield Progress(total, total, "Done", result=trial)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from core.inversion.editing import MOST_TARGETS, EditSettings, Target, edit
 from core.inversion.inversion import Inversion, read_prompt
 from core.inversion.model import TextToImage
 from core.inverting.bench import Edits
-from core.inverting.trying import SHORT_OF_MEMORY
+from core.inverting.trying import SHORT_OF_MEMORY, in_smaller_batches
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Job, Progress
 from core.visit import DEVICE, Frame, exclusively, within
@@ -164,11 +163,8 @@ def _in_memory(
     except ResourceError:
         if len(targets) == 1:
             raise
-    if model.device.type == "cuda":
-        torch.cuda.empty_cache()
     yield Progress(0, 1, "memory is short, trying fewer at once")
-    half = len(targets) // 2
-    smaller = replace(model, rows=max(1, model.rows // 2))
+    half, smaller = len(targets) // 2, in_smaller_batches(model, 2)
     parts = []
     for part in (targets[:half], targets[half:]):
         pixels, _ = yield from _in_memory(smaller, inversion, part, settings)

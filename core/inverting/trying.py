@@ -79,10 +79,15 @@ def _in_memory(
         except ResourceError:
             if model.rows == 1:
                 raise
-        model, note = replace(model, rows=max(1, model.rows // SMALLER)), SHORT_OF_MEMORY
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        model, note = in_smaller_batches(model, SMALLER), SHORT_OF_MEMORY
         yield Progress(0, 1, f"{name}: memory is short, trying smaller batches")
+
+
+def in_smaller_batches(model: TextToImage, factor: int) -> TextToImage:
+    """The same model after memory was short: its calls have so many times fewer rows."""
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return replace(model, rows=max(1, model.rows // factor))
 
 
 def distance_of(card: TextToImageCard) -> metrics.Distance | None:
