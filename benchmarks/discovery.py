@@ -235,7 +235,7 @@ def own_directions(
     steps: int,
 ) -> Iterator[tuple[tuple[str, str, int], Tensor, Tensor]]:
     """(region, method, number), the picture unedited and edited, for all that is found on a picture (1, 3, R, R)."""
-    x_t, t = point(model, pixels, MODELS["avatars"].steps)
+    x_t, t = point(model, pixels, model.card.steps)
     jacobian = Jacobian(model, x_t, t)
     basis = finish(analyse(jacobian))
     chosen = [
@@ -311,8 +311,8 @@ def locality(
 def settings_of(model: DiffusionModel, names: list[str], directions: int, steps: int) -> Settings:
     components = None
     if pca.NAME in names:
-        t = nearest_timestep(model, MODELS["avatars"].steps)
-        components = finish(pca.collect(model, [t], samples=48, components=TOP, steps=MODELS["avatars"].steps))
+        t = nearest_timestep(model, model.card.steps)
+        components = finish(pca.collect(model, [t], samples=48, components=TOP, steps=model.card.steps))
     return Settings(count=directions, components=components)
 
 
@@ -327,7 +327,7 @@ def transfer(
 ) -> None:
     probe = instruments.load(ROOT / model.card.instruments, model.device)
     images, _ = held_out(POOL)
-    x_t, t = point(model, to_pixels(images[source : source + 1]), MODELS["avatars"].steps)
+    x_t, t = point(model, to_pixels(images[source : source + 1]), model.card.steps)
     jacobian = Jacobian(model, x_t, t)
     basis = finish(analyse(jacobian))
     regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]

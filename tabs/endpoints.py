@@ -41,9 +41,7 @@ def build(shell: Shell) -> None:
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = own_directions.SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
-        train_steps = gr.Number(
-            own_directions.SUGGESTED["global"][1], precision=0, label="Steps of the diffusion process, 8 to 200"
-        )
+        train_steps = gr.Number(short, precision=0, label="Steps of the diffusion process, 8 to 200")
         coefficient = gr.Number(0.8, label="Weight of the words against staying close, 0.05 to 5")
         picture = gr.Image(label="Picture", format="png")
         measures = gr.JSON(label="Measures")
