@@ -8,9 +8,10 @@ Changes are the probe's, in standard deviations of the population, against the s
 portraits no model was trained on. Pairs are those of all shipped directions of different attributes.
 
 linearity: the change under a pair at strengths 1 and 1 against the sum of the changes under each alone: R^2 over
-portraits and attributes, for each pair and for all of them together. negative: the mean change of its attribute at
-strength 1 and -1, and the share of portraits in which the two have opposite signs. orthogonal: the largest mean change
-of an attribute that is not meant, of the first direction of a pair alone and of both together, before and after taking
+portraits and attributes, for each pair and for all of them together, and R^2 over attributes of the portraits' mean
+changes. negative: the mean change of its attribute at strength 1 and -1, and the share of portraits in which the two
+have opposite signs. orthogonal: how far the first direction of a pair drags the second's attribute along, and the
+largest mean change of an attribute that is not meant, of the first alone and of both together; before and after taking
 out of the first what it shares with the second. times: a sweep, and a changed strength.
 
 Every portrait is inverted once. All strengths of all directions and pairs are one batch, and a direction alone is
@@ -164,17 +165,26 @@ def linearity(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair
     single, both = np.stack(measured.alone), np.stack(measured.pairs)
     expected = np.stack([single[:, a] + single[:, b] for a, b in pairs], axis=1)
     values = [r_squared(both[:, p], expected[:, p]) for p in range(len(pairs))]
+    on_average = [r_squared(both[:, p].mean(0), expected[:, p].mean(0)) for p in range(len(pairs))]
     far = [known[a].recipe.part != known[b].recipe.part for a, b in pairs]
-    print("| pair | R^2 | different parts |\n|---|---|---|")
-    for (a, b), value, different in sorted(zip(pairs, values, far, strict=True), key=lambda row: row[1]):
-        print(f"| {known[a].preset.name} + {known[b].preset.name} | {value:.2f} | {'yes' if different else 'no'} |")
+    print("| pair | R^2 | of mean changes | different parts |\n|---|---|---|---|")
+    for (a, b), value, of_means, different in sorted(
+        zip(pairs, values, on_average, far, strict=True), key=lambda row: row[1]
+    ):
+        names = f"{known[a].preset.name} + {known[b].preset.name}"
+        print(f"| {names} | {value:.2f} | {of_means:.2f} | {'yes' if different else 'no'} |")
     for words, which in (("All pairs", [True] * len(pairs)), ("Pairs of different parts", far)):
-        chosen = [value for value, fits in zip(values, which, strict=True) if fits]
-        if chosen:
-            together = r_squared(both[:, which], expected[:, which])
+        if not any(which):
+            continue
+        together = r_squared(both[:, which], expected[:, which])
+        print(f"\n{words}: R^2 {together:.2f} together")
+        for of_what, each in (("of single portraits", values), ("of mean changes", on_average)):
+            chosen = [value for value, fits in zip(each, which, strict=True) if fits]
             reached = sum(value >= GOAL for value in chosen)
-            print(f"\n{words}: R^2 {together:.2f} together; of each, mean {mean(chosen):.2f},")
-            print(f"median {median(chosen):.2f}, least {min(chosen):.2f}; {reached} of {len(chosen)} reach {GOAL}")
+            print(
+                f"R^2 {of_what}: mean {mean(chosen):.2f}, median {median(chosen):.2f}, least {min(chosen):.2f}; "
+                f"{reached} of {len(chosen)} pairs reach {GOAL}"
+            )
     print()
 
 
@@ -199,20 +209,37 @@ def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pai
     count = len(measured.apart[METRICS[0]])
     single, both = np.stack(measured.alone[:count]).mean(0), np.stack(measured.pairs[:count]).mean(0)
     after = {metric: np.stack(measured.apart[metric]).mean(0) for metric in METRICS}
-    print("| direction | with | alone | h-space | response | together | h-space | response |\n" + "|---" * 8 + "|")
+    columns = [
+        f"{what}{metric}" for what in ("drags", "alone", "together") for metric in ("", *(f", {m}" for m in METRICS))
+    ]
+    print(f"| direction | with | {' | '.join(columns)} |")
+    print("|---" * 11 + "|")
     rows = []
     for p, (a, b) in enumerate(pairs):
+        dragged = [measured.attributes.index(known[b].recipe.attribute)]
         row = []
-        for place, before, meant in ((0, single[a], known[a].meant), (1, both[p], known[a].meant | known[b].meant)):
-            off = [i for i, name in enumerate(measured.attributes) if name not in meant]
+        for place, before, off in (
+            (0, single[a], dragged),
+            (0, single[a], unmeant(measured, known[a].meant)),
+            (1, both[p], unmeant(measured, known[a].meant | known[b].meant)),
+        ):
             row += [float(np.abs(change[off]).max()) for change in (before, *(after[m][p, place] for m in METRICS))]
         rows.append(row)
         print(f"| {known[a].preset.name} | {known[b].preset.name} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
     means = np.mean(rows, axis=0)
-    for words, (before, *then) in (("the first alone", means[:3]), ("both together", means[3:])):
+    for words, (before, *then) in (
+        ("Change of the second's attribute by the first alone", means[:3]),
+        ("Largest change off target of the first alone", means[3:6]),
+        ("Largest change off target of both together", means[6:]),
+    ):
         told = ", ".join(f"{value:.3f} after ({metric})" for metric, value in zip(METRICS, then, strict=True))
-        print(f"\nLargest change off target of {words}, mean over pairs: {before:.3f} before, {told}")
+        print(f"\n{words}, mean over pairs: {before:.3f} before, {told}")
     print()
+
+
+def unmeant(measured: Measured, meant: set[str]) -> list[int]:
+    """Columns of the attributes that are not meant."""
+    return [i for i, name in enumerate(measured.attributes) if name not in meant]
 
 
 def times(model: DiffusionModel, picture: Picture, known: Sequence[Shipped], runs: int = 4) -> None:
