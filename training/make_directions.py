@@ -78,7 +78,8 @@ SMALL = {"l_recon": 4.5, "t_edit": 300}
 TINY = {"l_recon": 8.0, "t_edit": 150}
 BROAD = {"l_recon": 3.0, "t_edit": 450}
 ADDED = {"strengths": FORWARD}
-GAZE = {"l_recon": 2.0, "epochs": 5}
+GAZE = {"l_recon": 1.0, "epochs": 5}
+LIDS = {"l_recon": 2.9, "strengths": (1.0, -1.0, 1.0, 1.4)}
 # A person to whom every shipped attribute is new.
 PLAIN = {
     "smile": 0.0, "mouth_open": 0.0, "lip_red": 0.1, "eye_open": 0.7, "gaze": 0.2, "brow_angle": 0.0,
@@ -93,15 +94,41 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("smiling", FACE, "smiling face", "smile", "mouth", settings=SMALL),
-        Recipe("sad", FACE, "sad face", "smile", "mouth", -1, also=("brow_angle", "mouth_open"), settings=SMALL),
+        Recipe(
+            "sad",
+            FACE,
+            "sad face",
+            "smile",
+            "mouth",
+            -1,
+            also=("brow_angle", "mouth_open"),
+            settings={"l_recon": 4.0, "t_edit": 200},
+        ),
         Recipe("angry", FACE, "angry face", "brow_angle", "brows", also=("smile", "brow_raise"), settings=SMALL),
         Recipe(
-            "surprised", FACE, "surprised face", "mouth_open", "mouth", also=("brow_raise", "eye_open"), settings=SMALL
+            "surprised",
+            FACE,
+            "surprised face",
+            "mouth_open",
+            "mouth",
+            also=("brow_raise", "eye_open"),
+            settings=SMALL | {"l_recon": 1.5},
         ),
-        Recipe("closed eyes", FACE, "face with closed eyes", "eye_open", "eyes", -1, also=("gaze", "gaze_y")),
+        # From "glasses", because from "face" alone the way to closed eyes leads over glasses.
+        Recipe(
+            "closed eyes",
+            "face with glasses",
+            "face with closed eyes",
+            "eye_open",
+            "eyes",
+            -1,
+            also=("gaze", "gaze_y"),
+            settings=LIDS,
+            strengths=(0.0, 1.5),
+        ),
         Recipe("looking left", FACE, "face with eyes looking left", "gaze", "eyes", -1, settings=TINY | GAZE),
         Recipe("red lips", FACE, "face with red lips", "lip_red", "mouth", settings=TINY),
-        Recipe("open mouth", FACE, "face with an open mouth", "mouth_open", "mouth"),
+        Recipe("open mouth", FACE, "face with an open mouth", "mouth_open", "mouth", settings=SMALL | {"l_recon": 4.0}),
         Recipe("glasses", FACE, "face with glasses", "glasses", "eyes", settings=ADDED, strengths=(0.0, 2.0)),
         Recipe("beard", FACE, "face with a beard", "beard", "beard", settings=ADDED, strengths=(0.0, 2.0)),
         Recipe(
@@ -115,7 +142,7 @@ RECIPES: dict[str, Recipe] = {
             strengths=(0.0, 2.0),
         ),
         Recipe("gray hair", PERSON, "person with gray hair", "gray", "hair", also=("hair_colour",), settings=BROAD),
-        Recipe("tanned", FACE, "tanned face", "skin", "skin", settings=BROAD | {"l_recon": 0.3, "epochs": 4}),
+        Recipe("tanned", "pale face", "dark tanned face", "skin", "skin", settings={"l_recon": 0.7, "t_edit": 350}),
         Recipe("old", FACE, "old face", "age", "face"),
         Recipe("blushing", FACE, "blushing face", "blush", "cheeks", settings=TINY),
     )
