@@ -38,14 +38,14 @@ def picture(page: Page, which: str = "after") -> str:
 
 
 def settled(page: Page, which: str) -> str:
-    """The picture once it has stayed as it is for a second: Gradio says an event's last values again when it ends."""
+    """The picture once it has stayed as it is for four seconds: Gradio says an event's last values again when it ends."""
     before = None
-    for _ in range(90):
+    for _ in range(25):
         now = picture(page, which)
         if now == before and stage(page).get_attribute("aria-busy") == "false":
             return now
         before = now
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(4000)
     raise AssertionError("the picture does not come to rest")
 
 
