@@ -38,7 +38,7 @@ def picture(page: Page, which: str = "after") -> str:
 
 
 def settled(page: Page, which: str) -> str:
-    """The picture once it has stayed as it is for four seconds: Gradio says an event's last values again when it ends."""
+    """The picture once it has stayed as it is for four seconds: Gradio repeats an ended event."""
     before = None
     for _ in range(25):
         now = picture(page, which)
