@@ -28,6 +28,7 @@ from tabs import (
     text_edit,
 )
 from tabs.shell import FAULT, TITLE, Shell
+from tabs.streaming import Page
 from tabs.theme import theme
 from tabs.widgets import asset
 
@@ -49,7 +50,7 @@ FOOT = (
 
 def build() -> gr.Blocks:
     """The page."""
-    with gr.Blocks(title="h-space studio", delete_cache=(3600, KEEP_SESSION), analytics_enabled=False) as page:
+    with Page(title="h-space studio", delete_cache=(3600, KEEP_SESSION), analytics_enabled=False) as page:
         shell = Shell(
             gr.State(Session(DEFAULT_MODEL), time_to_live=KEEP_SESSION, delete_callback=Session.end),
             gr.State(DEFAULT_MODEL),

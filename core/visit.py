@@ -116,7 +116,8 @@ class Session:
     """One visitor's visit. `ticket` rises with every request, so that a job can tell when it is out of date. `seen` is
     the picture that each tab shows, `search` does for directions that are looked for what `ticket` does. `stopped`
     is its number after the last time that the visitor stopped one. `restored`: steps and seed of the link by which
-    the visitor came, until they choose their own. `bench`: what the visit has inverted into text-to-image models.
+    the visitor came, until they choose their own. `composed`: what Compose shows, once all of it is there. `bench`:
+    what the visit has inverted into text-to-image models.
     """
 
     model_id: str = "avatars"
@@ -131,6 +132,7 @@ class Session:
     composition: Composition = Composition()
     history: History = field(default_factory=History)
     restored: tuple[int, int] | None = None
+    composed: tuple[Any, ...] | None = None
     exploration: Exploration | None = None
     bench: Bench | None = None
     search: int = 0

@@ -102,8 +102,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     def rendering(visit: Session, *values: Any) -> Values:
         """Values of `shown`: what follows the composition at once, its picture when it is there."""
-        told = None
-        for staged in composing(visit, *(visit.restored or values)):
+        ticket, told, visit.composed = visit.begin(), None, None
+        for staged in composing(visit, ticket, *(visit.restored or values)):
             # As things are now: another request may have changed the composition since this one began.
             now = visit.composition
             yield staged, *(following(visit) if now is not told else (gr.skip(),) * len(follow))
@@ -112,12 +112,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         while visit.composition is not told:
             told = visit.composition
             yield gr.skip(), *following(visit)
-        yield (gr.skip(),) * len(shown)  # the end says the last values once more, which may be out of date by then
+        if visit.ticket == ticket and not staged.get("bad"):
+            visit.composed = wanted(visit, values)
 
     @in_words
     def refresh(visit: Session, *values: Any) -> Values:
         """The composition or the visit's own directions may be others than those shown."""
-        yield from rendering(visit, *values)
+        if visit.composed != wanted(visit, values):
+            yield from rendering(visit, *values)
 
     @in_words
     def toggle(event: gr.EventData, visit: Session, *values: Any) -> Values:
@@ -209,6 +211,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 # ------------------------------------------------------------------------------------------------------------- at work
 
 
+def wanted(session: Session, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the tab's widgets depend on. values: steps and seed."""
+    own = tuple((key, preset.name) for key, preset in session.own.items())
+    return session.composition, id(session.picture), session.model_id, own, session.restored or values
+
+
 def palette_cards(session: Session) -> Cards:
     """The directions to add, those that are part of the composition marked."""
     return Cards(preset_items(session.model_id, session.own), session.composition.keys, **PALETTE)
@@ -286,9 +294,8 @@ def history_cards(session: Session) -> Cards:
     return Cards(history_items(session), [], **RESULTS)
 
 
-def composing(session: Session, steps: float, seed: float | None) -> Iterator[dict[str, Any]]:
+def composing(session: Session, ticket: int, steps: float, seed: float | None) -> Iterator[dict[str, Any]]:
     """Values of the stage, until done or until the visitor asks for something else."""
-    ticket = session.begin()
     picture = current_picture(session)
     if picture is None:
         yield {"hint": HINT}

@@ -65,12 +65,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()
     if report.when == "call":
         item.stash[FAILED] = report.failed
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Up to two more tries, each as a new visitor, and told in the summary: on a crowded machine the page can hear the
-    end of an event after the next click, which undoes the click (Gradio says an event's last values again at its end).
-    A fault of the app fails three times."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=2))

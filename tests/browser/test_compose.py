@@ -41,6 +41,7 @@ def composing(visit: Visit) -> Callable[..., Page]:
 
 def section(page: Page, name: str) -> None:
     page.locator(f"#{name} > button.label-wrap").click()
+    page.wait_for_timeout(600)  # Gradio makes what is inside only now, and gives it its first values after that
 
 
 def settled(page: Page, parts: int) -> None:
