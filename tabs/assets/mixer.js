@@ -145,7 +145,21 @@ function row(part, index, count) {
   return line;
 }
 
+// Rows are made anew only when no pointer holds one: a button that vanishes under a finger is not clicked.
+let held = false;
+let waiting = false;
+root.addEventListener("pointerdown", () => (held = true));
+for (const end of ["pointerup", "pointercancel"])
+  window.addEventListener(end, () => {
+    if (!held) return;
+    setTimeout(() => {
+      held = false;
+      if (waiting) draw();
+    }, 60); // the click comes after it
+  });
 function draw() {
+  waiting = held;
+  if (held) return;
   const { parts = [], locked = false, undo = false } = props.value || {};
   const active = document.activeElement;
   const focused = root.contains(active) && [active.closest(".channel")?.dataset.key, active.getAttribute("aria-label")];

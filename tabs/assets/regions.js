@@ -279,7 +279,6 @@ function number(index, side) {
   const input = make("input");
   Object.assign(input, { type: "number", min: 0, max: 100, step: 1 });
   input.dataset.side = side;
-  input.setAttribute("aria-label", `${side} of ${regions[index].label}, per cent`);
   input.addEventListener("input", () => (input.dataset.typing = ""));
   input.addEventListener("change", () => {
     delete input.dataset.typing;
@@ -295,7 +294,7 @@ function lineFor(region, index) {
   const line = make("div", "line");
   line.style.setProperty("--colour", colour(index));
   const name = make("input", "label");
-  Object.assign(name, { type: "text", value: region.label, maxLength: 40 });
+  Object.assign(name, { type: "text", maxLength: 40 });
   name.setAttribute("aria-label", "Name of the region");
   name.addEventListener("focus", () => {
     chosen = index;
@@ -304,14 +303,14 @@ function lineFor(region, index) {
   });
   name.addEventListener("change", () => {
     const text = name.value.trim();
-    if (!text || regions.some((other, i) => i !== index && other.label === text)) return draw();
+    if (!text || regions.some((other, i) => i !== index && other.label === text)) name.value = regions[index].label;
+    if (name.value === regions[index].label) return;
     remember();
     regions[index].label = text;
     tell();
   });
   const away = make("button", "away", "×");
   away.type = "button";
-  away.setAttribute("aria-label", `Remove ${region.label}`);
   away.addEventListener("click", () => remove(index));
   line.append(make("i"), name);
   if (isBox(region)) {
@@ -334,31 +333,41 @@ function draw() {
   const said = saidHere || (regions.length ? props.said : "") || "";
   $("said").textContent = said || (regions.length ? "" : "Choose a part, or drag a box over the picture.");
   $("said").classList.toggle("bad", Boolean(said));
-  $("chips").replaceChildren(
-    ...(props.presets || []).map((preset) => {
-      const chip = make("button", "", preset.label);
-      chip.type = "button";
-      chip.setAttribute("aria-pressed", regions.some((r) => r.label === preset.label));
-      chip.addEventListener("click", () => {
-        toggle(preset);
-        [...$("chips").children].find((other) => other.textContent === preset.label)?.focus({ preventScroll: true });
-      });
-      return chip;
-    }),
-  );
+  drawChips();
   drawShapes();
   drawStrokes();
   drawList();
 }
+// Chips and lines are made anew only for others: one that vanishes under a finger is not clicked.
+function drawChips() {
+  const presets = props.presets || [];
+  const wanted = JSON.stringify(presets);
+  if ($("chips").dataset.drawn !== wanted) {
+    $("chips").replaceChildren(
+      ...presets.map((preset) => {
+        const chip = make("button", "", preset.label);
+        chip.type = "button";
+        chip.addEventListener("click", () => toggle(preset));
+        return chip;
+      }),
+    );
+    $("chips").dataset.drawn = wanted;
+  }
+  for (const chip of $("chips").children) chip.setAttribute("aria-pressed", regions.some((r) => r.label === chip.textContent));
+}
 function drawList() {
   const list = $("list");
-  // Lines are made anew, but not under the hands of somebody who writes in one.
-  const writing = list.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
-  if (!writing || list.children.length !== regions.length) list.replaceChildren(...regions.map(lineFor));
+  const wanted = JSON.stringify(regions.map(({ boxes, strokes }) => [boxes.length, strokes.length]));
+  if (list.dataset.drawn !== wanted) list.replaceChildren(...regions.map(lineFor));
+  list.dataset.drawn = wanted;
   regions.forEach((region, index) => {
     const line = list.children[index];
     line.classList.toggle("chosen", index === chosen);
+    const name = line.querySelector(".label");
+    if (name !== document.activeElement) name.value = region.label;
+    line.querySelector(".away").setAttribute("aria-label", `Remove ${region.label}`);
     for (const input of line.querySelectorAll("[data-side]")) {
+      input.setAttribute("aria-label", `${input.dataset.side} of ${region.label}, per cent`);
       const value = Math.round(100 * SIDES[input.dataset.side][0](region.boxes[0]));
       const typing = "typing" in input.dataset && input === document.activeElement;
       if (!typing && (Number(input.value) !== value || !input.value)) input.value = value;

@@ -86,21 +86,27 @@ slider.addEventListener("change", () => {
 });
 
 function drawStrip() {
-  $("strip").replaceChildren(
-    ...(state.strip || []).map((strength) => {
-      const frame = frames().find((f) => near(f.strength, strength));
-      const button = make("button");
-      button.type = "button";
-      button.dataset.strength = strength;
-      button.title = `Strength ${strength}`;
-      button.disabled = !frame;
-      const image = make(frame ? "img" : "i");
-      if (frame) image.src = frame.image;
-      button.append(image, make("span", "", signed(strength, Number.isInteger(strength * 2) ? 1 : 2)));
-      button.addEventListener("click", () => show(strength));
-      return button;
-    }),
-  );
+  const strip = $("strip");
+  const wanted = (state.strip || []).join();
+  if (strip.dataset.drawn !== wanted) strip.replaceChildren(...(state.strip || []).map(thumbnail));
+  strip.dataset.drawn = wanted; // a button that vanishes under a finger is not clicked
+  for (const button of strip.children) {
+    const frame = frames().find((f) => near(f.strength, Number(button.dataset.strength)));
+    button.disabled = !frame;
+    const image = button.querySelector("img");
+    image.hidden = !frame;
+    button.querySelector("i").hidden = Boolean(frame);
+    if (frame && image.getAttribute("src") !== frame.image) image.src = frame.image;
+  }
+}
+function thumbnail(strength) {
+  const button = make("button");
+  button.type = "button";
+  button.dataset.strength = strength;
+  button.title = `Strength ${strength}`;
+  button.append(Object.assign(make("img"), { alt: "" }), make("i"), make("span", "", signed(strength, Number.isInteger(strength * 2) ? 1 : 2)));
+  button.addEventListener("click", () => show(strength));
+  return button;
 }
 
 // ---- read-outs ------------------------------------------------------------------------------------------------------
@@ -189,7 +195,7 @@ function draw() {
   root.dataset.frames = frames().length;
   delete root.dataset.shown;
   if (!edited) {
-    $("strip").replaceChildren();
+    drawStrip();
     readout(null);
     if (preview) $("after").src = preview;
     return;

@@ -16,7 +16,7 @@ def discover(page: Page, tap: bool = False) -> Locator:
     tab.tap() if tap else tab.click()
     root = page.locator("#discover")
     expect(root.locator(".board img[data-part=image]")).to_have_attribute("src", re.compile("^data:"))
-    page.locator("#discover-advanced > button").click()
+    unfold(page.locator("#discover-advanced"))
     basis = page.get_by_label("number input for Basis")
     basis.fill("24")
     basis.press("Tab")
@@ -25,6 +25,11 @@ def discover(page: Page, tap: bool = False) -> Locator:
     count.fill("2")
     count.press("Tab")
     return root
+
+
+def unfold(accordion: Locator) -> None:
+    accordion.locator("> button").click()
+    accordion.page.wait_for_timeout(600)  # Gradio makes what is inside only now, and gives it its first values after it
 
 
 def drag(page: Page, box: tuple[float, float, float, float]) -> None:
@@ -156,8 +161,7 @@ def test_a_second_region_and_other_pictures(page: Page) -> None:
 def test_stopping_keeps_what_was_there(page: Page) -> None:
     root = discover(page)
     root.locator(".chips").get_by_role("button", name="Hair").click()
-    basis = page.locator("#discover-advanced")
-    basis.locator("> button").click()
+    unfold(page.locator("#discover-advanced"))
     page.get_by_label("number input for Basis").fill("256")
     page.get_by_label("number input for Basis").press("Tab")
     root.locator("#find").click()
@@ -223,6 +227,7 @@ def test_on_a_phone(visit: Visit) -> None:
     touch(page, [(0.2, 0.2), (0.3, 0.3), (0.4, 0.4)])
     assert place(page) == pytest.approx((0.2, 0.2, 0.4, 0.4), abs=0.03)
     root.get_by_role("button", name="Remove Region 1").tap()
+    expect(root.locator(".shape")).to_have_count(0)
     root.get_by_role("button", name="Brush").tap()
     touch(page, [(0.35, 0.68), (0.5, 0.72), (0.65, 0.68)])
     expect(root.locator("polyline")).to_have_count(1)
