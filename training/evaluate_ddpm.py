@@ -64,7 +64,7 @@ def render_features(probe: instruments.Instruments, images: np.ndarray) -> np.nd
     return torch.cat([probe.features(to_pixels(part)) for part in np.array_split(images, len(images) // 50)]).numpy()
 
 
-CARD = """---
+ABOUT = """---
 license: mit
 library_name: diffusers
 tags: [diffusion, ddpm, h-space, procedural]
@@ -78,7 +78,9 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 - **Data**: {images:,} renders of the seeds 0..{last:,}; seeds from {held_out:,} on are held out.
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`
 - **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.{note}
-- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
+"""
+
+MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
   - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean,
     {worst:.1f} dB worst; at 20 steps {mean20:.1f} dB
   - Frechet distance of {samples:,} samples ({sample_steps} ancestral steps) to {samples:,} held-out renders in the
@@ -91,7 +93,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sample-steps", type=int, default=SAMPLE_STEPS)
-    parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm")
+    parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm", help="for the card; optional")
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
     arguments = parser.parse_args()
@@ -115,19 +117,8 @@ def main() -> None:
     if arguments.no_card:
         return
     curves.save(ROOT / model.card.curves)
-    log = [json.loads(line) for line in (arguments.run / "log.txt").read_text().splitlines() if line.startswith("{")]
-    state = torch.load(arguments.run / "checkpoint.pt", map_location="cpu", weights_only=True, mmap=True)
-    text = CARD.format(
-        parameters=sum(p.numel() for p in model.unet.unet.parameters()) / 1e6,
-        h_shape=" x ".join(str(n) for n in model.card.h_shape),
-        images=24_000,
-        last=23_999,
-        held_out=HELD_OUT,
-        steps=state["step"],
-        decay=state.get("decay", 0),
-        hours=log[-1]["minutes"] / 60,
+    figures = MEASURED.format(
         portraits=arguments.portraits,
-        note=f" {arguments.note}" if arguments.note else "",
         mean=at40.mean(),
         worst=at40.min(),
         mean20=at20.mean(),
@@ -136,7 +127,28 @@ def main() -> None:
         frechet=frechet,
         floor=floor,
     )
-    (ROOT / model.card.source.path / "README.md").write_text(text)
+    path = ROOT / model.card.source.path / "README.md"
+    if (arguments.run / "checkpoint.pt").exists():
+        path.write_text(about(model, arguments.run, arguments.note) + figures)
+    else:  # trained elsewhere: what the card says of that stays
+        path.write_text(path.read_text().split("- **Measured**")[0] + figures)
+
+
+def about(model: DiffusionModel, run: Path, note: str) -> str:
+    """The part of the card that says how the model was trained, from its run's checkpoint and log."""
+    log = [json.loads(line) for line in (run / "log.txt").read_text().splitlines() if line.startswith("{")]
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True, mmap=True)
+    return ABOUT.format(
+        parameters=sum(p.numel() for p in model.unet.unet.parameters()) / 1e6,
+        h_shape=" x ".join(str(n) for n in model.card.h_shape),
+        images=24_000,
+        last=23_999,
+        held_out=HELD_OUT,
+        steps=state["step"],
+        decay=state.get("decay", 0),
+        hours=log[-1]["minutes"] / 60,
+        note=f" {note}" if note else "",
+    )
 
 
 if __name__ == "__main__":
