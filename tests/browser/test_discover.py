@@ -56,6 +56,7 @@ def touch(page: Page, points: list[tuple[float, float]]) -> None:
     for place in places[1:]:
         session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [place]})
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(700)  # Chromium takes a tap right after a swipe for the end of the swipe
 
 
 def place(page: Page, index: int = 0) -> list[float]:
