@@ -25,15 +25,21 @@ Injection = Literal["asymmetric", "symmetric"]
 class Direction(ABC):
     """What the editing loop knows of a direction.
 
-    kind: name of the form, as kept in files. steps: S, the number of steps it was made with.
+    kind: name of the form, as kept in files. steps: S, the number of steps it was made with. t_start: the first
+    timestep at which it acts, the noisiest; None: from T on, as in the papers. What is decided before stays as it is.
     """
 
     kind: ClassVar[str]
     steps: int
+    t_start: int | None
+
+    def acts_at(self, t: int) -> bool:
+        return self.t_start is None or t <= self.t_start
 
     @abstractmethod
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
-        """The shift at timestep t, broadcastable to h. h: (B, C, H, W), emb: (B, E), both in the direction's dtype."""
+        """The shift at timestep t, broadcastable to h, zero before t_start. h: (B, C, H, W), emb: (B, E), both in the
+        direction's dtype."""
 
     @abstractmethod
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
@@ -43,6 +49,11 @@ class Direction(ABC):
     def state(self) -> State:
         """(tensors, meta): everything `from_state` needs; meta is plain JSON."""
 
+    def meta(self) -> dict[str, Any]:
+        """What `state` says of a direction that is no sum."""
+        about: dict[str, Any] = {"kind": self.kind, "steps": self.steps}
+        return about if self.t_start is None else about | {"t_start": self.t_start}
+
 
 @dataclass(frozen=True)
 class GlobalDirection(Direction):
@@ -51,15 +62,18 @@ class GlobalDirection(Direction):
     kind: ClassVar[str] = "global"
     delta: Tensor
     steps: int
+    t_start: int | None = None
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        if not self.acts_at(t):
+            return h.new_zeros(1, *h.shape[1:])
         return self.delta
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
         return replace(self, delta=self.delta.to(device, dtype))
 
     def state(self) -> State:
-        return {"delta": self.delta}, {"kind": self.kind, "steps": self.steps}
+        return {"delta": self.delta}, self.meta()
 
 
 @dataclass(frozen=True)
@@ -73,8 +87,11 @@ class PerTimestepDirection(Direction):
     timesteps: Tensor
     deltas: Tensor
     steps: int
+    t_start: int | None = None
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        if not self.acts_at(t):
+            return h.new_zeros(1, *h.shape[1:])
         known = self.timesteps.tolist()
         above = sum(s < t for s in known)  # index of the first stored timestep >= t
         if above == 0 or above == len(known):
@@ -87,7 +104,7 @@ class PerTimestepDirection(Direction):
 
     def state(self) -> State:
         tensors = {"timesteps": self.timesteps, "deltas": self.deltas}
-        return tensors, {"kind": self.kind, "steps": self.steps}
+        return tensors, self.meta()
 
 
 @dataclass(frozen=True)
@@ -97,8 +114,11 @@ class ImplicitDirection(Direction):
     kind: ClassVar[str] = "implicit"
     f_t: DeltaBlock
     steps: int
+    t_start: int | None = None
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
+        if not self.acts_at(t):
+            return h.new_zeros(1, *h.shape[1:])
         return self.f_t(h, emb)
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
@@ -106,7 +126,7 @@ class ImplicitDirection(Direction):
 
     def state(self) -> State:
         tensors = {name: value.detach() for name, value in self.f_t.state_dict().items()}
-        return tensors, {"kind": self.kind, "steps": self.steps}
+        return tensors, self.meta()
 
 
 @dataclass(frozen=True)
@@ -133,6 +153,10 @@ class CompositeDirection(Direction):
     @property
     def steps(self) -> int:
         return self.parts[0].steps
+
+    @property
+    def t_start(self) -> None:
+        """Every part has its own."""
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
         starts = self.t_edits or (0,) * len(self.parts)
@@ -207,6 +231,8 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
 
     steps = meta["steps"]
     _expect(isinstance(steps, int) and 2 <= steps <= 100_000, f"step count {steps!r}")
+    t_start = meta.get("t_start")
+    _expect(t_start is None or (type(t_start) is int and 0 <= t_start <= 100_000), f"t_start {t_start!r}")
     for name, value in tensors.items():
         _expect(bool(torch.isfinite(value).all()), f"{name} is not finite")
     match meta["kind"]:
@@ -214,19 +240,19 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
             _expect(tensors.keys() == {"delta"}, f"tensors {sorted(tensors)}")
             delta = tensors["delta"]
             _expect(delta.ndim == 4 and len(delta) == 1, f"shape {tuple(delta.shape)}")
-            return GlobalDirection(delta.float(), steps)
+            return GlobalDirection(delta.float(), steps, t_start)
         case PerTimestepDirection.kind:
             _expect(tensors.keys() == {"timesteps", "deltas"}, f"tensors {sorted(tensors)}")
             timesteps, deltas = tensors["timesteps"], tensors["deltas"]
             _expect(deltas.ndim == 4 and timesteps.shape == deltas.shape[:1], f"shape {tuple(deltas.shape)}")
             _expect(len(timesteps) > 0 and bool((timesteps.diff() > 0).all()), "timesteps do not ascend")
-            return PerTimestepDirection(timesteps.long(), deltas.float(), steps)
+            return PerTimestepDirection(timesteps.long(), deltas.float(), steps, t_start)
         case ImplicitDirection.kind:
             hidden, channels = tensors["conv1.weight"].shape[:2]
             with torch.device("meta"):  # shapes that do not belong together cost no memory before they are refused
                 f_t = DeltaBlock(channels, tensors["temb_proj.weight"].shape[1], hidden, "norm1.weight" in tensors)
             f_t.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
-            return ImplicitDirection(f_t.eval().requires_grad_(False), steps)
+            return ImplicitDirection(f_t.eval().requires_grad_(False), steps, t_start)
         case kind:
             raise ValueError(f"unknown kind {kind!r}")
 

@@ -166,11 +166,14 @@ def edit(
     x, state_of, strengths = states.view(-1, *x_T.shape[1:]), pairs[:, 0].long(), pairs[:, 1:]
     parts = [(part, c * part.weight) for sum_, c in zip(sums, strengths.T, strict=True) for part in sum_]
 
+    last = min((max(t_edit, part.t_edit) for part, c in parts if c.any()), default=schedule.T)
     noise = torch.Generator().manual_seed(settings.seed)
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         # Editing: a shift acts on P_t alone, or on both terms.
-        acting = [(part, c) for part, c in parts if t >= max(t_edit, part.t_edit) and c.any()]
-        if editing := bool(acting):
+        acting = [
+            (part, c) for part, c in parts if t >= max(t_edit, part.t_edit) and part.direction.acts_at(t) and c.any()
+        ]
+        if acting:
             eps_P, eps_D = _predict_edited(model, x, state_of, t, acting, settings, chunk)
             x, state_of = x[state_of], torch.arange(len(state_of))
         else:
@@ -182,7 +185,7 @@ def edit(
         x0 = schedule.predicted_x0(x, eps_P, t)
         x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev, eta, z)
         if k + 1 < settings.steps:
-            phase = "editing" if editing else "boosting" if eta > 0 else "denoising"
+            phase = "editing" if t >= last else "boosting" if eta > 0 else "denoising"
             yield Progress(k + 1, settings.steps, phase, _preview(model, x0, k, settings.steps, state_of[pair_of]))
 
     pixels = model.codec.decode(x[state_of[pair_of]]).clamp(-1, 1)

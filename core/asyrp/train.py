@@ -7,6 +7,7 @@ saved, and run on.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -32,7 +33,8 @@ class TrainingSettings:
 
     form: "implicit" (f_t) or "global" (one delta_h, optimised directly; the fast way). steps: S. samples, epochs: how
     many latents, how often. l_clip, l_recon: coefficients of Eq. 7, by default Table 3's. t_edit: last timestep that is
-    edited, by default from the model's curves (section 4.1). batch*: latents per optimiser step. rate*: of Adam, for a
+    edited, by default from the model's curves (section 4.1). t_start*: the first, by default T; a part that takes shape
+    late is better left alone while hair and colours do. batch*: latents per optimiser step. rate*: of Adam, for a
     global direction in units of the RMS of h. loss: Eq. 4 or the released code's. augment*: amount of shift (pixels at
     128) and noise of the view that CLIP gets, 0 for none; it makes the direction of dI meaningful when dI is small.
     strengths*: of which every batch gets one in turn, a negative one with the text direction reversed. The paper trains
@@ -47,6 +49,7 @@ class TrainingSettings:
     l_clip: float | None = None
     l_recon: float | None = None
     t_edit: int | None = None
+    t_start: int | None = None
     rate: float | None = None
     loss: LossForm = "cosine"
     augment: float = 1.0
@@ -129,7 +132,9 @@ class Training:
         recon = 3 * max(self.similarity, 0.0) if paper.l_recon is None else paper.l_recon
         self.l_recon = recon if s.l_recon is None else s.l_recon
         self.t_edit = card.interval_source().t_edit(self.similarity) if s.t_edit is None else s.t_edit
-        self.timesteps = [t for t in reversed(self.model.schedule.timesteps(s.steps)) if t >= self.t_edit]
+        down = [t for t in reversed(self.model.schedule.timesteps(s.steps)) if t >= self.t_edit]
+        self.timesteps = [t for t in down if s.t_start is None or t <= s.t_start]
+        self.before = down[: len(down) - len(self.timesteps)]  # where nothing is edited yet
         if not self.timesteps:
             raise RequestError(f"No step lies in the editing interval (t >= {self.t_edit}). Lower t_edit.")
         channels, height, width = card.h_shape
@@ -145,6 +150,7 @@ class Training:
             self.parameters = [self.delta]
         self.optimiser = torch.optim.Adam(self.parameters, lr=s.rate or RATE[s.form], betas=(0.9, 0.99))
         self.E_source: Tensor | None = None
+        self.x_start: Tensor | None = None
 
     @property
     def total(self) -> int:
@@ -166,8 +172,8 @@ class Training:
         if self.f_t is not None:
             f_t = DeltaBlock(self.f_t.conv1.in_channels, self.f_t.temb_proj.in_features)
             f_t.load_state_dict({name: value.detach().cpu().clone() for name, value in self.f_t.state_dict().items()})
-            return ImplicitDirection(f_t.eval().requires_grad_(False), steps)
-        return GlobalDirection(self.delta.detach().cpu().clone(), steps)
+            return ImplicitDirection(f_t.eval().requires_grad_(False), steps, self.settings.t_start)
+        return GlobalDirection(self.delta.detach().cpu().clone(), steps, self.settings.t_start)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything `load_state_dict` needs to run on; plain tensors and numbers."""
@@ -195,18 +201,30 @@ class Training:
             for event in source_trajectories(self.model, x_T, s.steps, self.t_edit):
                 yield replace(event, result=None)
                 self.sources = event.result
-        if self.sources.steps != s.steps or len(self.sources.timesteps) < len(self.timesteps):
+        first, count = len(self.before), len(self.timesteps)
+        if self.sources.steps != s.steps or len(self.sources.timesteps) < first + count:
             raise ValueError("the source trajectories were made with other steps or a higher t_edit")
         if self.E_source is None:
             rows, n = [], len(self.sources.x_T)
-            for P in self.sources.P[: len(self.timesteps)]:
+            for P in self.sources.P[first : first + count]:
                 with torch.no_grad():
                     rows.append(torch.cat([self.image_text.embed_images(part.float()) for part in P.split(64)]))
                 yield Progress(n, n, "preparing")
             self.E_source = torch.stack(rows)
+        if self.x_start is None:
+            self.x_start = torch.cat([self.unedited(x) for x in self.sources.x_T.split(8)])
         if s.form == "global":  # the rate is relative to the size of what is shifted
-            rms = sum(self.sources.h_rms[: len(self.timesteps)]) / len(self.timesteps)
+            rms = sum(self.sources.h_rms[first : first + count]) / count
             self.optimiser.param_groups[0]["lr"] = (s.rate or RATE[s.form]) * rms
+
+    @torch.no_grad()
+    def unedited(self, x: Tensor) -> Tensor:
+        """x_T (B, C, h, w) at the first timestep of the editing interval."""
+        x = x.to(self.model.device)
+        for t, t_prev in pairwise([*self.before, self.timesteps[0]]):
+            eps = self.model.eps(self.model.features(x, t), x, t)
+            x = self.model.schedule.reverse_step(x, eps, eps, t, t_prev)
+        return x
 
     def run(self) -> Job:
         """Algorithm 2, one optimiser step per timestep and batch of latents. Result: the direction.
@@ -221,7 +239,7 @@ class Training:
             epoch, batch = divmod(self.step // K, batches)
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
             rows = order[batch * s.batch : (batch + 1) * s.batch]
-            x = self.sources.x_T[rows].to(self.model.device)
+            x = self.x_start[rows]
             for k, t_prev in enumerate([*self.timesteps[1:], -1]):
                 x, P, loss = self.optimise(x, rows, k, t_prev)
                 self.losses.append(loss)
@@ -245,7 +263,7 @@ class Training:
         P_edit = model.codec.decode(P_x)
         loss = asyrp_loss(
             P_edit,
-            self.sources.P[k, rows].to(P_edit),
+            self.sources.P[len(self.before) + k, rows].to(P_edit),
             self.E_source[k, rows].to(P_edit.device),
             self.dT if strength > 0 else -self.dT,
             self.image_text,
@@ -300,21 +318,27 @@ def mean_direction(
     at every timestep of the direction's S >= t_edit. 20 latents suffice according to the paper."""
     schedule = model.schedule
     timesteps = [t for t in reversed(schedule.timesteps(direction.steps)) if t >= t_edit]
+    known = [t for t in timesteps if direction.acts_at(t)]
+    if not known:
+        raise RequestError(f"This direction does nothing at t >= {t_edit}. Lower t_edit.")
     there = direction.to(model.device)
     x, deltas = x_T.to(model.device), []
     with torch.no_grad():
         for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
             features = model.features(x, t)
-            delta_h = there.delta_h(features.h.float(), features.emb.float(), t)
-            deltas.append(delta_h.mean(0).cpu())
-            eps = model.eps(features, x, t)
-            x = schedule.reverse_step(x, model.eps(features, x, t, delta_h), eps, t, t_prev)
-    return PerTimestepDirection(torch.tensor(timesteps[::-1]), torch.stack(deltas[::-1]), direction.steps)
+            eps_P = eps = model.eps(features, x, t)
+            if direction.acts_at(t):
+                delta_h = there.delta_h(features.h.float(), features.emb.float(), t)
+                deltas.append(delta_h.mean(0).cpu())
+                eps_P = model.eps(features, x, t, delta_h)
+            x = schedule.reverse_step(x, eps_P, eps, t, t_prev)
+    deltas = torch.stack(deltas[::-1])
+    return PerTimestepDirection(torch.tensor(known[::-1]), deltas, direction.steps, direction.t_start)
 
 
 def global_direction(mean: PerTimestepDirection) -> GlobalDirection:
     """dh_global (Appendix L.1): the mean of dh_mean over the timesteps of the editing interval."""
-    return GlobalDirection(mean.deltas.mean(0, keepdim=True), mean.steps)
+    return GlobalDirection(mean.deltas.mean(0, keepdim=True), mean.steps, mean.t_start)
 
 
 def train_direction(

@@ -153,6 +153,21 @@ def test_a_negative_strength_learns_the_reversed_pair() -> None:
             TrainingSettings(strengths=wrong)
 
 
+def test_a_training_that_starts_late_sees_the_unedited_process_until_then() -> None:
+    """Its first loss is that of a shift of nothing at the first timestep it edits, against the source there."""
+    late, whole = training(dtype=torch.float32, t_start=800), training(dtype=torch.float32)
+    list(late.prepare())
+    assert late.timesteps == [t for t in whole.timesteps if t <= 800]
+    assert 0 < len(late.before) < len(whole.timesteps)
+    rows = torch.arange(2)
+    x = late.x_start[rows]
+    with torch.no_grad():
+        _, _, P = late.loss_at(x, late.model.features(x, late.timesteps[0]), rows, 0)
+    source = late.sources.P[len(late.before), rows].float()
+    torch.testing.assert_close(P.float(), source, atol=5e-3, rtol=0)  # kept in half precision
+    assert finish(late.run()).t_start == 800
+
+
 def test_cancelling_keeps_what_was_learned() -> None:
     made = training(dtype=torch.float32)
     job = made.run()
@@ -181,17 +196,24 @@ def test_the_source_trajectory_is_the_unedited_process() -> None:
     assert sources.timesteps[-1] == 0
 
 
-def test_mean_and_global_directions_are_the_means_along_the_edited_trajectories() -> None:
+@pytest.mark.parametrize("t_start", [None, 800])
+def test_mean_and_global_directions_are_the_means_along_the_edited_trajectories(t_start: int | None) -> None:
     model = small_model()
-    direction = ImplicitDirection(trained_block(emb_channels=64), steps=8)
+    direction = ImplicitDirection(trained_block(emb_channels=64), 8, t_start)
     x_T = sample_latent(model, seed=5, count=4).x_T
     mean = mean_direction(model, direction, x_T, t_edit=500)
 
-    timesteps = [t for t in model.schedule.timesteps(8)[::-1] if t >= 500]
+    down = model.schedule.timesteps(8)[::-1]
+    timesteps = [t for t in down if 500 <= t <= (t_start or 1000)]
     assert mean.timesteps.tolist() == timesteps[::-1]
-    first = timesteps[0]
+    assert global_direction(mean).t_start == mean.t_start == t_start
+    first, x = timesteps[0], x_T
     with torch.no_grad():
-        features = model.features(x_T, first)
+        for t, t_prev in zip(down, down[1:], strict=False):
+            if t > first:
+                eps = model.eps(model.features(x, t), x, t)
+                x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
+        features = model.features(x, first)
         expected = direction.f_t(features.h, features.emb).mean(0)
     torch.testing.assert_close(mean.deltas[-1], expected)
     torch.testing.assert_close(global_direction(mean).delta[0], mean.deltas.mean(0))

@@ -1,5 +1,6 @@
 """Directions: their forms, sums, scaling between step counts, and what goes into a file and comes back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,31 @@ def test_strengths_are_per_row(features: Features) -> None:
     assert torch.allclose(delta, strengths[:, None, None, None] * plain)
     assert weighted_delta([(direction, torch.zeros(3)), (direction, 0.0)], features, steps=40) is None
     assert weighted_delta([], features, steps=40) is None
+
+
+def test_before_its_start_a_direction_does_nothing(features: Features, composite: CompositeDirection) -> None:
+    """Also as a part of a sum, and after a round trip through its state."""
+    for plain in composite.parts:
+        late = from_state(*replace(plain, t_start=400).state())
+        assert (late.t_start, plain.t_start) == (400, None)
+        for t in (401, 999):
+            shift = late.delta_h(features.h, features.emb, t)
+            assert shift.shape[1:] == features.h.shape[1:]
+            assert not shift.any()
+        for t in (0, 400):
+            assert torch.equal(*(d.delta_h(features.h, features.emb, t) for d in (late, plain)))
+    rest = CompositeDirection(composite.parts[1:], composite.weights[1:])
+    without = CompositeDirection((replace(composite.parts[0], t_start=400), *composite.parts[1:]), composite.weights)
+    scale = rest.steps / without.steps
+    shifts = [d.delta_h(features.h, features.emb, 500) for d in (without, rest)]
+    assert torch.allclose(shifts[0], scale * shifts[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [-1, 1.5, "500", True, 10**6])
+def test_a_start_that_is_no_timestep_is_refused(bad: object) -> None:
+    tensors, meta = GlobalDirection(normal(1, 32, 4, 4), steps=40).state()
+    with pytest.raises(PresetError, match="t_start"):
+        from_state(tensors, meta | {"t_start": bad})
 
 
 def test_half_precision_features_give_a_float32_shift(features: Features) -> None:

@@ -97,9 +97,9 @@ def test_every_row_of_a_strip_is_algorithm_1(model: DiffusionModel, injection: s
 
 @torch.no_grad()
 def test_parts_act_where_they_say(model: DiffusionModel, shift: GlobalDirection) -> None:
-    """A composite of an asymmetric part down to 450 and a symmetric one down to 700, nested, against a loop that is
-    told nothing but what each eps has to be."""
-    other = GlobalDirection(shift.delta.flip(1), steps=80)
+    """A composite of an asymmetric part down to 450 and a symmetric one from 900 down to 700, nested, against a loop
+    that is told nothing but what each eps has to be."""
+    other = GlobalDirection(shift.delta.flip(1), steps=80, t_start=900)
     inner = CompositeDirection((other,), (2.0,), t_edits=(700,))
     both = CompositeDirection((shift, inner), (0.5, -0.2), (450, 0), ("asymmetric", "symmetric"))
     x_T, schedule = sample_latent(model, seed=3).x_T, model.schedule
@@ -107,7 +107,7 @@ def test_parts_act_where_they_say(model: DiffusionModel, shift: GlobalDirection)
     x = x_T
     for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
         features = model.features(x, t)
-        symmetric = -0.4 * other.delta * 80 / 20 if t >= 700 else torch.zeros_like(other.delta)
+        symmetric = -0.4 * other.delta * 80 / 20 if 700 <= t <= 900 else torch.zeros_like(other.delta)
         asymmetric = 0.5 * shift.delta * 40 / 20 if t >= 450 else torch.zeros_like(other.delta)
         eps_P, eps_D = (model.eps(features, x, t, delta) for delta in (symmetric + asymmetric, symmetric))
         x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev)
