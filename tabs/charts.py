@@ -48,16 +48,17 @@ def loss_curve(losses: Sequence[float], total: int, window: int) -> str:
     return _svg(body, f"Training loss, now {smooth[-1]:.3f}")
 
 
-def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
+def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None = None) -> str:
     """Editing, denoising and boosting interval along the generation (T at the left), with the perceptual curves they
-    are read from, if the model has them."""
+    are read from, if the model has them. t_start: where the direction begins to act, if not at T."""
     height = 180
     x = lambda t: PAD + (WIDTH - PAD - 6) * (1 - np.asarray(t, dtype=float) / 1000)  # noqa: E731
     y = lambda v: height - 24 - (height - 48) * np.clip(np.asarray(v, dtype=float) / 1.6, 0, 1)  # noqa: E731
     t_edit, t_boost = np.clip([chosen.t_edit, chosen.t_boost], 0, 1000)
     t_boost = min(t_boost, 1000)
-    bands = [("edit", 1000, t_edit, "editing"), ("calm", t_edit, min(t_boost, t_edit), "denoising")]
-    bands.append(("boost", min(t_boost, t_edit), 0, "boosting"))
+    begun = max(t_edit, 1000 if t_start is None else t_start)
+    bands = [("calm", 1000, begun, "as it is"), ("edit", begun, t_edit, "editing")]
+    bands += [("calm", t_edit, min(t_boost, t_edit), "denoising"), ("boost", min(t_boost, t_edit), 0, "boosting")]
     body = ""
     for name, start, end, label in bands:
         if start - end <= 0:
@@ -74,12 +75,13 @@ def intervals_plot(chosen: Intervals, curves: Curves | None) -> str:
             level = float(np.interp(t, curves.t, curve))
             body += f'<path class="threshold" d="M{PAD} {float(y(level)):.1f}H{WIDTH - 6}"/>'
             body += f'<circle class="dot" r="3.5" cx="{float(x(t)):.1f}" cy="{float(y(level)):.1f}"/>'
-    for t, label in ((t_edit, f"{t_edit}"), (t_boost, f"{t_boost}")):
-        if 0 < t < 1000:
+    for t, label in ((begun, f"{begun}"), (t_edit, f"{t_edit}"), (t_boost, f"{t_boost}")):
+        if 0 < t < 1000 and (t != begun or begun > t_edit):
             body += f'<text class="tick" x="{float(x(t)):.1f}" y="{height - 10}" text-anchor="middle">{label}</text>'
     body += f'<text x="{PAD}" y="{height - 10}">t = 1000</text>'
     body += f'<text x="{WIDTH - 6}" y="{height - 10}" text-anchor="end">0</text>'
-    drawing = _svg(body, f"Editing above t = {t_edit}, boosting below t = {t_boost}", height)
+    editing = f"above t = {t_edit}" if begun == 1000 else f"from t = {begun} to {t_edit}"
+    drawing = _svg(body, f"Editing {editing}, boosting below t = {t_boost}", height)
     if curves is None:
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'
     return drawing + (

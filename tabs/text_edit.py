@@ -11,6 +11,7 @@ from core import own_directions, presets, studio
 from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
+from core.presets import Preset
 from core.visit import EditOptions, Session
 from tabs.charts import intervals_plot
 from tabs.own_directions import offer_file, open_preset, run_training, settings_for_form, stop_training
@@ -129,7 +130,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     form.input(settings_for_form, form, [samples, train_steps], **QUIET)
 
     automatic.input(lambda on: (gr.update(interactive=not on),) * 2, automatic, [t_edit, t_boost], **QUIET)
-    gr.on([t_edit.input, t_boost.input], redraw, [shell.session, t_edit, t_boost], plot, **QUIET)
+    gr.on([t_edit.input, t_boost.input], redraw, [shell.session, picker, t_edit, t_boost], plot, **QUIET)
 
     @in_words
     def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
@@ -158,12 +159,13 @@ def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
     return EditOptions(int(steps or 0), form, injection or None, seed=int(seed or 0), **own)
 
 
-def interval_drawing(session: Session, t_edit: int, t_boost: int) -> str:
+def interval_drawing(session: Session, preset: Preset | None, t_edit: int, t_boost: int) -> str:
     try:
         source = MODELS[session.model_id].interval_source()
     except ModelUnavailable:
         source = None
-    return intervals_plot(Intervals(t_edit, t_boost), source if isinstance(source, Curves) else None)
+    t_start = None if preset is None else preset.direction.t_start
+    return intervals_plot(Intervals(t_edit, t_boost), source if isinstance(source, Curves) else None, t_start)
 
 
 def first_drawing(model_id: str) -> str:
@@ -172,7 +174,7 @@ def first_drawing(model_id: str) -> str:
         source = MODELS[model_id].interval_source()
     except ModelUnavailable:
         return ""
-    return interval_drawing(Session(model_id), source.t_edit(0.9), source.t_boost())
+    return interval_drawing(Session(model_id), None, source.t_edit(0.9), source.t_boost())
 
 
 @in_words
@@ -182,8 +184,8 @@ def own_presets(session: Session) -> Any:
 
 
 @in_words
-def redraw(session: Session, t_edit: int, t_boost: int) -> str:
-    return interval_drawing(session, int(t_edit), int(t_boost))
+def redraw(session: Session, key: str | None, t_edit: int, t_boost: int) -> str:
+    return interval_drawing(session, chosen_preset(session, key), int(t_edit), int(t_boost))
 
 
 @in_words
@@ -210,7 +212,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     try:
         options = chosen_options(advanced)
         intervals = studio.intervals_for(MODELS[session.model_id], preset, options)
-        drawing = interval_drawing(session, intervals.t_edit, intervals.t_boost)
+        drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
         moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)))
         for value in strip(session, ticket, picture, preset, options, session.frames):
             yield value, *moved

@@ -31,6 +31,14 @@ def test_intervals_plot(chosen: tuple[int, int], with_curves: bool) -> None:
     assert str(chosen[0]) in drawing.find("svg/title").text
 
 
+def test_a_direction_that_starts_late_leaves_a_band_before_it() -> None:
+    whole, late = (parsed(intervals_plot(Intervals(300, 0), None, t_start)) for t_start in (None, 700))
+    left = {kind: [float(b.get("x")) for b in drawing.iter("rect")] for kind, drawing in (("a", whole), ("b", late))}
+    assert left["b"][0] == left["a"][0] < left["b"][1] < left["a"][1] == left["b"][2]
+    assert "from t = 700 to 300" in late.find("svg/title").text
+    assert any(text.text == "700" for text in late.iter("text"))
+
+
 @pytest.mark.parametrize("bound", [None, 30.0])
 def test_time_and_accuracy(bound: float | None) -> None:
     """The front joins the methods that nothing beats in both; a time of zero has its place too."""
