@@ -107,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
             also=("brow_angle", "mouth_open"),
             settings={"l_recon": 3.0, "t_edit": 200, "t_start": 700},
         ),
-        Recipe("angry", FACE, "angry face", "brow_angle", "brows", also=("smile", "brow_raise"), settings=LATE),
+        Recipe("angry", FACE, "angry face", "brow_angle", "brows", also=("smile", "brow_raise"), settings=SMALL),
         Recipe(
             "surprised",
             FACE,
