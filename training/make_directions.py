@@ -105,7 +105,7 @@ RECIPES: dict[str, Recipe] = {
             "mouth",
             -1,
             also=("brow_angle", "mouth_open"),
-            settings={"l_recon": 3.0, "t_edit": 200, "t_start": 700},
+            settings=LATE | {"l_recon": 3.0, "t_edit": 200},
         ),
         Recipe("angry", FACE, "angry face", "brow_angle", "brows", also=("smile", "brow_raise"), settings=SMALL),
         Recipe(

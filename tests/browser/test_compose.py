@@ -186,8 +186,7 @@ def test_the_analysis_of_discover_is_used(composing: Callable[..., Page]) -> Non
     page.locator("#compare").click()
     expect(page.locator("#matrix")).to_contain_text("at 0.6 of the way")
     page.get_by_role("tab", name="Discover").click()
-    page.locator("#discover-advanced > button").click()
-    page.wait_for_timeout(600)
+    section(page, "discover-advanced")
     for label, number in (("Basis", "16"), ("How many per region", "1")):
         page.get_by_label(f"number input for {label}").fill(number)
         page.get_by_label(f"number input for {label}").press("Tab")
