@@ -5,7 +5,7 @@
 
 The run keeps a checkpoint and resumes from it (see `loop.py`). v-prediction (Salimans and Ho 2022), linear betas
 1e-4..0.02, 1,000 timesteps, on Haar coefficients of the pixels; the released weights are the run's moving average, in
-half precision.
+half precision. What is special about the network is in `skips.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from training.dataset import load, to_pixels
 from training.loop import Losses, options, train
 from training.noising import v_target
 from training.portraits import from_vector, part_mask
+from training.skips import SkipDropout, cut
 
 DETAIL = 0.25  # weight of a detail's channel in the loss; the small picture's have 1
 FOCUS = 8.0  # weight of the places of eyes, brows and mouth; elsewhere 1
@@ -80,13 +81,14 @@ def v_loss(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator, 
     return (error[:3].sum() + DETAIL * error[3:].sum()) / (3 + DETAIL * (len(error) - 3))
 
 
-def losses_of(images: np.ndarray, alphas: Tensor, batch: int, places: Tensor) -> Losses:
+def losses_of(images: np.ndarray, alphas: Tensor, batch: int, places: Tensor, dropout: SkipDropout) -> Losses:
     """The loss of one step on `batch` of the images uint8 (N, H, W, 3)."""
     codec = Haar()
 
     def losses(unet: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(images), size=batch)
         x0 = codec.encode(to_pixels(images[rows]).to(alphas.device))
+        dropout.draw(batch, noise)
         return {"loss": v_loss(unet, x0, alphas, noise, places)}
 
     return losses
@@ -107,13 +109,15 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     torch.manual_seed(0)
     unet = build_unet(tuple(int(c) for c in arguments.channels.split(","))).to(memory_format=torch.channels_last)
+    cut(unet)
     if accelerator.is_main_process:  # render once, then let the other processes read
         load(arguments.images)
     accelerator.wait_for_everyone()
     images, parameters = load(arguments.images)
     alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
     places = focus(parameters, unet.config.sample_size).to(accelerator.device)
-    losses = losses_of(images, alphas, arguments.batch // accelerator.num_processes, places)
+    batch = arguments.batch // accelerator.num_processes
+    losses = losses_of(images, alphas, batch, places, SkipDropout(unet))
     trained = train(accelerator, arguments, unet, losses)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, arguments.out)
