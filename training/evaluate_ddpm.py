@@ -4,7 +4,8 @@
     python -m training.evaluate_ddpm --samples 200 --no-card      # a quick look
 
 Reconstruction: PSNR of 100 held-out portraits through inversion and back. Samples: Frechet distance of 2,000 samples to
-2,000 fresh renders in the probe's feature space, beside that of 2,000 other renders, the floor of that number.
+2,000 fresh renders in the probe's feature space, beside that of 2,000 other renders, the floor of that number. h-space:
+how much of what the network predicts h decides, and not the skip connections.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
+from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits
 from training.portraits import HELD_OUT
@@ -48,6 +51,27 @@ def reconstruction(model: DiffusionModel, pixels: Tensor, steps: int) -> Tensor:
         latent = finish(invert(model, part, steps))
         made.append(finish(edit(model, latent, settings=EditSettings(steps))))
     return psnr(torch.cat(made).cpu(), pixels)
+
+
+@torch.no_grad()
+def share_of_h(model: DiffusionModel, pixels: Tensor, t: int) -> float:
+    """How far P_t of each picture goes towards that of the next when it gets the next one's h, with its own skip
+    connections: 0 if h says nothing, 1 if it says all. Pictures (N, 3, H, W), all with the same noise."""
+    clean = model.codec.encode(pixels)
+    noise = torch.randn((1, *model.x_shape), generator=torch.Generator().manual_seed(0))
+    a = float(model.schedule.alpha(t))
+    x_t = (a**0.5 * clean + (1 - a) ** 0.5 * noise).to(model.device)
+
+    def predicted(features: Features, x: Tensor) -> Tensor:
+        return model.codec.decode(model.schedule.predicted_x0(x, model.eps(features, x, t), t))
+
+    along = way = 0.0
+    for x in x_t.split(16):
+        features = model.features(x, t)
+        own, mixed = predicted(features, x), predicted(replace(features, h=features.h.roll(1, 0)), x)
+        towards = own.roll(1, 0) - own
+        along, way = along + ((mixed - own) * towards).sum().item(), way + towards.square().sum().item()
+    return along / way
 
 
 def sample_features(model: DiffusionModel, probe: instruments.Instruments, count: int, steps: int) -> np.ndarray:
@@ -83,6 +107,8 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
   - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean,
     {worst:.1f} dB worst; at 20 steps {mean20:.1f} dB
+  - with the h of another portrait, the prediction P_t goes {share800:.0%} of the way to it at t = 800,
+    {share600:.0%} at 600, {share400:.0%} at 400
   - Frechet distance of {samples:,} samples ({sample_steps} ancestral steps) to {samples:,} held-out renders in the
     probe's feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
 """
@@ -110,6 +136,8 @@ def main() -> None:
         f"PSNR at 40 steps {at40.mean():.2f} dB (worst {at40.min():.2f}), at 20 steps {at20.mean():.2f} dB", flush=True
     )
     print(f"t_edit at similarity 0.9: {curves.t_edit(0.9)}, at 0.5: {curves.t_edit(0.5)}; t_boost {curves.t_boost()}")
+    shares = {f"share{t}": share_of_h(model, pixels, t) for t in (800, 600, 400)}
+    print(f"What h decides: {shares}")
     real = render_features(probe, images)
     floor = frechet_distance(real, render_features(probe, others))
     frechet = frechet_distance(real, sample_features(model, probe, arguments.samples, arguments.sample_steps))
@@ -126,6 +154,7 @@ def main() -> None:
         sample_steps=arguments.sample_steps,
         frechet=frechet,
         floor=floor,
+        **shares,
     )
     path = ROOT / model.card.source.path / "README.md"
     if (arguments.run / "checkpoint.pt").exists():

@@ -27,8 +27,8 @@ def skip_channels(unet: UNet2DModel) -> list[list[int]]:
 
 
 def cut(unet: UNet2DModel, levels: int = LEVELS) -> None:
-    """Take the skip connections of the `levels` coarsest levels out of the decoder: the weights of their channels become
-    zero, and their gradients too."""
+    """Take the skip connections of the `levels` coarsest levels out of the decoder: the weights of their channels
+    become zero, and their gradients too."""
     for block, taken in list(zip(unet.up_blocks, skip_channels(unet), strict=True))[:levels]:
         for resnet, channels in zip(block.resnets, taken, strict=True):
             for layer in (resnet.conv1, resnet.conv_shortcut):

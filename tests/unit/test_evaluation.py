@@ -1,9 +1,16 @@
 """The measures of the embedded model against closed forms."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from training.evaluate_ddpm import frechet_distance
+from core.models.codec import Identity
+from core.schedule import Schedule
+from core.unet import Features
+from training.evaluate_ddpm import frechet_distance, share_of_h
 from training.loop import learning_rate
 from training.train_ddpm import build_scheduler, build_unet
 
@@ -42,3 +49,24 @@ def test_the_network_is_the_one_the_card_describes() -> None:
     assert sum(p.numel() for p in unet.parameters()) < 11e6
     assert unet.config.in_channels == 12
     assert build_scheduler().config.clip_sample is False
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_of_h_in_what_a_network_predicts(share: float) -> None:
+    """A network whose P_t is `share` of h and the rest of the skip connection, both of them x_t."""
+    schedule, t = Schedule.from_scheduler(build_scheduler()), 600
+    a = float(schedule.alpha(t))
+
+    def eps(features: Features, x: Tensor, t: int) -> Tensor:
+        P = share * features.h + (1 - share) * features.skips[0]
+        return (x - a**0.5 * P) / (1 - a) ** 0.5
+
+    model = SimpleNamespace(
+        codec=Identity(),
+        schedule=schedule,
+        x_shape=(3, 8, 8),
+        device=torch.device("cpu"),
+        features=lambda x, t: Features(h=x, skips=(x,), emb=x[:, :1, 0, 0], t=t),
+        eps=eps,
+    )
+    assert share_of_h(model, torch.rand(20, 3, 8, 8) * 2 - 1, t) == pytest.approx(share, abs=1e-4)
