@@ -75,14 +75,10 @@ BASE = TrainingSettings(
 
 # Small parts take shape late, and a change of them costs little reconstruction; before t_start only other things would
 # change. What is broad takes shape early.
-SMALL = {"l_recon": 4.5, "t_edit": 300}
-LATE = {"l_recon": 3.5, "t_edit": 300, "t_start": 700}
-TINY = {"l_recon": 5.5, "t_edit": 150, "t_start": 700}
+SMALL = {"l_recon": 6.0, "t_edit": 300, "t_start": 700}
+TINY = {"l_recon": 12.0, "t_edit": 150, "t_start": 700}
 BROAD = {"l_recon": 3.0, "t_edit": 450}
-ADDED = {"strengths": FORWARD}
-# Trained at strength 1 alone, as in the paper: with others beside it, most of the effect came beyond 1.
-GAZE = {"l_recon": 1.0, "t_edit": 150, "epochs": 4, "strengths": (1.0,)}
-LIDS = {"l_recon": 2.9, "strengths": (1.0,)}
+ADDED = {"l_recon": 10.0, "strengths": FORWARD}
 # A person to whom every shipped attribute is new.
 PLAIN = {
     "smile": 0.0, "mouth_open": 0.0, "lip_red": 0.1, "eye_open": 0.7, "gaze": 0.2, "brow_angle": 0.0,
@@ -96,7 +92,7 @@ FACE, PERSON = "face", "person"
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("smiling", FACE, "smiling face", "smile", "mouth", settings=LATE),
+        Recipe("smiling", FACE, "smiling face", "smile", "mouth", settings=SMALL),
         Recipe(
             "sad",
             FACE,
@@ -105,7 +101,7 @@ RECIPES: dict[str, Recipe] = {
             "mouth",
             -1,
             also=("brow_angle", "mouth_open"),
-            settings=LATE | {"l_recon": 3.0, "t_edit": 200},
+            settings=SMALL | {"t_edit": 200},
         ),
         Recipe("angry", FACE, "angry face", "brow_angle", "brows", also=("smile", "brow_raise"), settings=SMALL),
         Recipe(
@@ -115,7 +111,7 @@ RECIPES: dict[str, Recipe] = {
             "mouth_open",
             "mouth",
             also=("brow_raise", "eye_open"),
-            settings=SMALL | {"l_recon": 1.5},
+            settings=SMALL,
         ),
         Recipe(
             "closed eyes",
@@ -125,22 +121,22 @@ RECIPES: dict[str, Recipe] = {
             "eyes",
             -1,
             also=("gaze", "gaze_y"),
-            settings=LIDS,
-            strengths=(0.0, 1.5),
+            settings=SMALL | {"l_recon": 5.0},
         ),
         Recipe(
-            "looking left",
-            FACE,
-            "face with eyes looking left",
-            "gaze",
-            "eyes",
-            -1,
-            settings=GAZE,
-            strengths=(0.0, 1.5),
+            "looking left", FACE, "face with eyes looking left", "gaze", "eyes", -1, settings=SMALL | {"l_recon": 5.0}
         ),
         Recipe("red lips", FACE, "face with red lips", "lip_red", "mouth", settings=TINY),
-        Recipe("open mouth", FACE, "face with an open mouth", "mouth_open", "mouth", settings=SMALL | {"l_recon": 4.0}),
-        Recipe("glasses", FACE, "face with glasses", "glasses", "eyes", settings=ADDED, strengths=(0.0, 2.0)),
+        Recipe("open mouth", FACE, "face with an open mouth", "mouth_open", "mouth", settings=SMALL),
+        Recipe(
+            "glasses",
+            FACE,
+            "face with glasses",
+            "glasses",
+            "eyes",
+            settings=ADDED | {"t_start": 800},
+            strengths=(0.0, 2.0),
+        ),
         Recipe("beard", FACE, "face with a beard", "beard", "beard", settings=ADDED, strengths=(0.0, 2.0)),
         Recipe(
             "curly hair",
@@ -153,7 +149,7 @@ RECIPES: dict[str, Recipe] = {
             strengths=(0.0, 2.0),
         ),
         Recipe("gray hair", PERSON, "person with gray hair", "gray", "hair", also=("hair_colour",), settings=BROAD),
-        Recipe("tanned", "pale face", "dark tanned face", "skin", "skin", settings={"l_recon": 0.7, "t_edit": 350}),
+        Recipe("tanned", "pale face", "dark tanned face", "skin", "skin", settings={"l_recon": 2.0}),
         Recipe("old", FACE, "old face", "age", "face"),
         Recipe("blushing", FACE, "blushing face", "blush", "cheeks", settings=TINY),
     )
