@@ -383,7 +383,7 @@ def main() -> None:
     parser.add_argument("--source", type=int, default=0, help="held-out portrait on which directions are found")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--directions", type=int, default=2)
-    parser.add_argument("--change", type=float, default=0.06, help="root mean square inside the region")
+    parser.add_argument("--change", type=float, default=0.15, help="root mean square inside the region")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--steps", type=int, default=20)
     a = parser.parse_args()
