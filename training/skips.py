@@ -28,7 +28,8 @@ def skip_channels(unet: UNet2DModel) -> list[list[int]]:
 
 def cut(unet: UNet2DModel, levels: int = LEVELS) -> None:
     """Take the skip connections of the `levels` coarsest levels out of the decoder: the weights of their channels
-    become zero, and their gradients too."""
+    become zero, and their gradients too. What is left of them is their part in a norm's statistics, where one of its
+    groups has channels of both."""
     for block, taken in list(zip(unet.up_blocks, skip_channels(unet), strict=True))[:levels]:
         for resnet, channels in zip(block.resnets, taken, strict=True):
             for layer in (resnet.conv1, resnet.conv_shortcut):
@@ -63,6 +64,4 @@ class SkipDropout:
         if not len(self.kept):
             return arguments
         sample, skips, *others = arguments
-        older, own = skips[: -self.count], skips[-self.count :]
-        own = tuple(skip * kept.to(skip) for skip, kept in zip(own, self.kept, strict=True))
-        return (sample, older + own, *others)
+        return (sample, tuple(skip * kept.to(skip) for skip, kept in zip(skips, self.kept, strict=True)), *others)
