@@ -10,9 +10,9 @@ portraits no model was trained on. Pairs are those of all shipped directions of 
 linearity: the change under a pair at strengths 1 and 1 against the sum of the changes under each alone: R^2 over
 portraits and attributes, for each pair and for all of them together, and R^2 over attributes of the portraits' mean
 changes. negative: the mean change of its attribute at strength 1 and -1, and the share of portraits in which the two
-have opposite signs. orthogonal: how far the first direction of a pair drags the second's attribute along, and the
-largest mean change of an attribute that is not meant, of the first alone and of both together; before and after taking
-out of the first what it shares with the second. times: a sweep, and a changed strength.
+have opposite signs. orthogonal: of both directions of a pair together, the largest mean change of an attribute that
+neither means; of each alone, the larger change of the other's attribute; and what is left of their own changes; before
+and after taking out of each what it shares with the other. times: a sweep, and a changed strength.
 
 Every portrait is inverted once. All strengths of all directions and pairs are one batch, and a direction alone is
 edited once and not for every pair that it is part of.
@@ -42,7 +42,6 @@ from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, Recipe
 
 GOAL = 0.8
-METRICS = ("h-space", "response")
 Pair = tuple[int, int]
 
 
@@ -61,13 +60,14 @@ class Shipped:
 @dataclass
 class Measured:
     """Changes, one array per portrait: of every direction alone at 1 and at -1 (D, A) and of every pair (P, A), for
-    the attributes in their order. apart: by metric, of the first without the second, alone and with it (P, 2, A)."""
+    the attributes in their order. apart: by metric, of every pair without what they share: the first, the second, and
+    both (P, 3, A)."""
 
     attributes: list[str] = field(default_factory=list)
     alone: list[np.ndarray] = field(default_factory=list)
     reverse: list[np.ndarray] = field(default_factory=list)
     pairs: list[np.ndarray] = field(default_factory=list)
-    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in METRICS})
+    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in likeness.METRICS})
 
 
 def portraits(count: int) -> list[Picture]:
@@ -121,9 +121,9 @@ def measure(
         measured.reverse.append(down)
         measured.pairs.append(summed)
         if number <= apart:
-            for metric in METRICS:
+            for metric in likeness.METRICS:
                 found = [
-                    readings(model, picture, chosen, np.array([[1.0, 0.0], [1.0, 1.0]]), steps)[1] - read[0]
+                    readings(model, picture, chosen, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), steps)[1] - read[0]
                     for chosen in without_shared(model, picture, directions, pairs, metric)
                 ]
                 measured.apart[metric].append(np.stack(found))
@@ -138,18 +138,21 @@ def without_shared(
     pairs: Sequence[Pair],
     metric: likeness.Metric,
 ) -> Iterator[tuple[Preset, Preset]]:
-    """Of every pair: the first without what it shares with the second, and the second; as it is if nothing is left."""
+    """Of every pair: each without what it shares with the other; as it is if nothing is left."""
     grams: dict[int, torch.Tensor] = {}
-    for a, b in pairs:
+
+    def kept(a: int, b: int) -> Preset:
         t_edit = studio.intervals_for(model.card, directions[a], EditOptions()).t_edit
-        key = t_edit if metric == "h-space" else -1  # the response is that at one t
+        key = -1 if metric == "response" else t_edit  # the response is that at one t
         if key not in grams:
             grams[key] = finish(likeness.likeness(model, picture, directions, metric, t_edit))
-        G = grams[key][[a, b]][:, [a, b]]
         try:
-            yield likeness.without(directions[a], [directions[b]], G, metric, t_edit), directions[b]
+            return likeness.without(directions[a], [directions[b]], grams[key][[a, b]][:, [a, b]], metric, t_edit)
         except RequestError:
-            yield directions[a], directions[b]
+            return directions[a]
+
+    for a, b in pairs:
+        yield kept(a, b), kept(b, a)
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -206,35 +209,37 @@ def negative(measured: Measured, known: Sequence[Shipped]) -> None:
 
 
 def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
-    count = len(measured.apart[METRICS[0]])
+    count, metrics = len(measured.apart[likeness.METRICS[0]]), likeness.METRICS
     single, both = np.stack(measured.alone[:count]).mean(0), np.stack(measured.pairs[:count]).mean(0)
-    after = {metric: np.stack(measured.apart[metric]).mean(0) for metric in METRICS}
-    columns = [
-        f"{what}{metric}" for what in ("drags", "alone", "together") for metric in ("", *(f", {m}" for m in METRICS))
-    ]
-    print(f"| direction | with | {' | '.join(columns)} |")
-    print("|---" * 11 + "|")
+    before = np.stack([np.stack([single[a], single[b], both[p]]) for p, (a, b) in enumerate(pairs)])
+    states = [before, *(np.stack(measured.apart[metric]).mean(0) for metric in metrics)]  # each (P, 3, A)
     rows = []
     for p, (a, b) in enumerate(pairs):
-        dragged = [measured.attributes.index(known[b].recipe.attribute)]
-        row = []
-        for place, before, off in (
-            (0, single[a], dragged),
-            (0, single[a], unmeant(measured, known[a].meant)),
-            (1, both[p], unmeant(measured, known[a].meant | known[b].meant)),
-        ):
-            row += [float(np.abs(change[off]).max()) for change in (before, *(after[m][p, place] for m in METRICS))]
-        rows.append(row)
-        print(f"| {known[a].preset.name} | {known[b].preset.name} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
-    means = np.mean(rows, axis=0)
-    for words, (before, *then) in (
-        ("Change of the second's attribute by the first alone", means[:3]),
-        ("Largest change off target of the first alone", means[3:6]),
-        ("Largest change off target of both together", means[6:]),
-    ):
-        told = ", ".join(f"{value:.3f} after ({metric})" for metric, value in zip(METRICS, then, strict=True))
-        print(f"\n{words}, mean over pairs: {before:.3f} before, {told}")
-    print()
+        i, j = (measured.attributes.index(known[d].recipe.attribute) for d in (a, b))
+        off = unmeant(measured, known[a].meant | known[b].meant)
+        rows.append(
+            [
+                [np.abs(state[p, 2, off]).max() for state in states],
+                [max(abs(state[p, 0, j]), abs(state[p, 1, i])) for state in states],
+                [(state[p, 0, i] / single[a, i] + state[p, 1, j] / single[b, j]) / 2 for state in states],
+            ]
+        )
+    table = np.array(rows)  # (pairs, quantities, states)
+    words = {
+        "off target": "Largest change off target of both together",
+        "dragged": "Larger change of the other's attribute",
+        "own": "Own change left",
+    }
+    print(f"| pair | {' | '.join(f'{what}, {name}' for what in words for name in ('before', *metrics))} |")
+    print("|---" * (1 + 3 * len(states)) + "|")
+    for (a, b), row in zip(pairs, table, strict=True):
+        values = " | ".join(f"{value:.2f}" for value in row.ravel())
+        print(f"| {known[a].preset.name} + {known[b].preset.name} | {values} |")
+    for what, values in zip(words.values(), table.transpose(1, 2, 0), strict=True):
+        print(f"\n{what}, mean over {len(pairs)} pairs: {values[0].mean():.3f} before", end="")
+        for name, after in zip(metrics, values[1:], strict=True):
+            print(f", {after.mean():.3f} in {name} (less for {np.mean(after < values[0]):.0%})", end="")
+    print("\n")
 
 
 def unmeant(measured: Measured, meant: set[str]) -> list[int]:
@@ -269,7 +274,7 @@ def main() -> None:
     everything = ["linearity", "negative", "orthogonal", "times"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=10)
-    parser.add_argument("--apart", type=int, default=4, help="portraits of them on which directions are kept apart")
+    parser.add_argument("--apart", type=int, default=4, help="of them, for orthogonal")
     parser.add_argument("--pairs", type=int, help="so many pairs, evenly chosen; all by default")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()

@@ -10,8 +10,9 @@ per region) until it captures the same energy; both in one run. Then the refinem
 
 `locality`: every method's directions of every portrait, applied to that portrait, each at the strength that gives the
 same root mean square change inside the region. `transfer`: directions found on one portrait, applied to the others at
-one strength each, which gives that change on average. ROIR, MSE inside and outside, identity, perceptual distance, and
-the attribute that the probe sees change most, with the share of portraits in which it changes the same way.
+one strength each, which gives that change on average, forwards and backwards. ROIR, MSE inside and outside, identity,
+perceptual distance, and the attribute that the probe sees change most (`transfer`: from backwards to forwards, since a
+mouth that is open already cannot open), with the share of portraits in which it changes the same way.
 """
 
 from __future__ import annotations
@@ -208,9 +209,13 @@ def calibrate(
 
 
 @torch.no_grad()
-def row(before: Tensor, after: Tensor, region: Region, probe: instruments.Instruments) -> Row:
+def row(
+    before: Tensor, after: Tensor, region: Region, probe: instruments.Instruments, backwards: Tensor | None = None
+) -> Row:
+    """What changes from `before` to `after`; attributes from `backwards`, the edit at the opposite strength, if given.
+    Pictures (N, 3, R, R)."""
     inside, outside = mean_squares(before, after, region.mask)
-    old, new = probe.attributes(before), probe.attributes(after)
+    old, new = probe.attributes(before if backwards is None else backwards), probe.attributes(after)
     changes = {name: (new[name] - old[name]) / known.spread for name, known in probe.known.items()}
     most = max(changes, key=lambda name: changes[name].mean().abs().item())
     sign = changes[most].mean().sign()
@@ -346,7 +351,8 @@ def transfer(
             seen[region.label, one.name] += 1
             few = slice(CALIBRATED_ON)
             a = calibrate(model, x_T[few], before[few], one, region, change, steps)
-            r = row(before, render(model, x_T, one, a, steps), region, probe)
+            after, backwards = (render(model, x_T, one, strength, steps) for strength in (a, -a))
+            r = row(before, after, region, probe, backwards)
             linear = "" if one.linear is None else f"{one.linear:.2f}"
             number = seen[region.label, one.name]
             print(f"| {region.label} | {one.name} | {number} | {linear} | {a:.3g} | {as_text(r)}", flush=True)

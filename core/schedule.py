@@ -75,6 +75,11 @@ class Schedule:
             case "sample":
                 return (x - sqrt(a) * output) / sqrt(1 - a)
 
+    def noised(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
+        """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps."""
+        a = self.alpha(t)
+        return sqrt(a) * x0 + sqrt(1 - a) * eps
+
     def predicted_x0(self, x: Tensor, eps: Tensor, t: int) -> Tensor:
         """P_t = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)."""
         a = self.alpha(t)

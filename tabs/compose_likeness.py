@@ -13,6 +13,7 @@ from core import studio
 from core.composing import changes, likeness
 from core.errors import RequestError
 from core.exploring.analysis import Analysis
+from core.presets import Preset
 from core.progress import Progress
 from core.visit import Session
 from tabs.compose_pictures import line, names_of
@@ -20,7 +21,12 @@ from tabs.shell import QUIET, in_words
 from tabs.visit import current_picture
 
 Values = Iterator[tuple[Any, ...]]
-METRICS = [("What they do to this picture", "response"), ("What they add in h-space", "h-space")]
+METRICS = [
+    ("What they mean", "meaning"),
+    ("What they do to this picture", "response"),
+    ("What they add in h-space", "h-space"),
+]
+EACH = "*"  # in the place of one direction's key
 LEGEND = "1 is the same, 0 has nothing in common, −1 is the opposite."
 
 
@@ -30,12 +36,14 @@ class Likeness:
     def __init__(self) -> None:
         self.hint = gr.HTML('<p class="words">Add at least two directions to see what they have in common.</p>')
         with gr.Column(visible=False) as self.choices:
-            self.metric = gr.Radio(METRICS, value="response", label="Compare", elem_id="metric")
+            self.metric = gr.Radio(METRICS, value="meaning", label="Compare", elem_id="metric")
             self.compare = gr.Button("Compare them", variant="secondary", elem_id="compare")
             self.matrix = gr.HTML(elem_id="matrix")
             with gr.Row():
                 self.kept = gr.Dropdown([], label="Take out of", elem_id="kept", min_width=180)
-                self.removed = gr.CheckboxGroup([], label="what it shares with", elem_id="removed", min_width=240)
+                self.removed = gr.CheckboxGroup(
+                    [], label="what it shares with", elem_id="removed", min_width=240, visible=False
+                )
             self.make = gr.Button("Keep them apart", variant="primary", elem_id="orthogonalise")
             self.note = gr.HTML(elem_id="likeness-note")
         self.follow = [self.hint, self.choices, self.kept, self.removed, self.matrix]
@@ -47,8 +55,8 @@ class Likeness:
         shown = (gr.update(visible=not enough), gr.update(visible=enough))
         if not enough:
             return *shown, *(gr.skip(),) * 3
-        others = gr.update(choices=names[1:], value=[key for _, key in names[1:]])
-        return *shown, gr.update(choices=names, value=names[0][1]), others, ""
+        kept = gr.update(choices=[("each what it shares with the others", EACH), *names], value=EACH)
+        return *shown, kept, others_of(session, EACH), ""
 
     def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
         """Returns the event after which the composition may be another one."""
@@ -60,7 +68,7 @@ class Likeness:
 @in_words
 def others_of(session: Session, kept: str | None) -> Any:
     others = [(name, key) for name, key in names_of(session) if key != kept]
-    return gr.update(choices=others, value=[key for _, key in others])
+    return gr.update(choices=others, value=[key for _, key in others], visible=kept != EACH)
 
 
 @in_words
@@ -85,6 +93,8 @@ def compare(session: Session, metric: str) -> Values:
 
 def by_what(metric: str, analysed: Analysis | None) -> str:
     """What was compared, and where."""
+    if metric == "meaning":
+        return "Compared: what the image-text model sees change in this picture, each at strength 1."
     if metric == "h-space":
         return "Compared: the shifts of h that they make on this picture's way back from noise."
     if analysed is None:
@@ -97,32 +107,45 @@ def by_what(metric: str, analysed: Analysis | None) -> str:
 
 @in_words
 def keep_apart(session: Session, kept: str | None, removed: list[str], metric: str) -> Iterator[Any]:
-    """One direction without what it shares with the others takes its place, as one of the visitor's own."""
+    """One direction without what it shares with others takes its place, or each does, as the visitor's own."""
     ticket = session.begin()
     picture, known = current_picture(session), changes.known(session)
-    if picture is None or kept not in known or not set(removed or []) <= set(known):
+    keys = [key for _, key in names_of(session)] if kept == EACH else [kept]
+    if picture is None or not {*keys, *(removed or [])} <= set(known):
         raise RequestError("Choose a picture, a direction, and others that it should have nothing in common with.")
     model = studio.models.get(session.model_id)
     yield line(Progress(0, 1), "Starting")
-    others, analysed = [known[key] for key in removed or [] if key != kept], changes.analysed(session, picture)
+    analysed = changes.analysed(session, picture)
+    if kept == EACH:
+        job = likeness.keep_apart(model, picture, [known[key] for key in keys], metric, analysed)
+    else:
+        others = [known[key] for key in removed or [] if key != kept]
+        job = likeness.orthogonalise(model, picture, known[kept], others, metric, analysed)
     try:
-        for event in likeness.orthogonalise(model, picture, known[kept], others, metric, analysed):
+        for event in job:
             if session.ticket != ticket:
                 yield ""
                 return
             if event.result is None:
                 yield line(event)
                 continue
-            key = session.keep(event.result)
-            changes.change(session, session.composition.exchange(kept, key))
-            left = 100 * event.result.measured["left"]
+            made = event.result if kept == EACH else [event.result]
+            changes.exchange(session, dict(zip(keys, made, strict=True)))
             yield (
-                f'<p class="words" role="status">“{escape(event.result.name)}” has taken its place: {left:.0f}% of the '
-                f"direction is left. {by_what(metric, analysed)} Undo brings the other one back.</p>"
+                f'<p class="words" role="status">{told(made)} {by_what(metric, analysed)} '
+                "Undo brings what was there back.</p>"
             )
     except Exception:
         yield ""
         raise
+
+
+def told(made: list[Preset]) -> str:
+    """What has taken whose place."""
+    left = [f"“{escape(preset.name)}” ({100 * preset.measured['left']:.0f}% is left)" for preset in made]
+    if len(left) == 1:
+        return f"{left[0]} has taken its place."
+    return f"{', '.join(left[:-1])} and {left[-1]} have taken their places."
 
 
 def table(names: list[str], values: Tensor, note: str) -> str:

@@ -59,8 +59,7 @@ def share_of_h(model: DiffusionModel, pixels: Tensor, t: int) -> float:
     connections: 0 if h says nothing, 1 if it says all. Pictures (N, 3, H, W), all with the same noise."""
     clean = model.codec.encode(pixels)
     noise = torch.randn((1, *model.x_shape), generator=torch.Generator().manual_seed(0))
-    a = float(model.schedule.alpha(t))
-    x_t = (a**0.5 * clean + (1 - a) ** 0.5 * noise).to(model.device)
+    x_t = model.schedule.noised(clean, noise, t).to(model.device)
 
     def predicted(features: Features, x: Tensor) -> Tensor:
         return model.codec.decode(model.schedule.predicted_x0(x, model.eps(features, x, t), t))

@@ -150,7 +150,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe("gray hair", PERSON, "person with gray hair", "gray", "hair", also=("hair_colour",), settings=BROAD),
         Recipe("tanned", "pale face", "dark tanned face", "skin", "skin", settings={"l_recon": 2.0}),
-        Recipe("old", FACE, "old face", "age", "face"),
+        Recipe("old", FACE, "old face", "age", "face", settings={"l_recon": 7.5, "t_start": 700}),
         Recipe("blushing", FACE, "blushing face", "blush", "cheeks", settings=TINY),
     )
 }

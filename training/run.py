@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from core.schedule import Schedule
 from training.dataset import cache_folder
 
 T_BOOST = 167  # the Asyrp paper's t_boost on CelebA-HQ, where LPIPS(x0, x_t) is 1.2
@@ -131,7 +133,6 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def noised(pixels: Tensor, t: int, seed: int = 0) -> Tensor:
-    """x_t = sqrt(a_t) x0 + sqrt(1 - a_t) e on the linear schedule 1e-4..0.02 with 1,000 timesteps."""
-    a = float(torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[t])
+    """x_t of pictures on the linear schedule 1e-4..0.02 with 1,000 timesteps."""
     e = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
-    return math.sqrt(a) * pixels + math.sqrt(1 - a) * e.to(pixels)
+    return Schedule.from_scheduler(DDIMScheduler()).noised(pixels, e.to(pixels), t)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from core import studio
@@ -36,6 +38,14 @@ def change(session: Session, composition: Composition) -> None:
     if composition != session.composition:
         session.history.past.append(session.composition)
         session.composition = composition
+
+
+def exchange(session: Session, made: Mapping[str, Preset]) -> None:
+    """Others in the places of directions of the visit's composition, by key, kept as the visitor's own: one change."""
+    composition = session.composition
+    for key, preset in made.items():
+        composition = composition.exchange(key, session.keep(preset))
+    change(session, composition)
 
 
 def undo(session: Session) -> bool:

@@ -1,6 +1,6 @@
 """What directions share, and how to take it out of one of them.
 
-Two inner products of directions u and v, both at one picture:
+Three inner products of directions u and v, all at one picture:
 
 - in h-space, <u, v> = sum_t <u_t, v_t> over the timesteps at which they act on the picture's way back from noise.
   Implicit directions are evaluated at the h of each timestep, so their likeness is that of the shifts they make;
@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from core import studio
-from core.composing.applying import latent_of
+from core.composing.applying import apply, latent_of
 from core.directions import CompositeDirection, Direction
 from core.discovery.basis import Basis
 from core.discovery.linear import Jacobian, descend, nearest_timestep
@@ -35,7 +35,8 @@ from core.progress import Job, Progress
 from core.unet import Features
 from core.visit import DEVICE, EditOptions, Picture, exclusively
 
-Metric = Literal["h-space", "response"]
+Metric = Literal["h-space", "response", "meaning"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 LOOKS = 10  # timesteps of a trajectory at which directions are compared
 SAME = 1e-2  # a direction with no more than this share of its length left is made of the others
 CUTOFF = 1e-8  # of the largest eigenvalue of G
@@ -131,11 +132,14 @@ def likeness(
     t_edit: of all of them; None: of each its own. analysed: of this picture, where it was; the response is that there.
 
     Raises:
-        RequestError: unknown metric.
+        RequestError: unknown metric. ModelUnavailable: there is no image-text model to see what directions mean.
     """
-    if metric not in ("h-space", "response"):
-        raise RequestError(f"There is no metric {metric!r}: use h-space or response.")
-    if metric == "h-space":
+    if metric not in METRICS:
+        raise RequestError(f"There is no metric {metric!r}: use {', '.join(METRICS[:-1])} or {METRICS[-1]}.")
+    if metric == "meaning":
+        changes = yield from _meanings(model, picture, chosen, t_edit)
+        G = gram(changes)
+    elif metric == "h-space":
         own = [studio.intervals_for(model.card, preset, EditOptions()).t_edit for preset in chosen]
         starts = own if t_edit is None else [t_edit] * len(chosen)
         seen = yield from _along(model, picture)
@@ -149,6 +153,21 @@ def likeness(
         with DEVICE:
             G = gram(responses(vectors, model, x_t, t, basis))
     yield Progress(1, 1, "Comparing", result=G)
+
+
+def _meanings(
+    model: DiffusionModel, picture: Picture, chosen: Sequence[Preset], t_edit: int | None
+) -> Generator[Progress, None, Tensor]:
+    """The change of the picture's embedding (n, D) under each preset at strength 1."""
+    image_text = studio.image_text(model.card)
+    alone = torch.cat([torch.zeros(1, len(chosen)), torch.eye(len(chosen))])
+    weighted = [(preset, column.tolist()) for preset, column in zip(chosen, alone.T, strict=True)]
+    for event in apply(model, picture, weighted, EditOptions(model.card.steps, t_edit=t_edit, t_boost=0)):
+        frames = event.result
+        yield replace(event, note="Comparing", result=None)
+    with DEVICE, torch.no_grad():
+        seen = image_text.embed_images(torch.stack([frame.pixels for frame in frames]).to(model.device))
+    return seen[1:] - seen[0]
 
 
 def _along(model: DiffusionModel, picture: Picture) -> Generator[Progress, None, list[Features]]:
@@ -201,6 +220,28 @@ def orthogonalise(
         if event.result is None:
             yield event
     yield Progress(1, 1, "Done", result=without(preset, others, event.result, metric, t_edit))
+
+
+def keep_apart(
+    model: DiffusionModel,
+    picture: Picture,
+    chosen: Sequence[Preset],
+    metric: Metric = "h-space",
+    analysed: Analysis | None = None,
+) -> Job:
+    """Each preset without what it shares with all the others at a picture. Result: a list of `Preset`.
+
+    Raises:
+        RequestError: there are fewer than two, or nothing of one is left without the others.
+    """
+    made: list[Preset] = []
+    for i, preset in enumerate(chosen):
+        others = [*chosen[:i], *chosen[i + 1 :]]
+        for event in orthogonalise(model, picture, preset, others, metric, analysed):
+            found = event.result
+            yield replace(event, result=None)
+        made.append(found)
+    yield Progress(1, 1, "Done", result=made)
 
 
 def without(preset: Preset, others: Sequence[Preset], G: Tensor, metric: Metric, t_edit: int) -> Preset:

@@ -33,8 +33,7 @@ def posterior_sample(
     def normal() -> Tensor:
         return torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
 
-    a_T = schedule.alpha(levels[-1])
-    xs = [sqrt(a_T) * x0 + sqrt(1 - a_T) * normal()]
+    xs = [schedule.noised(x0, normal(), levels[-1])]
     for t, t_prev in zip(levels[:1:-1], levels[-2:0:-1], strict=True):
         a = schedule.alpha(t)
         eps = (xs[-1] - sqrt(a) * x0) / sqrt(1 - a)

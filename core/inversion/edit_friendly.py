@@ -1,7 +1,5 @@
 """Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2023)."""
 
-from math import sqrt
-
 import torch
 
 from core.inversion.solution import Solution, Solving, Task
@@ -18,8 +16,8 @@ def invert(task: Task) -> Solving:
     """
     settings, generator, xs = task.settings, task.generator(), [task.x0]
     guidance = 3.5 if settings.source_guidance is None else settings.source_guidance
-    for a in map(task.model.schedule.alpha, task.levels[1:]):
+    for t in task.levels[1:]:
         e = torch.randn(task.x0.shape, generator=generator, dtype=task.x0.dtype).to(task.x0.device)
-        xs.append(sqrt(a) * task.x0 + sqrt(1 - a) * e)
+        xs.append(task.model.schedule.noised(task.x0, e, t))
     yield Progress(1, 1, "sampling")
     return Solution(torch.cat(xs), guidance, task.empty, anchored=True, carry=1.0, eta=1.0, skip=settings.skip)

@@ -173,16 +173,28 @@ def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     page.locator("#compare").click()
     expect(page.locator("#matrix tbody td")).to_have_count(4)
     assert page.locator("#matrix tbody td").first.inner_text() == "+1.00"
+    expect(page.locator("#removed")).to_be_hidden()
+    page.locator("#orthogonalise").click()
+    expect(page.locator("#likeness-note")).to_contain_text("have taken their places")
+    names = page.locator("#mixer .channel .name")
+    expect(names).to_have_text([f"{NAMES[0]} without {NAMES[1]}", f"{NAMES[1]} without {NAMES[0]}"])
+    page.get_by_role("button", name="Undo").click()
+    expect(names).to_have_text(NAMES[:2])
+
+    page.get_by_label("Take out of").click()
+    page.get_by_role("option", name=NAMES[1]).click()
+    expect(page.locator("#removed")).to_contain_text(NAMES[0])
+    page.get_by_label("What they mean").check()
     page.locator("#orthogonalise").click()
     expect(page.locator("#likeness-note")).to_contain_text("has taken its place")
-    expect(page.locator("#mixer .channel .name").first).to_have_text(f"{NAMES[0]} without {NAMES[1]}")
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator("#mixer .channel .name").first).to_have_text(NAMES[0])
+    expect(page.locator("#likeness-note")).to_contain_text("image-text model")
+    expect(names).to_have_text([NAMES[0], f"{NAMES[1]} without {NAMES[0]}"])
 
 
 def test_the_analysis_of_discover_is_used(composing: Callable[..., Page]) -> None:
     page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
     section(page, "likeness")
+    page.get_by_label("What they do to this picture").check()
     page.locator("#compare").click()
     expect(page.locator("#matrix")).to_contain_text("at 0.6 of the way")
     page.get_by_role("tab", name="Discover").click()

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import av
@@ -331,6 +332,54 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
         assert np.allclose(G.numpy(), expected, rtol=2e-2, atol=2e-2 * expected.diagonal().min())
         made = finish(likeness.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
         assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
+
+
+def test_meanings_against_edits_made_one_by_one(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an image-text model sees change: the Gram matrix, and by numpy each direction without the others."""
+    W = torch.randn(3 * 32 * 32, 16, generator=torch.Generator().manual_seed(9))
+
+    class Seen:
+        def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.normalize((pixels + 1).flatten(1) @ W)
+
+    monkeypatch.setattr(studio, "image_text", lambda card: Seen())
+    chosen = [preset("A", 1), preset("B", 2, t_edit=600), preset("C", 3, injection="symmetric")]
+
+    x_T = finish(invert(model, picture.pixels, model.card.steps))
+
+    @cache
+    def meaning(k: int, t_edit: int) -> np.ndarray:
+        one = chosen[k]
+        settings = EditSettings(model.card.steps, Intervals(t_edit, 0), injection=one.injection)
+        plain, edited = (finish(edit(model, x_T, weighted, settings)) for weighted in ((), ((one.direction, 1.0),)))
+        return (Seen().embed_images(edited) - Seen().embed_images(plain))[0].double().numpy()
+
+    rows = np.stack([meaning(k, chosen[k].t_edit) for k in range(3)])
+    G = finish(likeness.likeness(model, picture, chosen, "meaning"))
+    assert np.allclose(G.numpy(), rows @ rows.T, rtol=1e-2, atol=1e-2 * (rows**2).sum(1).min())
+
+    for i, made in enumerate(finish(likeness.keep_apart(model, picture, chosen, "meaning"))):
+        rows = np.stack([meaning(k, chosen[i].t_edit) for k in (i, *(k for k in range(3) if k != i))])
+        b, *_ = np.linalg.lstsq(rows[1:].T, rows[0], rcond=None)
+        assert np.abs(b).max() > 0.05
+        assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
+        assert made.t_edit == chosen[i].t_edit
+        left = np.linalg.norm(rows[0] - b @ rows[1:]) / np.linalg.norm(rows[0])
+        assert made.measured["left"] == pytest.approx(left, abs=0.02)
+
+
+def test_exchanging_several_is_one_change(model: DiffusionModel) -> None:
+    session = Session("small")
+    for key in ("own-1", "own-2", "own-3"):
+        session.keep(preset(key, 1))
+        changes.add(session, key)
+    before = session.composition
+    changes.exchange(session, {"own-1": preset("X", 1), "own-3": preset("Z", 2)})
+    assert [changes.known(session)[key].name for key in session.composition.keys] == ["X", "own-2", "Z"]
+    assert changes.undo(session)
+    assert session.composition == before
 
 
 def test_what_a_basis_holds_costs_no_product(

@@ -79,6 +79,13 @@ def test_extrapolation_is_exact_for_straight_lines(t: int) -> None:
     assert torch.equal(constant, at_zero), "one value known: that one"
 
 
+def test_noised_as_diffusers_does_it(schedule: Schedule) -> None:
+    theirs = in_float64(DDIMScheduler())
+    for t in (0, 167, 999):
+        expected = theirs.add_noise(noise(1), noise(2), torch.tensor([t]))
+        assert torch.allclose(schedule.noised(noise(1), noise(2), t), expected, **EXACT)
+
+
 @pytest.mark.parametrize("steps", [40, 125, T])
 def test_single_steps_undo_one_another(schedule: Schedule, steps: int) -> None:
     x, eps, timesteps = noise(1), noise(2), schedule.timesteps(steps)
