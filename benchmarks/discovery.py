@@ -3,7 +3,7 @@
     python -m benchmarks.discovery speed         # products and seconds; three minutes on two cores
     python -m benchmarks.discovery locality      # 100 held-out portraits: most of an hour on two cores
     python -m benchmarks.discovery transfer      # the same directions on other portraits: as long again
-    python -m benchmarks.discovery transfer --portraits 8 --directions 1 --methods contrast jacobian
+    python -m benchmarks.discovery transfer --portraits 8 --directions 1 --methods contrast asyrp
 
 `speed`: one analysis and three regions, against the paper's algorithm done plainly (Local editing, Algorithm 2, r = 50
 per region) until it captures the same energy; both in one run. Then the refinement, and what half precision would do.
@@ -46,6 +46,7 @@ from core.progress import finish
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, preset_path
 
+ASYRP = "asyrp"  # the shipped directions for that part of the face, beside the methods
 TOP = 5  # directions whose energy is compared
 PLAIN_RANK, PLAIN_ROUNDS = 50, 20
 CALIBRATED_ON, ROUNDS, PASSES = 4, 3, 5
@@ -369,17 +370,17 @@ def candidates(
     settings: Settings,
     change: float,
 ) -> list[Candidate]:
-    """The directions of every method for a region, then Asyrp's for the attributes of that part of the face."""
+    """The directions of every method that is named for a region, then Asyrp's for that part of the face."""
     made = []
-    for name in names:
+    for name in (name for name in names if name != ASYRP):
         found = discover(basis, regions, name, settings)
         mine = [one for one in found if one.region == region.label]
         mine = mine or measure(jacobian, [one for one in found if not one.region], region)
         made += [Candidate(name, one.direction, one.ratio, strength_for(one, region, change)) for one in mine]
-    for recipe in RECIPES.values():
+    for recipe in RECIPES.values() if ASYRP in names else ():
         if recipe.part == region.label.lower() and preset_path(recipe.name).exists():
             preset = presets.load(preset_path(recipe.name))
-            made.append(Candidate(f"asyrp {recipe.name}", preset.direction, None, 1.0, preset.injection))
+            made.append(Candidate(f"{ASYRP} {recipe.name}", preset.direction, None, 1.0, preset.injection))
     return made
 
 
@@ -390,7 +391,7 @@ def main() -> None:
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--directions", type=int, default=2)
     parser.add_argument("--change", type=float, default=0.15, help="root mean square inside the region")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, ASYRP], choices=[*METHODS, ASYRP])
     parser.add_argument("--steps", type=int, default=20)
     a = parser.parse_args()
     model = load(MODELS["avatars"])

@@ -1,7 +1,7 @@
 """How long a visitor waits, with the embedded model.
 
     python -m benchmarks.speed              # everything; about ten minutes on two cores
-    python -m benchmarks.speed edit         # some of: start, edit, train-global, train-implicit
+    python -m benchmarks.speed edit         # some of: start, edit, discover, train-global, train-implicit
 
 Prints one row per claim: what was measured, the median of the runs, the worst of them, and the goal.
 """
@@ -20,6 +20,9 @@ from collections.abc import Callable
 from statistics import median
 
 from core import own_directions, studio
+from core.discovery.regions import preset_region
+from core.exploring.exploration import Exploration
+from core.exploring.search import explore
 from core.models.cards import ROOT
 from core.progress import finish
 
@@ -86,6 +89,33 @@ def edit(runs: int = 5) -> None:
     report("another strength, 40 steps", other, 3)
 
 
+def discover(runs: int = 3) -> None:
+    """A new picture analysed for the eyes; then, on the same picture, the mouth as well: directions and thumbnails."""
+    model = studio.models.get("avatars")
+    eyes, mouth = (preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth"))
+    pictures = [finish(studio.imagine(model, seed, steps=10)) for seed in range(100, 101 + runs)]
+    analysis, directions, thumbnails = [], [], []
+    for k, picture in enumerate(pictures):
+        found, _ = timed_search(Exploration(model, picture, [eyes]))
+        again, drawn = timed_search(Exploration(model, picture, [eyes, mouth]))
+        if k:  # the first round warms up
+            analysis.append(found)
+            directions.append(again)
+            thumbnails.append(drawn)
+    report("analysis of a new picture, and the directions of a region", analysis, 8)
+    report("directions of a new region on the same picture", directions, 0.2)
+    report("their thumbnails", thumbnails, 6)
+
+
+def timed_search(exploration: Exploration) -> tuple[float, float]:
+    """Seconds until the directions are there, and from then until they are drawn."""
+    began, found = time.perf_counter(), None
+    for _ in explore(exploration, refining=False):
+        if found is None and exploration.rows:
+            found = time.perf_counter()
+    return found - began, time.perf_counter() - found
+
+
 def train(form: str) -> None:
     """A direction from a new text pair with the app's own settings."""
     model = studio.models.get("avatars")
@@ -97,13 +127,13 @@ def train(form: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["start", "edit", "train-global", "train-implicit"]
+    everything = ["start", "edit", "discover", "train-global", "train-implicit"]
     parser.add_argument("what", nargs="*", choices=[*everything, []], default=everything)
     arguments = parser.parse_args()
     print("| what | median | worst | goal | |\n|---|---|---|---|---|")
     for what in arguments.what:
         name, _, form = what.partition("-")
-        train(form) if name == "train" else {"start": start, "edit": edit}[name]()
+        train(form) if name == "train" else {"start": start, "edit": edit, "discover": discover}[name]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"| peak memory of this process | {peak:.2f} GB | | 3 GB | {'ok' if peak <= 3 else 'MISSED'} |")
 
