@@ -10,9 +10,10 @@ portraits no model was trained on. Pairs are those of all shipped directions of 
 linearity: the change under a pair at strengths 1 and 1 against the sum of the changes under each alone: R^2 over
 portraits and attributes, for each pair and for all of them together, and R^2 over attributes of the portraits' mean
 changes. negative: the mean change of its attribute at strength 1 and -1, and the share of portraits in which the two
-have opposite signs. orthogonal: of both directions of a pair together, the largest mean change of an attribute that
-neither means; of each alone, the larger change of the other's attribute; and what is left of their own changes; before
-and after taking out of each what it shares with the other. times: a sweep, and a changed strength.
+have opposite signs. orthogonal: of each direction of a pair alone, the larger change of the other's attribute; of both
+together, the largest change of an attribute that neither means; and what is left of their own changes; before and after
+taking out of each what it shares with the other. Sizes per portrait, then their means. times: a sweep, and a changed
+strength.
 
 Every portrait is inverted once. All strengths of all directions and pairs are one batch, and a direction alone is
 edited once and not for every pair that it is part of.
@@ -210,28 +211,24 @@ def negative(measured: Measured, known: Sequence[Shipped]) -> None:
 
 def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
     count, metrics = len(measured.apart[likeness.METRICS[0]]), likeness.METRICS
-    single, both = np.stack(measured.alone[:count]).mean(0), np.stack(measured.pairs[:count]).mean(0)
-    before = np.stack([np.stack([single[a], single[b], both[p]]) for p, (a, b) in enumerate(pairs)])
-    states = [before, *(np.stack(measured.apart[metric]).mean(0) for metric in metrics)]  # each (P, 3, A)
+    single, both = np.stack(measured.alone[:count]), np.stack(measured.pairs[:count])
+    before = np.stack([np.stack([single[:, a], single[:, b], both[:, p]], 1) for p, (a, b) in enumerate(pairs)], 1)
+    states = np.stack([before, *(np.stack(measured.apart[metric]) for metric in metrics)], -1)  # (n, P, 3, A, states)
     rows = []
     for p, (a, b) in enumerate(pairs):
         i, j = (measured.attributes.index(known[d].recipe.attribute) for d in (a, b))
-        off = unmeant(measured, known[a].meant | known[b].meant)
-        rows.append(
-            [
-                [np.abs(state[p, 2, off]).max() for state in states],
-                [max(abs(state[p, 0, j]), abs(state[p, 1, i])) for state in states],
-                [(state[p, 0, i] / single[a, i] + state[p, 1, j] / single[b, j]) / 2 for state in states],
-            ]
-        )
+        off, (first, second, together) = unmeant(measured, known[a].meant | known[b].meant), states[:, p].swapaxes(0, 1)
+        dragged = np.maximum(np.abs(first[:, j]), np.abs(second[:, i])).mean(0)
+        own = (first[:, i].mean(0) / first[:, i, 0].mean() + second[:, j].mean(0) / second[:, j, 0].mean()) / 2
+        rows.append([dragged, np.abs(together[:, off]).max(1).mean(0), own])
     table = np.array(rows)  # (pairs, quantities, states)
     words = {
-        "off target": "Largest change off target of both together",
         "dragged": "Larger change of the other's attribute",
+        "off target": "Largest change off target of both together",
         "own": "Own change left",
     }
     print(f"| pair | {' | '.join(f'{what}, {name}' for what in words for name in ('before', *metrics))} |")
-    print("|---" * (1 + 3 * len(states)) + "|")
+    print("|---" * (1 + 3 * states.shape[-1]) + "|")
     for (a, b), row in zip(pairs, table, strict=True):
         values = " | ".join(f"{value:.2f}" for value in row.ravel())
         print(f"| {known[a].preset.name} + {known[b].preset.name} | {values} |")

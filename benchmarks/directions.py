@@ -50,9 +50,10 @@ class Effect:
     psnr_outside: float
     monotone: float
 
-    def as_measured(self) -> dict[str, float]:
-        """For a preset file."""
+    def as_measured(self, recipe: Recipe) -> dict[str, float]:
+        """For a preset file, with the attribute that it is for under its name."""
         return {
+            recipe.attribute: round(recipe.sign * self.own, 3),
             "own_change": round(self.own, 3),
             "largest_other_change": round(self.other, 3),
             "identity": round(self.identity, 3),
@@ -158,7 +159,7 @@ def main() -> None:
                 flush=True,
             )
             if form == "implicit" and arguments.write:
-                presets.save(replace(preset, measured=e.as_measured()), path, torch.float16)
+                presets.save(replace(preset, measured=e.as_measured(recipe)), path, torch.float16)
     print(f"\n{arguments.portraits} portraits, {arguments.steps} steps, {time.time() - began:.0f} s")
 
 

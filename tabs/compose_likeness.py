@@ -22,12 +22,13 @@ from tabs.visit import current_picture
 
 Values = Iterator[tuple[Any, ...]]
 METRICS = [
-    ("What they mean", "meaning"),
+    ("What each is for", "effect"),
     ("What they do to this picture", "response"),
     ("What they add in h-space", "h-space"),
 ]
 EACH = "*"  # in the place of one direction's key
-LEGEND = "1 is the same, 0 has nothing in common, −1 is the opposite."
+COSINES = "1 is the same, 0 has nothing in common, −1 is the opposite."
+EFFECTS = "How much of what a row is for its column does as well; 0 leaves it alone, −1 does the opposite."
 
 
 class Likeness:
@@ -36,7 +37,7 @@ class Likeness:
     def __init__(self) -> None:
         self.hint = gr.HTML('<p class="words">Add at least two directions to see what they have in common.</p>')
         with gr.Column(visible=False) as self.choices:
-            self.metric = gr.Radio(METRICS, value="meaning", label="Compare", elem_id="metric")
+            self.metric = gr.Radio(METRICS, value="effect", label="Compare", elem_id="metric")
             self.compare = gr.Button("Compare them", variant="secondary", elem_id="compare")
             self.matrix = gr.HTML(elem_id="matrix")
             with gr.Row():
@@ -87,14 +88,19 @@ def compare(session: Session, metric: str) -> Values:
         if event.result is None:
             yield line(event), gr.skip()
         else:
-            values = likeness.cosines(event.result)
-            yield "", table([name for name, _ in names], values, by_what(metric, analysed))
+            shown = likeness.relative if metric == "effect" else likeness.cosines
+            yield "", table([name for name, _ in names], shown(event.result), legend(metric, analysed))
+
+
+def legend(metric: str, analysed: Analysis | None) -> str:
+    """How to read the table, and what was compared."""
+    return f"{EFFECTS if metric == 'effect' else COSINES} {by_what(metric, analysed)}"
 
 
 def by_what(metric: str, analysed: Analysis | None) -> str:
     """What was compared, and where."""
-    if metric == "meaning":
-        return "Compared: what the image-text model sees change in this picture, each at strength 1."
+    if metric == "effect":
+        return "Compared: what they change in this picture at strength 1."
     if metric == "h-space":
         return "Compared: the shifts of h that they make on this picture's way back from noise."
     if analysed is None:
@@ -149,15 +155,15 @@ def told(made: list[Preset]) -> str:
 
 
 def table(names: list[str], values: Tensor, note: str) -> str:
-    """Cosines as a table whose cells are the darker the more two directions share. note: what was compared."""
+    """A table whose cells are the darker the more two directions share. note: how to read it."""
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
     rows = ""
     for name, row in zip(names, values.tolist(), strict=True):
         cells = "".join(
-            f'<td style="--share:{abs(v):.2f}" class="{"less" if v < 0 else "more"}">{v:+.2f}</td>' for v in row
+            f'<td style="--share:{min(1, abs(v)):.2f}" class="{"less" if v < 0 else "more"}">{v:+.2f}</td>' for v in row
         )
         rows += f'<tr><th scope="row"><span>{escape(name)}</span></th>{cells}</tr>'
     return (
         f'<div class="matrix"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f'<p class="legend">{LEGEND} {note}</p></div>'
+        f'<p class="legend">{note}</p></div>'
     )

@@ -184,10 +184,10 @@ def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     page.get_by_label("Take out of").click()
     page.get_by_role("option", name=NAMES[1]).click()
     expect(page.locator("#removed")).to_contain_text(NAMES[0])
-    page.get_by_label("What they mean").check()
+    page.get_by_label("What each is for").check()
     page.locator("#orthogonalise").click()
     expect(page.locator("#likeness-note")).to_contain_text("has taken its place")
-    expect(page.locator("#likeness-note")).to_contain_text("image-text model")
+    expect(page.locator("#likeness-note")).to_contain_text("at strength 1")
     expect(names).to_have_text([NAMES[0], f"{NAMES[1]} without {NAMES[0]}"])
 
 

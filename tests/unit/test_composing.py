@@ -26,6 +26,7 @@ from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable, PresetError, RequestError, VisitorError
 from core.exploring.analysis import Analysis, analyse
 from core.exploring.exploration import Exploration
+from core.instruments import Attribute
 from core.intervals import Intervals
 from core.latents import LatentCache
 from core.models.loader import DiffusionModel
@@ -334,40 +335,101 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
         assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
 
 
-def test_meanings_against_edits_made_one_by_one(
-    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What an image-text model sees change: the Gram matrix, and by numpy each direction without the others."""
+class Seen:
+    """An image-text model and a probe whose readings are linear in the pixels."""
+
     W = torch.randn(3 * 32 * 32, 16, generator=torch.Generator().manual_seed(9))
+    words = torch.nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(8)))
+    known = {name: Attribute(name, "continuous", -1.0, 1.0, 0.0, 2.0) for name in ("smile", "age", "gray")}
 
-    class Seen:
-        def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.normalize((pixels + 1).flatten(1) @ W)
+    def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize((pixels + 1).flatten(1) @ self.W)
 
-    monkeypatch.setattr(studio, "image_text", lambda card: Seen())
-    chosen = [preset("A", 1), preset("B", 2, t_edit=600), preset("C", 3, injection="symmetric")]
+    def embed_texts(self, texts: list[str]) -> torch.Tensor:
+        return torch.stack([self.words[int("old" in text)] for text in texts])
 
+    def attributes(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: (pixels + 1).flatten(1) @ self.W[:, i] for i, name in enumerate(self.known)}
+
+    def identity(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.embed_images(pixels)
+
+    def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).square().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("probed", [False, True])
+def test_effects_against_edits_made_one_by_one(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch, probed: bool
+) -> None:
+    """What each direction does to what the others are for, by an image-text model and by a probe; and by numpy each of
+    three that does none of it any more."""
+    seen = Seen()
+    monkeypatch.setattr(studio, "image_text", lambda card: seen)
+    monkeypatch.setattr(studio, "probe", lambda card: seen if probed else None)
+    texts = {"source_text": "face", "target_text": "old face"}
+    chosen = [
+        preset("A", 1, measured={"smile": 0.5, "own_change": 9.0}),
+        preset("B", 2, t_edit=600, measured={"smile": 0.1, "age": -0.4}, **texts),
+        preset("C", 3, injection="symmetric", measured={"gray": 1.0}),
+    ]
     x_T = finish(invert(model, picture.pixels, model.card.steps))
 
     @cache
-    def meaning(k: int, t_edit: int) -> np.ndarray:
+    def pixels(k: int, t_edit: int) -> torch.Tensor:
         one = chosen[k]
         settings = EditSettings(model.card.steps, Intervals(t_edit, 0), injection=one.injection)
         plain, edited = (finish(edit(model, x_T, weighted, settings)) for weighted in ((), ((one.direction, 1.0),)))
-        return (Seen().embed_images(edited) - Seen().embed_images(plain))[0].double().numpy()
+        return torch.cat([plain, edited])
 
-    rows = np.stack([meaning(k, chosen[k].t_edit) for k in range(3)])
-    G = finish(likeness.likeness(model, picture, chosen, "meaning"))
-    assert np.allclose(G.numpy(), rows @ rows.T, rtol=1e-2, atol=1e-2 * (rows**2).sum(1).min())
+    def effect(of: int, t_edit: int, on: int) -> float:
+        pair = pixels(of, t_edit)
+        if probed:
+            row = seen.attributes(pair)[("smile", "age", "gray")[on]]
+            return ((row[1] - row[0]) / 2).item()
+        change, own = (torch.diff(seen.embed_images(p), dim=0)[0] for p in (pair, pixels(on, t_edit)))
+        axis = torch.diff(seen.words, dim=0)[0] if on == 1 else own
+        return (change @ axis / axis.norm()).item()
 
-    for i, made in enumerate(finish(likeness.keep_apart(model, picture, chosen, "meaning"))):
-        rows = np.stack([meaning(k, chosen[i].t_edit) for k in (i, *(k for k in range(3) if k != i))])
-        b, *_ = np.linalg.lstsq(rows[1:].T, rows[0], rcond=None)
-        assert np.abs(b).max() > 0.05
-        assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
-        assert made.t_edit == chosen[i].t_edit
-        left = np.linalg.norm(rows[0] - b @ rows[1:]) / np.linalg.norm(rows[0])
-        assert made.measured["left"] == pytest.approx(left, abs=0.02)
+    E = finish(likeness.likeness(model, picture, chosen, "effect")).numpy()
+    expected = np.array([[effect(of, chosen[of].t_edit, on) for of in range(3)] for on in range(3)])
+    diagonal = np.abs(np.diag(expected))
+    assert np.allclose(E[[0, 1]], expected[[0, 1]], rtol=1e-2, atol=1e-2 * diagonal.min())
+    together = None if probed else finish(likeness.keep_apart(model, picture, chosen, "effect"))
+    refused = 0
+    for i, one in enumerate(chosen):
+        order = [i, *(k for k in range(3) if k != i)]
+        e = np.array([[effect(of, one.t_edit, on) for of in order] for on in order])
+        b = np.clip(np.linalg.lstsq(e[1:, 1:], e[1:, 0], rcond=None)[0], -1, 1)
+        left, others = (e[0, 0] - e[0, 1:] @ b) / e[0, 0], [chosen[k] for k in order[1:]]
+        if left < likeness.SAME:
+            refused += 1
+            with pytest.raises(RequestError, match="nothing of"):
+                finish(likeness.orthogonalise(model, picture, one, others, "effect"))
+            continue
+        made = finish(likeness.orthogonalise(model, picture, one, others, "effect")) if probed else together[i]
+        assert np.abs(b).max() > 0.02
+        assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.03)
+        assert made.t_edit == one.t_edit
+        assert made.measured["left"] == pytest.approx(left, abs=0.03)
+    assert refused < 3
+
+
+def test_what_a_direction_is_for() -> None:
+    names, changes = ["age", "gray", "smile"], torch.tensor([0.1, -0.7, 0.5])
+    assert likeness._attribute(preset("A", 1, measured={"smile": -0.2, "age": 0.1}), names, changes) == 2
+    assert likeness._attribute(preset("A", 1, measured={"roir": 3.0}), names, changes) == 1
+
+
+def test_effects_are_taken_back() -> None:
+    """Closed form: A does half of what B is for and B a tenth of what A is for; C does nothing here."""
+    E = torch.tensor([[2.0, 0.2, 0.0], [0.5, 1.0, 0.0], [0.3, 0.4, 1e-3]], dtype=torch.float64)
+    b, left = likeness.compensated(E)
+    assert b.tolist() == pytest.approx([0.5, 0.0])
+    assert left == pytest.approx(0.95)
+    assert likeness.relative(E).tolist() == [pytest.approx(row) for row in ([1, 0.1, 0], [0.5, 1, 0], [0, 0, 0])]
+    b, _ = likeness.compensated(torch.tensor([[1.0, 0.0], [7.0, 1.0]], dtype=torch.float64))
+    assert b.tolist() == [1.0]  # never more than the other at its own strength
 
 
 def test_exchanging_several_is_one_change(model: DiffusionModel) -> None:
