@@ -28,7 +28,10 @@ METRICS = [
 ]
 EACH = "*"  # in the place of one direction's key
 COSINES = "1 is the same, 0 has nothing in common, −1 is the opposite."
-EFFECTS = "How much of what a row is for its column does as well; 0 leaves it alone, −1 does the opposite."
+EFFECTS = (
+    "How much of what a row is for its column does as well: 0 leaves it alone, −1 does the opposite. "
+    "A row of zeros does nothing in this picture."
+)
 
 
 class Likeness:

@@ -306,13 +306,14 @@ def without(preset: Preset, others: Sequence[Preset], G: Tensor, metric: Metric,
     """
     b, left = compensated(G) if metric == "effect" else shared(G)
     names = ", ".join(other.name for other in others)
+    apart = f"without {names}" if len(others) == 1 else f"apart from {len(others)} others"
     if left < SAME:
         raise RequestError(f"Without what it shares with {names}, nothing of “{preset.name}” is left.")
     direction = CompositeDirection((preset.direction, *(other.direction for other in others)), (1.0, *(-b).tolist()))
     return replace(
         preset,
         direction=direction,
-        name=f"{preset.name[:50]} without {names}"[:80],
+        name=f"{preset.name[:50]} {apart}"[:80],
         description=f"“{preset.name}” without what it shares with {names} ({metric}); {100 * left:.0f}% of it is left.",
         method="orthogonalised",
         parameters={"metric": metric, "removed": dict(zip([o.name for o in others], b.tolist(), strict=True))},

@@ -240,7 +240,8 @@ def test_orthogonalised_in_h_space(model: DiffusionModel, picture: Picture) -> N
     for seed in (2, 3):
         cosine = torch.cosine_similarity(delta.flatten(), vector(seed).flatten(), dim=0)
         assert abs(cosine.item()) < 1e-4
-    assert made.name == "A without B, C, B again"
+    assert made.name == "A apart from 3 others"
+    assert "B, C, B again" in made.description
     assert presets.from_bytes(presets.to_bytes(made)).measured["left"] == pytest.approx(made.measured["left"])
     with pytest.raises(RequestError, match="nothing of"):
         finish(likeness.orthogonalise(model, picture, preset("Twin", 2), others))
