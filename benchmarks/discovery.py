@@ -73,6 +73,7 @@ def speed(model: DiffusionModel, source: int, steps: int) -> None:
     x_t, t = point(model, to_pixels(images[source : source + 1]), steps)
     regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth", "Hair")]
 
+    finish(analyse(Jacobian(model, x_t, t), 16))  # warms up: a process's first products take longer
     jacobian = Jacobian(model, x_t, t)
     began = time.perf_counter()
     basis = finish(analyse(jacobian))
