@@ -116,10 +116,14 @@ def cosines(G: Tensor) -> Tensor:
     return (G / torch.outer(lengths, lengths).clamp(min=1e-300)).clamp(-1, 1)
 
 
+def effective(E: Tensor) -> Tensor:
+    """Of effects (n, n), which directions do what they are for: boolean (n,)."""
+    return E.diagonal().abs() > WEAK * E.abs().max()
+
+
 def relative(E: Tensor) -> Tensor:
     """Effects (n, n) in shares of what each direction does of what it is for itself; 0 where that is nothing."""
-    own = E.diagonal()
-    able = own.abs() > WEAK * E.abs().max()
+    own, able = E.diagonal(), effective(E)
     return torch.where(able[:, None], E / torch.where(able, own, 1.0)[:, None], 0.0)
 
 
@@ -128,7 +132,7 @@ def compensated(E: Tensor) -> tuple[Tensor, float]:
     back what it does of what they are for; and the share that is left of what it is for itself. Others that do nothing
     here take nothing back."""
     b = torch.zeros(len(E) - 1, dtype=E.dtype)
-    able = E.diagonal()[1:].abs() > WEAK * E.abs().max()
+    able = effective(E)[1:]
     if able.any():
         b[able] = torch.linalg.lstsq(E[1:, 1:][able][:, able], E[1:, 0][able]).solution.clamp(-1, 1)
     own = E[0, 0]
@@ -267,13 +271,8 @@ def orthogonalise(
     Raises:
         RequestError: there are no others, or nothing of the preset is left without them.
     """
-    if not others:
-        raise RequestError("Choose at least one other direction that this one should have nothing in common with.")
-    t_edit = studio.intervals_for(model.card, preset, EditOptions()).t_edit
-    for event in likeness(model, picture, [preset, *others], metric, t_edit, analysed):
-        if event.result is None:
-            yield event
-    yield Progress(1, 1, "Done", result=without(preset, others, event.result, metric, t_edit))
+    for event in keep_apart(model, picture, [preset, *others], metric, analysed, count=1):
+        yield event if event.result is None else replace(event, result=event.result[0])
 
 
 def keep_apart(
@@ -282,19 +281,28 @@ def keep_apart(
     chosen: Sequence[Preset],
     metric: Metric = "h-space",
     analysed: Analysis | None = None,
+    count: int | None = None,
 ) -> Job:
-    """Each preset without what it shares with all the others at a picture. Result: a list of `Preset`.
+    """Each of the first `count` presets, by default of all, without what it shares with all the others at a picture, in
+    its own interval. Result: a list of `Preset`.
 
     Raises:
         RequestError: there are fewer than two, or nothing of one is left without the others.
     """
+    if len(chosen) < 2:
+        raise RequestError("Choose at least one other direction that this one should have nothing in common with.")
+    compared: dict[int | None, Tensor] = {}
     made: list[Preset] = []
-    for i, preset in enumerate(chosen):
-        others = [*chosen[:i], *chosen[i + 1 :]]
-        for event in orthogonalise(model, picture, preset, others, metric, analysed):
-            found = event.result
-            yield replace(event, result=None)
-        made.append(found)
+    for i, preset in enumerate(chosen[:count]):
+        t_edit = studio.intervals_for(model.card, preset, EditOptions()).t_edit
+        key = None if metric == "response" else t_edit  # the response is that at one t
+        if key not in compared:
+            for event in likeness(model, picture, chosen, metric, t_edit, analysed):
+                compared[key] = event.result
+                yield replace(event, result=None)
+        order = [i, *(k for k in range(len(chosen)) if k != i)]
+        others = [chosen[k] for k in order[1:]]
+        made.append(without(preset, others, compared[key][order][:, order], metric, t_edit))
     yield Progress(1, 1, "Done", result=made)
 
 
