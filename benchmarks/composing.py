@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from core import presets, studio
-from core.composing import applying, likeness, pictures
+from core.composing import apart, applying, effects, pictures
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.presets import Preset
@@ -68,7 +68,7 @@ class Measured:
     alone: list[np.ndarray] = field(default_factory=list)
     reverse: list[np.ndarray] = field(default_factory=list)
     pairs: list[np.ndarray] = field(default_factory=list)
-    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in likeness.METRICS})
+    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in apart.METRICS})
 
 
 def portraits(count: int) -> list[Picture]:
@@ -108,9 +108,9 @@ def measure(
     known: Sequence[Shipped],
     pairs: Sequence[Pair],
     steps: int,
-    apart: int,
+    kept: int,
 ) -> Measured:
-    """Everything but the times, on all portraits; of the first `apart` of them also without what directions share."""
+    """Everything but the times, on all portraits; of the first `kept` of them also without what directions share."""
     measured, directions, began = Measured(), [one.preset for one in known], time.monotonic()
     alone = np.eye(len(known))
     both = np.array([alone[a] + alone[b] for a, b in pairs])
@@ -121,8 +121,8 @@ def measure(
         measured.alone.append(up)
         measured.reverse.append(down)
         measured.pairs.append(summed)
-        if number <= apart:
-            for metric in likeness.METRICS:
+        if number <= kept:
+            for metric in apart.METRICS:
                 found = [
                     readings(model, picture, chosen, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), steps)[1] - read[0]
                     for chosen in without_shared(model, picture, directions, pairs, metric)
@@ -137,18 +137,21 @@ def without_shared(
     picture: Picture,
     directions: Sequence[Preset],
     pairs: Sequence[Pair],
-    metric: likeness.Metric,
+    metric: apart.Metric,
 ) -> Iterator[tuple[Preset, Preset]]:
-    """Of every pair: each without what it shares with the other; as it is if nothing is left."""
-    grams: dict[int, torch.Tensor] = {}
+    """Of every pair: each without what it shares with the other; as it is if nothing is left. What all directions share
+    is looked at once, for every t_edit, and not for every pair."""
+    seen: dict[int, torch.Tensor | effects.Effects] = {}
 
     def kept(a: int, b: int) -> Preset:
         t_edit = studio.intervals_for(model.card, directions[a], EditOptions()).t_edit
         key = -1 if metric == "response" else t_edit  # the response is that at one t
-        if key not in grams:
-            grams[key] = finish(likeness.likeness(model, picture, directions, metric, t_edit))
+        if key not in seen:
+            seen[key] = finish(apart.compared(model, picture, directions, metric, t_edit))
+        found, two = seen[key], [a, b]
+        both = found.among(two) if metric == "effect" else found[two][:, two]
         try:
-            return likeness.without(directions[a], [directions[b]], grams[key][[a, b]][:, [a, b]], metric, t_edit)
+            return finish(apart.without(model, picture, [directions[k] for k in two], both, 0, t_edit, metric))
         except RequestError:
             return directions[a]
 
@@ -210,7 +213,7 @@ def negative(measured: Measured, known: Sequence[Shipped]) -> None:
 
 
 def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
-    count, metrics = len(measured.apart[likeness.METRICS[0]]), likeness.METRICS
+    count, metrics = len(measured.apart[apart.METRICS[0]]), apart.METRICS
     single, both = np.stack(measured.alone[:count]), np.stack(measured.pairs[:count])
     before = np.stack([np.stack([single[:, a], single[:, b], both[:, p]], 1) for p, (a, b) in enumerate(pairs)], 1)
     states = np.stack([before, *(np.stack(measured.apart[metric]) for metric in metrics)], -1)  # (n, P, 3, A, states)
@@ -287,8 +290,8 @@ def main() -> None:
     if arguments.pairs is not None:
         pairs = pairs[:: max(1, len(pairs) // arguments.pairs)][: arguments.pairs]
     if set(what) - {"times"}:
-        apart = min(arguments.apart, len(people)) if "orthogonal" in what else 0
-        measured = measure(model, people, known, pairs, arguments.steps, apart)
+        kept = min(arguments.apart, len(people)) if "orthogonal" in what else 0
+        measured = measure(model, people, known, pairs, arguments.steps, kept)
     print(f"{len(known)} directions, {len(pairs)} pairs, {len(people)} portraits, {arguments.steps} steps\n")
     if "linearity" in what:
         linearity(measured, known, pairs)

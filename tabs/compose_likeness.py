@@ -10,7 +10,7 @@ import gradio as gr
 from torch import Tensor
 
 from core import studio
-from core.composing import changes, likeness
+from core.composing import apart, changes
 from core.errors import RequestError
 from core.exploring.analysis import Analysis
 from core.presets import Preset
@@ -84,15 +84,14 @@ def compare(session: Session, metric: str) -> Values:
         raise RequestError("There is nothing to compare yet: choose a picture and two directions.")
     model, analysed = studio.models.get(session.model_id), changes.analysed(session, picture)
     chosen = [known[key] for _, key in names]
-    for event in likeness.likeness(model, picture, chosen, metric, analysed=analysed):
+    for event in apart.similarities(model, picture, chosen, metric, analysed):
         if session.ticket != ticket:
             yield "", gr.skip()
             return
         if event.result is None:
             yield line(event), gr.skip()
         else:
-            shown = likeness.relative if metric == "effect" else likeness.cosines
-            yield "", table([name for name, _ in names], shown(event.result), legend(metric, analysed))
+            yield "", table([name for name, _ in names], event.result, legend(metric, analysed))
 
 
 def legend(metric: str, analysed: Analysis | None) -> str:
@@ -126,10 +125,10 @@ def keep_apart(session: Session, kept: str | None, removed: list[str], metric: s
     yield line(Progress(0, 1), "Starting")
     analysed = changes.analysed(session, picture)
     if kept == EACH:
-        job = likeness.keep_apart(model, picture, [known[key] for key in keys], metric, analysed)
+        job = apart.keep_apart(model, picture, [known[key] for key in keys], metric, analysed)
     else:
         others = [known[key] for key in removed or [] if key != kept]
-        job = likeness.orthogonalise(model, picture, known[kept], others, metric, analysed)
+        job = apart.orthogonalise(model, picture, known[kept], others, metric, analysed)
     try:
         for event in job:
             if session.ticket != ticket:

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from core import presets, studio
-from core.composing import animation, applying, changes, likeness, link, pictures
+from core.composing import animation, apart, applying, changes, effects, likeness, link, pictures
 from core.composing.composition import DIGITS, MOST, Component, Composition
 from core.composing.history import RESULTS, STEPS_BACK, History
-from core.directions import GlobalDirection, ImplicitDirection
+from core.directions import CompositeDirection, GlobalDirection, ImplicitDirection
 from core.discovery import global_jacobian
 from core.discovery.basis import analyse as krylov
 from core.discovery.basis import orthonormalise, rayleigh_ritz
@@ -233,7 +233,7 @@ def test_orthogonalised_in_h_space(model: DiffusionModel, picture: Picture) -> N
     """Global directions: the remainder of numpy's least squares, orthogonal to every other one."""
     others = [preset("B", 2, steps=16), preset("C", 3), preset("B again", 2)]
     mixed = GlobalDirection(vector(1) + 0.8 * vector(2) - 0.3 * vector(3), 8)
-    made = finish(likeness.orthogonalise(model, picture, preset("A", 0, direction=mixed), others))
+    made = finish(apart.orthogonalise(model, picture, preset("A", 0, direction=mixed), others))
     delta = made.direction.delta_h(torch.zeros(1, 32, 4, 4), torch.zeros(1, 64), 500)
     rows = np.stack([v.flatten().numpy() for v in (mixed.delta, vector(2), vector(3))])
     assert np.allclose(delta.numpy().ravel(), least_squares(rows), atol=1e-3)
@@ -244,18 +244,19 @@ def test_orthogonalised_in_h_space(model: DiffusionModel, picture: Picture) -> N
     assert "B, C, B again" in made.description
     assert presets.from_bytes(presets.to_bytes(made)).measured["left"] == pytest.approx(made.measured["left"])
     with pytest.raises(RequestError, match="nothing of"):
-        finish(likeness.orthogonalise(model, picture, preset("Twin", 2), others))
+        finish(apart.orthogonalise(model, picture, preset("Twin", 2), others))
     with pytest.raises(RequestError, match="at least one other"):
-        finish(likeness.orthogonalise(model, picture, preset("Twin", 2), []))
-    with pytest.raises(RequestError, match="metric"):
-        finish(likeness.likeness(model, picture, others, "magic"))
+        finish(apart.orthogonalise(model, picture, preset("Twin", 2), []))
+    for job in (apart.similarities, apart.keep_apart):
+        with pytest.raises(RequestError, match="metric"):
+            finish(job(model, picture, others, "magic"))
 
 
 def test_implicit_directions_are_compared_along_the_trajectory(model: DiffusionModel, picture: Picture) -> None:
     """Their shifts at the h of each timestep, none below t_edit, against sums made one by one."""
     implicit = ImplicitDirection(trained_block(emb_channels=64), steps=16)
     chosen = [preset("F", 0, direction=implicit, t_edit=400), preset("B", 2, t_edit=700)]
-    G = finish(likeness.likeness(model, picture, chosen))
+    G = finish(likeness.in_h_space(model, picture, chosen))
     x = finish(invert(model, picture.pixels, model.card.steps)).x_T
     timesteps, expected = model.schedule.timesteps(likeness.LOOKS)[::-1], torch.zeros(2, 2, dtype=torch.float64)
     for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
@@ -267,14 +268,14 @@ def test_implicit_directions_are_compared_along_the_trajectory(model: DiffusionM
         expected += torch.stack([torch.stack([f @ f, f @ b]), torch.stack([f @ b, b @ b])])
         x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
     assert torch.allclose(G, expected, rtol=1e-3)
-    cosine = likeness.cosines(G)
+    cosine = finish(apart.similarities(model, picture, chosen))
     assert cosine[0, 1].item() == pytest.approx((G[0, 1] / (G[0, 0] * G[1, 1]).sqrt()).item())
 
 
 def test_orthogonalised_in_what_it_does_to_the_picture(model: DiffusionModel, picture: Picture) -> None:
     """J d' is orthogonal to J e, with J d by central differences."""
     a, b = preset("A", 1), preset("B", 2)
-    made = finish(likeness.orthogonalise(model, picture, a, [b], "response"))
+    made = finish(apart.orthogonalise(model, picture, a, [b], "response"))
     steps = model.card.steps
     t, latent = nearest_timestep(model, steps), finish(invert(model, picture.pixels, steps))
     x_t = finish(descend(model, latent.x_T, t, steps))
@@ -330,9 +331,9 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
         finish(krylov(jacobian, h.numel(), 64)),
     ]
     for analysed in (None, *(Analysis(model, picture, latent, x_t, basis, len(basis)) for basis in bases)):
-        G = finish(likeness.likeness(model, picture, chosen, "response", analysed=analysed))
+        G = finish(likeness.of_responses(model, picture, chosen, analysed))
         assert np.allclose(G.numpy(), expected, rtol=2e-2, atol=2e-2 * expected.diagonal().min())
-        made = finish(likeness.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
+        made = finish(apart.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
         assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
 
 
@@ -363,8 +364,8 @@ class Seen:
 def test_effects_against_edits_made_one_by_one(
     model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch, probed: bool
 ) -> None:
-    """What each direction does to what the others are for, by an image-text model and by a probe; and by numpy each of
-    three that does none of it any more."""
+    """What each direction does to what the others are for, by an image-text model and by a probe; and each of three
+    with the least of it, of the shares that are tried, by numpy from edits made one by one."""
     seen = Seen()
     monkeypatch.setattr(studio, "image_text", lambda card: seen)
     monkeypatch.setattr(studio, "probe", lambda card: seen if probed else None)
@@ -377,60 +378,92 @@ def test_effects_against_edits_made_one_by_one(
     x_T = finish(invert(model, picture.pixels, model.card.steps))
 
     @cache
-    def pixels(k: int, t_edit: int) -> torch.Tensor:
-        one = chosen[k]
-        settings = EditSettings(model.card.steps, Intervals(t_edit, 0), injection=one.injection)
-        plain, edited = (finish(edit(model, x_T, weighted, settings)) for weighted in ((), ((one.direction, 1.0),)))
-        return torch.cat([plain, edited])
+    def pixels(weights: tuple[float, ...], t_edit: int) -> torch.Tensor:
+        """Of the picture, plain and edited: asymmetric parts shift P_t, symmetric ones P_t and D_t."""
+        parts = [
+            (CompositeDirection((p.direction,), (c,), (t_edit,), (p.injection,)), 1.0)
+            for p, c in zip(chosen, weights, strict=True)
+            if c
+        ]
+        settings = EditSettings(model.card.steps, Intervals(t_edit, 0))
+        return torch.cat([finish(edit(model, x_T, weighted, settings)) for weighted in ((), parts)])
 
-    def effect(of: int, t_edit: int, on: int) -> float:
-        pair = pixels(of, t_edit)
+    def unit(k: int) -> tuple[float, ...]:
+        return tuple(float(k == j) for j in range(3))
+
+    own = torch.diff(seen.embed_images(pixels(unit(1), 600)), dim=0)[0]  # the words of B say half of what it does
+    seen.words = torch.nn.functional.normalize(torch.stack([seen.words[0], seen.words.sum(0) + own / own.norm()]))
+
+    def effect(weights: tuple[float, ...], t_edit: int, on: int, own_t: int) -> float:
+        pair = pixels(weights, t_edit)
         if probed:
             row = seen.attributes(pair)[("smile", "age", "gray")[on]]
             return ((row[1] - row[0]) / 2).item()
-        change, own = (torch.diff(seen.embed_images(p), dim=0)[0] for p in (pair, pixels(on, t_edit)))
+        change, own = (torch.diff(seen.embed_images(p), dim=0)[0] for p in (pair, pixels(unit(on), own_t)))
         axis = torch.diff(seen.words, dim=0)[0] if on == 1 else own
         return (change @ axis / axis.norm()).item()
 
-    E = finish(likeness.likeness(model, picture, chosen, "effect")).numpy()
-    expected = np.array([[effect(of, chosen[of].t_edit, on) for of in range(3)] for on in range(3)])
-    diagonal = np.abs(np.diag(expected))
-    assert np.allclose(E[[0, 1]], expected[[0, 1]], rtol=1e-2, atol=1e-2 * diagonal.min())
-    together = None if probed else finish(likeness.keep_apart(model, picture, chosen, "effect"))
-    refused = 0
+    shown = finish(apart.similarities(model, picture, chosen, "effect")).numpy()
+    E = np.array([[effect(unit(of), chosen[of].t_edit, on, chosen[on].t_edit) for of in range(3)] for on in range(2)])
+    assert np.allclose(shown[:2], E / np.diag(E)[:, None], atol=2e-2)
+    together = None if probed else finish(apart.keep_apart(model, picture, chosen, "effect"))
+    refused, taken = 0, []
     for i, one in enumerate(chosen):
         order = [i, *(k for k in range(3) if k != i)]
-        e = np.array([[effect(of, one.t_edit, on) for of in order] for on in order])
+        e = np.array([[effect(unit(of), one.t_edit, on, one.t_edit) for of in order] for on in order])
         b = np.clip(np.linalg.lstsq(e[1:, 1:], e[1:, 0], rcond=None)[0], -1, 1)
-        left, others = (e[0, 0] - e[0, 1:] @ b) / e[0, 0], [chosen[k] for k in order[1:]]
-        if left < likeness.SAME:
+        others = [chosen[k] for k in order[1:]]
+        if (e[0, 0] - e[0, 1:] @ b) / e[0, 0] < apart.SAME:
             refused += 1
             with pytest.raises(RequestError, match="nothing of"):
-                finish(likeness.orthogonalise(model, picture, one, others, "effect"))
+                finish(apart.orthogonalise(model, picture, one, others, "effect"))
             continue
-        made = finish(likeness.orthogonalise(model, picture, one, others, "effect")) if probed else together[i]
+        scores, lefts = {}, {}
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            weights = np.zeros(3)
+            weights[order] = [1.0, *(-share * b)]
+            row = np.array([effect(tuple(weights), one.t_edit, on, one.t_edit) for on in order]) / np.diag(e)
+            scores[share], lefts[share] = np.linalg.norm(row[1:]) / row[0], row[0]
+        made = finish(apart.orthogonalise(model, picture, one, others, "effect")) if probed else together[i]
+        share = min(scores, key=lambda s: np.abs(np.array(made.direction.weights[1:]) + s * b).max())
         assert np.abs(b).max() > 0.02
-        assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.03)
+        assert made.direction.weights == pytest.approx((1.0, *(-share * b)), abs=0.03)
+        assert scores[share] < 1.01 * min(score for s, score in scores.items() if lefts[s] >= apart.SAME)
         assert made.t_edit == one.t_edit
-        assert made.measured["left"] == pytest.approx(left, abs=0.03)
+        assert made.measured["left"] == pytest.approx(lefts[share], abs=0.03)
+        taken.append(share)
     assert refused < 3
+    assert max(taken) > 0, "something is taken out of one of them"
 
 
 def test_what_a_direction_is_for() -> None:
     names, changes = ["age", "gray", "smile"], torch.tensor([0.1, -0.7, 0.5])
-    assert likeness._attribute(preset("A", 1, measured={"smile": -0.2, "age": 0.1}), names, changes) == 2
-    assert likeness._attribute(preset("A", 1, measured={"roir": 3.0}), names, changes) == 1
+    for measured, expected in (({"smile": -0.2, "age": 0.1}, [0, 0, 1]), ({"roir": 3.0}, [0, 1, 0])):
+        assert effects._attribute(preset("A", 1, measured=measured), names, changes).tolist() == expected
 
 
 def test_effects_are_taken_back() -> None:
     """Closed form: A does half of what B is for and B a tenth of what A is for; C does nothing here."""
     E = torch.tensor([[2.0, 0.2, 0.0], [0.5, 1.0, 0.0], [0.3, 0.4, 1e-3]], dtype=torch.float64)
-    b, left = likeness.compensated(E)
+    b, left = effects.compensated(E)
     assert b.tolist() == pytest.approx([0.5, 0.0])
     assert left == pytest.approx(0.95)
-    assert likeness.relative(E).tolist() == [pytest.approx(row) for row in ([1, 0.1, 0], [0.5, 1, 0], [0, 0, 0])]
-    b, _ = likeness.compensated(torch.tensor([[1.0, 0.0], [7.0, 1.0]], dtype=torch.float64))
+    assert effects.relative(E).tolist() == [pytest.approx(row) for row in ([1, 0.1, 0], [0.5, 1, 0], [0, 0, 0])]
+    b, _ = effects.compensated(torch.tensor([[1.0, 0.0], [7.0, 1.0]], dtype=torch.float64))
     assert b.tolist() == [1.0]  # never more than the other at its own strength
+    b, left = effects.compensated(torch.tensor([[1e-3, 0.2], [0.5, 1.0]], dtype=torch.float64))
+    assert (b.tolist(), left) == ([0.5], 1.0)  # a direction that does nothing here cannot lose it
+
+
+def test_the_attempt_that_drags_least() -> None:
+    """For what it does of its own; C does nothing here, so what is done of it is not counted."""
+    E = torch.tensor([[2.0, 0.2, 0.0], [0.5, 1.0, 0.0], [0.3, 0.4, 1e-3]], dtype=torch.float64)
+    tried = torch.tensor([[2.0, 1.9, 0.4, 0.0], [0.5, -0.2, -0.1, 0.0], [0.3, 9.0, 0.0, 0.0]], dtype=torch.float64)
+    assert effects.least_dragging(E, tried, 0.01) == (1, pytest.approx(0.95))  # 0.25, 0.21, 0.25 of a half
+    worse = torch.tensor([[2.0, 2.0], [0.5, -0.6], [0.0, 0.0]], dtype=torch.float64)
+    assert effects.least_dragging(E, worse, 0.01) == (0, pytest.approx(1.0))
+    idle = torch.tensor([[1e-3, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    assert effects.least_dragging(idle, torch.tensor([[1e-3, 5.0], [0.4, 0.1]]).double(), 0.01) == (1, 1.0)
 
 
 def test_exchanging_several_is_one_change(model: DiffusionModel) -> None:
@@ -454,13 +487,10 @@ def test_what_a_basis_holds_costs_no_product(
     basis = finish(krylov(Jacobian(model, x_t, t), 16))
     y = torch.eye(len(basis))
     found = [preset(f"Found {k}", 0, direction=basis.direction(y[k] + 0.5 * y[k + 1])) for k in range(3)]
-    expected = finish(likeness.likeness(model, picture, found, "response"))
+    expected = finish(likeness.of_responses(model, picture, found))
     monkeypatch.setattr(likeness, "Jacobian", None)
-    G = finish(
-        likeness.likeness(
-            model, picture, found, "response", analysed=Analysis(model, picture, latent, x_t, basis, len(basis))
-        )
-    )
+    analysed = Analysis(model, picture, latent, x_t, basis, len(basis))
+    G = finish(likeness.of_responses(model, picture, found, analysed))
     assert torch.allclose(G, expected, rtol=1e-3, atol=1e-3 * expected.diagonal().min().item())
 
 
