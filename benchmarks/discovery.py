@@ -18,6 +18,7 @@ mouth that is open already cannot open), with the share of portraits in which it
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections import Counter
@@ -43,6 +44,7 @@ from core.editing import EditSettings, edit, invert
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
+from core.unet import SplitUNet
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, preset_path
 
@@ -128,21 +130,38 @@ def speed(model: DiffusionModel, source: int, steps: int) -> None:
     print(f"bfloat16: {took:.1f} s, largest sine between the leading {TOP} vectors and theirs {sine:.3f}")
 
 
-class PlainProducts(Jacobian):
-    """The same products made vector by vector, each with a forward pass of its own, as published code does."""
+class PlainProducts:
+    """The same products made vector by vector, each with a pass of its own, as published code does: `torch.func.jvp`
+    and `vjp` of the network as it is, but that forward mode passes through neither fused attention nor the group norm
+    of channels-last tensors."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments, chunk=1)
+    def __init__(self, model: DiffusionModel, x_t: Tensor, t: int) -> None:
+        self.model, self.x_t, self.t = model, x_t.contiguous(), t
+        self.network = SplitUNet(copy.deepcopy(model.unet.unet).to(memory_format=torch.contiguous_format))
+        self.network.use_plain_attention()
+        with torch.no_grad():
+            self.features = self.network.encode(self.x_t, t)
+        self.h_shape, self.products = tuple(self.features.h.shape[1:]), 0
+
+    def image(self, delta_h: Tensor) -> Tensor:
+        """P_t at h + delta_h, in pixels. delta_h: (1, C, H, W)."""
+        schedule, output = self.model.schedule, self.network.decode(self.features, delta_h)[:, : self.x_t.shape[1]]
+        eps = schedule.eps_from_output(output, self.x_t, self.t)
+        return self.model.codec.decode(schedule.predicted_x0(self.x_t, eps, self.t))
+
+    def forward(self, V: Tensor) -> Tensor:
+        self.products += len(V)
+        origin = torch.zeros_like(self.features.h)
+        with torch.no_grad():
+            return torch.cat([torch.func.jvp(self.image, (origin,), (v[None],))[1] for v in V])
 
     def reverse(self, Y: Tensor) -> Tensor:
-        rows = []
-        for y in Y:
-            self._pull = None
-            rows.append(super().reverse(y[None]))
-        return torch.cat(rows)
+        self.products += len(Y)
+        origin = torch.zeros_like(self.features.h)
+        return torch.cat([torch.func.vjp(self.image, origin)[1](y[None])[0] for y in Y])
 
 
-def plain_subspace_iteration(jacobian: Jacobian, region: Region, goal: float) -> tuple[int, float, int]:
+def plain_subspace_iteration(jacobian: PlainProducts, region: Region, goal: float) -> tuple[int, float, int]:
     """Local editing, Algorithm 2, for one region: (products, seconds, rounds) until the energy of its `TOP` reaches
     0.999 of `goal`."""
     began, M = time.perf_counter(), torch.from_numpy(region.mask)
@@ -154,7 +173,7 @@ def plain_subspace_iteration(jacobian: Jacobian, region: Region, goal: float) ->
         if torch.linalg.svdvals(U.flatten(1))[:TOP].square().sum().item() >= 0.999 * goal:
             break
         V = orthonormalise(jacobian.reverse(U), nothing)
-    return jacobian.forwards + jacobian.reverses, time.perf_counter() - began, rounds
+    return jacobian.products, time.perf_counter() - began, rounds
 
 
 # ---------------------------------------------------------------------------------------------------------- locality

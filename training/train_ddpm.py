@@ -4,8 +4,8 @@
     accelerate launch --num_processes 2 -m training.train_ddpm --steps 5000     # several GPUs or CPU processes
 
 The run keeps a checkpoint and resumes from it (see `loop.py`). v-prediction (Salimans and Ho 2022), linear betas
-1e-4..0.02, 1,000 timesteps, on Haar coefficients of the pixels, with a loss at every scale; the released weights are
-the run's moving average, in half precision. What is special about the network is in `skips.py`.
+1e-4..0.02, 1,000 timesteps, on Haar coefficients of the pixels; the released weights are the run's moving average, in
+half precision. What is special about the network is in `skips.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from training.skips import SkipDropout, cut
 
 DETAIL = 0.25  # weight of a detail's channel in the loss; the small picture's have 1
 FOCUS = 8.0  # weight of the places of eyes, brows and mouth; elsewhere 1
-SPREAD = 0.3  # variance among portraits of a small picture's means over blocks (0.41 of 2 x 2, 0.11 of the whole)
 
 
 def build_unet(channels: tuple[int, ...] = (32, 64, 128, 256)) -> UNet2DModel:
@@ -74,34 +73,12 @@ def focus(parameters: np.ndarray, side: int, most: int = 300) -> Tensor:
     return weights / weights.mean()
 
 
-def v_error(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Predicted less true v (B, 12, h, w) at random timesteps of x0 (B, 12, h, w), and their alphas (B,)."""
+def v_loss(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator, places: Tensor | None = None) -> Tensor:
+    """Weighted mean squared error of v on x0 (B, 12, h, w); places: weights (1, 1, h, w), see `focus`."""
     x_t, t, v = v_target(x0, alphas, noise)
-    return unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v, alphas[t]
-
-
-def mean_square(error: Tensor, places: Tensor | None = None) -> Tensor:
-    """Weighted mean square of error (B, 12, h, w); places: weights (1, 1, h, w), see `focus`."""
-    squares = error.square()
-    means = (squares if places is None else squares * places).mean((0, 2, 3))
-    return (means[:3].sum() + DETAIL * means[3:].sum()) / (3 + DETAIL * (len(means) - 3))
-
-
-def coarse_mean_square(error: Tensor, alphas: Tensor) -> Tensor:
-    """Sum over k = 2, 4, ... of the mean square of a small picture's error (B, 3, h, w), averaged over blocks of k x k.
-
-    Of `mean_square` the mean colour is one number in 4,096 and the outline of a face some fifty, yet to the eye they
-    are most of a picture (Hoogeboom et al. 2023, simple diffusion, section 3.4: a loss at every resolution, weighted by
-    one over its side). At high noise that would be little but what nobody can know, so an error counts in parts of what
-    noise leaves unknown: with a variance of `SPREAD` among portraits, v of a mean over k x k is known to
-    1 / (a k^2 + (1 - a) / SPREAD) at best, a the batch's alphas (B,). One k-th of that is as theirs at little noise.
-    """
-    total, k = error.new_zeros(()), 1
-    while error.shape[-1] > 1:
-        error, k = F.avg_pool2d(error, 2), 2 * k
-        weights = (alphas * k**2 + (1 - alphas) / SPREAD) / k
-        total = total + (weights * error.square().mean((1, 2, 3))).mean()
-    return total
+    squares = (unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v).square()
+    error = (squares if places is None else squares * places).mean((0, 2, 3))
+    return (error[:3].sum() + DETAIL * error[3:].sum()) / (3 + DETAIL * (len(error) - 3))
 
 
 def losses_of(images: np.ndarray, alphas: Tensor, batch: int, places: Tensor, dropout: SkipDropout) -> Losses:
@@ -112,8 +89,7 @@ def losses_of(images: np.ndarray, alphas: Tensor, batch: int, places: Tensor, dr
         rows = rng.integers(len(images), size=batch)
         x0 = codec.encode(to_pixels(images[rows]).to(alphas.device))
         dropout.draw(batch, noise)
-        error, a = v_error(unet, x0, alphas, noise)
-        return {"loss": mean_square(error, places), "coarse": coarse_mean_square(error[:, :3], a)}
+        return {"loss": v_loss(unet, x0, alphas, noise, places)}
 
     return losses
 

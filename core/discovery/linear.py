@@ -5,32 +5,26 @@ The Jacobian of eps is the same matrix times a scalar, -sqrt(a_t / (1 - a_t)) (R
 right singular vectors are the same, and a row of J is the change of one pixel of the predicted image.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from core.discovery.linearised import LinearisedDecoder
 from core.editing import predict
 from core.errors import RequestError, ResourceError
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
-from core.unet import SplitUNet
 
 MOST_ROWS = 16  # per call; more rows are no faster
-DECODER = ("up_blocks", "conv_norm_out", "conv_act", "conv_out")
 
 
 class Jacobian:
     """J at (x_t, t) as an operator; `forward` is V -> J V, `reverse` is Y -> J^T Y, for batches of rows.
 
-    x_t: (1, C, h, w) in network space. dtype: in which the decoder is differentiated, float32 by default: on a CPU
-    bfloat16 is at most a third faster and wrong by some per cent (see benchmarks/discovery.py). chunk: rows per call,
-    by default what fits in memory. forwards, reverses: how many products were made.
+    x_t: (1, C, h, w) in network space. dtype: of the products, float32 by default: on a CPU bfloat16 is at most a third
+    faster and wrong by some per cent (see benchmarks/discovery.py). chunk: rows per call, by default what fits in
+    memory. forwards, reverses: how many products were made.
 
     Raises:
         ValueError: x_t has more than one row.
@@ -51,20 +45,12 @@ class Jacobian:
         self.x_t = x_t.to(model.device, wide)
         with torch.no_grad():
             features = model.features(self.x_t, t)
-        cast = [skip.to(dtype) for skip in features.skips]
-        self._features = replace(features, h=features.h.to(dtype), skips=tuple(cast), emb=features.emb.to(dtype))
-        self._decoder = _differentiable_decoder(model.unet.unet, dtype)
+        self._decoder = LinearisedDecoder(model.unet.unet, features, dtype)
         self._chunk = chunk
-        self._pull: Callable[[Tensor], tuple[Tensor]] | None = None
+        self._graph: tuple[Tensor, Tensor] | None = None
         self.forwards = self.reverses = 0
         self.h_shape = tuple(features.h.shape[1:])
         self.image_shape = tuple(model.codec.decode(self.x_t).shape[1:])
-
-    def predicted_image(self, delta_h: Tensor) -> Tensor:
-        """P_t at h + delta_h, in pixels. delta_h: (1, C, H, W)."""
-        schedule, x = self.model.schedule, self.x_t
-        output = self._decoder.decode(self._features, delta_h)[:, : x.shape[1]].to(x.dtype)
-        return self.model.codec.decode(schedule.predicted_x0(x, schedule.eps_from_output(output, x, self.t), self.t))
 
     def forward(self, V: Tensor) -> Tensor:
         """J v of each row. V: (n, C, H, W) -> (n, 3, R, R), in float32 at least.
@@ -73,13 +59,8 @@ class Jacobian:
             ResourceError: out of memory, or half precision overflowed.
         """
         self.forwards += len(V)
-        origin = torch.zeros_like(self._features.h)
-
-        def push(v: Tensor) -> Tensor:
-            return torch.func.jvp(self.predicted_image, (origin,), (v[None],))[1][0]
-
         with torch.no_grad():
-            return self._by_chunks(push, V, self.dtype)
+            return self._by_chunks(self._product, V, self.dtype)
 
     def reverse(self, Y: Tensor) -> Tensor:
         """J^T y of each row. Y: (n, 3, R, R) -> (n, C, H, W), in float32 at least.
@@ -88,50 +69,35 @@ class Jacobian:
             ResourceError: out of memory, or half precision overflowed.
         """
         self.reverses += len(Y)
-        if self._pull is None:  # the graph at the point is made once and kept
+        return self._by_chunks(self._transposed, Y, self.x_t.dtype)
+
+    def _product(self, V: Tensor) -> Tensor:
+        """What a change of h does to the predicted image. The image is linear in x_t and the output, so without x_t."""
+        output = self._decoder(V)[:, : self.x_t.shape[1]].to(self.x_t.dtype)
+        nothing, schedule = torch.zeros_like(output), self.model.schedule
+        eps = schedule.eps_from_output(output, nothing, self.t)
+        return self.model.codec.decode(schedule.predicted_x0(nothing, eps, self.t))
+
+    def _transposed(self, Y: Tensor) -> Tensor:
+        if self._graph is None or len(self._graph[0]) != len(Y):  # it serves all rows of as many
+            V = torch.zeros((len(Y), *self.h_shape), dtype=self.dtype, device=self.model.device, requires_grad=True)
             with torch.enable_grad():
-                self._pull = torch.func.vjp(self.predicted_image, torch.zeros_like(self._features.h))[1]
-        return self._by_chunks(lambda y: self._pull(y[None])[0][0], Y, self.x_t.dtype)
+                self._graph = V, self._product(V)
+        return torch.autograd.grad(self._graph[1], self._graph[0], Y, retain_graph=True)[0]
 
     def _by_chunks(self, product: Callable[[Tensor], Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:
         """`product` of each row, at unit root mean square so that half precision neither overflows nor underflows."""
         rows = rows.to(self.model.device, self.x_t.dtype)
         size = rows.flatten(1).square().mean(1).sqrt().clamp(min=torch.finfo(rows.dtype).tiny)[:, None, None, None]
         chunk = self._chunk or min(MOST_ROWS, max(1, self.model.rows_per_call() // 2))
-        batched = torch.func.vmap(product)
         try:
-            parts = [batched(part) for part in (rows / size).to(dtype).split(chunk)]
+            parts = [product(part) for part in (rows / size).to(dtype).split(chunk)]
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise ResourceError("The machine ran out of memory. Choose a smaller model.") from error
         made = torch.cat(parts).to(rows.dtype) * size
         if not made.isfinite().all():
             raise ResourceError(f"The analysis overflowed in {self.dtype}. Use float32.")
         return made
-
-
-def _differentiable_decoder(unet: UNet2DModel, dtype: torch.dtype) -> SplitUNet:
-    """The same network with a decoder of its own in `dtype`, made for forward and reverse differentiation.
-
-    Attention is written out and group norms get contiguous input: forward mode passes through neither fused attention
-    nor the group norm of channels-last tensors. Weights are shared where the precision is the same; the model itself
-    stays as it is.
-    """
-    shared = {id(p): p for p in unet.parameters()} if dtype == unet.dtype else {}
-    twin = copy.copy(unet)
-    twin._modules = dict(unet._modules)
-    for name in DECODER:
-        part = copy.deepcopy(unet._modules[name], dict(shared))
-        twin._modules[name] = part if shared else nn.Module.to(part, dtype)
-        for module in part.modules():
-            if isinstance(module, Attention):
-                module.set_processor(AttnProcessor())
-            if isinstance(module, nn.GroupNorm):
-                module.forward = _contiguous_norm(module)
-    return SplitUNet(twin)
-
-
-def _contiguous_norm(norm: nn.GroupNorm) -> Callable[[Tensor], Tensor]:
-    return lambda x: F.group_norm(x.contiguous(), norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
 def nearest_timestep(model: DiffusionModel, steps: int, fraction: float = 0.6) -> int:

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
 from training.portraits import from_vector, part_mask, sample, to_vector
-from training.train_ddpm import DETAIL, FOCUS, SPREAD, build_scheduler, coarse_mean_square, focus, mean_square, v_error
+from training.train_ddpm import DETAIL, FOCUS, build_scheduler, focus, v_loss
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--images", "16", "--batch", "4", "--channels", "16,16,32,32", "--every", "1"]
@@ -57,7 +57,7 @@ def test_the_target_is_v_as_diffusers_defines_it() -> None:
         seen.update(x_t=x_t, t=t)
         return SimpleNamespace(sample=torch.zeros_like(x_t))
 
-    loss = mean_square(v_error(zero, x0, scheduler.alphas_cumprod, torch.Generator().manual_seed(0))[0])
+    loss = v_loss(zero, x0, scheduler.alphas_cumprod, torch.Generator().manual_seed(0))
     a = scheduler.alphas_cumprod[seen["t"]].view(-1, 1, 1, 1)
     noise = (seen["x_t"] - a.sqrt() * x0) / (1 - a).sqrt()
     squares = scheduler.get_velocity(x0, noise, seen["t"]).square().mean((0, 2, 3))
@@ -74,7 +74,7 @@ def test_the_timesteps_of_a_batch_are_spread_evenly() -> None:
 
     alphas = build_scheduler().alphas_cumprod
     for seed in range(50):
-        v_error(zero, torch.zeros(8, 12, 2, 2), alphas, torch.Generator().manual_seed(seed))
+        v_loss(zero, torch.zeros(8, 12, 2, 2), alphas, torch.Generator().manual_seed(seed))
     u = (torch.stack(seen) / 1000) ** (1 / 1.7)
     assert ((u * 8).floor().sort(dim=1).values - torch.arange(8)).abs().max() <= 1, "one in each eighth"
     assert u.mean() == pytest.approx(0.5, abs=0.03)
@@ -98,31 +98,7 @@ def test_places_weigh_the_loss_by_where_faces_have_their_features() -> None:
             v[..., where[0], where[1]] += 1
             return SimpleNamespace(sample=v)
 
-        return mean_square(v_error(network, x0, alphas, torch.Generator().manual_seed(0))[0], places).item()
+        return v_loss(network, x0, alphas, torch.Generator().manual_seed(0), places).item()
 
     x0, alphas = torch.zeros(2, 12, 64, 64), build_scheduler().alphas_cumprod
     assert wrong((y // 2, x // 2)) / wrong((0, 0)) == pytest.approx(FOCUS, rel=0.06)
-
-
-def test_the_coarse_loss_of_a_wave_is_known() -> None:
-    """A mean off by 1 counts at every scale, a chequerboard at none, stripes 2 blocks wide at the first only."""
-    ones, index = torch.ones(2, 3, 16, 16), torch.arange(16)
-    chequers = (1 - 2 * ((index[:, None] + index) % 2)).expand(2, 3, 16, 16).float()
-    stripes = (1 - 2 * (index // 2 % 2)).expand(2, 3, 16, 16).float()
-    clean, noisy = torch.ones(2), torch.tensor([0.0, 0.5])
-    assert coarse_mean_square(ones, clean).item() == pytest.approx(2 + 4 + 8 + 16)
-    assert coarse_mean_square(chequers, clean).item() == 0
-    assert coarse_mean_square(stripes, clean).item() == pytest.approx(2)
-    assert coarse_mean_square(stripes, noisy).item() == pytest.approx((0.5 / SPREAD + 1 + 0.25 / SPREAD) / 2)
-
-
-def test_the_coarse_loss_of_what_cannot_be_known_is_the_same_at_every_noise() -> None:
-    """The error of the best guess of means that vary by SPREAD, from means of noisy pictures: 1 over k at every k."""
-    random, size = torch.Generator().manual_seed(0), (20_000, 3, 1, 1)
-    for a in (0.02, 0.5, 0.98):
-        x0, e = SPREAD**0.5 * torch.randn(size, generator=random), torch.randn(size, generator=random) / 2
-        x_t = a**0.5 * x0 + (1 - a) ** 0.5 * e
-        guess = x_t * a**0.5 * SPREAD / (a * SPREAD + (1 - a) / 4)
-        error = (x0 - guess) / (1 - a) ** 0.5  # of v, at the same x_t
-        loss = coarse_mean_square(error.expand(-1, -1, 2, 2), torch.full((len(x0),), a))
-        assert loss.item() == pytest.approx(1 / 2, rel=0.03)
