@@ -137,7 +137,8 @@ class PlainProducts:
 
     def __init__(self, model: DiffusionModel, x_t: Tensor, t: int) -> None:
         self.model, self.x_t, self.t = model, x_t.contiguous(), t
-        self.network = SplitUNet(copy.deepcopy(model.unet.unet).to(memory_format=torch.contiguous_format))
+        network = copy.deepcopy(model.unet.unet).float().to(memory_format=torch.contiguous_format)
+        self.network = SplitUNet(network)
         self.network.use_plain_attention()
         with torch.no_grad():
             self.features = self.network.encode(self.x_t, t)
