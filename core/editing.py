@@ -1,4 +1,4 @@
-"""The one editing loop: latents and weighted directions in, pictures out. Inversion and sampling beside it.
+"""The one editing loop: latents and weighted directions in, pictures out. Inversion beside it.
 
 Asyrp section 4.3, Eq. 9 and Algorithm 1: edit for t >= t_edit, denoise, then boost the quality with eta = 1 below
 t_boost. Every job is a generator of `Progress`; gradients are off only while the network runs, never across a yield.
@@ -21,7 +21,6 @@ from core.progress import Job, Progress
 from core.schedule import extrapolate
 
 PREVIEWS = 10  # per job
-SAMPLE_STEPS = 100
 EDIT_ALWAYS = Intervals(t_edit=0, t_boost=0)
 
 
@@ -69,7 +68,7 @@ def invert(
     for k, (x, eps) in enumerate(ascend(model, clean, timesteps, iterations, chunk)):
         x0 = model.schedule.predicted_x0(x, eps, timesteps[k])
         if k + 1 < steps:
-            yield Progress(k + 1, steps, "inverting", _preview(model, x0, k, steps))
+            yield Progress(k + 1, steps, "inverting", preview(model, x0, k, steps))
 
     latent = Latent(x, steps, model.card.id, key)
     if cache is not None:
@@ -107,33 +106,6 @@ def sample_latent(model: DiffusionModel, seed: int, count: int = 1) -> Latent:
     rows = [torch.randn(model.x_shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
     key = (f"seeds {seed}..{seed + count - 1}", model.card.id, 0, 0)
     return Latent(torch.stack(rows).to(model.device), 0, model.card.id, key)
-
-
-def sample(
-    model: DiffusionModel, seed: int, count: int = 1, steps: int = SAMPLE_STEPS, chunk: int | None = None
-) -> Job:
-    """New pictures, by ancestral sampling (DDIM Eq. 12 with eta = 1, the DDPM's). Result: pixels (count, 3, H, W).
-
-    Picture i has the start and the noise of seed + i, whatever `count` is. Fresh noise in every step makes up for what
-    the network got wrong in those before, which a deterministic trajectory carries to its end.
-
-    Raises:
-        RequestError: steps out of range. ResourceError: out of memory.
-    """
-    noises = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-
-    def draw() -> Tensor:
-        return torch.stack([torch.randn(model.x_shape, generator=noise) for noise in noises]).to(model.device)
-
-    timesteps, x = model.schedule.timesteps(steps)[::-1], draw()
-    for k, (t, t_prev) in enumerate(pairwise([*timesteps, -1])):
-        eps = predict(model, x, t, chunk)
-        x0 = model.schedule.predicted_x0(x, eps, t)
-        x = model.schedule.reverse_step(x, eps, eps, t, t_prev, 1.0, draw())
-        if k + 1 < steps:
-            yield Progress(k + 1, steps, "sampling", _preview(model, x0, k, steps))
-    pixels = model.codec.decode(x).clamp(-1, 1)
-    yield Progress(steps, steps, "done", pixels, pixels)
 
 
 def edit(
@@ -186,7 +158,7 @@ def edit(
         x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev, eta, z)
         if k + 1 < settings.steps:
             phase = "editing" if t >= last else "boosting" if eta > 0 else "denoising"
-            yield Progress(k + 1, settings.steps, phase, _preview(model, x0, k, settings.steps, state_of[pair_of]))
+            yield Progress(k + 1, settings.steps, phase, preview(model, x0, k, settings.steps, state_of[pair_of]))
 
     pixels = model.codec.decode(x[state_of[pair_of]]).clamp(-1, 1)
     yield Progress(settings.steps, settings.steps, "done", pixels, pixels)
@@ -252,7 +224,7 @@ def _strength_table(strengths: Sequence[Tensor | Sequence[float] | float], rows:
     return torch.stack(columns, dim=1) if columns else torch.zeros(rows, 0)
 
 
-def _preview(model: DiffusionModel, x0: Tensor, k: int, steps: int, rows: Tensor | None = None) -> Tensor | None:
+def preview(model: DiffusionModel, x0: Tensor, k: int, steps: int, rows: Tensor | None = None) -> Tensor | None:
     """The predicted x0 as pixels, about `PREVIEWS` times per job."""
     if (k + 1) % max(1, steps // PREVIEWS):
         return None

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core import clip, instruments, metrics, presets
+from core import clip, instruments, metrics, presets, sampling
 from core.asyrp.loss import similarity
 from core.asyrp.prompts import templates
 from core.asyrp.train import global_direction, mean_direction
 from core.directions import Direction, ImplicitDirection
-from core.editing import SAMPLE_STEPS, EditSettings, edit, invert, sample, sample_latent
+from core.editing import EditSettings, edit, invert, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.imaging import Crop, Source, to_pixels
 from core.intervals import Intervals
@@ -147,10 +147,10 @@ def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Pic
     return Picture(to_pixels(source, MODELS[model_id].resolution, crop), model_id)
 
 
-def imagine(model: DiffusionModel, seed: int, steps: int = SAMPLE_STEPS) -> Job:
+def imagine(model: DiffusionModel, seed: int, steps: int = sampling.STEPS) -> Job:
     """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`."""
     within("seed", seed, 0, 2**31 - 1)
-    for event in exclusively(sample(model, seed, steps=steps)):
+    for event in exclusively(sampling.sample(model, seed, steps=steps)):
         made = None if event.result is None else Picture(event.result.cpu(), model.card.id, seed=seed)
         yield replace(event, note="Imagining", result=made)
 

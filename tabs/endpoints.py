@@ -8,8 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import own_directions, studio
-from core.editing import SAMPLE_STEPS
+from core import own_directions, sampling, studio
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.cards import MODELS
@@ -36,7 +35,7 @@ def build(shell: Shell) -> None:
         strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
         steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
-        sample_steps = gr.Number(SAMPLE_STEPS, precision=0, label="Steps of sampling, 4 to 1000")
+        sample_steps = gr.Number(sampling.STEPS, precision=0, label="Steps of sampling, 4 to 1000")
         model = gr.Dropdown(models, value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = own_directions.SUGGESTED["global"]

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class DiffusionModel:
     """A frozen diffusion model ready for use. The network runs in `dtype`, the sampler around it in float32.
 
     fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
+    guide: a worse network that sampling moves away from, if there is one (see `core/sampling.py`).
     """
 
     card: ModelCard
@@ -43,6 +44,7 @@ class DiffusionModel:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    guide: SplitUNet | None = None
 
     @property
     def x_shape(self) -> tuple[int, int, int]:
@@ -51,7 +53,12 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters())
+        networks = [self.unet] if self.guide is None else [self.unet, self.guide]
+        return sum(p.numel() * p.element_size() for network in networks for p in network.unet.parameters())
+
+    def by_guide(self) -> "DiffusionModel":
+        """The same model with its guide in the network's place."""
+        return replace(self, unet=self.guide, guide=None)
 
     def features(self, x: Tensor, t: int) -> Features:
         """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
@@ -162,14 +169,29 @@ def load(
     """
     device, dtype = chosen(card, device, dtype)
     fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
-    unet, schedule = obtain(card, read_pipeline, fetch, KIND)
+    unet, schedule, guide = obtain(card, read_pipeline, fetch, KIND)
     fingerprint = fingerprint_of(unet)
-    place(unet, device, dtype)
-    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
+    for network in (unet, guide):
+        if network is not None:
+            place(network, device, dtype)
+    worse = None if guide is None else SplitUNet(guide)
+    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint, worse)
 
 
-def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
-    """Network (float32) and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one.
+def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule, UNet2DModel | None]:
+    """Network (float32) and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one; and
+    the guide, if there is a folder `guide`.
+
+    Raises: see `read_network`.
+    """
+    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
+    guide = read_network(folder / "guide") if (folder / "guide").is_dir() else None
+    schedule = Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text()))
+    return read_network(network), schedule, guide
+
+
+def read_network(folder: Path) -> UNet2DModel:
+    """A network in float32.
 
     `from_pretrained` would do, but while it builds a network it replaces the initialisers of torch for the whole
     process, and a direction that another thread makes at that moment comes out uninitialised.
@@ -178,15 +200,14 @@ def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
         OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UnpicklingError: files are missing or
             damaged.
     """
-    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
-    unet = UNet2DModel.from_config(json.loads((network / "config.json").read_text()))
-    weights = network / "diffusion_pytorch_model.safetensors"
+    unet = UNet2DModel.from_config(json.loads((folder / "config.json").read_text()))
+    weights = folder / "diffusion_pytorch_model.safetensors"
     if weights.exists():
         state = load_file(weights)
     else:
         state = torch.load(weights.with_suffix(".bin"), weights_only=True, map_location="cpu")
     unet.load_state_dict({current_name(name): value for name, value in state.items()})
-    return unet, Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text()))
+    return unet
 
 
 models = Loader()

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from core import instruments, presets
 from core.directions import ImplicitDirection
-from core.editing import EditSettings, Intervals, edit, invert, sample
+from core.editing import EditSettings, Intervals, edit, invert
 from core.metrics import psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import models
 from core.progress import finish
+from core.sampling import sample
 from training.dataset import to_pixels
 from training.make_directions import PLAIN, RECIPES, preset_path
 from training.portraits import HELD_OUT, render, varied
@@ -55,7 +56,7 @@ def test_portraits_come_back_from_their_inversion() -> None:
 
 def test_samples_look_like_portraits_to_the_probe() -> None:
     model = models.get("avatars")
-    made = finish(sample(model, 0, 12, steps=25))
+    made = finish(sample(model, 0, 12))
     features = probe().features(made)
     real = probe().features(pictures(60))
     noise = probe().features(torch.randn(12, 3, 128, 128).clamp(-1, 1))

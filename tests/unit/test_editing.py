@@ -10,7 +10,7 @@ from small_models import small_model, trained_block
 from torch import Tensor
 
 from core.directions import CompositeDirection, Direction, GlobalDirection, ImplicitDirection
-from core.editing import EditSettings, Intervals, edit, invert, sample, sample_latent
+from core.editing import EditSettings, Intervals, edit, invert, sample_latent
 from core.errors import RequestError, ResourceError
 from core.latents import Latent, LatentCache
 from core.models.loader import DiffusionModel
@@ -274,26 +274,6 @@ def test_samples_do_not_depend_on_their_number(model: DiffusionModel) -> None:
     assert three.x_T.std().item() == pytest.approx(1, abs=0.05)
     assert three.key != sample_latent(model, seed=5, count=2).key
     assert isinstance(three, Latent)
-    pictures = finish(sample(model, seed=5, count=3, steps=6))
-    assert pictures.shape == (3, 3, 32, 32)
-    assert torch.allclose(pictures[2:], finish(sample(model, seed=7, steps=6)), atol=1e-4)
-
-
-@torch.no_grad()
-def test_sampling_draws_from_the_posterior_of_ddpm(model: DiffusionModel) -> None:
-    """Ho et al. 2020, Eq. 6 and 7: the mean and variance of x_prev given x_t and the predicted x_0."""
-    noise, schedule = torch.Generator().manual_seed(4), model.schedule
-    x, timesteps = torch.randn(1, 12, 16, 16, generator=noise), schedule.timesteps(8)[::-1]
-    for t, t_prev in pairwise([*timesteps, -1]):
-        a, a_prev = schedule.alpha(t), schedule.alpha(t_prev)
-        step = a / a_prev
-        v = model.unet.unet(x, t).sample
-        x_0 = sqrt(a) * x - sqrt(1 - a) * v
-        mean = sqrt(a_prev) * (1 - step) / (1 - a) * x_0 + sqrt(step) * (1 - a_prev) / (1 - a) * x
-        deviation = sqrt((1 - a_prev) * (1 - step) / (1 - a))
-        x = mean + deviation * torch.randn(x.shape, generator=noise)
-    expected = model.codec.decode(x).clamp(-1, 1)
-    assert torch.allclose(finish(sample(model, seed=4, steps=8)), expected, atol=1e-4)
 
 
 def test_a_job_reports_and_can_be_stopped(model: DiffusionModel, shift: GlobalDirection) -> None:
