@@ -18,7 +18,7 @@ SAME = 0.97  # cosine above which a refined direction is the one that was shown
 MOST_STRENGTH = 100.0  # of a preset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two are the same if they are one
 class Row:
     """A direction with what is shown of it.
 

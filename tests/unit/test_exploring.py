@@ -1,6 +1,7 @@
 """A search of directions from the picture to the preset, on a small model with random weights."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from small_models import small_model
 
 from core import presets, studio
+from core.directions import GlobalDirection
 from core.discovery.found import Settings
 from core.discovery.linear import Jacobian
 from core.discovery.regions import box_mask, parse
@@ -19,6 +21,7 @@ from core.exploring.exploration import Exploration
 from core.exploring.overlays import glow, shade
 from core.exploring.pictures import others
 from core.exploring.preset import as_preset, drawn
+from core.exploring.rows import kept
 from core.exploring.search import explore, find
 from core.exploring.spectrum import spectra
 from core.models.loader import DiffusionModel
@@ -242,6 +245,23 @@ def test_regions_of_very_many_shapes_become_the_boxes_around_them() -> None:
     assert [region.label for region in kept] == [region.label for region in regions]
     for region, again in zip(regions, kept, strict=True):
         assert (again.mask | region.mask == again.mask).all()
+
+
+def test_rows_keep_what_was_shown_of_them_in_another_order(model: DiffusionModel, picture: Picture) -> None:
+    """After a refinement: others in front, a sign turned round, one that was not there before."""
+    old = [replace(row, name=f"Row {i}") for i, row in enumerate(found(search(model, picture)).rows)]
+    back = GlobalDirection(-old[1].found.direction.delta, old[1].found.direction.steps)
+    turned = replace(old[1], found=replace(old[1].found, direction=back, y=-old[1].found.y))
+    fresh = replace(
+        old[0], found=replace(old[0].found, direction=GlobalDirection(torch.randn(1, 32, 4, 4) / 512**0.5, 8))
+    )
+    for new in ([old[2], turned, old[0]], [turned, fresh, old[2]]):
+        rows = kept(old, [replace(row, name="new", frames=None) for row in new])
+        names = {id(old[2]): "Row 2", id(turned): "Row 1", id(old[0]): "Row 0", id(fresh): "new"}
+        assert [row.name for row in rows] == [names[id(row)] for row in new]
+        again = rows[new.index(turned)]
+        assert torch.equal(again.found.direction.delta, old[1].found.direction.delta)
+        assert torch.equal(again.frames, old[1].frames)
 
 
 def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
