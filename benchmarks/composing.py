@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from core import presets, studio
-from core.composing import apart, applying, effects, pictures
+from core.composing import apart, applying, pictures
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.presets import Preset
@@ -141,17 +141,11 @@ def without_shared(
 ) -> Iterator[tuple[Preset, Preset]]:
     """Of every pair: each without what it shares with the other; as it is if nothing is left. What all directions share
     is looked at once, for every t_edit, and not for every pair."""
-    seen: dict[int, torch.Tensor | effects.Effects] = {}
+    comparison = apart.Comparison(model, picture, directions, metric)
 
     def kept(a: int, b: int) -> Preset:
-        t_edit = studio.intervals_for(model.card, directions[a], EditOptions()).t_edit
-        key = -1 if metric == "response" else t_edit  # the response is that at one t
-        if key not in seen:
-            seen[key] = finish(apart.compared(model, picture, directions, metric, t_edit))
-        found, two = seen[key], [a, b]
-        both = found.among(two) if metric == "effect" else found[two][:, two]
         try:
-            return finish(apart.without(model, picture, [directions[k] for k in two], both, 0, t_edit, metric))
+            return finish(comparison.without([a, b]))
         except RequestError:
             return directions[a]
 

@@ -105,59 +105,76 @@ def keep_apart(
     """
     if len(chosen) < 2:
         raise RequestError("Choose at least one other direction that this one should have nothing in common with.")
-    seen: dict[int | None, Tensor | Effects] = {}
-    made: list[Preset] = []
-    for i, preset in enumerate(chosen[:count]):
-        t_edit = studio.intervals_for(model.card, preset, EditOptions()).t_edit
-        key = None if metric == "response" else t_edit  # the response is that at one t
-        if key not in seen:
-            for event in compared(model, picture, chosen, metric, t_edit, analysed):
-                seen[key] = event.result
-                yield replace(event, result=None)
-        for event in without(model, picture, chosen, seen[key], i, t_edit, metric):
+    comparison, made = Comparison(model, picture, chosen, metric, analysed), []
+    for i in range(len(chosen))[:count]:
+        for event in comparison.without([i, *(k for k in range(len(chosen)) if k != i)]):
             one = event.result
             yield replace(event, result=None)
         made.append(one)
     yield Progress(1, 1, "Done", result=made)
 
 
-def without(
-    model: DiffusionModel,
-    picture: Picture,
-    chosen: Sequence[Preset],
-    found: Tensor | Effects,
-    i: int,
-    t_edit: int,
-    metric: Metric,
-) -> Job:
-    """Number i of the presets without what it shares with the others at a picture, for t >= t_edit. found: what was
-    found there, the Gram matrix (n, n) or the `Effects` of all. Result: a `Preset`.
+class Comparison:
+    """What presets share at a picture, looked at once, of all of them, for every t_edit. Arguments as of `compared`."""
 
-    Raises:
-        RequestError: nothing of it is left.
-    """
-    preset, others = chosen[i], [*chosen[:i], *chosen[i + 1 :]]
-    if isinstance(found, Effects):
-        for event in taken_back(model, picture, chosen, found, i, t_edit, SAME):
-            result = event.result
+    def __init__(
+        self,
+        model: DiffusionModel,
+        picture: Picture,
+        chosen: Sequence[Preset],
+        metric: Metric,
+        analysed: Analysis | None = None,
+    ) -> None:
+        self.model, self.picture, self.chosen, self.metric = model, picture, list(chosen), metric
+        self._analysed = analysed
+        self._seen: dict[int | None, Tensor | Effects] = {}
+
+    def among(self, numbers: Sequence[int], t_edit: int) -> Job:
+        """What some of the presets share for t >= t_edit. Result: as of `compared`, in the order of their numbers."""
+        key = None if self.metric == "response" else t_edit  # the response is that at one t
+        if key not in self._seen:
+            for event in compared(self.model, self.picture, self.chosen, self.metric, t_edit, self._analysed):
+                self._seen[key] = event.result
+                yield replace(event, result=None)
+        found, which = self._seen[key], list(numbers)
+        some = found.among(which) if isinstance(found, Effects) else found[which][:, which]
+        yield Progress(1, 1, "Comparing", result=some)
+
+    def without(self, numbers: Sequence[int]) -> Job:
+        """The first of some of the presets without what it shares with the others, in its own interval. Result: a
+        `Preset`.
+
+        Raises:
+            RequestError: unknown metric, or nothing of it is left.
+        """
+        preset, *others = (self.chosen[k] for k in numbers)
+        t_edit = studio.intervals_for(self.model.card, preset, EditOptions()).t_edit
+        for event in self.among(numbers, t_edit):
+            found = event.result
             yield replace(event, result=None)
-        b, left = result
-    else:
-        order = [i, *(k for k in range(len(chosen)) if k != i)]
-        b, left = shared(found[order][:, order])
-    names = ", ".join(other.name for other in others)
-    apart = f"without {names}" if len(others) == 1 else f"apart from {len(others)} others"
-    if left < SAME:
-        raise RequestError(f"Without what it shares with {names}, nothing of “{preset.name}” is left.")
-    direction = CompositeDirection((preset.direction, *(other.direction for other in others)), (1.0, *(-b).tolist()))
-    made = replace(
-        preset,
-        direction=direction,
-        name=f"{preset.name[:50]} {apart}"[:80],
-        description=f"“{preset.name}” without what it shares with {names} ({metric}); {100 * left:.0f}% of it is left.",
-        method="orthogonalised",
-        parameters={"metric": metric, "removed": dict(zip([o.name for o in others], b.tolist(), strict=True))},
-        measured={"left": left},
-        t_edit=t_edit,
-    )
-    yield Progress(1, 1, "Comparing", result=made)
+        if isinstance(found, Effects):
+            for event in taken_back(self.model, self.picture, [preset, *others], found, t_edit, SAME):
+                result = event.result
+                yield replace(event, result=None)
+            b, left = result
+        else:
+            b, left = shared(found)
+        names = ", ".join(other.name for other in others)
+        if left < SAME:
+            raise RequestError(f"Without what it shares with {names}, nothing of “{preset.name}” is left.")
+        apart = f"without {names}" if len(others) == 1 else f"apart from {len(others)} others"
+        left_words = f"{100 * left:.0f}% of it is left."
+        direction = CompositeDirection(
+            (preset.direction, *(other.direction for other in others)), (1.0, *(-b).tolist())
+        )
+        made = replace(
+            preset,
+            direction=direction,
+            name=f"{preset.name[:50]} {apart}"[:80],
+            description=f"“{preset.name}” without what it shares with {names} ({self.metric}); {left_words}",
+            method="orthogonalised",
+            parameters={"metric": self.metric, "removed": dict(zip([o.name for o in others], b.tolist(), strict=True))},
+            measured={"left": left},
+            t_edit=t_edit,
+        )
+        yield Progress(1, 1, "Comparing", result=made)

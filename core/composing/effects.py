@@ -116,25 +116,21 @@ def taken_back(
     picture: Picture,
     chosen: Sequence[Preset],
     found: Effects,
-    i: int,
     t_edit: int,
     least: float = 0.0,
 ) -> Job:
-    """What the others take back of preset number i, for t >= t_edit. Result: (b, left), the coefficients (n - 1,) of
-    the others in their order, and the share that is left of what it is for; less than `least` if nothing takes back
-    what it does of the others and leaves more. found: `effects` of the presets at that t_edit.
+    """What the others take back of the first of the presets, for t >= t_edit. Result: (b, left), the coefficients
+    (n - 1,) of the others, and the share that is left of what it is for; less than `least` if nothing takes back what
+    it does of the others and leaves more. found: `effects` of the presets at that t_edit.
 
     Raises:
         ResourceError.
     """
-    order = [i, *(k for k in range(len(chosen)) if k != i)]
-    first = found.among(order)
-    b, left = compensated(first.E)
+    b, left = compensated(found.E)
     if left >= least and b.any():
         attempts = torch.cat([torch.ones(len(SHARES), 1), -torch.outer(torch.tensor(SHARES), b)], 1)
-        ordered = [chosen[k] for k in order]
-        read = yield from _readings(model, picture, ordered, attempts, t_edit)
-        k, left = least_dragging(first.E, torch.cat([first.E[:, :1], first.of(read)], 1), least)
+        read = yield from _readings(model, picture, chosen, attempts, t_edit)
+        k, left = least_dragging(found.E, torch.cat([found.E[:, :1], found.of(read)], 1), least)
         b = (0.0, *SHARES)[k] * b
     yield Progress(1, 1, "Comparing", result=(b, left))
 

@@ -57,10 +57,11 @@ class LinearisedDecoder:
         with torch.no_grad():
             self._split.decode(features)
             _leave_constants_out(modules, features.emb)
-        self._features = features
+        none = tuple(skip.new_empty((0, *skip.shape[1:])) for skip in features.skips)
+        self._features = replace(features, h=features.h[:0], skips=none)  # their shapes are all that is needed
 
     def __call__(self, V: Tensor) -> Tensor:
-        V = V.contiguous(memory_format=torch.channels_last)  # a third quicker on a CPU
+        V = V.contiguous(memory_format=torch.channels_last)
         skips = tuple(_nothing_like(skip, len(V)) for skip in self._features.skips)
         self._next = iter(self._parts)
         return self._split.decode(replace(self._features, h=torch.zeros_like(V), skips=skips), V)
