@@ -167,8 +167,8 @@ def edit(
 @torch.no_grad()
 def predict(model: DiffusionModel, x: Tensor, t: int, chunk: int | None) -> Tensor:
     """eps(x, t), in pieces that fit in memory."""
-    with _memory():
-        return torch.cat([model.eps(model.features(part, t), part, t) for part in x.split(_rows(model, chunk))])
+    with running_out():
+        return torch.cat([model.eps(model.features(part, t), part, t) for part in x.split(rows_for(model, chunk))])
 
 
 @torch.no_grad()
@@ -189,9 +189,9 @@ def _predict_edited(
     directions = [part.direction for part, _ in weighted]
     in_both = torch.tensor([(part.injection or settings.injection) == "symmetric" for part, _ in weighted])
     strengths = torch.stack([c for _, c in weighted], dim=1)
-    size = _rows(model, chunk) if in_both.all() else max(1, _rows(model, chunk) // 2)
+    size = rows_for(model, chunk) if in_both.all() else max(1, rows_for(model, chunk) // 2)
     eps_P, eps_D = [], []
-    with _memory():
+    with running_out():
         for rows in torch.arange(len(state_of)).split(size):
             used, of = state_of[rows].unique(return_inverse=True)
             x_used = x[used]
@@ -231,12 +231,13 @@ def preview(model: DiffusionModel, x0: Tensor, k: int, steps: int, rows: Tensor 
     return model.codec.decode(x0 if rows is None else x0[rows]).clamp(-1, 1)
 
 
-def _rows(model: DiffusionModel, chunk: int | None) -> int:
+def rows_for(model: DiffusionModel, chunk: int | None) -> int:
+    """How many pictures one call of the network takes: `chunk`, or as many as fit."""
     return chunk or model.rows_per_call()
 
 
 @contextmanager
-def _memory() -> Iterator[None]:
+def running_out() -> Iterator[None]:
     """Turns running out of memory into words."""
     try:
         yield

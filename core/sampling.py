@@ -1,23 +1,34 @@
-"""New pictures: DPM-Solver++ (Lu et al. 2022), with autoguidance (Karras et al. 2024) where a model has a guide.
+"""New pictures: DPM-Solver++ (Lu et al. 2022), with autoguidance (Karras et al. 2024) where a model has a guide, and
+moved to where the halves of a face agree where it has a network that can tell.
 
 A guide is a smaller network that was trained for a fraction of the steps. It errs where the model errs, only more, so
 the model's prediction is moved away from the guide's: eps + w (eps - eps_guide). What is smeared becomes decided. The
 mean of that difference is left out: moved in the same direction at every step, colours end at extremes.
+
+Two eyes that are decided far apart are not always a pair. With log p the density of no difference between the halves of
+the predicted x_0 (`agreement.py`), eps - s sqrt(1 - a_t) grad_x log p is classifier guidance (Dhariwal and Nichol 2021,
+Algorithm 2) by a classifier that looks at the prediction of x_0 (universal guidance, Bansal et al. 2023, Eq. 6).
 """
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
+import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from core.editing import predict, preview, sample_latent
+from core.editing import predict, preview, rows_for, running_out, sample_latent
+from core.group_norm import quick_group_norm
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
 from core.schedule import Schedule
 
 STEPS = 25
 GUIDANCE = 0.5  # w
+AGREEMENT = 3.0  # s
+GRADIENT = 8  # how much more memory a prediction takes whose gradient is wanted
 
 
 def sample(
@@ -26,6 +37,7 @@ def sample(
     count: int = 1,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
+    agreement: float = AGREEMENT,
     chunk: int | None = None,
 ) -> Job:
     """New pictures. Result: pixels (count, 3, H, W). Picture i comes from the noise of seed + i, whatever `count` is.
@@ -37,7 +49,7 @@ def sample(
     x, scheduler = sample_latent(model, seed, count).x_T, solver(model.schedule)
     scheduler.set_timesteps(steps)
     for k, t in enumerate(scheduler.timesteps.tolist()):
-        eps = guided(model, x, t, guidance, chunk)
+        eps = guided(model, x, t, guidance, agreement, chunk)
         if k + 1 < steps:
             yield Progress(k + 1, steps, "sampling", preview(model, model.schedule.predicted_x0(x, eps, t), k, steps))
         x = scheduler.step(eps, t, x).prev_sample
@@ -58,10 +70,31 @@ def solver(schedule: Schedule) -> DPMSolverMultistepScheduler:
     )
 
 
-def guided(model: DiffusionModel, x: Tensor, t: int, guidance: float, chunk: int | None = None) -> Tensor:
-    """eps + guidance (eps - eps_guide), less the mean of that difference over each channel. x: (B, C, h, w)."""
-    eps = predict(model, x, t, chunk)
+def guided(
+    model: DiffusionModel, x: Tensor, t: int, guidance: float, agreement: float, chunk: int | None = None
+) -> Tensor:
+    """eps + w (eps - eps_guide) - s sqrt(1 - a_t) grad_x log p, the difference less its mean over each channel.
+    x: (B, C, h, w). guidance: w; agreement: s."""
+    if model.agreement is None or agreement == 0 or t > model.agreement.last:
+        eps, up = predict(model, x, t, chunk), torch.zeros(())
+    else:
+        eps, up = with_agreement(model, x, t, chunk)
+    moved = eps - agreement * sqrt(1 - model.schedule.alpha(t)) * up
     if model.guide is None or guidance == 0:
-        return eps
+        return moved
     away = eps - predict(model.by_guide(), x, t, chunk)
-    return eps + guidance * (away - away.mean((2, 3), keepdim=True))
+    return moved + guidance * (away - away.mean((2, 3), keepdim=True))
+
+
+def with_agreement(model: DiffusionModel, x: Tensor, t: int, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+    """eps of x (B, C, h, w), and grad_x log p of the x_0 that it predicts, both (B, C, h, w)."""
+    made = []
+    for rows in x.split(max(1, rows_for(model, chunk) // GRADIENT)):
+        with running_out(), torch.enable_grad(), quick_group_norm(model.unet.unet):
+            point = rows.detach().requires_grad_()
+            eps = model.eps(model.features(point, t), point, t)
+            pixels = model.codec.decode(model.schedule.predicted_x0(point, eps, t)).clamp(-1, 1)
+            (up,) = torch.autograd.grad(model.agreement.log_density(pixels).sum(), point)
+        made.append((eps.detach(), up))
+    eps, up = (torch.cat(parts) for parts in zip(*made, strict=True))
+    return eps, up

@@ -2,10 +2,13 @@
 
     python -m training.evaluate_ddpm                              # the released model; about half an hour on two cores
     python -m training.evaluate_ddpm --samples 200 --no-card      # a quick look
+    python -m training.evaluate_ddpm --samples 200 --no-card --agreement 0     # samples that nothing makes agree
 
 Reconstruction: PSNR of 100 held-out portraits through inversion and back. Samples: Frechet distance of 2,000 samples to
-2,000 fresh renders in the probe's feature space, beside that of 2,000 other renders, the floor of that number. h-space:
-how much of what the network predicts h decides, and not the skip connections.
+2,000 fresh renders in the probe's feature space, beside that of 2,000 other renders, the floor of that number; and in
+how many of them the halves of the face agree as well as in 90% of the renders, by a network that had no part in
+sampling (`train_agreement.py` says how to make it). h-space: how much of what the network predicts h decides, and not
+the skip connections.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +25,15 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from core import instruments
+from core import agreement, instruments
+from core.agreement import Agreement
 from core.curves import measure_curves
 from core.editing import EditSettings, edit, invert
 from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
-from core.sampling import STEPS, sample
+from core.sampling import AGREEMENT, STEPS, sample
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits
@@ -74,18 +79,25 @@ def share_of_h(model: DiffusionModel, pixels: Tensor, t: int) -> float:
     return along / way
 
 
-def sample_features(model: DiffusionModel, probe: instruments.Instruments, count: int, steps: int) -> np.ndarray:
-    """Probe features (count, F) of fresh samples."""
-    rows = []
+def samples(model: DiffusionModel, count: int, steps: int, weight: float) -> Iterator[Tensor]:
+    """Fresh samples (n, 3, H, W), `count` in all."""
     for first in range(0, count, 16):
-        with torch.no_grad():
-            rows.append(probe.features(finish(sample(model, first, min(16, count - first), steps))))
-    return torch.cat(rows).numpy()
+        yield finish(sample(model, first, min(16, count - first), steps, agreement=weight))
+
+
+def renders(images: np.ndarray) -> Iterator[Tensor]:
+    """Renders uint8 (N, H, W, 3) as pixels (n, 3, H, W)."""
+    return (to_pixels(part) for part in np.array_split(images, len(images) // 50))
 
 
 @torch.no_grad()
-def render_features(probe: instruments.Instruments, images: np.ndarray) -> np.ndarray:
-    return torch.cat([probe.features(to_pixels(part)) for part in np.array_split(images, len(images) // 50)]).numpy()
+def looked_at(
+    pictures: Iterable[Tensor], probe: instruments.Instruments, judge: Agreement
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probe features (N, F) of pictures, and how well their halves agree (N,)."""
+    seen = [(probe.features(part), judge.log_density(part)) for part in pictures]
+    features, densities = (torch.cat(column).numpy() for column in zip(*seen, strict=True))
+    return features, densities
 
 
 ABOUT = """---
@@ -102,8 +114,10 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 - **Data**: {images:,} renders of the seeds 0..{last:,}; seeds from {held_out:,} on are held out.
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`
 - **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.{note}
-- **Guide**: `guide/`, the same with a quarter of the parameters and 3,000 steps (24 minutes of one core); samples are
+- **Guide**: `guide/`, the same with a quarter of the parameters and 3,000 steps (20 minutes of one core); samples are
   moved away from what it predicts (`core/sampling.py`)
+- **Agreement**: `agreement/` tells whether the halves of a face agree (`core/agreement.py`), and samples are moved to
+  where they do: 2,400 steps of 48 portraits (`training/train_agreement.py`), 16 minutes of one core
 """
 
 MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
@@ -113,6 +127,8 @@ MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {por
     {share600:.0%} at 600, {share400:.0%} at 400
   - Frechet distance of {samples:,} samples ({sample_steps} steps) to {samples:,} held-out renders in the
     probe's feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
+  - the halves of the face agree in {agree:.0%} of the samples as they do in 90% of the renders, by a second network of
+    the kind of `agreement/` that had no part in sampling
 """
 
 
@@ -121,6 +137,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sample-steps", type=int, default=STEPS)
+    parser.add_argument("--agreement", type=float, default=AGREEMENT)
+    parser.add_argument("--judge", type=Path, default=cache_folder() / "judge", help="made by train_agreement.py")
     parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm", help="for the card; optional")
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
@@ -128,6 +146,7 @@ def main() -> None:
     began = time.time()
     model = load(MODELS["avatars"])
     probe = instruments.load(ROOT / model.card.instruments, model.device)
+    judge = agreement.load(arguments.judge)
     images, _ = held_out(arguments.samples)
     others, _ = load_portraits(arguments.samples)
     pixels = to_pixels(images[: arguments.portraits])
@@ -140,10 +159,13 @@ def main() -> None:
     print(f"t_edit at similarity 0.9: {curves.t_edit(0.9)}, at 0.5: {curves.t_edit(0.5)}; t_boost {curves.t_boost()}")
     shares = {f"share{t}": share_of_h(model, pixels, t) for t in (800, 600, 400)}
     print(f"What h decides: {shares}")
-    real = render_features(probe, images)
-    floor = frechet_distance(real, render_features(probe, others))
-    frechet = frechet_distance(real, sample_features(model, probe, arguments.samples, arguments.sample_steps))
-    print(f"Frechet distance: samples {frechet:.3f}, other renders {floor:.3f}; {time.time() - began:.0f} s")
+    real, agreeing = looked_at(renders(images), probe, judge)
+    floor = frechet_distance(real, looked_at(renders(others), probe, judge)[0])
+    made = samples(model, arguments.samples, arguments.sample_steps, arguments.agreement)
+    features, agreements = looked_at(made, probe, judge)
+    frechet, agree = frechet_distance(real, features), float((agreements > np.quantile(agreeing, 0.1)).mean())
+    print(f"Frechet distance: samples {frechet:.3f}, other renders {floor:.3f}; halves agree in {agree:.1%}")
+    print(f"{time.time() - began:.0f} s")
     if arguments.no_card:
         return
     curves.save(ROOT / model.card.curves)
@@ -156,6 +178,7 @@ def main() -> None:
         sample_steps=arguments.sample_steps,
         frechet=frechet,
         floor=floor,
+        agree=agree,
         **shares,
     )
     path = ROOT / model.card.source.path / "README.md"

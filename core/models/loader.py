@@ -12,12 +12,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core import agreement
+from core.agreement import Agreement
 from core.errors import RequestError
 from core.models.cards import MODELS, ModelCard
 from core.models.codec import CODECS, Codec
@@ -34,7 +37,8 @@ class DiffusionModel:
     """A frozen diffusion model ready for use. The network runs in `dtype`, the sampler around it in float32.
 
     fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
-    guide: a worse network that sampling moves away from, if there is one (see `core/sampling.py`).
+    guide: a worse network that sampling moves away from, if there is one; agreement: the network that tells whether the
+    halves of a face agree, if there is one (see `core/sampling.py`).
     """
 
     card: ModelCard
@@ -45,6 +49,7 @@ class DiffusionModel:
     dtype: torch.dtype
     fingerprint: str
     guide: SplitUNet | None = None
+    agreement: Agreement | None = None
 
     @property
     def x_shape(self) -> tuple[int, int, int]:
@@ -53,8 +58,9 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        networks = [self.unet] if self.guide is None else [self.unet, self.guide]
-        return sum(p.numel() * p.element_size() for network in networks for p in network.unet.parameters())
+        networks = [network.unet for network in (self.unet, self.guide) if network is not None]
+        networks += [] if self.agreement is None else [self.agreement.net]
+        return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
 
     def by_guide(self) -> "DiffusionModel":
         """The same model with its guide in the network's place."""
@@ -169,25 +175,48 @@ def load(
     """
     device, dtype = chosen(card, device, dtype)
     fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
-    unet, schedule, guide = obtain(card, read_pipeline, fetch, KIND)
-    fingerprint = fingerprint_of(unet)
-    for network in (unet, guide):
+    read = obtain(card, read_pipeline, fetch, KIND)
+    fingerprint = fingerprint_of(read.unet)
+    for network in (read.unet, read.guide):
         if network is not None:
             place(network, device, dtype)
-    worse = None if guide is None else SplitUNet(guide)
-    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint, worse)
+    if read.agreement is not None:
+        read.agreement.net.to(device)
+    return DiffusionModel(
+        card,
+        SplitUNet(read.unet),
+        read.schedule,
+        CODECS[card.codec](),
+        device,
+        dtype,
+        fingerprint,
+        guide=None if read.guide is None else SplitUNet(read.guide),
+        agreement=read.agreement,
+    )
 
 
-def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule, UNet2DModel | None]:
-    """Network (float32) and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one; and
-    the guide, if there is a folder `guide`.
+class Pipeline(NamedTuple):
+    """What a folder holds, networks in float32."""
+
+    unet: UNet2DModel
+    schedule: Schedule
+    guide: UNet2DModel | None
+    agreement: Agreement | None
+
+
+def read_pipeline(folder: Path) -> Pipeline:
+    """Network and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one; and of what
+    sampling uses besides, what has a folder.
 
     Raises: see `read_network`.
     """
     network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
-    guide = read_network(folder / "guide") if (folder / "guide").is_dir() else None
-    schedule = Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text()))
-    return read_network(network), schedule, guide
+    return Pipeline(
+        unet=read_network(network),
+        schedule=Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text())),
+        guide=read_network(folder / "guide") if (folder / "guide").is_dir() else None,
+        agreement=agreement.load(folder / "agreement") if (folder / "agreement").is_dir() else None,
+    )
 
 
 def read_network(folder: Path) -> UNet2DModel:

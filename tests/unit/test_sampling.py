@@ -71,11 +71,44 @@ def test_samples_do_not_depend_on_their_number(model: DiffusionModel) -> None:
 
 def test_guidance_leaves_the_mean_colour_alone(model: DiffusionModel) -> None:
     x = torch.randn(2, 12, 16, 16, generator=torch.Generator().manual_seed(0))
-    plain, moved = guided(model, x, 500, 0), guided(model, x, 500, 2.0)
+    plain, moved = guided(model, x, 500, 0, 0), guided(model, x, 500, 2.0, 0)
     assert torch.allclose(plain.mean((2, 3)), moved.mean((2, 3)), atol=1e-5)
     assert (plain - moved).abs().max() > 0.01
     alone = replace(model, guide=None)
-    assert torch.equal(guided(alone, x, 500, 2.0), plain)
+    assert torch.equal(guided(alone, x, 500, 2.0, 1.0), plain)
+
+
+class Darkness:
+    """In the place of an `Agreement`: log p = -1/2 ||pixels||^2, whatever the size of the pictures."""
+
+    last = 600
+
+    def log_density(self, pixels: Tensor) -> Tensor:
+        return -pixels.square().sum((1, 2, 3)) / 2
+
+
+def test_agreement_moves_along_the_gradient_through_the_network(model: DiffusionModel) -> None:
+    """Against finite differences of log p of the predicted picture, in pieces as in one, up to the last timestep."""
+    known, t = replace(model, agreement=Darkness()), 600
+    x = torch.randn(3, 12, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def log_p(x: Tensor) -> float:
+        x0 = model.schedule.predicted_x0(x, model.eps(model.features(x, t), x, t), t)
+        return known.agreement.log_density(model.codec.decode(x0).clamp(-1, 1)).sum().item()
+
+    plain = guided(model, x, t, 0.5, 2.0)
+    up = (plain - guided(known, x, t, 0.5, 2.0)) / (2.0 * sqrt(1 - model.schedule.alpha(t)))
+    way = up / up.norm()
+    slope = (log_p(x + 0.05 * way) - log_p(x - 0.05 * way)) / 0.1
+    assert slope == pytest.approx(up.norm().item(), rel=0.02)
+    across = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    slope = (log_p(x + 0.01 * across) - log_p(x - 0.01 * across)) / 0.02
+    assert slope == pytest.approx((up * across).sum().item(), abs=0.05 * up.norm().item())
+    in_pieces = guided(known, x, t, 0.5, 2.0, chunk=1)
+    assert torch.allclose(in_pieces, guided(known, x, t, 0.5, 2.0), atol=1e-4)
+    assert torch.equal(guided(known, x, t + 1, 0.5, 2.0), guided(model, x, t + 1, 0.5, 2.0))
+    assert not in_pieces.requires_grad
 
 
 def test_a_gaussian_world_is_sampled_exactly() -> None:
