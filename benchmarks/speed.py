@@ -84,6 +84,8 @@ def edit(runs: int = 5) -> None:
             first.append(a)
             strip.append(b)
             other.append(c)
+    fresh = [timed(lambda s=seed: finish(studio.imagine(model, s))) for seed in range(1000, 1001 + runs)]
+    report("a fresh sample", fresh[1:], 4)
     report("first edited picture of a new one, 40 + 40 steps", first, 4)
     report(f"strip of {len(rows)} strengths, 40 steps", strip, 12)
     report("another strength, 40 steps", other, 3)

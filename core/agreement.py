@@ -1,4 +1,4 @@
-"""Whether the two halves of a face agree: what the eyes, brows and mouth of one half say, the other should say too.
+"""Whether the two halves of a face agree: what eyes, brow, cheek and mouth of one half say, the other should say too.
 
 A small network reads the state of one half off a picture that may be as blurred as a prediction of x_0 in the middle of
 sampling: the mean m and the variance v of each reading. The right half is mirrored, so one network reads both. In a

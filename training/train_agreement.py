@@ -32,15 +32,18 @@ from training.targets import values, visible
 
 NAMES = (
     "gaze",
-    "gaze_y",
     "eye_open",
     "brow_angle",
     "brow_raise",
     "brow_thick",
-    "iris",
     "smile",
     "mouth_open",
     "lip_red",
+    "blush",
+    "age",
+    "beard",
+    "skin",
+    "glasses",
 )
 TURNED = ("gaze",)
 LAST = 760  # above, a prediction says nothing of eyes

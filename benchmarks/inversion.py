@@ -1,0 +1,317 @@
+"""What every inversion method makes of held-out portraits in the embedded text-to-image model, and what it costs.
+
+    python -m benchmarks.inversion                                  # everything; a day on two cores
+    python -m benchmarks.inversion methods --portraits 100
+    python -m benchmarks.inversion robustness --portraits 20
+    python -m benchmarks.inversion race times --portraits 8
+
+methods: reconstruction against the picture and against what the autoencoder makes of it; and an edit in which one word
+of the prompt changes (prompt-to-prompt, no region): what it changes of the attribute that is meant, in standard
+deviations of the population, the similarity of identity, and PSNR outside the face part concerned. robustness: the same
+portraits with noise and with changed source prompts (section 3 of the paper of latent-TOP); "decoded" is the source
+prompt decoded as if it were a target, because an anchored source comes back exactly by construction. race: the least
+iterations with which latent-TOP reconstructs as well as null-text does, and the seconds of both. times: what a visitor
+waits for.
+
+50 steps, guidance 7.5. Every row is written to a file in the cache folder as soon as it is there; begun again, the
+benchmark goes on from it (delete it to time anew).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import studio
+from core.inversion.editing import EditSettings, Target, edit
+from core.inversion.inversion import Inversion
+from core.inversion.methods import METHODS, invert
+from core.inversion.model import TextToImage
+from core.inversion.robustness import SIGMAS, study
+from core.inversion.solution import DEFAULTS, Settings
+from core.inverting.bench import card_of, model_of
+from core.inverting.trying import distance_of
+from core.models.t2i_cards import TextToImageCard
+from core.progress import finish
+from training.dataset import cache_folder, held_out, to_pixels
+from training.phrases import RULES
+from training.portraits import Portrait, from_vector, part_mask
+
+MODEL = "avatars-t2i"
+ORDER = ("latent-TOP", "CycleDiffusion", "DDIB")  # of the paper, best first
+ANYONE = "a face"
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A word for another: what stands before the noun or, with `after`, follows "with"; the attribute that is meant,
+    the way it should go, and the face part concerned."""
+
+    source: str
+    target: str
+    attribute: str
+    sign: int
+    part: str
+    after: bool = False
+
+
+SWAPS = (
+    Swap("smiling", "sad", "smile", -1, "mouth"),
+    Swap("sad", "smiling", "smile", 1, "mouth"),
+    Swap("angry", "worried", "brow_angle", -1, "brows"),
+    Swap("worried", "angry", "brow_angle", 1, "brows"),
+    Swap("old", "young", "age", -1, "face"),
+    Swap("young", "old", "age", 1, "face"),
+    Swap("pale", "tanned", "skin", 1, "skin"),
+    Swap("tanned", "pale", "skin", -1, "skin"),
+    Swap("closed eyes", "open eyes", "eye_open", 1, "eyes", after=True),
+    Swap("open eyes", "closed eyes", "eye_open", -1, "eyes", after=True),
+    Swap("mouth open", "mouth closed", "mouth_open", -1, "mouth", after=True),
+    Swap("mouth closed", "mouth open", "mouth_open", 1, "mouth", after=True),
+    Swap("black hair", "gray hair", "gray", 1, "hair", after=True),
+    Swap("brown hair", "gray hair", "gray", 1, "hair", after=True),
+    Swap("gray hair", "black hair", "gray", -1, "hair", after=True),
+)
+BESIDES = ("glasses", "curly hair", "long hair", "short hair")  # also said of a portrait, the first that holds
+
+
+@dataclass(frozen=True)
+class Case:
+    """A held-out portrait (1, 3, R, R), its prompt, and the prompt with one word changed. mask: (R, R), True in the
+    face part concerned."""
+
+    number: int
+    pixels: Tensor
+    prompt: str
+    target: str
+    swap: Swap
+    mask: np.ndarray
+
+
+def holds() -> dict[str, Callable[[Portrait], bool]]:
+    """Of every phrase, when it is true."""
+    return {phrase: rule.holds for rule in RULES for phrase in (*rule.before, *rule.after)}
+
+
+def cases(count: int) -> list[Case]:
+    """The first `count` held-out portraits of which a word is true that has a counterpart, each with one of them."""
+    true, found = holds(), []
+    images, parameters = held_out(max(300, 2 * count))
+    for number, (image, row) in enumerate(zip(images, parameters, strict=True)):
+        portrait = from_vector(row)
+        possible = [swap for swap in SWAPS if true[swap.source](portrait)]
+        if not possible:
+            continue
+        swap = possible[number % len(possible)]
+        besides = [phrase for phrase in BESIDES if true[phrase](portrait)][:1]
+        prompts = [worded(swap, word, besides) for word in (swap.source, swap.target)]
+        found.append(Case(number, to_pixels(image[None]), *prompts, swap, part_mask(portrait, swap.part, len(image))))
+        if len(found) == count:
+            return found
+    raise ValueError(f"there are only {len(found)} such portraits")
+
+
+def worded(swap: Swap, word: str, besides: Sequence[str]) -> str:
+    """ "the old face with glasses": an article that does not change with the word."""
+    before, after = ([], [word, *besides]) if swap.after else ([word], [*besides])
+    return " ".join(["the", *before, "face"]) + (f" with {' and '.join(after)}" if after else "")
+
+
+class Rows:
+    """Rows by their keys, in a file of one JSON line each: (key, row)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._rows = path, {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                key, row = json.loads(line)
+                self._rows[tuple(key)] = row
+
+    def get(self, key: tuple[object, ...], made: Callable[[], Row]) -> Row:
+        """The row of a key, made now if it is not there yet."""
+        if key not in self._rows:
+            began = time.monotonic()
+            self._rows[key] = made()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps([list(key), self._rows[key]]) + "\n")
+            print(f"{key}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        return self._rows[key]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The model, how distances are measured, and what is measured already."""
+
+    card: TextToImageCard
+    model: TextToImage
+    rows: Rows
+    settings: Settings
+
+    def inverted(self, case: Case, method: str, **changes: object) -> Inversion:
+        settings = replace(self.settings, **changes)
+        return finish(invert(self.model, case.pixels, case.prompt, method, settings, distance=distance_of(self.card)))
+
+    def method(self, case: Case, method: str) -> Row:
+        """Reconstruction and edit of one portrait by one method."""
+        inversion = self.inverted(case, method)
+        began = time.perf_counter()
+        edited = finish(edit(self.model, inversion, [Target(case.target)], EditSettings(attention="swap"))).cpu()
+        seconds = time.perf_counter() - began
+        [about] = studio.measure(self.card, case.pixels, edited)
+        [own] = [reading.change for reading in about.attributes if reading.name == case.swap.attribute]
+        outside = torch.from_numpy(~case.mask).expand_as(edited[0])
+        error = (edited[0] - case.pixels[0])[outside].square().mean() / 4
+        return {
+            **inversion.measures,
+            "own": case.swap.sign * own,
+            "identity": about.identity,
+            "psnr outside": (-10 * error.log10()).item(),
+            "edit seconds": seconds,
+        }
+
+    def robust(self, case: Case, method: str, sigma: float, prompt: str) -> Row:
+        """Reconstruction of one portrait with noise, or with another prompt."""
+        job = study(self.model, case.pixels, [prompt], [method], [sigma], self.settings, distance_of(self.card))
+        [cell] = finish(job)
+        return cell.measures
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+COLUMNS = {
+    "psnr": ".2f",
+    "ssim": ".4f",
+    "distance": ".4f",
+    "psnr to bound": ".2f",
+    "ssim to bound": ".4f",
+    "distance to bound": ".4f",
+    "own": "+.2f",
+    "identity": ".3f",
+    "psnr outside": ".2f",
+    "seconds": ".2f",
+    "evaluations": ".0f",
+    "gradients": ".0f",
+    "edit seconds": ".2f",
+}
+
+
+def methods(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
+    """Means over portraits, one row per method; and how far latent-TOP is from the bound on the median portrait."""
+    table = {
+        name: [bench.rows.get(("method", c.number, name), partial(bench.method, c, name)) for c in chosen]
+        for name in names
+    }
+    print(f"| method | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    for name, rows in table.items():
+        print(f"| {name} | {' | '.join(format(mean(row[k] for row in rows), form) for k, form in COLUMNS.items())} |")
+    for name, rows in table.items():
+        below = median(row["psnr bound"] - row["psnr"] for row in rows)
+        print(f"\n{name}: {below:.2f} dB below the autoencoder's bound on the median portrait", end="")
+    print("\n")
+
+
+def robustness(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
+    """PSNR, reconstructed and decoded, means over portraits, one column per variant."""
+    variants: list[tuple[str, float, Callable[[Case], str]]] = [
+        *((f"noise {sigma:g}", sigma, lambda case: case.prompt) for sigma in SIGMAS),
+        ("“a face”", 0.0, lambda case: ANYONE),
+        ("the wrong word", 0.0, lambda case: case.target),
+    ]
+    print(f"| method | {' | '.join(name for name, *_ in variants)} |\n|{'---|' * (len(variants) + 1)}")
+    for name in names:
+        cells = []
+        for label, sigma, prompt in variants:
+            rows = [
+                bench.rows.get(("robust", c.number, name, label), partial(bench.robust, c, name, sigma, prompt(c)))
+                for c in chosen
+            ]
+            cells.append(f"{mean(r['psnr'] for r in rows):.2f}, {mean(r['psnr decoded'] for r in rows):.2f}")
+        print(f"| {name} | {' | '.join(cells)} |")
+    print()
+
+
+def race(bench: Bench, chosen: Sequence[Case], most: int = 10) -> None:
+    """On every portrait the least m with which latent-TOP is as close to the picture as null-text."""
+
+    def run(case: Case, method: str, iterations: int) -> Row:
+        measured = bench.inverted(case, method, iterations=iterations).measures
+        return {"psnr": measured["psnr"], "seconds": measured["seconds"]}
+
+    rows = []
+    for case in chosen:
+        plain = bench.rows.get(("race", case.number, "null-text", most), partial(run, case, "null-text", most))
+        for m in range(1, most + 1):
+            ours = bench.rows.get(("race", case.number, "latent-TOP", m), partial(run, case, "latent-TOP", m))
+            if ours["psnr"] >= plain["psnr"]:
+                break
+        rows.append((plain, ours, m))
+    ratios = [plain["seconds"] / ours["seconds"] for plain, ours, _ in rows if ours["psnr"] >= plain["psnr"]]
+    print(f"latent-TOP is as close as null-text on {len(ratios)} of {len(rows)} portraits", end="")
+    if ratios:
+        needed, plainly = ", ".join(str(m) for *_, m in rows), median(plain["seconds"] for plain, *_ in rows)
+        print(f", there {median(ratios):.2f} times as fast on the median, {min(ratios):.2f} at least")
+        print(f"Iterations needed: {needed}; null-text takes {plainly:.1f} s", end="")
+    print("\n")
+
+
+def times(bench: Bench, chosen: Sequence[Case]) -> None:
+    """Medians over three portraits; the first warms up."""
+    print("| what | median | goal |\n|---|---|---|")
+    goals = {"DDIM": 5, "anchored": 60, "latent-TOP": 60}
+    edits = []
+    for method, goal in goals.items():
+        seconds = []
+        for case in chosen[:4]:
+            inversion = bench.inverted(case, method)
+            seconds.append(inversion.measures["seconds"])
+            began = time.perf_counter()
+            finish(edit(bench.model, inversion, [Target(case.target)]))
+            edits.append(time.perf_counter() - began)
+        print(f"| inversion by {method} | {median(seconds[1:]):.1f} s | {goal} s |")
+    print(f"| an edit of an inverted picture | {median(edits[1:]):.1f} s | 5 s |\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    everything = ["methods", "robustness", "race", "times"]
+    parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
+    parser.add_argument("--portraits", type=int, default=100)
+    parser.add_argument("--methods", nargs="+", default=None, choices=list(METHODS), metavar="METHOD")
+    parser.add_argument("--run", type=Path, default=cache_folder() / "inversion", help="where rows are kept")
+    arguments = parser.parse_args()
+    what = arguments.what or everything
+    if set(what) - set(everything) or arguments.portraits < 1:
+        parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
+    card = card_of(MODEL)
+    model = model_of(card)
+    settings = replace(DEFAULTS, steps=card.steps, guidance=card.guidance)
+    bench = Bench(card, model, Rows(arguments.run / f"{model.fingerprint}.jsonl"), settings)
+    chosen = cases(arguments.portraits)
+    print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
+    if "methods" in what:
+        methods(bench, chosen, arguments.methods or list(METHODS))
+    if "robustness" in what:
+        robustness(bench, chosen, arguments.methods or ORDER)
+    if "race" in what:
+        race(bench, chosen)
+    if "times" in what:
+        times(bench, chosen)
+
+
+if __name__ == "__main__":
+    main()
