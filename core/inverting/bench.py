@@ -172,7 +172,7 @@ def not_here(card: TextToImageCard) -> str:
         return ""
     others = " or ".join(other.title for other in TEXT_TO_IMAGE.values() if not isinstance(other.source, Embedded))
     return (
-        f"“{card.title}” is not part of this copy: there is nothing in {card.source.path}. Get a copy of the app that "
+        f"“{card.title}” is not part of this copy: {card.source.path} has no network. Get a copy of the app that "
         f"has it, train it (the README says how), or choose {others}, which are downloaded on first use and need a GPU."
     )
 
