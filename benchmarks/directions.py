@@ -101,8 +101,6 @@ def effect(
     others = {name: abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also)}
     which = max(others, key=others.get)
     along = torch.stack([probe.attributes(row)[recipe.attribute] for row in pictures]) * recipe.sign
-    outside = (~masks).expand_as(before)
-    error = ((after - before).square() * outside).sum((1, 2, 3)) / outside.sum((1, 2, 3)) / 4
     towards = metrics.s_dir(image_text, before, after, recipe.source, recipe.target, prompts)
     correlations = [spearmanr(STRENGTHS, column.numpy()).statistic for column in along.T]
     return Effect(
@@ -111,7 +109,7 @@ def effect(
         which=which,
         identity=(probe.identity(before) * probe.identity(after)).sum(1).mean().item(),
         s_dir=towards.mean().item(),
-        psnr_outside=(-10 * error.clamp(min=1e-12).log10()).mean().item(),
+        psnr_outside=metrics.psnr(after, before, ~masks).mean().item(),
         monotone=float(np.mean(correlations)),
     )
 

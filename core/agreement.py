@@ -13,6 +13,7 @@ the picture would be made to say less. Trained by `training/train_agreement.py`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,11 @@ class HalfReader(nn.Module):
         return mean, log_variance.clamp(-8, 4)
 
 
+def signs(names: Sequence[str], turned: Sequence[str]) -> Tensor:
+    """s (K,): what a mirror makes of each reading."""
+    return torch.tensor([-1.0 if name in turned else 1.0 for name in names])
+
+
 @dataclass
 class Agreement:
     """The trained network. names: of its readings; turned: those that a mirror turns round; last: the greatest timestep
@@ -71,9 +77,8 @@ class Agreement:
         if pixels.shape[-2:] != (SIZE, SIZE):
             raise ValueError(f"pictures of {SIZE} x {SIZE} pixels are needed, not {tuple(pixels.shape)}")
         (a, log_a), (b, log_b) = (self.net(half) for half in halves(pixels))
-        signs = torch.tensor([-1.0 if name in self.turned else 1.0 for name in self.names], device=a.device)
         variance = (log_a.exp() + log_b.exp()).detach()
-        return -((a - signs * b).square() / variance).sum(1) / 2
+        return -((a - signs(self.names, self.turned).to(b) * b).square() / variance).sum(1) / 2
 
 
 def load(folder: Path) -> Agreement:

@@ -165,7 +165,7 @@ def edit(
 
 
 @torch.no_grad()
-def predict(model: DiffusionModel, x: Tensor, t: int, chunk: int | None) -> Tensor:
+def predict(model: DiffusionModel, x: Tensor, t: int, chunk: int | None = None) -> Tensor:
     """eps(x, t), in pieces that fit in memory."""
     with running_out():
         return torch.cat([model.eps(model.features(part, t), part, t) for part in x.split(rows_for(model, chunk))])

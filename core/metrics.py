@@ -50,9 +50,15 @@ def s_dir(
     return 1 - directional_loss(dI, text_direction(image_text, source, target, templates))
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pixels (B, 3, H, W) in [-1, 1]. Returns (B,)."""
-    return -10 * ((a - b).square().mean((1, 2, 3)) / 4).clamp(min=1e-12).log10()
+def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB of pixels (B, 3, H, W) in [-1, 1]. Returns (B,).
+
+    where: boolean (B or 1, 1, H, W), the places that count; all of them if None.
+    """
+    squares = (a - b).square()
+    counted = torch.ones_like(squares) if where is None else where.expand_as(squares).to(squares)
+    error = (squares * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3))
+    return -10 * (error / 4).clamp(min=1e-12).log10()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

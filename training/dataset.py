@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,23 @@ import torch
 
 from training.portraits import HELD_OUT, from_vector, render, sample, to_vector
 
-__all__ = ["HELD_OUT", "cache_folder", "from_vector", "held_out", "load", "to_pixels"]
+__all__ = ["HELD_OUT", "cache_folder", "from_vector", "held_out", "kept", "load", "to_pixels"]
 
 
 def cache_folder() -> Path:
     """Where rendered data and training runs are kept: `$AVATARS_CACHE` or ~/.cache/avatars."""
     return Path(os.environ.get("AVATARS_CACHE", Path.home() / ".cache" / "avatars"))
+
+
+def kept(path: Path, make: Callable[[Path], None]) -> Path:
+    """The path of a file that is kept: if it is not there, `make` writes it elsewhere and it is moved there in one go,
+    so that nobody reads half of it."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp{path.suffix}")
+        make(unfinished)
+        os.replace(unfinished, path)
+    return path
 
 
 def _one(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,14 +48,13 @@ def load(count: int, first_seed: int = 0, size: int = 128) -> tuple[np.ndarray, 
     source = Path(__file__).with_name("portraits.py").read_bytes()
     version = hashlib.sha256(source).hexdigest()[:10]
     path = cache_folder() / f"portraits-{version}-{size}-{first_seed}-{count}.npz"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make(unfinished: Path) -> None:
         with ProcessPoolExecutor() as pool:
             made = list(pool.map(partial(_one, size=size), range(first_seed, first_seed + count), chunksize=50))
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(temporary, images=np.stack([m[0] for m in made]), parameters=np.stack([m[1] for m in made]))
-        os.replace(temporary, path)
-    with np.load(path) as archive:
+        np.savez(unfinished, images=np.stack([m[0] for m in made]), parameters=np.stack([m[1] for m in made]))
+
+    with np.load(kept(path, make)) as archive:
         return archive["images"], archive["parameters"]
 
 

@@ -114,7 +114,7 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 - **Data**: {images:,} renders of the seeds 0..{last:,}; seeds from {held_out:,} on are held out.
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`
 - **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.{note}
-- **Guide**: `guide/`, the same with a quarter of the parameters and 3,000 steps (20 minutes of one core); samples are
+- **Guide**: `guide/`, the same with a quarter of the parameters and 3,000 steps (25 minutes of one core); samples are
   moved away from what it predicts (`core/sampling.py`)
 - **Agreement**: `agreement/` tells whether the halves of a face agree (`core/agreement.py`), and samples are moved to
   where they do: 2,400 steps of 48 portraits (`training/train_agreement.py`), 16 minutes of one core
@@ -143,6 +143,10 @@ def main() -> None:
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
     arguments = parser.parse_args()
+    if not arguments.judge.exists():
+        parser.error(
+            f"there is no network to judge samples in {arguments.judge}: train_agreement.py says how to make it"
+        )
     began = time.time()
     model = load(MODELS["avatars"])
     probe = instruments.load(ROOT / model.card.instruments, model.device)

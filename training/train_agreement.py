@@ -1,7 +1,8 @@
 """Train the network that tells whether the two halves of a face agree (`core/agreement.py`), from the renderer alone.
 
-    accelerate launch -m training.train_agreement --steps 4000 --decay 3000 --out presets/models/avatars/agreement
-    accelerate launch -m training.train_agreement --steps 4000 --decay 3000 --first 12000 --run ~/judge --out ~/judge
+    accelerate launch -m training.train_agreement --steps 2400 --decay 1800 --out presets/models/avatars/agreement
+    accelerate launch -m training.train_agreement --steps 2400 --decay 1800 --first 12000 \\
+        --run ~/.cache/avatars/judge-run --out ~/.cache/avatars/judge
 
 It learns to read one half of a face off what the diffusion model of `avatars` predicts of a noised portrait, at
 timesteps from 0 to `LAST`. The second command makes another one from other portraits, which has no part in sampling
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,10 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.agreement import CONFIG, WEIGHTS, Agreement, HalfReader, halves
+from core.agreement import CONFIG, WEIGHTS, Agreement, HalfReader, halves, signs
 from core.agreement import load as load_agreement
+from core.editing import predict
+from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load
 from training import dataset, portraits
@@ -52,32 +54,30 @@ SHIFT = 3  # pixels
 
 
 @torch.no_grad()
-def predictions(model: DiffusionModel, pixels: Tensor, t: np.ndarray, seed: int) -> Tensor:
-    """Predictions of x_0, pixels uint8 (N, 3, H, W), of pictures noised to timesteps t (N,), in their order."""
-    noise, made = torch.Generator().manual_seed(seed), torch.empty(pixels.shape, dtype=torch.uint8)
-    for value in np.unique(t):
-        for rows in torch.from_numpy(np.flatnonzero(t == value)).split(32):
-            x0 = model.codec.encode(pixels[rows])
-            x = model.schedule.noised(x0, torch.randn(x0.shape, generator=noise), int(value)).to(model.device)
-            predicted = model.schedule.predicted_x0(
-                x, model.eps(model.features(x, int(value)), x, int(value)), int(value)
-            )
-            made[rows] = model.codec.decode(predicted).clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+def predictions(model: DiffusionModel, images: np.ndarray, timesteps: np.ndarray, seed: int) -> np.ndarray:
+    """Predictions of x_0 of pictures uint8 (N, H, W, 3) noised to their timesteps (N,), as such pictures."""
+    noise, made = torch.Generator().manual_seed(seed), np.empty_like(images)
+    for t in np.unique(timesteps).tolist():
+        for rows in torch.from_numpy(np.flatnonzero(timesteps == t)).split(32):
+            x0 = model.codec.encode(dataset.to_pixels(images[rows]))
+            x = model.schedule.noised(x0, torch.randn(x0.shape, generator=noise), t).to(model.device)
+            x0 = model.schedule.predicted_x0(x, predict(model, x, t), t)
+            made[rows] = np.stack([np.asarray(picture) for picture in to_pil(model.codec.decode(x0))])
     return made
 
 
 def blurred(model: DiffusionModel, count: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions uint8 (count, 3, H, W) of the portraits of the seeds from `first` on, at timesteps drawn evenly from
+    """Predictions uint8 (count, H, W, 3) of the portraits of the seeds from `first` on, at timesteps drawn evenly from
     0 to `LAST`, and the portraits' parameters. Made once, kept in the cache folder."""
     images, parameters = dataset.load(count, first)
     source = Path(portraits.__file__).read_bytes() + model.fingerprint.encode()
-    path = dataset.cache_folder() / f"predictions-{hashlib.sha256(source).hexdigest()[:10]}-{first}-{count}.npy"
-    if not path.exists():
-        t = 20 * np.random.default_rng(first).integers(LAST // 20 + 1, size=count)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-        np.save(temporary, predictions(model, dataset.to_pixels(images), t, first).numpy())
-        os.replace(temporary, path)
-    return np.load(path), parameters
+    path = dataset.cache_folder() / f"blurred-{hashlib.sha256(source).hexdigest()[:10]}-{first}-{count}.npy"
+
+    def make(unfinished: Path) -> None:
+        timesteps = 20 * np.random.default_rng(first).integers(LAST // 20 + 1, size=count)
+        np.save(unfinished, predictions(model, images, timesteps, first))
+
+    return np.load(dataset.kept(path, make)), parameters
 
 
 def standardised(parameters: np.ndarray) -> Tensor:
@@ -89,16 +89,15 @@ def standardised(parameters: np.ndarray) -> Tensor:
 
 def losses_of(pictures: np.ndarray, wanted: Tensor, batch: int) -> Losses:
     """Negative log likelihood of the readings of both halves of `batch` faces, moved by a few pixels."""
-    signs = torch.tensor([-1.0 if name in TURNED else 1.0 for name in NAMES])
 
     def losses(net: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(pictures), size=batch)
         down, right = rng.integers(-SHIFT, SHIFT + 1, size=2).tolist()
-        pixels = torch.from_numpy(pictures[rows]).float().div_(127.5).sub_(1).roll((down, right), (2, 3))
+        pixels = dataset.to_pixels(pictures[rows]).roll((down, right), (2, 3))
         left, mirrored = halves(pixels)
         device = next(net.parameters()).device
         mean, log_variance = net(torch.cat([left, mirrored]).to(device, memory_format=torch.channels_last))
-        target = torch.cat([wanted[rows], wanted[rows] * signs]).to(device)
+        target = torch.cat([wanted[rows], wanted[rows] * signs(NAMES, TURNED)]).to(device)
         return {"loss": ((mean - target).square() * (-log_variance).exp() + log_variance).mean()}
 
     return losses
@@ -118,8 +117,8 @@ def measure(agreement: Agreement, model: DiffusionModel, t: int, count: int = 30
     """On predictions at t of held-out portraits: R^2 of the readings, where there is something to see, and how well
     faces are told from faces whose right half is another's (AUC of log p)."""
     images, parameters = dataset.held_out(count)
-    made = predictions(model, dataset.to_pixels(images), np.full(count, t), 1)
-    pixels, wanted = made.float().div(127.5).sub(1), standardised(parameters)
+    pixels = dataset.to_pixels(predictions(model, images, np.full(count, t), 1))
+    wanted = standardised(parameters)
     read = torch.cat([agreement.net(halves(part)[0])[0] for part in pixels.split(50)])
     r_squared, seen = {}, torch.from_numpy(visible(parameters, NAMES))
     for name, there, r, w in zip(NAMES, seen.T, read.T, wanted.T, strict=True):
@@ -131,7 +130,7 @@ def measure(agreement: Agreement, model: DiffusionModel, t: int, count: int = 30
 
 
 def main() -> None:
-    parser = options(__doc__, "agreement", steps=4000, batch=48, rate=1e-3)
+    parser = options(__doc__, "agreement", steps=2400, batch=48, rate=1e-3)
     parser.add_argument("--first", type=int, default=0, help="seed of the first of the training portraits")
     parser.add_argument("--out", type=Path, default=None, help="where to release it")
     parser.set_defaults(images=12_000)

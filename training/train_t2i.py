@@ -126,12 +126,12 @@ def latents_of(folder: Path, images: np.ndarray, device: torch.device | str = "c
     weights = (folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
     key = hashlib.sha256(weights + images[:: max(1, len(images) // 100)].tobytes()).hexdigest()[:10]
     path = dataset.cache_folder() / f"latents-{key}-{len(images)}.safetensors"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make(unfinished: Path) -> None:
         vae = nn.Module.to(read_autoencoder(folder), device, torch.float32, memory_format=torch.channels_last)
-        save_file({"latents": encode(vae, images)}, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-    return load_file(path)["latents"]
+        save_file({"latents": encode(vae, images)}, unfinished)
+
+    return load_file(dataset.kept(path, make))["latents"]
 
 
 def release(model: TextToImage, tokenizer: CLIPTokenizer, autoencoder: Path, folder: Path) -> None:

@@ -7,7 +7,6 @@ second teaches the identity embedding what stays. Rendered once, kept in the cac
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from training import portraits
-from training.dataset import cache_folder
+from training.dataset import cache_folder, kept
 from training.portraits import NAMES, Portrait, render, sample, to_vector
 
 IDENTITY = ("face_width", "face_height", "jaw", "nose", "eye_gap", "iris", "fringe")
@@ -209,16 +208,15 @@ def load(kind: str, count: int, first_seed: int = 0, size: int = 128) -> tuple[n
     sources = Path(portraits.__file__).read_bytes() + Path(__file__).read_bytes()
     version = hashlib.sha256(sources).hexdigest()[:10]
     path = cache_folder() / f"{kind}-{version}-{size}-{first_seed}-{count}.npz"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make(unfinished: Path) -> None:
         with ProcessPoolExecutor() as pool:
             seeds = range(first_seed, first_seed + count)
             made = list(pool.map(partial(_one, kind=kind, size=size), seeds, chunksize=50))
         images, parameters, edits = (np.stack(column) for column in zip(*made, strict=True))
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(temporary, images=images, parameters=parameters, edits=edits.astype(np.int64))
-        os.replace(temporary, path)
-    with np.load(path) as archive:
+        np.savez(unfinished, images=images, parameters=parameters, edits=edits.astype(np.int64))
+
+    with np.load(kept(path, make)) as archive:
         return archive["images"], archive["parameters"], archive["edits"]
 
 

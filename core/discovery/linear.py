@@ -123,7 +123,7 @@ def descend(model: DiffusionModel, x_T: Tensor, t: int, steps: int) -> Job:
         raise RequestError(f"The timestep {t} is not on the way of {steps} steps.")
     x, total = x_T.to(model.device, torch.float32), timesteps.index(t)
     for k, (s, s_prev) in enumerate(zip(timesteps[:total], timesteps[1 : total + 1], strict=True)):
-        eps = predict(model, x, s, None)
+        eps = predict(model, x, s)
         x = model.schedule.reverse_step(x, eps, eps, s, s_prev)
         if k + 1 < total:
             yield Progress(k + 1, total, "denoising")
