@@ -1,5 +1,6 @@
-"""New pictures: DPM-Solver++ (Lu et al. 2022), with autoguidance (Karras et al. 2024) where a model has a guide, and
-moved to where the halves of a face agree where it has a network that can tell.
+"""New pictures: DPM-Solver++ (Lu et al. 2022), with autoguidance (Karras et al. 2024) where a model has a guide, moved
+to where the halves of a face agree where it has a network that can tell, and with colours and shades set right from
+afar where it has a network that knows them better (`coarse.py`).
 
 A guide is a smaller network that was trained for a fraction of the steps. It errs where the model errs, only more, so
 the model's prediction is moved away from the guide's: eps + w (eps - eps_guide). What is smeared becomes decided. The
@@ -38,9 +39,13 @@ def sample(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
     agreement: float = AGREEMENT,
+    from_afar: bool = True,
     chunk: int | None = None,
 ) -> Job:
     """New pictures. Result: pixels (count, 3, H, W). Picture i comes from the noise of seed + i, whatever `count` is.
+
+    guidance: w; agreement: s; from_afar: whether to correct what predictions look like from afar. Each is left out
+    where the model has no network for it.
 
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
@@ -50,6 +55,8 @@ def sample(
     scheduler.set_timesteps(steps)
     for k, t in enumerate(scheduler.timesteps.tolist()):
         eps = guided(model, x, t, guidance, agreement, chunk)
+        if from_afar and model.coarse is not None and t <= model.coarse.last:
+            eps = corrected(model, x, eps, t)
         if k + 1 < steps:
             yield Progress(k + 1, steps, "sampling", preview(model, model.schedule.predicted_x0(x, eps, t), k, steps))
         x = scheduler.step(eps, t, x).prev_sample
@@ -84,6 +91,15 @@ def guided(
         return moved
     away = eps - predict(model.by_guide(), x, t, chunk)
     return moved + guidance * (away - away.mean((2, 3), keepdim=True))
+
+
+def corrected(model: DiffusionModel, x: Tensor, eps: Tensor, t: int) -> Tensor:
+    """eps whose predicted x_0 is as `model.coarse` says from afar. x, eps: (B, C, h, w), of a model whose codec is
+    linear."""
+    a, x0 = model.schedule.alpha(t), model.schedule.predicted_x0(x, eps, t)
+    pixels = model.codec.decode(x0)
+    better = pixels + model.coarse.correction(model.codec.decode(x / sqrt(a)), pixels, a, t)
+    return eps - sqrt(a / (1 - a)) * (model.codec.encode(better) - x0)
 
 
 def with_agreement(model: DiffusionModel, x: Tensor, t: int, chunk: int | None = None) -> tuple[Tensor, Tensor]:

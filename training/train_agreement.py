@@ -58,7 +58,8 @@ def predictions(model: DiffusionModel, images: np.ndarray, timesteps: np.ndarray
     """Predictions of x_0 of pictures uint8 (N, H, W, 3) noised to their timesteps (N,), as such pictures."""
     noise, made = torch.Generator().manual_seed(seed), np.empty_like(images)
     for t in np.unique(timesteps).tolist():
-        for rows in torch.from_numpy(np.flatnonzero(timesteps == t)).split(32):
+        same = np.flatnonzero(timesteps == t)
+        for rows in np.split(same, range(32, len(same), 32)):
             x0 = model.codec.encode(dataset.to_pixels(images[rows]))
             x = model.schedule.noised(x0, torch.randn(x0.shape, generator=noise), t).to(model.device)
             x0 = model.schedule.predicted_x0(x, predict(model, x, t), t)

@@ -19,8 +19,9 @@ from diffusers import DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core import agreement
+from core import agreement, coarse
 from core.agreement import Agreement
+from core.coarse import Coarse
 from core.errors import RequestError
 from core.models.cards import MODELS, ModelCard
 from core.models.codec import CODECS, Codec
@@ -38,7 +39,8 @@ class DiffusionModel:
 
     fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
     guide: a worse network that sampling moves away from, if there is one; agreement: the network that tells whether the
-    halves of a face agree, if there is one (see `core/sampling.py`).
+    halves of a face agree, if there is one; coarse: the network that knows better what a predicted picture looks like
+    from afar, if there is one (see `core/sampling.py`).
     """
 
     card: ModelCard
@@ -50,6 +52,7 @@ class DiffusionModel:
     fingerprint: str
     guide: SplitUNet | None = None
     agreement: Agreement | None = None
+    coarse: Coarse | None = None
 
     @property
     def x_shape(self) -> tuple[int, int, int]:
@@ -59,7 +62,7 @@ class DiffusionModel:
     @property
     def nbytes(self) -> int:
         networks = [network.unet for network in (self.unet, self.guide) if network is not None]
-        networks += [] if self.agreement is None else [self.agreement.net]
+        networks += [part.net for part in (self.agreement, self.coarse) if part is not None]
         return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
 
     def by_guide(self) -> "DiffusionModel":
@@ -180,8 +183,9 @@ def load(
     for network in (read.unet, read.guide):
         if network is not None:
             place(network, device, dtype)
-    if read.agreement is not None:
-        read.agreement.net.to(device)
+    for part in (read.agreement, read.coarse):
+        if part is not None:
+            part.net.to(device)
     return DiffusionModel(
         card,
         SplitUNet(read.unet),
@@ -192,6 +196,7 @@ def load(
         fingerprint,
         guide=None if read.guide is None else SplitUNet(read.guide),
         agreement=read.agreement,
+        coarse=read.coarse,
     )
 
 
@@ -202,6 +207,7 @@ class Pipeline(NamedTuple):
     schedule: Schedule
     guide: UNet2DModel | None
     agreement: Agreement | None
+    coarse: Coarse | None
 
 
 def read_pipeline(folder: Path) -> Pipeline:
@@ -216,6 +222,7 @@ def read_pipeline(folder: Path) -> Pipeline:
         schedule=Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text())),
         guide=read_network(folder / "guide") if (folder / "guide").is_dir() else None,
         agreement=agreement.load(folder / "agreement") if (folder / "agreement").is_dir() else None,
+        coarse=coarse.load(folder / "coarse") if (folder / "coarse").is_dir() else None,
     )
 
 

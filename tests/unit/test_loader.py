@@ -104,7 +104,7 @@ def test_the_layout_and_the_names_of_2022(tmp_path: Path) -> None:
     state = names_of_2022(unet.state_dict())
     torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
 
-    ours, schedule, guide, _ = read_pipeline(tmp_path)
+    ours, schedule, guide, *_ = read_pipeline(tmp_path)
     assert guide is None
     theirs = UNet2DModel.from_pretrained(tmp_path)
     x = torch.randn(1, 3, 16, 16)
