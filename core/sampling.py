@@ -28,7 +28,7 @@ from core.schedule import Schedule
 
 STEPS = 25
 GUIDANCE = 0.5  # w
-AGREEMENT = 3.0  # s
+AGREEMENT = 6.0  # s
 GRADIENT = 8  # how much more memory a prediction takes whose gradient is wanted
 
 

@@ -23,17 +23,14 @@ import torch
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.models.codec import Haar
 from training.dataset import load, to_pixels
 from training.loop import Losses, options, train
-from training.noising import v_target
-from training.portraits import from_vector, part_mask
+from training.noising import focus, v_target
 from training.skips import SkipDropout, cut
 
 DETAIL = 0.25  # weight of a detail's channel in the loss; the small picture's have 1
-FOCUS = 8.0  # weight of the places of eyes, brows and mouth; elsewhere 1
 
 
 def build_unet(channels: tuple[int, ...] = (32, 64, 128, 256)) -> UNet2DModel:
@@ -63,19 +60,6 @@ def build_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=True,
     )
-
-
-def focus(parameters: np.ndarray, side: int, most: int = 300) -> Tensor:
-    """Weights (1, 1, side, side) of places in the loss, mean 1: higher where people have eyes, brows and mouths.
-
-    These parts say the most, and are a tenth of the picture. The weights are the same for every portrait (the mean of
-    `most` masks), so the network's best answer is the same as without them.
-    """
-    people = [from_vector(row) for row in parameters[:most]]
-    masks = [np.any([part_mask(person, part) for part in ("eyes", "brows", "mouth")], axis=0) for person in people]
-    share = torch.from_numpy(np.mean(masks, axis=0)).float()[None, None]
-    weights = 1 + (FOCUS - 1) * F.adaptive_avg_pool2d(share, side)
-    return weights / weights.mean()
 
 
 def v_loss(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator, places: Tensor | None = None) -> Tensor:

@@ -7,8 +7,9 @@
 A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, which begins as that of `avatars`
 (see `text_tower.py`) and goes on learning at a fraction of the rate. The latents of the training portraits are encoded
 once. A caption says up to `MOST` true things about its portrait, drawn anew at every step; one in ten is left empty,
-so that guidance has its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`. The
-loop and its options: `training/loop.py`.
+so that guidance has its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`;
+eyes, brows and mouth weigh more (`noising.py`), in the released run from step 6,200 on. The loop and its options:
+`training/loop.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
@@ -32,7 +32,7 @@ from core.models.pipelines import read_autoencoder
 from training import dataset
 from training.evaluate_clip import OUT as CLIP
 from training.loop import Losses, options, train
-from training.noising import v_target
+from training.noising import focus, v_target
 from training.phrases import caption_rules, compose, dressed, truth_table
 from training.text_tower import convert_text_model, convert_tokenizer
 from training.train_ddpm import build_scheduler as build_pixel_scheduler
@@ -99,8 +99,11 @@ def caption(true: np.ndarray, rng: np.random.Generator) -> str:
     return dressed(compose(caption_rules(true, rng, MOST), rng), rng)
 
 
-def losses_of(latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alphas: Tensor, batch: int) -> Losses:
-    """The loss of one step on `batch` of the latents (N, 4, h, w) with true captions; truth as `truth_table` gives."""
+def losses_of(
+    latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alphas: Tensor, batch: int, places: Tensor
+) -> Losses:
+    """The loss of one step on `batch` of the latents (N, 4, h, w) with true captions; truth as `truth_table` gives,
+    places: weights (1, 1, h, w), see `focus`."""
 
     def losses(model: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
         rows = rng.integers(len(latents), size=batch)
@@ -108,7 +111,7 @@ def losses_of(latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alph
         x0 = latents[rows].float().to(alphas.device)
         x_t, t, v = v_target(x0, alphas, noise, POWER)
         made = model(x_t.contiguous(memory_format=torch.channels_last), t, tokens)
-        return {"v": F.mse_loss(made.float(), v)}
+        return {"v": ((made.float() - v).square() * places).mean()}
 
     return losses
 
@@ -177,8 +180,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     model.requires_grad_(True)
     alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
+    places = focus(parameters, unet.config.sample_size).to(accelerator.device)
     batch = arguments.batch // accelerator.num_processes
-    trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch))
+    trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch, places))
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, tokenizer, arguments.autoencoder, arguments.out)
     accelerator.end_training()

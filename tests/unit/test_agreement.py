@@ -15,7 +15,7 @@ from core.errors import ModelUnavailable
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load, models
 from core.progress import finish
-from core.sampling import sample
+from core.sampling import AGREEMENT, sample
 from training import dataset
 from training.portraits import from_vector, render, varied
 from training.train_agreement import NAMES, SHIFT, TURNED, losses_of, measure, release, standardised
@@ -87,10 +87,10 @@ def test_a_wink_is_told(avatars: DiffusionModel) -> None:
 def test_samples_have_two_halves_that_agree(avatars: DiffusionModel) -> None:
     """More than without, and nearly as portraits do."""
     low, share = avatars.agreement.log_density(dataset.to_pixels(dataset.held_out(60)[0])).quantile(0.1), {}
-    for weight in (0.0, 3.0):
+    for weight in (0.0, AGREEMENT):
         pictures = finish(sample(avatars, 300, 10, agreement=weight))
         share[weight] = (avatars.agreement.log_density(pictures) > low).float().mean().item()
-    assert share[3.0] > share[0.0] + 0.25
+    assert share[AGREEMENT] > share[0.0] + 0.25
 
 
 def test_training_reads_what_the_renderer_drew() -> None:

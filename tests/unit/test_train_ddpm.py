@@ -11,8 +11,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
+from training.noising import FOCUS, focus
 from training.portraits import from_vector, part_mask, sample, to_vector
-from training.train_ddpm import DETAIL, FOCUS, build_scheduler, focus, v_loss
+from training.train_ddpm import DETAIL, build_scheduler, v_loss
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--images", "16", "--batch", "4", "--channels", "16,16,32,32", "--every", "1"]

@@ -89,8 +89,10 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
 
 
 def test_the_text_to_image_target_is_v_of_the_captioned_latents(tokenizer, truth: np.ndarray) -> None:
-    """A model that knows the latents has no loss; what it is given to read are true captions, one in ten empty."""
-    latents, scheduler = torch.randn(30, 4, 4, 4).half(), build_scheduler()
+    """A model that knows the latents has no loss, wrong in one place that place's; what it is given to read are true
+    captions, one in ten empty."""
+    latents, scheduler, error = torch.randn(30, 4, 4, 4).half(), build_scheduler(), torch.zeros(4, 4)
+    places = torch.arange(16.0).view(1, 1, 4, 4)
     read: list[torch.Tensor] = []
 
     def knows(x_t: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -98,11 +100,13 @@ def test_the_text_to_image_target_is_v_of_the_captioned_latents(tokenizer, truth
         a = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
         rows = np.random.default_rng(5).integers(30, size=len(t))
         x0 = latents[rows].float()
-        return scheduler.get_velocity(x0, (x_t - a.sqrt() * x0) / (1 - a).sqrt(), t)
+        return scheduler.get_velocity(x0, (x_t - a.sqrt() * x0) / (1 - a).sqrt(), t) + error
 
-    losses = losses_of(latents, truth, tokenizer, scheduler.alphas_cumprod, 200)
+    losses = losses_of(latents, truth, tokenizer, scheduler.alphas_cumprod, 200, places)
+    assert losses(knows, np.random.default_rng(5), torch.Generator().manual_seed(0))["v"] < 1e-4
+    error[1, 3] = 2.0  # the place of weight 7
     loss = losses(knows, np.random.default_rng(5), torch.Generator().manual_seed(0))
-    assert loss["v"] < 1e-5
+    assert loss["v"].item() == pytest.approx(4 * 7 / 16, rel=1e-3)
     empty = (read[0] == tokenise(tokenizer, [""])).all(1)
     assert 0.04 < empty.float().mean() < 0.2
 
