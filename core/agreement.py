@@ -12,16 +12,15 @@ the picture would be made to say less. Trained by `training/train_agreement.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+from core.models.small_networks import read_config, read_weights
+
 SIZE = 128  # of the pictures
 TOP, BOTTOM, LEFT, RIGHT = 32, 100, 22, 66  # of the half that is on the left of the picture
 
@@ -87,8 +86,8 @@ def load(folder: Path) -> Agreement:
     Raises:
         OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError: files are missing or damaged.
     """
-    config = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder)
     net = HalfReader(len(config["names"]), config["width"])
-    net.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    read_weights(net, folder)
     frozen = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return Agreement(frozen, tuple(config["names"]), tuple(config["turned"]), config["last"])

@@ -12,23 +12,22 @@ with errors drawn at random; sigma_t is measured. The predicted x_0 is moved to 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from core.models.small_networks import read_config, read_weights
 
 SIDE = 16
 WIDTHS = (64, 96, 128)  # channels at 16, 8 and 4 pixels
 VARIANCE = 0.25  # of the pictures' pixels, about
 LAST = 640  # what is predicted with more noise is a mean of many pictures, and its error not 1/f
 DISTRUST = 2.0  # how much more the prediction errs on the way of a sample than on a noised portrait
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class ChannelNorm(nn.Module):
@@ -109,6 +108,16 @@ def left_over(r: Tensor, sigma: Tensor) -> Tensor:
     return (r * sigma / (r**2 + sigma**2).sqrt()).clamp(max=sqrt(VARIANCE))
 
 
+def from_afar(pixels: Tensor, side: int) -> Tensor:
+    """y (B, 3, side, side) of pictures (B, 3, H, W) whose size is a multiple of side."""
+    return F.avg_pool2d(pixels, pixels.shape[-1] // side)
+
+
+def noise_from_afar(alpha: float | np.ndarray, block: int) -> float | np.ndarray:
+    """r: the deviation of x_t / sqrt(a_t) averaged over blocks of that many pixels, from the averaged x_0."""
+    return np.sqrt((1 - alpha) / alpha) / block
+
+
 @dataclass
 class Coarse:
     """The trained network. errors: (t, sigma_t) in increasing t, sigma interpolated between them; last: the greatest
@@ -124,18 +133,18 @@ class Coarse:
         times, sigmas = zip(*self.errors, strict=True)
         return np.exp(np.interp(t, times, np.log(sigmas)))
 
-    def seen_from_afar(self, pixels: Tensor) -> Tensor:
-        """y (B, 3, side, side) of pictures (B, 3, H, W)."""
-        return F.avg_pool2d(pixels, pixels.shape[-1] // self.side)
-
     @torch.no_grad()
+    def estimate(self, seen: Tensor, predicted: Tensor, r: float, sigma: float) -> Tensor:
+        """E[y | both], all (B, 3, side, side), of pictures with the same deviations of their errors."""
+        rows = predicted.new_ones(len(predicted))
+        return self.net(seen, predicted, r * rows, sigma * rows)
+
     def correction(self, noised: Tensor, predicted: Tensor, alpha: float, t: int) -> Tensor:
         """What to add to a predicted picture, both as pixels (B, 3, H, W). noised: x_t / sqrt(a_t) as pixels, its noise
         of deviation sqrt((1 - a_t) / a_t) in every pixel; alpha: a_t."""
         block = predicted.shape[-1] // self.side
-        y, rows = self.seen_from_afar(predicted), predicted.new_ones(len(predicted))
-        r, sigma = sqrt((1 - alpha) / alpha) / block, DISTRUST * float(self.sigma(t))
-        better = self.net(self.seen_from_afar(noised), y, r * rows, sigma * rows)
+        seen, y = from_afar(noised, self.side), from_afar(predicted, self.side)
+        better = self.estimate(seen, y, float(noise_from_afar(alpha, block)), DISTRUST * float(self.sigma(t)))
         return F.interpolate(better - y, scale_factor=block, mode="bilinear")
 
 
@@ -145,8 +154,8 @@ def load(folder: Path) -> Coarse:
     Raises:
         OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError: files are missing or damaged.
     """
-    config = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder)
     net = CoarseNet(tuple(config["widths"]))
-    net.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    read_weights(net, folder)
     errors = tuple((float(t), float(sigma)) for t, sigma in config["errors"])
     return Coarse(net.eval().requires_grad_(False), config["side"], errors, config["last"])

@@ -13,18 +13,15 @@ image-text model, so that measuring an edit is not circular. Four outputs of one
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.errors import ModelUnavailable
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+from core.models.small_networks import read_config, read_weights
 
 
 @dataclass(frozen=True)
@@ -180,10 +177,10 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> Instruments:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = read_config(folder)
         known = tuple(Attribute(**row) for row in config["attributes"])
         net = InstrumentNet(len(known), config["auxiliary"], **config["network"])
-        net.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
+        read_weights(net, folder)
         return Instruments(net, known, config["distance_scale"], config["network"]["size"], device)
     except Exception as error:  # json, safetensors and shape errors share no base class
         raise ModelUnavailable(

@@ -94,26 +94,44 @@ def renders(images: np.ndarray) -> Iterator[Tensor]:
 
 
 class Looks(NamedTuple):
-    """Of N pictures: probe features (N, F), how well their halves agree (N,), stains (N,)."""
+    """Of N pictures: probe features (N, F), how well their halves agree, stains and grain of the backdrop (N,)."""
 
     features: np.ndarray
     agreements: np.ndarray
     stains: np.ndarray
+    grain: np.ndarray
 
 
 @torch.no_grad()
 def looked_at(pictures: Iterable[Tensor], probe: instruments.Instruments, judge: Agreement) -> Looks:
-    seen = [(probe.features(part), judge.log_density(part), stains(part)) for part in pictures]
+    seen = [(probe.features(part), judge.log_density(part), stains(part), grain(part)) for part in pictures]
     return Looks(*(torch.cat(column).numpy() for column in zip(*seen, strict=True)))
+
+
+BLOCK = 8  # pixels: what differs between blocks of that size is a stain, what differs within one is grain
+
+
+def corners(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both upper corners (N, 3, 32, 24) of pictures (N, 3, 128, 128): backdrop, but for some heads of hair, so only the
+    median over pictures means something."""
+    return pixels[..., : 4 * BLOCK, : 3 * BLOCK], pixels[..., : 4 * BLOCK, -3 * BLOCK :]
 
 
 def stains(pixels: Tensor) -> Tensor:
     """How much backdrops differ within a row, where a portrait's changes from top to bottom only: root mean square (N,)
-    over both upper corners of pictures (N, 3, 128, 128) in [-1, 1], averaged over 8 x 8 pixels so that grain does not
-    count. Some heads reach there: only the median over pictures means something."""
-    blocks = F.avg_pool2d(pixels, 8)[..., :4, :]
-    corners = torch.cat([blocks[..., :3], blocks[..., -3:]], 3)
-    return (corners - corners.mean(3, keepdim=True)).square().mean((1, 2, 3)).sqrt()
+    over the corners of pictures (N, 3, 128, 128) in [-1, 1], averaged over blocks."""
+    blocks = torch.cat([F.avg_pool2d(corner, BLOCK) for corner in corners(pixels)], 3)
+    return (blocks - blocks.mean(3, keepdim=True)).square().mean((1, 2, 3)).sqrt()
+
+
+def grain(pixels: Tensor) -> Tensor:
+    """What is left of backdrops less the picture of their blocks, interpolated: root mean square (N,) over the corners
+    of pictures (N, 3, 128, 128) in [-1, 1], without half a block at each edge."""
+    left = []
+    for corner in corners(pixels):
+        smooth = F.interpolate(F.avg_pool2d(corner, BLOCK), scale_factor=BLOCK, mode="bilinear")
+        left.append((corner - smooth)[..., BLOCK // 2 : -BLOCK // 2, BLOCK // 2 : -BLOCK // 2])
+    return torch.cat(left, 3).square().mean((1, 2, 3)).sqrt()
 
 
 ABOUT = """---
@@ -148,7 +166,7 @@ MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {por
   - the halves of the face agree in {agree:.0%} of the samples as they do in 90% of the renders, by a second network of
     the kind of `agreement/` that had no part in sampling
   - the backdrop of the median sample differs by {stained:.2f}% of the range within a row, that of a render by
-    {clean:.2f}%
+    {clean:.2f}%; its grain is {grain:.2f}%, that of a render {smooth:.2f}%
 """
 
 
@@ -190,8 +208,10 @@ def main() -> None:
     frechet, floor = (frechet_distance(real.features, seen.features) for seen in (fresh, other))
     agree = float((fresh.agreements > np.quantile(real.agreements, 0.1)).mean())
     stained, clean = (100 * float(np.median(seen.stains)) / 2 for seen in (fresh, other))  # per cent of the range
+    grained, smooth = (100 * float(np.median(seen.grain)) / 2 for seen in (fresh, other))
     print(f"Frechet distance: samples {frechet:.3f}, other renders {floor:.3f}; halves agree in {agree:.1%}")
-    print(f"Stains of the backdrop: {stained:.2f}% of the range, of renders {clean:.2f}%")
+    print(f"Stains of the backdrop: {stained:.2f}% of the range, of renders {clean:.2f}%", end="; ")
+    print(f"grain {grained:.2f}%, of renders {smooth:.2f}%")
     print(f"{time.time() - began:.0f} s")
     if arguments.no_card:
         return
@@ -208,6 +228,8 @@ def main() -> None:
         agree=agree,
         stained=stained,
         clean=clean,
+        grain=grained,
+        smooth=smooth,
         **shares,
     )
     path = ROOT / model.card.source.path / "README.md"

@@ -12,21 +12,20 @@ and so can judge samples (`evaluate_ddpm --judge`). The loop and its options: `t
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.agreement import CONFIG, WEIGHTS, Agreement, HalfReader, halves, signs
+from core.agreement import Agreement, HalfReader, halves, signs
 from core.agreement import load as load_agreement
 from core.editing import predict
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load
+from core.models.small_networks import write
 from training import dataset, portraits
 from training.loop import Losses, options, train
 from training.run import auc
@@ -105,12 +104,7 @@ def losses_of(pictures: np.ndarray, wanted: Tensor, batch: int) -> Losses:
 
 
 def release(net: HalfReader, folder: Path) -> None:
-    """Write weights (half precision) and configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous().cpu() for name, value in net.state_dict().items()}, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
-    config = {"names": NAMES, "turned": TURNED, "width": WIDTH, "last": LAST}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    write(net, {"names": NAMES, "turned": TURNED, "width": WIDTH, "last": LAST}, folder)
 
 
 @torch.no_grad()

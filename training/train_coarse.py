@@ -9,22 +9,20 @@ they add up.
 
 from __future__ import annotations
 
-import json
 from math import log
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from core.coarse import CONFIG, LAST, SIDE, WEIGHTS, WIDTHS, Coarse, CoarseNet, left_over
+from core.coarse import LAST, SIDE, WIDTHS, Coarse, CoarseNet, from_afar, left_over, noise_from_afar
 from core.coarse import load as load_coarse
 from core.editing import predict
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load
+from core.models.small_networks import write
 from training import dataset
 from training.loop import Losses, options, train
 
@@ -35,9 +33,8 @@ LOWEST = 0.4  # cycles across the picture that the mean counts as: its error is 
 
 def afar(images: np.ndarray, side: int = SIDE) -> Tensor:
     """Images uint8 (N, H, W, 3) averaged to (N, 3, side, side), half precision."""
-    block = images.shape[1] // side
     parts = np.array_split(images, -(-len(images) // 256))
-    return torch.cat([F.avg_pool2d(dataset.to_pixels(part), block).half() for part in parts])
+    return torch.cat([from_afar(dataset.to_pixels(part), side).half() for part in parts])
 
 
 def drawn_errors(count: int, side: int, noise: torch.Generator) -> Tensor:
@@ -56,7 +53,7 @@ def both_views(model: DiffusionModel, images: np.ndarray, t: int, side: int, see
         x0 = model.codec.encode(dataset.to_pixels(part))
         x = model.schedule.noised(x0, torch.randn(x0.shape, generator=noise), t).to(model.device)
         views = x / model.schedule.alpha(t) ** 0.5, model.schedule.predicted_x0(x, predict(model, x, t), t)
-        seen.append([F.avg_pool2d(pixels, pixels.shape[-1] // side).cpu() for pixels in map(model.codec.decode, views)])
+        seen.append([from_afar(pixels, side).cpu() for pixels in map(model.codec.decode, views)])
     noised, predicted = (torch.cat(column) for column in zip(*seen, strict=True))
     return noised, predicted
 
@@ -83,7 +80,7 @@ def losses_of(pictures: Tensor, coarse: Coarse, alphas: np.ndarray, block: int, 
         y = pictures[rng.integers(len(pictures), size=batch)].float()
         t = rng.integers(TIMES[0], len(alphas), size=batch)
         factor = np.exp(rng.uniform(0, log(MOST), size=batch))
-        r, sigma = np.sqrt((1 - alphas[t]) / alphas[t]) / block, coarse.sigma(t) * factor
+        r, sigma = noise_from_afar(alphas[t], block), coarse.sigma(t) * factor
         r, sigma = (torch.from_numpy(deviation).float() for deviation in (r, sigma))
         seen = y + r.view(-1, 1, 1, 1) * torch.randn(y.shape, generator=noise)
         predicted = y + sigma.view(-1, 1, 1, 1) * drawn_errors(batch, y.shape[-1], noise)
@@ -95,26 +92,19 @@ def losses_of(pictures: Tensor, coarse: Coarse, alphas: np.ndarray, block: int, 
 
 
 def release(net: CoarseNet, side: int, errors: list[tuple[int, float]], folder: Path) -> None:
-    """Write weights (half precision) and configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous().cpu() for name, value in net.state_dict().items()}, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
     widths = [block.first.out_channels for block in net.down]
-    about = {"side": side, "last": LAST, "widths": widths, "errors": errors}
-    (folder / CONFIG).write_text(json.dumps(about) + "\n")
+    write(net, {"side": side, "last": LAST, "widths": widths, "errors": errors}, folder)
 
 
-@torch.no_grad()
 def measure(coarse: Coarse, model: DiffusionModel, t: int, count: int = 100) -> dict[str, tuple[float, float]]:
     """Root mean square errors (of all places, of the mean colour) on held-out portraits noised to t: of the noised
     picture, of what is predicted, and of what the network makes of both."""
     images, _ = dataset.held_out(count)
     true = afar(images, coarse.side).float()
     noised, predicted = both_views(model, images, t, coarse.side)
-    alpha, ones = model.schedule.alpha(t), torch.ones(count)
-    r, sigma = ((1 - alpha) / alpha) ** 0.5 * coarse.side / images.shape[1], float(coarse.sigma(t))
+    r = noise_from_afar(model.schedule.alpha(t), images.shape[1] // coarse.side)
     estimates = {"noised": noised, "predicted": predicted}
-    estimates["corrected"] = coarse.net(noised, predicted, r * ones, sigma * ones)
+    estimates["corrected"] = coarse.estimate(noised, predicted, float(r), float(coarse.sigma(t)))
     errors = {name: estimate - true for name, estimate in estimates.items()}
     return {
         name: (error.square().mean().sqrt().item(), error.mean((2, 3)).square().mean().sqrt().item())

@@ -12,7 +12,6 @@ contrast with the other people of the batch.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.instruments import CONFIG, WEIGHTS, Attribute, InstrumentNet, Instruments, load
+from core.instruments import Attribute, InstrumentNet, Instruments, load
+from core.models.small_networks import read_weights, write_config, write_weights
 from training import dataset, variants
 from training.augment import augment
 from training.evaluate_instruments import CALIBRATION, CARD, OUT, calibrate, measure, report
@@ -158,11 +157,9 @@ def main() -> None:
 def release(net: InstrumentNet, known: tuple[Attribute, ...], folder: Path, calibration: int) -> None:
     """Write weights (half precision) and configuration, with the distance calibrated on the weights as written."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
+    write_weights(net, folder)
     written = InstrumentNet(len(NAMES), len(STRUCTURE), **NETWORK)
-    written.load_state_dict({k: v.float() for k, v in state.items()})
+    read_weights(written, folder)
     scale = calibrate(Instruments(written, known, 1.0, NETWORK["size"]), calibration)
     config = {
         "network": NETWORK,
@@ -170,7 +167,7 @@ def release(net: InstrumentNet, known: tuple[Attribute, ...], folder: Path, cali
         "distance_scale": scale,
         "attributes": [asdict(attribute) for attribute in known],
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    write_config(config, folder)
 
 
 def write_card(

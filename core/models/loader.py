@@ -7,12 +7,12 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
@@ -29,6 +29,8 @@ from core.models.folders import current_name, fingerprint_of, obtain
 from core.models.placing import best_device, chosen, place
 from core.schedule import Schedule
 from core.unet import Features, SplitUNet
+
+Part = TypeVar("Part")
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 
@@ -220,10 +222,14 @@ def read_pipeline(folder: Path) -> Pipeline:
     return Pipeline(
         unet=read_network(network),
         schedule=Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text())),
-        guide=read_network(folder / "guide") if (folder / "guide").is_dir() else None,
-        agreement=agreement.load(folder / "agreement") if (folder / "agreement").is_dir() else None,
-        coarse=coarse.load(folder / "coarse") if (folder / "coarse").is_dir() else None,
+        guide=if_there(folder / "guide", read_network),
+        agreement=if_there(folder / "agreement", agreement.load),
+        coarse=if_there(folder / "coarse", coarse.load),
     )
+
+
+def if_there(folder: Path, read: Callable[[Path], Part]) -> Part | None:
+    return read(folder) if folder.is_dir() else None
 
 
 def read_network(folder: Path) -> UNet2DModel:

@@ -3,10 +3,14 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from core.models.cards import MODELS, ModelCard
+from core.models.small_networks import read_config, write_config
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -50,3 +54,17 @@ def modules_made_meanwhile() -> Iterator[None]:
         stop.set()
         maker.join()
     assert not faults
+
+
+def linked_avatars(folder: Path) -> ModelCard:
+    """The card of a model in this new folder that has the network and schedule of `avatars` and nothing else."""
+    folder.mkdir()
+    card = MODELS["avatars"]
+    for part in ("unet", "scheduler"):
+        (folder / part).symlink_to(card.source.folder / part)
+    return replace(card, source=replace(card.source, path=str(folder)))
+
+
+def change_config(folder: Path, **entries: object) -> None:
+    """Of a small network of our own."""
+    write_config(read_config(folder) | entries, folder)

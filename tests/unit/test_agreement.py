@@ -1,18 +1,16 @@
 """Agreement of the halves of a face: against its formula, on the renderer's portraits, and on samples."""
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from model_folders import change_config, linked_avatars
 from torch import Tensor, nn
 
 from core import agreement
 from core.agreement import Agreement, HalfReader, halves
 from core.errors import ModelUnavailable
-from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load, models
 from core.progress import finish
 from core.sampling import AGREEMENT, sample
@@ -131,15 +129,9 @@ def test_a_released_network_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_network_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "avatars"
-    source = MODELS["avatars"].source.folder
-    for part in ("unet", "scheduler"):
-        (folder / part).parent.mkdir(exist_ok=True)
-        (folder / part).symlink_to(source / part)
-    release(HalfReader(len(NAMES)), folder / "agreement")
-    card = replace(MODELS["avatars"], source=replace(MODELS["avatars"].source, path=str(folder)))
+    card, folder = linked_avatars(tmp_path / "avatars"), tmp_path / "avatars" / "agreement"
+    release(HalfReader(len(NAMES)), folder)
     assert load(card).agreement.last == 760
-    config = json.loads((folder / "agreement" / "config.json").read_text())
-    (folder / "agreement" / "config.json").write_text(json.dumps(config | {"width": 16}))
+    change_config(folder, width=16)
     with pytest.raises(ModelUnavailable, match="damaged"):
         load(card)

@@ -1,24 +1,23 @@
 """What pictures look like from afar: against closed forms, on held-out portraits, and on samples."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from model_folders import change_config, linked_avatars
 from small_models import small_model
 from torch import Tensor, nn
 
 from core import coarse
 from core.coarse import Coarse, CoarseNet
 from core.errors import ModelUnavailable
-from core.models.cards import MODELS
 from core.models.codec import Identity
 from core.models.loader import DiffusionModel, load, models
 from core.progress import finish
 from core.sampling import corrected, sample
-from training.evaluate_ddpm import stains
+from training.evaluate_ddpm import grain, stains
 from training.train_coarse import by_frequency, drawn_errors, losses_of, measure, release
 
 ERRORS = ((19.0, 0.01), (499.0, 0.1), (999.0, 0.5))
@@ -112,6 +111,14 @@ def test_stains_are_measured() -> None:
     assert stains(pixels).tolist() == pytest.approx([0, 0.1], abs=1e-6)
 
 
+def test_grain_is_measured() -> None:
+    """None in a gradient; of a chequered backdrop its amplitude."""
+    pixels = torch.linspace(-1, 1, 128).view(1, 1, 128, 1).expand(2, 3, 128, 128).clone()
+    y, x = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    pixels[1] += 0.1 * (-1.0) ** (x + y)
+    assert grain(pixels).tolist() == pytest.approx([0, 0.1], abs=1e-6)
+
+
 @pytest.mark.slow
 def test_samples_are_not_stained(avatars: DiffusionModel) -> None:
     plain = finish(sample(avatars, 500, 8, from_afar=False, agreement=0))
@@ -156,15 +163,9 @@ def test_a_released_network_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_network_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "avatars"
-    source = MODELS["avatars"].source.folder
-    for part in ("unet", "scheduler"):
-        (folder / part).parent.mkdir(exist_ok=True)
-        (folder / part).symlink_to(source / part)
-    release(CoarseNet((8, 16)), 16, [(19, 0.01), (999, 0.5)], folder / "coarse")
-    card = replace(MODELS["avatars"], source=replace(MODELS["avatars"].source, path=str(folder)))
+    card, folder = linked_avatars(tmp_path / "avatars"), tmp_path / "avatars" / "coarse"
+    release(CoarseNet((8, 16)), 16, [(19, 0.01), (999, 0.5)], folder)
     assert load(card).coarse.side == 16
-    config = json.loads((folder / "coarse" / "config.json").read_text())
-    (folder / "coarse" / "config.json").write_text(json.dumps(config | {"widths": [8, 24]}))
+    change_config(folder, widths=[8, 24])
     with pytest.raises(ModelUnavailable, match="damaged"):
         load(card)

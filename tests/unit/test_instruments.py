@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from core.errors import ModelUnavailable
-from core.instruments import CONFIG, WEIGHTS, Instruments, load
+from core.instruments import Instruments, load
+from core.models.small_networks import CONFIG, WEIGHTS
 from tests.unit import held_out
 from training.dataset import to_pixels
 from training.evaluate_instruments import quality
