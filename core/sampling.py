@@ -27,6 +27,7 @@ from core.progress import Job, Progress
 from core.schedule import Schedule
 
 STEPS = 25
+DENSER = 1.6  # of 1 for even timesteps: grain comes from the last steps, and with more of them there is less
 GUIDANCE = 0.5  # w
 AGREEMENT = 6.0  # s
 GRADIENT = 8  # how much more memory a prediction takes whose gradient is wanted
@@ -50,31 +51,43 @@ def sample(
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
     """
-    model.schedule.timesteps(steps)  # in range
-    x, scheduler = sample_latent(model, seed, count).x_T, solver(model.schedule)
-    scheduler.set_timesteps(steps)
-    for k, t in enumerate(scheduler.timesteps.tolist()):
+    times = timesteps(model.schedule, steps)
+    x, scheduler = sample_latent(model, seed, count).x_T, solver(model.schedule, times)
+    for k, t in enumerate(times):
         eps = guided(model, x, t, guidance, agreement, chunk)
         if from_afar and model.coarse is not None and t <= model.coarse.last:
             eps = corrected(model, x, eps, t)
-        if k + 1 < steps:
-            yield Progress(k + 1, steps, "sampling", preview(model, model.schedule.predicted_x0(x, eps, t), k, steps))
+        if k + 1 < len(times):
+            seen = preview(model, model.schedule.predicted_x0(x, eps, t), k, len(times))
+            yield Progress(k + 1, len(times), "sampling", seen)
         x = scheduler.step(eps, t, x).prev_sample
     pixels = model.codec.decode(x).clamp(-1, 1)
-    yield Progress(steps, steps, "done", pixels, pixels)
+    yield Progress(len(times), len(times), "done", pixels, pixels)
 
 
-def solver(schedule: Schedule) -> DPMSolverMultistepScheduler:
-    """Of second order, for predictions of the noise, from the last timestep down to the picture."""
+def timesteps(schedule: Schedule, steps: int) -> list[int]:
+    """T u^1.6 - 1 for even u from 1 down to 1/S, rounded; fewer than S where S is so large that some coincide.
+
+    Raises:
+        RequestError: fewer than 2 steps or more than T.
+    """
+    schedule.timesteps(steps)  # in range
+    times = (round(schedule.T * (1 - k / steps) ** DENSER) - 1 for k in range(steps))
+    return sorted({t for t in times if t >= 0}, reverse=True)
+
+
+def solver(schedule: Schedule, times: list[int]) -> DPMSolverMultistepScheduler:
+    """Of second order, for predictions of the noise, down these timesteps to the picture."""
     a = schedule.alphas_cumprod.double().cpu().numpy()
-    return DPMSolverMultistepScheduler(
+    scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=schedule.T,
         trained_betas=1 - a / np.concatenate(([1.0], a[:-1])),
         algorithm_type="dpmsolver++",
         prediction_type="epsilon",
         solver_order=2,
-        timestep_spacing="trailing",
     )
+    scheduler.set_timesteps(timesteps=times)
+    return scheduler
 
 
 def guided(

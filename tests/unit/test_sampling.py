@@ -13,7 +13,7 @@ from core.editing import sample_latent
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.progress import finish
-from core.sampling import guided, sample, solver
+from core.sampling import guided, sample, solver, timesteps
 from core.schedule import Schedule
 from core.unet import SplitUNet
 
@@ -25,7 +25,7 @@ def model() -> DiffusionModel:
 
 def by_the_paper(schedule: Schedule, x: Tensor, steps: int, predicted_x0: object) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2), its first and last step of first order. x in float64."""
-    times = [round(schedule.T * (1 - k / steps)) - 1 for k in range(steps)]
+    times = [round(schedule.T * (1 - k / steps) ** 1.6) - 1 for k in range(steps)]
     before: tuple[Tensor, float] | None = None
     for k, t in enumerate(times):
         x0 = predicted_x0(x, t)
@@ -120,13 +120,25 @@ def test_a_gaussian_world_is_sampled_exactly() -> None:
         a = schedule.alpha(t)
         return sqrt(a) * s**2 * x / (a * s**2 + 1 - a)
 
-    scheduler = solver(schedule)
-    scheduler.set_timesteps(100)
+    times = timesteps(schedule, 100)
+    scheduler = solver(schedule, times)
     y, a_T = x.clone(), schedule.alpha(999)
-    for t in scheduler.timesteps.tolist():
+    for t in times:
         a = schedule.alpha(t)
         y = scheduler.step((y - sqrt(a) * best(y, t)) / sqrt(1 - a), t, y).prev_sample
     assert torch.allclose(y, s * x / sqrt(a_T * s**2 + 1 - a_T), rtol=0.02)
+
+
+def test_timesteps_descend_and_end_close_to_the_picture() -> None:
+    """Each once, from the last one on; half of them in the last third of the timesteps, as 0.5^1.6 says."""
+    schedule = small_model().schedule
+    for steps in (2, 25, 600, 1000):
+        times = timesteps(schedule, steps)
+        assert times == sorted(set(times), reverse=True)
+        assert len(times) <= steps
+        assert (times[0], min(times[-1], 0)) == (999, 0)
+    assert len(timesteps(schedule, 25)) == 25
+    assert np.median(timesteps(schedule, 101)) == pytest.approx(1000 * (51 / 101) ** 1.6 - 1, abs=1)
 
 
 @pytest.mark.parametrize("steps", [0, 2000])
