@@ -167,9 +167,9 @@ tags: [diffusion, stable-diffusion, text-to-image, procedural]
 # avatars-t2i: a small Stable Diffusion of drawn portraits
 
 A `StableDiffusionPipeline` at 128 x 128 in half precision, {size:.0f} MB: `AutoencoderKL` ({vae:.1f} M parameters, 4 x
-32 x 32 latents of unit variance), `CLIPTextModel` ({text:.1f} M, the text half of the avatars' image-text model,
-fine-tuned; 32 tokens, {words:,} pieces of words) and `UNet2DConditionModel` ({unet:.1f} M); v-prediction, linear betas
-1e-4..0.02, 1,000 timesteps. It knows nothing but the portraits of `training/portraits.py` and the words of
+32 x 32 latents of unit variance), `CLIPTextModel` ({text:.1f} M, the text half of the avatars' image-text model;
+32 tokens, {words:,} pieces of words) and `UNet2DConditionModel` ({unet:.1f} M); v-prediction, linear betas 1e-4..0.02,
+1,000 timesteps. It knows nothing but the portraits of `training/portraits.py` and the words of
 `training/phrases.py`; no photograph of a person was used. There is no safety checker.
 
     StableDiffusionPipeline.from_pretrained("presets/models/avatars-t2i")("a smiling face with glasses").images[0]

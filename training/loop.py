@@ -58,20 +58,14 @@ def options(description: str, name: str, steps: int, batch: int, rate: float) ->
 
 
 def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Module, losses: Losses) -> Trained:
-    """Train `model` as `arguments` (see `options`) say, going on from the checkpoint in `arguments.run` if any.
-
-    A parameter with the attribute `slower` learns at that fraction of the rate.
-    """
+    """Train what wants a gradient in `model` as `arguments` (see `options`) say, going on from the checkpoint in
+    `arguments.run` if any."""
     world, rank = accelerator.num_processes, accelerator.process_index
     if arguments.batch % world:
         raise SystemExit(f"--batch {arguments.batch} cannot be shared equally by {world} processes")
     average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device)
-    paces = [getattr(p, "slower", 1.0) for p in model.parameters()]
-    groups = [
-        {"params": [p for p, own in zip(model.parameters(), paces, strict=True) if own == pace], "slower": pace}
-        for pace in sorted(set(paces))
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))
     step, earlier, mean = 0, 0.0, None
     checkpoint = arguments.run / "checkpoint.pt"
     arguments.run.mkdir(parents=True, exist_ok=True)
@@ -105,12 +99,12 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
             break
         rate = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
         for group in optimiser.param_groups:
-            group["lr"] = rate * group["slower"]
+            group["lr"] = rate
         with accelerator.autocast(), quick_group_norm(bare):
             parts = losses(model, *generator(step, rank, world))
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(sum(parts.values()))
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        accelerator.clip_grad_norm_(learning, 1.0)
         optimiser.step()
         step += 1
         moving_average(average, bare, step)
