@@ -134,6 +134,11 @@ def grain(pixels: Tensor) -> Tensor:
     return torch.cat(left, 3).square().mean((1, 2, 3)).sqrt()
 
 
+def per_cent(amplitudes: np.ndarray) -> float:
+    """The median amplitude of pixels in [-1, 1], in per cent of their range."""
+    return 100 * float(np.median(amplitudes)) / 2
+
+
 ABOUT = """---
 license: mit
 library_name: diffusers
@@ -207,8 +212,8 @@ def main() -> None:
     fresh = looked_at(made, probe, judge)
     frechet, floor = (frechet_distance(real.features, seen.features) for seen in (fresh, other))
     agree = float((fresh.agreements > np.quantile(real.agreements, 0.1)).mean())
-    stained, clean = (100 * float(np.median(seen.stains)) / 2 for seen in (fresh, other))  # per cent of the range
-    grained, smooth = (100 * float(np.median(seen.grain)) / 2 for seen in (fresh, other))
+    stained, clean = (per_cent(seen.stains) for seen in (fresh, other))
+    grained, smooth = (per_cent(seen.grain) for seen in (fresh, other))
     print(f"Frechet distance: samples {frechet:.3f}, other renders {floor:.3f}; halves agree in {agree:.1%}")
     print(f"Stains of the backdrop: {stained:.2f}% of the range, of renders {clean:.2f}%", end="; ")
     print(f"grain {grained:.2f}%, of renders {smooth:.2f}%")

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from open_clip.tokenizer import SimpleTokenizer, default_bpe, get_pairs
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.clip import MERGES, load_embedded
+from core.models.small_networks import write_weights
 from training import dataset, variants
 from training.augment import augment, resized
 from training.evaluate_clip import CARD, OUT, measure, report
@@ -255,10 +255,7 @@ def release(student: Student, merges: Path, folder: Path) -> None:
     (folder / MERGES).write_bytes(merges.read_bytes())
     size = student.clip.vocab_size
     (folder / "open_clip_config.json").write_text(json.dumps(config(size), indent=2) + "\n")
-    state = {k: (v.half() if v.is_floating_point() else v) for k, v in student.clip.state_dict().items()}
-    weights = folder / "open_clip_model.safetensors"
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, weights)
-    weights.chmod(0o644)
+    write_weights(student.clip, folder, "open_clip_model.safetensors")
 
 
 def write_card(arguments: argparse.Namespace, figures: dict, steps: int, minutes: float, world: int) -> None:

@@ -35,7 +35,7 @@ def write_config(config: dict[str, Any], folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def write_weights(net: nn.Module, folder: Path) -> None:
+def write_weights(net: nn.Module, folder: Path, name: str = WEIGHTS) -> None:
     state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
+    save_file(state, folder / name)
+    (folder / name).chmod(0o644)
