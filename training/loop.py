@@ -10,7 +10,7 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from core.group_norm import quick_group_norm
 from training.dataset import cache_folder
+from training.muon import muon_and_adamw
 from training.run import generator, moving_average, write
 
 # losses(model, rng, noise): named losses of one step; their sum is descended. The two sources of randomness are the
@@ -57,15 +58,25 @@ def options(description: str, name: str, steps: int, batch: int, rate: float) ->
     return parser
 
 
-def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Module, losses: Losses) -> Trained:
+def train(
+    accelerator: Accelerator,
+    arguments: argparse.Namespace,
+    model: nn.Module,
+    losses: Losses,
+    outer: Collection[str] | None = None,
+) -> Trained:
     """Train what wants a gradient in `model` as `arguments` (see `options`) say, going on from the checkpoint in
-    `arguments.run` if any."""
+    `arguments.run` if any. By AdamW or, if it is said which parameters are `outer` ones, by Muon (`muon.py`)."""
     world, rank = accelerator.num_processes, accelerator.process_index
     if arguments.batch % world:
         raise SystemExit(f"--batch {arguments.batch} cannot be shared equally by {world} processes")
     average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device)
+    model.to(accelerator.device)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learning, lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))
+    if outer is None:
+        optimisers = [torch.optim.AdamW(learning, lr=arguments.rate, weight_decay=0.0, betas=(0.9, 0.99))]
+    else:
+        optimisers = muon_and_adamw(model, arguments.rate, outer)
     step, earlier, mean = 0, 0.0, None
     checkpoint = arguments.run / "checkpoint.pt"
     arguments.run.mkdir(parents=True, exist_ok=True)
@@ -73,10 +84,11 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         step, earlier = saved["step"], saved["seconds"]
         accelerator.print(f"resumed at step {step}")
-    model, optimiser = accelerator.prepare(model, optimiser)
+    model, *optimisers = accelerator.prepare(model, *optimisers)
     bare = accelerator.unwrap_model(model)
     began = time.monotonic()
 
@@ -87,7 +99,7 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
         return {
             "model": bare.state_dict(),
             "average": average.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
             "step": step,
             "seconds": seconds(),
             "decay": arguments.decay,
@@ -98,14 +110,15 @@ def train(accelerator: Accelerator, arguments: argparse.Namespace, model: nn.Mod
         if arguments.minutes is not None and time.monotonic() - began > 60 * arguments.minutes:
             break
         rate = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate
         with accelerator.autocast(), quick_group_norm(bare):
             parts = losses(model, *generator(step, rank, world))
-        optimiser.zero_grad(set_to_none=True)
         accelerator.backward(sum(parts.values()))
         accelerator.clip_grad_norm_(learning, 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         step += 1
         moving_average(average, bare, step)
         now = np.array([float(part.detach()) for part in parts.values()])

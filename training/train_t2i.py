@@ -8,11 +8,14 @@ A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text enco
 `text_tower.py`), which stays as it is. The latents of the training portraits are encoded once. A caption says up to
 `MOST` true things about its portrait, drawn anew at every step; one in ten is left empty, so that guidance has its
 unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows and mouth weigh
-more (`noising.py`). The loop and its options: `training/loop.py`.
+more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
 
-In the released run these places weigh more from step 6,200 on, and the text encoder learned, at a fifth of the rate,
-until step 11,800, where its own weights were put back: it had forgotten what shows little, "sad" and "angry" had come
-to mean nearly the same, and captions had no effect on mouths and brows.
+While it is trained the middle block also tells which statements are true of the portrait (as in Yu et al. 2024,
+"Representation alignment for generation", where it tells another network's features): where there is much noise only
+the caption says so, and most of what captions say shows in too few latents to be learned from them soon.
+
+The text encoder must not learn along: in a first run it did, at a fifth of the rate, and forgot what shows little.
+"Sad" and "angry" came to mean nearly the same, and captions had no effect on mouths and brows.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from core.clip import MERGES, load_embedded
@@ -36,15 +40,18 @@ from training import dataset
 from training.evaluate_clip import OUT as CLIP
 from training.loop import Losses, options, train
 from training.noising import focus, v_target
-from training.phrases import caption_rules, compose, dressed, truth_table
+from training.phrases import RULES, caption_rules, compose, dressed, truth_table
 from training.text_tower import convert_text_model, convert_tokenizer
 from training.train_ddpm import build_scheduler as build_pixel_scheduler
 
 NAME = "t2i"
 OUT = Path(__file__).parents[1] / "presets" / "models" / "avatars-t2i"
+POOLED = 4  # side of the map of the middle block that tells of the portrait
 CONTEXT = 32  # tokens of a prompt; captions of six statements have 36 at most
 MOST = 5  # statements of a caption
 EMPTY = 0.1  # share of empty captions
+TOLD = 0.1  # weight of what the middle block tells
+OUTER = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "told")  # no maps between hidden states, see `muon.py`
 POWER = 1.3  # timesteps are drawn as T u^1.3: what a caption says is decided where there is much noise
 
 
@@ -74,15 +81,23 @@ def build_scheduler() -> DDIMScheduler:
 
 
 class TextToImage(nn.Module):
-    """U-Net and text encoder, of which the U-Net learns."""
+    """U-Net and text encoder, of which the U-Net learns; and what the middle block tells of a portrait."""
 
     def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
         super().__init__()
         self.unet, self.text = unet.requires_grad_(True), text.eval().requires_grad_(False)
+        pooled = unet.config.block_out_channels[-1] * POOLED**2
+        self.told = nn.Sequential(nn.AdaptiveAvgPool2d(POOLED), nn.Flatten(), nn.Linear(pooled, len(RULES)))
 
-    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        """v (B, 4, 32, 32) at x_t, t (B,) and tokens (B, CONTEXT)."""
-        return self.unet(x_t, t, encoder_hidden_states=self.text(tokens).last_hidden_state).sample
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """v (B, 4, 32, 32) at x_t, t (B,) and tokens (B, CONTEXT), and logits (B, len(RULES)) of the statements."""
+        middle: list[Tensor] = []
+        handle = self.unet.mid_block.register_forward_hook(lambda block, given, made: middle.append(made))
+        try:
+            v = self.unet(x_t, t, encoder_hidden_states=self.text(tokens).last_hidden_state).sample
+        finally:
+            handle.remove()
+        return v, self.told(middle[0])
 
 
 def tokenise(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
@@ -102,7 +117,7 @@ def caption(true: np.ndarray, rng: np.random.Generator) -> str:
 def losses_of(
     latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alphas: Tensor, batch: int, places: Tensor
 ) -> Losses:
-    """The loss of one step on `batch` of the latents (N, 4, h, w) with true captions; truth as `truth_table` gives,
+    """The losses of one step on `batch` of the latents (N, 4, h, w) with true captions; truth as `truth_table` gives,
     places: weights (1, 1, h, w), see `focus`."""
 
     def losses(model: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
@@ -110,8 +125,12 @@ def losses_of(
         tokens = tokenise(tokenizer, [caption(truth[i], rng) for i in rows]).to(alphas.device)
         x0 = latents[rows].float().to(alphas.device)
         x_t, t, v = v_target(x0, alphas, noise, POWER)
-        made = model(x_t.contiguous(memory_format=torch.channels_last), t, tokens)
-        return {"v": ((made.float() - v).square() * places).mean()}
+        made, told = model(x_t.contiguous(memory_format=torch.channels_last), t, tokens)
+        true = torch.from_numpy(truth[rows]).float().to(alphas.device)
+        return {
+            "v": ((made.float() - v).square() * places).mean(),
+            "told": TOLD * F.binary_cross_entropy_with_logits(told.float(), true),
+        }
 
     return losses
 
@@ -179,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
     places = focus(parameters, unet.config.sample_size).to(accelerator.device)
     batch = arguments.batch // accelerator.num_processes
-    trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch, places))
+    trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch, places), OUTER)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, tokenizer, arguments.autoencoder, arguments.out)
     accelerator.end_training()

@@ -90,33 +90,41 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
 
 def test_the_text_to_image_target_is_v_of_the_captioned_latents(tokenizer, truth: np.ndarray) -> None:
     """A model that knows the latents has no loss, wrong in one place that place's; what it is given to read are true
-    captions, one in ten empty."""
+    captions, one in ten empty. What it tells of the portraits is judged by what is true of them."""
     latents, scheduler, error = torch.randn(30, 4, 4, 4).half(), build_scheduler(), torch.zeros(4, 4)
+    surely = 1.0
     places = torch.arange(16.0).view(1, 1, 4, 4)
     read: list[torch.Tensor] = []
 
-    def knows(x_t: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def knows(x_t: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         read.append(tokens)
         a = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
         rows = np.random.default_rng(5).integers(30, size=len(t))
         x0 = latents[rows].float()
-        return scheduler.get_velocity(x0, (x_t - a.sqrt() * x0) / (1 - a).sqrt(), t) + error
+        told = 20 * (2 * torch.from_numpy(truth[rows]).float() - 1)
+        return scheduler.get_velocity(x0, (x_t - a.sqrt() * x0) / (1 - a).sqrt(), t) + error, surely * told
 
     losses = losses_of(latents, truth, tokenizer, scheduler.alphas_cumprod, 200, places)
-    assert losses(knows, np.random.default_rng(5), torch.Generator().manual_seed(0))["v"] < 1e-4
+    loss = losses(knows, np.random.default_rng(5), torch.Generator().manual_seed(0))
+    assert max(loss.values()) < 1e-4
     error[1, 3] = 2.0  # the place of weight 7
+    surely = 0.0  # even odds for every statement
     loss = losses(knows, np.random.default_rng(5), torch.Generator().manual_seed(0))
     assert loss["v"].item() == pytest.approx(4 * 7 / 16, rel=1e-3)
+    assert loss["told"].item() == pytest.approx(train_t2i.TOLD * np.log(2), rel=1e-3)
     empty = (read[0] == tokenise(tokenizer, [""])).all(1)
     assert 0.04 < empty.float().mean() < 0.2
 
 
 def test_the_u_net_learns_from_the_text_and_the_text_encoder_does_not(tokenizer) -> None:
     model = TextToImage(build_unet((16, 16, 16)), convert_text_model(load_embedded(CLIP).model))
-    loss = model(torch.randn(2, 4, 8, 8), torch.tensor([3, 700]), tokenise(tokenizer, ["a face", ""])).square().mean()
-    loss.backward()
+    v, told = model(torch.randn(2, 4, 32, 32), torch.tensor([3, 700]), tokenise(tokenizer, ["a face", ""]))
     attended = [p for name, p in model.unet.named_parameters() if "attn2.to_v" in name]
-    assert min(p.grad.abs().max() for p in attended) > 0
+    for made in (v, told):
+        gradients = torch.autograd.grad(made.square().mean(), attended, retain_graph=True, allow_unused=True)
+        reached = [g is not None and bool(g.abs().max() > 0) for g in gradients]
+        assert all(reached[: len(reached) if made is v else 1])  # what is told comes from before the decoder
+    (v.square().mean() + told.square().mean()).backward()
     assert all(p.grad is None for p in model.text.parameters())
 
 

@@ -1,0 +1,74 @@
+"""Muon for the matrices inside a network, AdamW for the rest (Jordan et al. 2024, "Muon: an optimizer for hidden
+layers in neural networks"; one learning rate for both as in Liu et al. 2025, "Muon is scalable for LLM training",
+section 2.2).
+
+The momentum of a matrix is replaced by the nearest matrix whose singular values are all one, so that rare directions
+of the weights move as far as common ones. Filters (O, I, h, w) count as matrices (O, I h w). `torch.optim.Muon` is the
+same for two dimensions and takes nothing else; the test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of an iteration that brings singular values near one, into 0.7 .. 1.2, in five rounds.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """U V^T of a matrix (m, n) with the singular value decomposition U S V^T, approximately, in bfloat16: Newton and
+    Schulz's iteration X <- a X + (b X X^T + c (X X^T)^2) X."""
+    a, b, c = QUINTIC
+    x = matrix.bfloat16()
+    if tall := len(x) > x.shape[1]:
+        x = x.mT
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(ROUNDS):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised Nesterov momentum for matrices (m, n) and filters (O, I, h, w).
+
+    A step is scaled by sqrt(max(m, n)) to a root mean square of one, about what AdamW's steps have.
+    """
+
+    def __init__(self, matrices: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(self._move(p, group["momentum"]), alpha=group["lr"])
+
+    def _move(self, p: Tensor, momentum: float) -> Tensor:
+        state = self.state[p]
+        if not state:
+            state["mean"] = torch.zeros_like(p)
+        mean = state["mean"].lerp_(p.grad, 1 - momentum)
+        step = p.grad.lerp(mean, momentum)
+        # The order of columns does not matter, so that of memory is kept: channels last.
+        rows = step.permute(0, 2, 3, 1) if p.ndim == 4 else step
+        moved = orthogonalised(rows.flatten(1)).to(p.dtype).reshape(rows.shape)
+        moved *= max(len(rows), rows[0].numel()) ** 0.5
+        return moved.permute(0, 3, 1, 2) if p.ndim == 4 else moved
+
+
+def muon_and_adamw(network: nn.Module, lr: float, outer: Collection[str]) -> list[torch.optim.Optimizer]:
+    """Optimisers of all that learns in a network. outer: beginnings of the names of parameters at its ends (first and
+    last layers, embeddings), which are no maps between hidden states; like vectors they go by AdamW."""
+    learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    inner = {name for name, p in learning if p.ndim > 1 and not name.startswith(tuple(outer))}
+    rest = [p for name, p in learning if name not in inner]
+    return [
+        Muon([p for name, p in learning if name in inner], lr),
+        torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.99)),
+    ]
