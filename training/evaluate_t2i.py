@@ -26,11 +26,12 @@ from core.metrics import psnr
 from core.models.cards import ROOT
 from core.models.pipelines import load, read_autoencoder
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
-from training import train_autoencoder, train_t2i
-from training.dataset import HELD_OUT, cache_folder, held_out, to_pixels
+from training.dataset import HELD_OUT, held_out, to_pixels
 from training.evaluate_clip import ZERO_SHOT
+from training.loop import runs_of
 from training.phrases import RULES, caption_rules, compose, truth_table
 from training.portraits import NAMES, Portrait, from_vector, sample, to_vector
+from training.train_t2i import OUT
 
 GUIDANCE = (1.0, 3.0, 7.5)
 STYLES = ("short_hair", "long_hair", "curly_hair", "bald")  # in the order of `portraits.HAIR_STYLES`
@@ -176,10 +177,9 @@ A `StableDiffusionPipeline` at 128 x 128 in half precision, {size:.0f} MB: `Auto
 
 - **Data**: 24,000 renders of the seeds from 0 and captions drawn anew at each step, one in ten empty; seeds from
   {held_out:,} on are held out.
-- **Commands**: `accelerate launch -m training.train_autoencoder --steps {vae_steps} --decay {vae_decay} --out
-  presets/models/avatars-t2i`, then the same with `training.train_t2i --steps {steps} --decay {decay}`
-- **Training**: autoencoder {vae_steps:,} steps of {vae_batch} portraits in {vae_hours:.1f} hours, text to image
-  {steps:,} steps of {batch} in {hours:.1f} hours, on one to two cores of an AMD EPYC.
+- **Commands**: `accelerate launch -m training.train_autoencoder --out presets/models/avatars-t2i`, then
+  `accelerate launch -m training.train_t2i --out presets/models/avatars-t2i`, with the steps and decay below
+- **Training**, on one to two cores of an AMD EPYC: autoencoder {vae_runs}; text to image {runs}.
 
 ## What it measures
 `python -m training.evaluate_t2i`, {count} held-out portraits, {sample_steps} steps of DDIM. The autoencoder brings a
@@ -197,13 +197,21 @@ Words outside its vocabulary are passed over, and so is what comes after 32 toke
 """
 
 
+def in_words(runs: Sequence[dict[str, float]]) -> str:
+    """Runs of a training, see `runs_of`; what is not on record is left out."""
+    forms = {
+        "steps": "{:,} steps",
+        "batch": "of {} portraits",
+        "decay": "with a decay over the last {:,}",
+        "hours": "in {:.1f} hours",
+    }
+    said = [" ".join(form.format(run[name]) for name, form in forms.items() if name in run) for run in runs]
+    return ", then ".join(said)
+
+
 def write_card(card: TextToImageCard, figures: dict[str, dict], arguments: argparse.Namespace) -> None:
-    """The model card, from the figures just measured and the checkpoints of the two trainings."""
+    """The model card, from the figures just measured and what the two trainings left beside the weights."""
     pipeline = load(card).pipeline
-    vae_run, run = (
-        torch.load(cache_folder() / name / "checkpoint.pt", map_location="cpu", weights_only=True, mmap=True)
-        for name in (train_autoencoder.NAME, train_t2i.NAME)
-    )
     millions = {
         name: sum(p.numel() for p in network.parameters()) / 1e6
         for name, network in (("vae", pipeline.vae), ("text", pipeline.text_encoder), ("unet", pipeline.unet))
@@ -213,12 +221,8 @@ def write_card(card: TextToImageCard, figures: dict[str, dict], arguments: argpa
         **millions,
         words=len(pipeline.tokenizer),
         held_out=HELD_OUT,
-        **{f"vae_{name}": vae_run[name] for name in ("decay", "batch")},
-        **{name: run[name] for name in ("decay", "batch")},
-        vae_steps=vae_run["step"],
-        steps=run["step"],
-        vae_hours=vae_run["seconds"] / 3600,
-        hours=run["seconds"] / 3600,
+        vae_runs=in_words(runs_of(card.source.folder / "vae")),
+        runs=in_words(runs_of(card.source.folder / "unet")),
         count=arguments.portraits,
         sample_steps=arguments.steps,
         psnr=figures["psnr"]["mean"],
@@ -235,7 +239,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--each", type=int, default=8, help="samples of every single attribute")
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--autoencoder", type=Path, nargs="?", const=train_t2i.OUT, help="only the vae/ of this folder")
+    parser.add_argument("--autoencoder", type=Path, nargs="?", const=OUT, help="only the vae/ of this folder")
     parser.add_argument("--no-card", action="store_true")
     arguments = parser.parse_args(argv)
     if arguments.autoencoder:

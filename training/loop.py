@@ -44,6 +44,26 @@ class Trained:
     minutes: float
 
 
+RUNS = "training.json"  # beside released weights: the runs that made them, first to last
+
+
+def runs_of(part: Path) -> list[dict[str, float]]:
+    """What `keep_run` wrote beside the weights in a folder: "steps", "decay", "batch" and "hours" of each run."""
+    path = part / RUNS
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def keep_run(part: Path, trained: Trained, arguments: argparse.Namespace, earlier: list[dict[str, float]]) -> None:
+    """Write beside the weights in a folder how they were made; earlier: the runs that this one went on from."""
+    run = {
+        "steps": trained.steps,
+        "decay": arguments.decay,
+        "batch": arguments.batch,
+        "hours": round(trained.minutes / 60, 2),
+    }
+    (part / RUNS).write_text(json.dumps([*earlier, run], indent=2) + "\n")
+
+
 def options(description: str, name: str, steps: int, batch: int, rate: float) -> argparse.ArgumentParser:
     """The options of every run of this loop."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

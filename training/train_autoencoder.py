@@ -26,7 +26,7 @@ from core.instruments import Instruments
 from core.instruments import load as load_instruments
 from training import dataset
 from training.evaluate_instruments import OUT as INSTRUMENTS
-from training.loop import Losses, options, train
+from training.loop import Losses, keep_run, options, train
 
 NAME = "autoencoder"
 WEIGHTS = {"pixels": 1.0, "perceptual": 0.1, "divergence": 1e-4}
@@ -130,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = train(accelerator, arguments, model, losses)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average.vae.cpu(), images[:500], arguments.out)
+        keep_run(arguments.out / "vae", trained, arguments, [])
     accelerator.end_training()
 
 

@@ -38,7 +38,7 @@ from core.clip import MERGES, load_embedded
 from core.models.pipelines import read_autoencoder
 from training import dataset
 from training.evaluate_clip import OUT as CLIP
-from training.loop import Losses, options, train
+from training.loop import Losses, keep_run, options, runs_of, train
 from training.noising import focus, v_target
 from training.phrases import RULES, caption_rules, compose, dressed, truth_table
 from training.text_tower import convert_text_model, convert_tokenizer
@@ -182,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__, NAME, steps=30_000, batch=16, rate=6e-4)
     parser.add_argument("--channels", default="64,128,192")
     parser.add_argument("--autoencoder", type=Path, default=OUT, help="folder with its vae/")
+    parser.add_argument("--begin", type=Path, default=None, help="released model whose U-Net a new run goes on from")
     parser.add_argument("--out", type=Path, default=None, help="where to release, e.g. presets/models/avatars-t2i")
     arguments = parser.parse_args(argv)
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
@@ -193,7 +194,11 @@ def main(argv: list[str] | None = None) -> None:
     del images
     tokenizer = convert_tokenizer(CLIP / MERGES, CONTEXT)
     torch.manual_seed(0)
-    unet = build_unet(tuple(int(c) for c in arguments.channels.split(",")))
+    earlier = runs_of(arguments.begin / "unet") if arguments.begin else []
+    if arguments.begin:
+        unet = UNet2DConditionModel.from_pretrained(arguments.begin / "unet", local_files_only=True).float()
+    else:
+        unet = build_unet(tuple(int(c) for c in arguments.channels.split(",")))
     model = TextToImage(unet, convert_text_model(load_embedded(CLIP).model)).to(memory_format=torch.channels_last)
     alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
     places = focus(parameters, unet.config.sample_size).to(accelerator.device)
@@ -201,6 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch, places), OUTER)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, tokenizer, arguments.autoencoder, arguments.out)
+        keep_run(arguments.out / "unet", trained, arguments, earlier)
     accelerator.end_training()
 
 
