@@ -13,8 +13,9 @@ prompt decoded as if it were a target, because an anchored source comes back exa
 iterations with which latent-TOP reconstructs as well as null-text does, and the seconds of both. times: what a visitor
 waits for.
 
-50 steps, guidance 7.5. Every row is written to a file in the cache folder as soon as it is there; begun again, the
-benchmark goes on from it (delete it to time anew).
+50 steps, guidance 7.5. Every row is written to a file in `benchmarks/measured` as soon as it is there, and the file
+is in the repository: begun again, here or elsewhere, the benchmark goes on from it (delete it to measure anew). Its
+name is that of the model's weights, so rows of other weights are never mixed in.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ from core.inverting.bench import card_of, model_of
 from core.inverting.trying import distance_of
 from core.models.t2i_cards import TextToImageCard
 from core.progress import finish
-from training.dataset import cache_folder, held_out, to_pixels
+from training.dataset import held_out, to_pixels
 from training.phrases import RULES
 from training.portraits import Portrait, from_vector, part_mask
 
 MODEL = "avatars-t2i"
+MEASURED = Path(__file__).parent / "measured"
 ORDER = ("latent-TOP", "CycleDiffusion", "DDIB")  # of the paper, best first
 ANYONE = "a face"
 
@@ -144,7 +146,7 @@ class Rows:
         """The row of a key, made now if it is not there yet."""
         if key not in self._rows:
             began = time.monotonic()
-            self._rows[key] = made()
+            self._rows[key] = {name: float(f"{value:.6g}") for name, value in made().items()}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
                 file.write(json.dumps([list(key), self._rows[key]]) + "\n")
@@ -291,7 +293,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--methods", nargs="+", default=None, choices=list(METHODS), metavar="METHOD")
-    parser.add_argument("--run", type=Path, default=cache_folder() / "inversion", help="where rows are kept")
+    parser.add_argument("--run", type=Path, default=MEASURED, help="where rows are kept")
     arguments = parser.parse_args()
     what = arguments.what or everything
     if set(what) - set(everything) or arguments.portraits < 1:
@@ -299,7 +301,7 @@ def main() -> None:
     card = card_of(MODEL)
     model = model_of(card)
     settings = replace(DEFAULTS, steps=card.steps, guidance=card.guidance)
-    bench = Bench(card, model, Rows(arguments.run / f"{model.fingerprint}.jsonl"), settings)
+    bench = Bench(card, model, Rows(arguments.run / f"inversion-{model.fingerprint}.jsonl"), settings)
     chosen = cases(arguments.portraits)
     print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
     if "methods" in what:
