@@ -4,6 +4,7 @@
     python -m benchmarks.inversion methods --portraits 100
     python -m benchmarks.inversion robustness --portraits 20
     python -m benchmarks.inversion race times --portraits 8
+    python -m benchmarks.inversion options --portraits 4
 
 methods: reconstruction against the picture and against what the autoencoder makes of it; and an edit in which one word
 of the prompt changes (prompt-to-prompt, no region): what it changes of the attribute that is meant, in standard
@@ -11,16 +12,18 @@ deviations of the population, the similarity of identity, and PSNR outside the f
 portraits with noise and with changed source prompts (section 3 of the paper of latent-TOP); "decoded" is the source
 prompt decoded as if it were a target, because an anchored source comes back exactly by construction. race: the least
 iterations with which latent-TOP reconstructs as well as null-text does, and the seconds of both. times: what a visitor
-waits for.
+waits for. options: latent-TOP where its paper is silent, one setting changed at a time; "gaussianity" is how far x_T is
+from white and normal, 0 if it is both.
 
-50 steps, guidance 7.5. Every row is written to a file in `benchmarks/measured` as soon as it is there, and the file
-is in the repository: begun again, here or elsewhere, the benchmark goes on from it (delete it to measure anew). Its
-name is that of the model's weights, so rows of other weights are never mixed in.
+50 steps, guidance 7.5. Every row is written to a file in `benchmarks/measured` as soon as it is there, and the file is
+in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name is that of the model's
+weights and of the default settings, so other rows are never mixed in; after a change to a method delete its rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -87,6 +90,18 @@ SWAPS = (
     Swap("brown hair", "gray hair", "gray", 1, "hair", after=True),
     Swap("gray hair", "black hair", "gray", -1, "hair", after=True),
 )
+# Of latent-TOP; the first of each is its default here.
+OPTIONS: dict[str, tuple[object, ...]] = {
+    "rate": (DEFAULTS.rate, 1e-3, 3e-3, 3e-2, 1e-1),
+    "noise_rate": (DEFAULTS.noise_rate, 0.0, 1e-3, 1e-1),
+    "optimiser": (DEFAULTS.optimiser, "lbfgs"),
+    "gaussian": (DEFAULTS.gaussian, 0.1, 1.0),
+    "shared": (DEFAULTS.shared, True),
+    "starts": (DEFAULTS.starts, 1),
+    "start": (DEFAULTS.start, "source"),
+    "prior_iterations": (DEFAULTS.prior_iterations, 1, 3),
+    "tolerance": (DEFAULTS.tolerance, 1e-4, 1e-6),
+}
 BESIDES = ("glasses", "curly hair", "long hair", "short hair")  # also said of a portrait, the first that holds
 
 
@@ -154,6 +169,11 @@ class Rows:
         return self._rows[key]
 
 
+def rows_name(model: TextToImage, settings: Settings) -> str:
+    """Of the weights and the settings that rows are of."""
+    return f"{model.fingerprint[:8]}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:4]}"
+
+
 @dataclass(frozen=True)
 class Bench:
     """The model, how distances are measured, and what is measured already."""
@@ -167,9 +187,9 @@ class Bench:
         settings = replace(self.settings, **changes)
         return finish(invert(self.model, case.pixels, case.prompt, method, settings, distance=distance_of(self.card)))
 
-    def method(self, case: Case, method: str) -> Row:
-        """Reconstruction and edit of one portrait by one method."""
-        inversion = self.inverted(case, method)
+    def method(self, case: Case, method: str, **changes: object) -> Row:
+        """Reconstruction and edit of one portrait by one method, with other settings if any are given."""
+        inversion = self.inverted(case, method, **changes)
         began = time.perf_counter()
         edited = finish(edit(self.model, inversion, [Target(case.target)], EditSettings(attention="swap"))).cpu()
         seconds = time.perf_counter() - began
@@ -270,6 +290,23 @@ def race(bench: Bench, chosen: Sequence[Case], most: int = 10) -> None:
     print("\n")
 
 
+def options(bench: Bench, chosen: Sequence[Case], method: str = "latent-TOP") -> None:
+    """Means over portraits, one row per value of one setting; the row of the defaults comes first."""
+    columns = ("psnr", "psnr to bound", "gaussianity", "own", "identity", "psnr outside", "gradients", "seconds")
+    print(f"| setting | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    changes: list[dict[str, object]] = [{}]
+    changes += [{name: value} for name, (_, *values) in OPTIONS.items() for value in values]
+    for change in changes:
+        label = ", ".join(f"{name} {value}" for name, value in change.items()) or "defaults"
+        rows = [
+            bench.rows.get(("options", c.number, method, label), partial(bench.method, c, method, **change))
+            for c in chosen
+        ]
+        cells = (format(mean(row[k] for row in rows), COLUMNS.get(k, ".3f")) for k in columns)
+        print(f"| {label} | {' | '.join(cells)} |", flush=True)
+    print()
+
+
 def times(bench: Bench, chosen: Sequence[Case]) -> None:
     """Medians over three portraits; the first warms up."""
     print("| what | median | goal |\n|---|---|---|")
@@ -289,7 +326,7 @@ def times(bench: Bench, chosen: Sequence[Case]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["methods", "robustness", "race", "times"]
+    everything = ["methods", "robustness", "race", "times", "options"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--methods", nargs="+", default=None, choices=list(METHODS), metavar="METHOD")
@@ -301,7 +338,7 @@ def main() -> None:
     card = card_of(MODEL)
     model = model_of(card)
     settings = replace(DEFAULTS, steps=card.steps, guidance=card.guidance)
-    bench = Bench(card, model, Rows(arguments.run / f"inversion-{model.fingerprint}.jsonl"), settings)
+    bench = Bench(card, model, Rows(arguments.run / f"inversion-{rows_name(model, settings)}.jsonl"), settings)
     chosen = cases(arguments.portraits)
     print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
     if "methods" in what:
@@ -312,6 +349,8 @@ def main() -> None:
         race(bench, chosen)
     if "times" in what:
         times(bench, cases(4))
+    if "options" in what:
+        options(bench, chosen)
 
 
 if __name__ == "__main__":
