@@ -15,9 +15,10 @@ iterations with which latent-TOP reconstructs as well as null-text does, and the
 waits for. options: latent-TOP where its paper is silent, one setting changed at a time; "gaussianity" is how far x_T is
 from white and normal, 0 if it is both.
 
-50 steps, guidance 7.5. Every row is written to a file in `benchmarks/measured` as soon as it is there, and the file is
-in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name is that of the model's
-weights and of the default settings, so other rows are never mixed in; after a change to a method delete its rows.
+50 steps, and guidance 7.5 unless another is given. Every row is written to a file in `benchmarks/measured` as soon as it
+is there, and the file is in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name is
+that of the model's weights and of the default settings, so other rows are never mixed in; after a change to a method
+delete its rows.
 """
 
 from __future__ import annotations
@@ -329,6 +330,7 @@ def main() -> None:
     everything = ["methods", "robustness", "race", "times", "options"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
+    parser.add_argument("--guidance", type=float, default=DEFAULTS.guidance)
     parser.add_argument("--methods", nargs="+", default=None, choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--run", type=Path, default=MEASURED, help="where rows are kept")
     arguments = parser.parse_args()
@@ -337,7 +339,7 @@ def main() -> None:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
     card = card_of(MODEL)
     model = model_of(card)
-    settings = replace(DEFAULTS, steps=card.steps, guidance=card.guidance)
+    settings = replace(DEFAULTS, guidance=arguments.guidance)
     bench = Bench(card, model, Rows(arguments.run / f"inversion-{rows_name(model, settings)}.jsonl"), settings)
     chosen = cases(arguments.portraits)
     print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")

@@ -44,6 +44,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             perceptual="embedded",
             licence="mit",
             instruments="presets/models/avatars/instruments",
+            guidance=3.0,  # at 7.5 a prompt adds hair and glasses that it does not name
         ),
         TextToImageCard(
             id="stable-diffusion-1-5",
