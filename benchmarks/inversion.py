@@ -15,9 +15,9 @@ iterations with which latent-TOP reconstructs as well as null-text does, and the
 waits for. options: latent-TOP where its paper is silent, one setting changed at a time; "gaussianity" is how far x_T is
 from white and normal, 0 if it is both.
 
-50 steps, and guidance 7.5 unless another is given. Every row is written to a file in `benchmarks/measured` as soon as it
-is there, and the file is in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name is
-that of the model's weights and of the default settings, so other rows are never mixed in; after a change to a method
+50 steps, and guidance 7.5 unless another is given. Every row is written to a file in `benchmarks/measured` as soon as
+it is there, and the file is in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name
+is that of the model's weights and of the default settings, so other rows are never mixed in; after a change to a method
 delete its rows.
 """
 
