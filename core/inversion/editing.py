@@ -86,7 +86,7 @@ def reconstruct(model: TextToImage, inversion: Inversion) -> Job:
         yield Progress(1, 1, "done", pixels, pixels)
         return
     guidance = torch.full((1, 1, 1, 1), solution.guidance, device=model.device)
-    rows = Rows(model.embed([inversion.prompt]), guidance, guidance[1:])
+    rows = Rows(model.embed([inversion.prompt]), guidance, torch.ones_like(guidance), guidance[1:])
     yield from _run(model, inversion, rows, 0.0, "reconstructing", slice(0, 1))
 
 
@@ -95,8 +95,9 @@ def edit(
 ) -> Job:
     """Target prompts from the inverted picture's latent, all in one batch with the source. Result: pixels (n, 3, R, R).
 
-    A target of strength s has the embedding, guidance and attention that lie s of the way from the source's to its own;
-    at 0 it is the reconstruction.
+    A target of strength s has predictions and a guidance that lie s of the way from the source's to its own; at 0 it is
+    the reconstruction. (Not embeddings: those of prompts with another number of words have no common places, and half
+    of the way from one to the other a word can be lost that both have.)
 
     Raises:
         RequestError: no targets or too many, an empty prompt, a word that is not there, another model.
@@ -135,10 +136,12 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
     carry = solution.carry if settings.carry is None else settings.carry
-    share = s.clamp(0, 1)[:, None, None, None]
+    strength = s[:, None, None, None]
+    share = strength.clamp(0, 1)
     return Rows(
-        text=embedded[:1] + s[:, None, None] * (embedded - embedded[:1]),
+        text=torch.where(s[:, None, None] == 0, embedded[:1], embedded),
         guidance=solution.guidance + share * (guidance - solution.guidance),
+        strength=strength,
         carry=1 + share[1:] * (carry - 1),
         control=attention_control(model, inversion, targets, settings),
         mask=_latent_mask(settings.region, model),
@@ -148,16 +151,14 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
 def attention_control(
     model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings
 ) -> Callable[[int, int], StepControl | None]:
-    """Prompt-to-prompt as a function of step i of S, counted down."""
+    """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source."""
     if settings.attention == "none":
         return lambda i, S: None
     aligned = [align(model, inversion.prompt, target.prompt, settings.attention) for target in targets]
     mapping, share = (torch.stack(parts) for parts in zip(*aligned, strict=True))
     scale = torch.stack([scales(model, target.prompt, target.weights) for target in targets])
-    s = torch.tensor([float(target.strength) for target in targets])[:, None]
-    within = s.clamp(0, 1)
-    mapping = torch.lerp(torch.eye(model.length).expand_as(mapping), mapping, within[:, None])
-    share, scale = 1 + within * (share - 1), 1 + s * (scale - 1)
+    still = torch.tensor([target.strength == 0 for target in targets])
+    mapping[still], share[still], scale[still] = torch.eye(model.length), 1.0, 1.0
     mapping, share, scale = (value.to(model.device) for value in (mapping, share, scale))
     height, width = inversion.solution.trajectory.shape[-2:]
     self_tokens = (height // SELF_SIDE) * (width // SELF_SIDE)

@@ -149,21 +149,45 @@ class TextToImage:
         unconditional: Tensor,
         guidance: float | Tensor,
         control: StepControl | None = None,
+        strength: Tensor | None = None,
     ) -> Tensor:
         """Classifier-free guidance, eps(x, 0) + G (eps(x, C) - eps(x, 0)) (latent-TOP Eq. 6).
 
         One evaluation per row is enough with G = 1, or where the two texts are the same.
 
         t: one for all rows, or one per row. text, unconditional: (B or 1, L, E). guidance: one for all rows,
-        or (B, 1, 1, 1).
+        or (B, 1, 1, 1). strength: (B, 1, 1, 1), how far eps(x, C) goes from that of the first row's text to that of the
+        row's own, which takes one evaluation more of every row between them; None: all the way.
         """
         text, unconditional = (value.expand(len(x), -1, -1) for value in (text, unconditional))
         if bool((torch.as_tensor(guidance) == 1).all()) or torch.equal(text, unconditional):
-            return self.eps(x, t, text, control)
+            return self._towards(self.eps(x, t, text, control), x, t, text[:1], strength)
         both = torch.cat((unconditional, text))
         twice = t if isinstance(t, int) else [*t, *t]
         eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control).chunk(2)
-        return eps_null + guidance * (eps_text - eps_null)
+        known = eps_null if torch.equal(unconditional, text[:1].expand_as(text)) else None
+        return eps_null + guidance * (self._towards(eps_text, x, t, text[:1], strength, known) - eps_null)
+
+    def _towards(
+        self,
+        eps: Tensor,
+        x: Tensor,
+        t: int | Sequence[int],
+        source: Tensor,
+        strength: Tensor | None,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """eps(x, source) + s (eps - eps(x, source)). source: (1, L, E). known: eps(x, source), where it is there."""
+        if strength is None:
+            return eps
+        rows = ((strength != 0) & (strength != 1)).flatten().nonzero().flatten().tolist()
+        if not rows:
+            return eps
+        times = t if isinstance(t, int) else [t[row] for row in rows]
+        start = self.eps(x[rows], times, source) if known is None else known[rows]
+        eps = eps.clone()
+        eps[rows] = start + strength[rows].to(eps) * (eps[rows] - start)
+        return eps
 
     def _in_memory(self, x: Tensor, timesteps: list[int], text: Tensor) -> Tensor:
         """Halves the batch for as long as it does not fit."""

@@ -18,12 +18,14 @@ from core.inversion.solution import Solution
 class Rows:
     """What the rows of a batch are made of; the first is the source.
 
-    text: (B, L, E). guidance: (B, 1, 1, 1). carry: (B - 1, 1, 1, 1), how much each target gets of what holds the
+    text: (B, L, E). guidance: (B, 1, 1, 1). strength: (B, 1, 1, 1), how far predictions go from those with the
+    source's text to those with the row's own. carry: (B - 1, 1, 1, 1), how much each target gets of what holds the
     source. control: of attention at step i of S. mask: (1, 1, h, w) in [0, 1], outside which every row is the first.
     """
 
     text: Tensor
     guidance: Tensor
+    strength: Tensor
     carry: Tensor
     control: Callable[[int, int], StepControl | None] = lambda i, S: None
     mask: Tensor | None = None
@@ -50,7 +52,8 @@ def _step(
     schedule, control = model.schedule, rows.control(i, solution.steps)
 
     def eps(z: Tensor) -> Tensor:
-        return model.guided(z, t, rows.text, solution.unconditional_at(i), rows.guidance.to(z.dtype), control)
+        unconditional, guidance = solution.unconditional_at(i), rows.guidance.to(z.dtype)
+        return model.guided(z, t, rows.text, unconditional, guidance, control, rows.strength)
 
     if solution.partner is not None:
         x_t = x

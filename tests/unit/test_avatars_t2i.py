@@ -87,3 +87,14 @@ def test_a_word_of_the_prompt_changes_what_it_means_and_not_the_person() -> None
         hair = slice(0, 30)
         kept.append(psnr(made[..., hair, :], picture[..., hair, :]))
     assert torch.cat(kept).mean() > 25
+
+
+@pytest.mark.slow
+def test_what_both_prompts_say_stays_at_every_strength() -> None:
+    """Also where the target has a word more, and words have other places in it."""
+    person = varied(sample(HELD_OUT + 4001), skin=0.55, glasses=1, gray=0.9, lip_red=0.8, hair_style=0, beard=0)
+    picture = to_pixels(np.asarray(render(varied(person, eye_open=0.6)))[None])
+    source, target = (f"a tanned {old}face with glasses, gray hair and red lips" for old in ("", "old "))
+    inversion = finish(invert(model(), picture, source, "anchored", SETTINGS))
+    made = finish(edit(model(), inversion, [Target(target, strength) for strength in (0.25, 0.5, 0.75)])).cpu()
+    assert probe().attributes(made)["glasses"].min() > 0.8

@@ -61,6 +61,7 @@ def reached(task: Task, solution: Solution, guidance: float | None = None, skip:
     rows = Rows(
         task.text.expand(2, -1, -1),
         torch.tensor([solution.guidance, guidance])[:, None, None, None],
+        torch.ones(2, 1, 1, 1),
         torch.full((1, 1, 1, 1), solution.carry),
     )
     *_, (_, _, x) = descend(task.model, solution, rows, skip)
@@ -179,7 +180,8 @@ def test_edit_friendly_edits_are_those_of_diffusers() -> None:
         z, _ = compute_noise_ddim(ddpm, held_prev, held, i, SLOPE * held + mean[3.5], 1.0)
         x = ddpm.step(SLOPE * x + mean[G], i, x, eta=1.0, variance_noise=z[None]).prev_sample
 
-    rows = Rows(task.text.expand(2, -1, -1), torch.tensor([3.5, G])[:, None, None, None], torch.ones(1, 1, 1, 1))
+    guidance, whole = torch.tensor([3.5, G])[:, None, None, None], torch.ones(2, 1, 1, 1)
+    rows = Rows(task.text.expand(2, -1, -1), guidance, whole, whole[1:])
     ours = next(x for i, _, x in descend(task.model, solution, rows) if i == 1)
     assert torch.allclose(ours[1:], x, rtol=0, atol=1e-9)
     assert (ours[1:] - ours[:1]).abs().max() > 1e-2

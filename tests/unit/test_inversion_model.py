@@ -108,6 +108,24 @@ def test_each_row_may_have_its_own_guidance(model: TextToImage) -> None:
         assert torch.allclose(row[None], model.guided(latents(1), 500, text, empty, guidance), atol=1e-5)
 
 
+@pytest.mark.parametrize(("null", "guidance"), [("", 4.0), ("a cat", 4.0), ("", 1.0)])
+def test_a_row_goes_some_of_the_way_from_the_first_rows_text_to_its_own(
+    model: TextToImage, null: str, guidance: float
+) -> None:
+    """In predictions, which need one more evaluation of each row between the two; none where the unconditional text is
+    the first row's."""
+    text, unconditional = model.embed(["a cat", "a red dog", "a dog", "red", "a cat sitting"]), model.embed([null])
+    strength = torch.tensor([0.0, 0.25, 1.0, 1.5, -0.5]).view(5, 1, 1, 1)
+    x = latents(5)
+    counting = model.counting()
+    found = counting.guided(x, 500, text, unconditional, guidance, strength=strength)
+    eps_null, start, own = (model.eps(x, 500, value) for value in (unconditional, text[:1], text))
+    start[0] = own[0]
+    eps = torch.lerp(start, own, torch.where(strength == 0, torch.ones(()), strength))
+    assert torch.allclose(found, eps_null + guidance * (eps - eps_null), atol=1e-5)
+    assert counting.evaluations.forward == {("", 4.0): 13, ("a cat", 4.0): 10, ("", 1.0): 8}[null, guidance]
+
+
 def test_evaluations_and_gradients_are_counted(model: TextToImage) -> None:
     counting, text = model.counting(), model.embed(["a cat"]).requires_grad_(True)
     counting.eps(latents(3), 500, text).sum().backward()
