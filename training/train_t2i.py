@@ -1,7 +1,7 @@
 """Train the embedded text-to-image model `avatars-t2i` on rendered portraits and their captions.
 
     accelerate launch -m training.train_t2i --minutes 60     # once presets/models/avatars-t2i/vae is there
-    accelerate launch -m training.train_t2i --steps 30000 --decay 6000 --out presets/models/avatars-t2i
+    accelerate launch -m training.train_t2i --steps 5600 --decay 2800 --out presets/models/avatars-t2i
     python -m training.evaluate_t2i                          # writes the card
 
 A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, that of `avatars` (see
