@@ -182,7 +182,8 @@ A `StableDiffusionPipeline` at 128 x 128 in half precision, {size:.0f} MB: `Auto
 - **Training**, on one to two cores of an AMD EPYC: autoencoder {vae_runs}; text to image {runs}.
 
 ## What it measures
-`python -m training.evaluate_t2i`, {count} held-out portraits, {sample_steps} steps of DDIM. The autoencoder brings a
+`python -m training.evaluate_t2i --portraits {count} --each {each} --steps {sample_steps}`: held-out portraits, DDIM.
+The autoencoder brings a
 portrait back with {psnr:.1f} dB on average, {worst:.1f} dB at worst.
 
 Captions of one to four statements about held-out portraits, and what the attribute probe says of the pictures:

@@ -3,7 +3,6 @@ from their inversion and change with a word of their prompt."""
 
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ from core.models.cards import ROOT
 from core.models.pipelines import load
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import finish
-from training.dataset import to_pixels
+from tests.unit.held_out import pixels
 from training.evaluate_t2i import sampled
-from training.portraits import HELD_OUT, render, sample, varied
+from training.portraits import HELD_OUT, sample, varied
 
 CARD = TEXT_TO_IMAGE["avatars-t2i"]  # other tests put a smaller model in its place
 PROMPT, OTHER = "the smiling face", "the sad face"
@@ -43,17 +42,17 @@ def probe() -> instruments.Instruments:
 def pictures() -> Tensor:
     """Three smiling portraits."""
     people = [varied(sample(HELD_OUT + 4000 + k), smile=0.8, mouth_open=0.0, beard=0.0, glasses=0.0) for k in range(3)]
-    return to_pixels(np.stack([np.asarray(render(person)) for person in people]))
+    return pixels(people)
 
 
 @cache
-def inverted(method: str) -> list[Inversion]:
-    return [finish(invert(model(), picture, PROMPT, method, SETTINGS)) for picture in pictures().split(1)]
+def inverted() -> list[Inversion]:
+    return [finish(invert(model(), picture, PROMPT, "anchored", SETTINGS)) for picture in pictures().split(1)]
 
 
-def read(pixels: Tensor, attribute: str) -> Tensor:
+def read(made: Tensor, attribute: str) -> Tensor:
     """In standard deviations of the population."""
-    return probe().attributes(pixels)[attribute] / probe().known[attribute].spread
+    return probe().attributes(made)[attribute] / probe().known[attribute].spread
 
 
 @pytest.mark.slow
@@ -72,7 +71,7 @@ def test_prompts_decide_what_is_drawn() -> None:
 
 @pytest.mark.slow
 def test_an_anchored_portrait_comes_back_as_the_autoencoder_has_it() -> None:
-    for inversion in inverted("anchored"):
+    for inversion in inverted():
         assert inversion.measures["psnr bound"] > 33
         assert inversion.measures["psnr"] == pytest.approx(inversion.measures["psnr bound"], abs=0.1)
 
@@ -80,7 +79,7 @@ def test_an_anchored_portrait_comes_back_as_the_autoencoder_has_it() -> None:
 @pytest.mark.slow
 def test_a_word_of_the_prompt_changes_what_it_means_and_not_the_person() -> None:
     kept = []
-    for picture, inversion in zip(pictures().split(1), inverted("anchored"), strict=True):
+    for picture, inversion in zip(pictures().split(1), inverted(), strict=True):
         made = finish(edit(model(), inversion, [Target(OTHER)], EditSettings(attention="swap"))).cpu()
         assert read(made, "smile") < read(picture, "smile") - 1
         assert (probe().identity(made) * probe().identity(picture)).sum() > 0.8
@@ -93,7 +92,7 @@ def test_a_word_of_the_prompt_changes_what_it_means_and_not_the_person() -> None
 def test_what_both_prompts_say_stays_at_every_strength() -> None:
     """Also where the target has a word more, and words have other places in it."""
     person = varied(sample(HELD_OUT + 4001), skin=0.55, glasses=1, gray=0.9, lip_red=0.8, hair_style=0, beard=0)
-    picture = to_pixels(np.asarray(render(varied(person, eye_open=0.6)))[None])
+    picture = pixels([varied(person, eye_open=0.6)])
     source, target = (f"a tanned {old}face with glasses, gray hair and red lips" for old in ("", "old "))
     inversion = finish(invert(model(), picture, source, "anchored", SETTINGS))
     made = finish(edit(model(), inversion, [Target(target, strength) for strength in (0.25, 0.5, 0.75)])).cpu()
