@@ -63,9 +63,10 @@ def held_out(count: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     return load(count, HELD_OUT, size)
 
 
-def to_pixels(images: np.ndarray) -> torch.Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
+def to_pixels(images: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [-1, 1], on the device of a tensor."""
+    rows = images if isinstance(images, torch.Tensor) else torch.from_numpy(np.array(images))
+    return rows.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
 
 
 if __name__ == "__main__":

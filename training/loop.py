@@ -1,7 +1,8 @@
 """The training loop with a plateau: learning rate, moving average, log, checkpoint, exact resuming.
 
 The learning rate warms up, stays constant, and falls linearly over the last `--decay` steps, so a run can be stopped in
-the constant part, resumed days later with a larger `--steps`, and decayed when it is to be released.
+the constant part, resumed days later with a larger `--steps`, and decayed when it is to be released. A run that must
+end at a certain time, on a borrowed machine, say, has `--within` minutes instead, and decays in the second half.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +38,11 @@ def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 
     return peak * min(1.0, (step + 1) / warmup) * max(falling, 0.0)
 
 
+def learning_rate_within(step: int, share: float, peak: float, warmup: int = 200) -> float:
+    """Warm-up, plateau, linear decay to zero over the second half of a run's time, of which `share` is over."""
+    return peak * min(1.0, (step + 1) / warmup) * max(0.0, min(1.0, 2 * (1 - share)))
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a run leaves: the averaged model, and how long it took."""
@@ -44,6 +52,7 @@ class Trained:
     minutes: float
 
 
+STARTED = time.monotonic()  # of the program, for `--within`
 RUNS = "training.json"  # beside released weights: the runs that made them, first to last
 
 
@@ -57,7 +66,7 @@ def keep_run(part: Path, trained: Trained, arguments: argparse.Namespace, earlie
     """Write beside the weights in a folder how they were made; earlier: the runs that this one went on from."""
     run = {
         "steps": trained.steps,
-        "decay": arguments.decay,
+        "decay": arguments.decay if arguments.within is None else trained.steps // 2,
         "batch": arguments.batch,
         "hours": round(trained.minutes / 60, 2),
     }
@@ -75,7 +84,17 @@ def options(description: str, name: str, steps: int, batch: int, rate: float) ->
     parser.add_argument("--run", type=Path, default=cache_folder() / name, help="folder of the checkpoint")
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
     parser.add_argument("--minutes", type=float, default=None, help="stop (with a checkpoint) after so long")
+    parser.add_argument("--within", type=float, default=None, help="finish, decay and all, in so many minutes in all")
+    parser.add_argument("--compile", action="store_true", help="compile the U-Net's blocks; pays on a GPU")
     return parser
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile the down and up blocks of the U-Nets in a model. (Compiling block by block is quick, and the middle block
+    may have hooks, which would compile it anew at every step.)"""
+    for name, block in model.named_modules():
+        if re.search(r"(down|up)_blocks\.\d+$", name):
+            block.compile(dynamic=False)
 
 
 def train(
@@ -108,8 +127,12 @@ def train(
             optimiser.load_state_dict(state)
         step, earlier = saved["step"], saved["seconds"]
         accelerator.print(f"resumed at step {step}")
+    if arguments.compile:
+        torch.backends.cudnn.benchmark = True
+        compile_blocks(model)
     model, *optimisers = accelerator.prepare(model, *optimisers)
     bare = accelerator.unwrap_model(model)
+    device = accelerator.device
     began = time.monotonic()
 
     def seconds() -> float:
@@ -126,14 +149,19 @@ def train(
             "batch": arguments.batch,
         }
 
-    while step < arguments.steps:
+    while step < arguments.steps or arguments.within is not None:
         if arguments.minutes is not None and time.monotonic() - began > 60 * arguments.minutes:
             break
-        rate = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
+        if arguments.within is None:
+            rate = learning_rate(step, arguments.steps, arguments.decay, arguments.rate)
+        elif (share := (time.monotonic() - STARTED) / (60 * arguments.within)) < 1:
+            rate = learning_rate_within(step, share, arguments.rate)
+        else:
+            break
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate
-        with accelerator.autocast(), quick_group_norm(bare):
-            parts = losses(model, *generator(step, rank, world))
+        with accelerator.autocast(), quick_group_norm(bare) if device.type == "cpu" else nullcontext():
+            parts = losses(model, *generator(step, rank, world, device))
         accelerator.backward(sum(parts.values()))
         accelerator.clip_grad_norm_(learning, 1.0)
         for optimiser in optimisers:
@@ -141,11 +169,11 @@ def train(
             optimiser.zero_grad(set_to_none=True)
         step += 1
         moving_average(average, bare, step)
-        now = np.array([float(part.detach()) for part in parts.values()])
-        mean = now if mean is None else 0.98 * mean + 0.02 * now
+        now = torch.stack([part.detach().float() for part in parts.values()])
+        mean = now if mean is None else mean.lerp_(now, 0.02)
         if step % 50 == 0:
             record = {"step": step, "minutes": round(seconds() / 60, 1)}
-            record |= {name: round(float(value), 5) for name, value in zip(parts, mean, strict=True)}
+            record |= {name: round(value, 5) for name, value in zip(parts, mean.tolist(), strict=True)}
             accelerator.print(json.dumps(record), flush=True)
         if step % arguments.every == 0 and accelerator.is_main_process:
             write(checkpoint, state())

@@ -3,7 +3,7 @@ layers in neural networks"; one learning rate for both as in Liu et al. 2025, "M
 section 2.2).
 
 The momentum of a matrix is replaced by the nearest matrix whose singular values are all one, so that rare directions
-of the weights move as far as common ones. Filters (O, I, h, w) count as matrices (O, I h w). `torch.optim.Muon` is the
+of the weights move as far as common ones. Filters (O, I, h, w) count as matrices (O, h w I). `torch.optim.Muon` is the
 same for two dimensions and takes nothing else; the test compares them.
 """
 
@@ -19,22 +19,22 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """U V^T of a matrix (m, n) with the singular value decomposition U S V^T, approximately, in bfloat16: Newton and
-    Schulz's iteration X <- a X + (b X X^T + c (X X^T)^2) X."""
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """U V^T of matrices (..., m, n) with the singular value decompositions U S V^T, approximately, in bfloat16: Newton
+    and Schulz's iteration X <- a X + (b X X^T + c (X X^T)^2) X."""
     a, b, c = QUINTIC
-    x = matrix.bfloat16()
-    if tall := len(x) > x.shape[1]:
+    x = matrices.bfloat16()
+    if tall := x.shape[-2] > x.shape[-1]:
         x = x.mT
-    x = x / x.norm().clamp(min=1e-7)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(ROUNDS):
         gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum for matrices (m, n) and filters (O, I, h, w).
+    """Orthogonalised Nesterov momentum for matrices (m, n) and filters (O, I, h, w); those of the same shape together.
 
     A step is scaled by sqrt(max(m, n)) to a root mean square of one, about what AdamW's steps have.
     """
@@ -45,21 +45,41 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.sub_(self._move(p, group["momentum"]), alpha=group["lr"])
+            learning = [p for p in group["params"] if p.grad is not None]
+            if not learning:
+                continue
+            means = [self._mean(p) for p in learning]
+            gradients = [p.grad for p in learning]
+            torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+            steps = torch._foreach_lerp(gradients, means, group["momentum"])
+            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            for p, step in zip(learning, steps, strict=True):
+                alike.setdefault(p.shape, []).append((p, as_matrix(step)))
+            for shape, pairs in alike.items():
+                moves = orthogonalised(torch.stack([matrix for _, matrix in pairs]))
+                scale = max(moves.shape[-2:]) ** 0.5
+                for (p, _), move in zip(pairs, moves, strict=True):
+                    p.sub_(from_matrix(move.to(p.dtype), shape), alpha=group["lr"] * scale)
 
-    def _move(self, p: Tensor, momentum: float) -> Tensor:
+    def _mean(self, p: Tensor) -> Tensor:
         state = self.state[p]
         if not state:
             state["mean"] = torch.zeros_like(p)
-        mean = state["mean"].lerp_(p.grad, 1 - momentum)
-        step = p.grad.lerp(mean, momentum)
-        # The order of columns does not matter, so that of memory is kept: channels last.
-        rows = step.permute(0, 2, 3, 1) if p.ndim == 4 else step
-        moved = orthogonalised(rows.flatten(1)).to(p.dtype).reshape(rows.shape)
-        moved *= max(len(rows), rows[0].numel()) ** 0.5
-        return moved.permute(0, 3, 1, 2) if p.ndim == 4 else moved
+        return state["mean"]
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A matrix as it is, filters (O, I, h, w) as (O, h w I): the order of columns does not matter, so that of memory is
+    taken, channels last."""
+    return weight.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight
+
+
+def from_matrix(matrix: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `as_matrix`."""
+    if len(shape) == 2:
+        return matrix
+    outputs, inputs, height, width = shape
+    return matrix.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
 
 
 def muon_and_adamw(network: nn.Module, lr: float, outer: Collection[str]) -> list[torch.optim.Optimizer]:

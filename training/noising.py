@@ -19,9 +19,10 @@ def v_target(x0: Tensor, alphas: Tensor, noise: torch.Generator, power: float = 
     picture, and a short training learns more from the others. The u of a batch are spread evenly, one random shift for
     all, which lowers the variance of the loss (Kingma et al. 2021, Appendix I.1). alphas: cumulative products (T,).
     """
-    u = (torch.rand(1, generator=noise) + torch.arange(len(x0)) / len(x0)) % 1
+    at = noise.device
+    u = (torch.rand(1, generator=noise, device=at) + torch.arange(len(x0), device=at) / len(x0)) % 1
     t = (len(alphas) * u**power).long().clamp(max=len(alphas) - 1).to(x0.device)
-    e = torch.randn(x0.shape, generator=noise).to(x0.device)
+    e = torch.randn(x0.shape, generator=noise, device=at).to(x0.device)
     a = alphas[t].view(-1, 1, 1, 1)
     return a.sqrt() * x0 + (1 - a).sqrt() * e, t, a.sqrt() * e - (1 - a).sqrt() * x0
 

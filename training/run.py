@@ -68,10 +68,12 @@ def one_cycle(fraction: float, peak: float, warmup: float = 0.06) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))))
 
 
-def generator(step: int, rank: int, world: int) -> tuple[np.random.Generator, torch.Generator]:
+def generator(
+    step: int, rank: int, world: int, device: torch.device | str = "cpu"
+) -> tuple[np.random.Generator, torch.Generator]:
     """The randomness of one step of one process. It depends on nothing else, so that resuming is exact."""
     seed = step * world + rank
-    return np.random.default_rng([7, seed]), torch.Generator().manual_seed(seed)
+    return np.random.default_rng([7, seed]), torch.Generator(device).manual_seed(seed)
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -101,8 +103,7 @@ def moving_average(average: nn.Module, model: nn.Module, step: int) -> None:
     """Move `average` towards `model` after the `step`-th step (from 1): a power-function average over about the last
     17th of the run (Karras et al. 2024)."""
     kept = (1 - 1 / step) ** 17
-    for a, parameter in zip(average.parameters(), model.parameters(), strict=True):
-        a.lerp_(parameter, 1 - kept)
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
 
 
 def command(world: int) -> str:

@@ -62,9 +62,17 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def v_loss(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator, places: Tensor | None = None) -> Tensor:
-    """Weighted mean squared error of v on x0 (B, 12, h, w); places: weights (1, 1, h, w), see `focus`."""
-    x_t, t, v = v_target(x0, alphas, noise)
+def v_loss(
+    unet: nn.Module,
+    x0: Tensor,
+    alphas: Tensor,
+    noise: torch.Generator,
+    places: Tensor | None = None,
+    power: float = 1.7,
+) -> Tensor:
+    """Weighted mean squared error of v on x0 (B, 12, h, w); places: weights (1, 1, h, w), see `focus`; power: see
+    `v_target`."""
+    x_t, t, v = v_target(x0, alphas, noise, power)
     squares = (unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v).square()
     error = (squares if places is None else squares * places).mean((0, 2, 3))
     return (error[:3].sum() + DETAIL * error[3:].sum()) / (3 + DETAIL * (len(error) - 3))

@@ -5,10 +5,10 @@
     python -m training.evaluate_t2i                          # writes the card
 
 A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, that of `avatars` (see
-`text_tower.py`), which stays as it is. The latents of the training portraits are encoded once. A caption says up to
-`MOST` true things about its portrait, drawn anew at every step; one in ten is left empty, so that guidance has its
-unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows and mouth weigh
-more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
+`text_tower.py`), which stays as it is. The latents of the training portraits are encoded once, and `CAPTIONS` captions
+of each are written, which say up to `MOST` true things about it; in one step of ten it has none, so that guidance has
+its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows and mouth
+weigh more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
 
 While it is trained the middle block also tells which statements are true of the portrait (as in Yu et al. 2024,
 "Representation alignment for generation", where it tells another network's features): where there is much noise only
@@ -23,6 +23,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +52,7 @@ OUT = Path(__file__).parents[1] / "presets" / "models" / "avatars-t2i"
 POOLED = 4  # side of the map of the middle block that tells of the portrait
 CONTEXT = 32  # tokens of a prompt; captions of six statements have 36 at most
 MOST = 5  # statements of a caption
+CAPTIONS = 16  # of each portrait
 EMPTY = 0.1  # share of empty captions
 TOLD = 0.1  # weight of what the middle block tells
 OUTER = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "told")  # no maps between hidden states, see `muon.py`
@@ -107,29 +111,44 @@ def tokenise(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     return read.input_ids
 
 
-def caption(true: np.ndarray, rng: np.random.Generator) -> str:
-    """A caption of a portrait (its row of `truth_table`), or nothing."""
-    if rng.random() < EMPTY:
-        return ""
-    return dressed(compose(caption_rules(true, rng, MOST), rng), rng)
+def captions(true: np.ndarray, seed: int) -> list[str]:
+    """`CAPTIONS` captions of a portrait (its row of `truth_table`)."""
+    rng = np.random.default_rng([11, seed])
+    return [dressed(compose(caption_rules(true, rng, MOST), rng), rng) for _ in range(CAPTIONS)]
+
+
+def captioned(truth: np.ndarray, tokenizer: CLIPTokenizer) -> Tensor:
+    """Tokens (N, CAPTIONS, CONTEXT) of the captions of portraits, their rows of `truth_table` (N, R)."""
+    numbered = list(enumerate(truth))
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork would take torch's threads for alive
+        parts = pool.map(partial(_captioned, tokenizer), [numbered[k : k + 500] for k in range(0, len(truth), 500)])
+        return torch.from_numpy(np.concatenate(list(parts)))
+
+
+def _captioned(tokenizer: CLIPTokenizer, numbered: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    texts = [text for seed, true in numbered for text in captions(true, seed)]
+    return tokenise(tokenizer, texts).view(len(numbered), CAPTIONS, -1).int().numpy()
 
 
 def losses_of(
-    latents: Tensor, truth: np.ndarray, tokenizer: CLIPTokenizer, alphas: Tensor, batch: int, places: Tensor
+    latents: Tensor, truth: Tensor, tokens: Tensor, empty: Tensor, alphas: Tensor, batch: int, places: Tensor
 ) -> Losses:
-    """The losses of one step on `batch` of the latents (N, 4, h, w) with true captions; truth as `truth_table` gives,
-    places: weights (1, 1, h, w), see `focus`."""
+    """The losses of one step on `batch` of the latents (N, 4, h, w), all on the device of the training.
+
+    truth: which statements are true (N, R); tokens: of captions (N, CAPTIONS, L); empty: of no caption (L,); places:
+    weights (1, 1, h, w), see `focus`.
+    """
 
     def losses(model: nn.Module, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
-        rows = rng.integers(len(latents), size=batch)
-        tokens = tokenise(tokenizer, [caption(truth[i], rng) for i in rows]).to(alphas.device)
-        x0 = latents[rows].float().to(alphas.device)
-        x_t, t, v = v_target(x0, alphas, noise, POWER)
-        made, told = model(x_t.contiguous(memory_format=torch.channels_last), t, tokens)
-        true = torch.from_numpy(truth[rows]).float().to(alphas.device)
+        drawn = rng.integers(len(latents), size=batch), rng.integers(tokens.shape[1], size=batch)
+        rows, which = (torch.from_numpy(i).to(latents.device) for i in drawn)
+        silent = torch.from_numpy(rng.random((batch, 1)) < EMPTY).to(latents.device)
+        said = torch.where(silent, empty, tokens[rows, which])
+        x_t, t, v = v_target(latents[rows].float(), alphas, noise, POWER)
+        made, told = model(x_t.contiguous(memory_format=torch.channels_last), t, said)
         return {
             "v": ((made.float() - v).square() * places).mean(),
-            "told": TOLD * F.binary_cross_entropy_with_logits(told.float(), true),
+            "told": TOLD * F.binary_cross_entropy_with_logits(told.float(), truth[rows].float()),
         }
 
     return losses
@@ -138,7 +157,7 @@ def losses_of(
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: np.ndarray) -> Tensor:
     """Latents (N, 4, H/4, W/4), half precision, of images (N, H, W, 3): the posterior's mean, as inversion uses it."""
-    parts = np.array_split(images, -(-len(images) // 32))
+    parts = np.array_split(images, -(-len(images) // 128))
     pixels = (dataset.to_pixels(part).to(vae.device) for part in parts)
     return torch.cat([vae.encode(part).latent_dist.mean.half().cpu() for part in pixels]).contiguous()
 
@@ -193,6 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     latents, truth = latents_of(arguments.autoencoder, images), truth_table(parameters)
     del images
     tokenizer = convert_tokenizer(CLIP / MERGES, CONTEXT)
+    tokens, empty = captioned(truth, tokenizer), tokenise(tokenizer, [""])[0].int()
     torch.manual_seed(0)
     earlier = runs_of(arguments.begin / "unet") if arguments.begin else []
     if arguments.begin:
@@ -203,7 +223,8 @@ def main(argv: list[str] | None = None) -> None:
     alphas = build_scheduler().alphas_cumprod.to(accelerator.device)
     places = focus(parameters, unet.config.sample_size).to(accelerator.device)
     batch = arguments.batch // accelerator.num_processes
-    trained = train(accelerator, arguments, model, losses_of(latents, truth, tokenizer, alphas, batch, places), OUTER)
+    shown = (part.to(accelerator.device) for part in (latents, torch.from_numpy(truth), tokens, empty))
+    trained = train(accelerator, arguments, model, losses_of(*shown, alphas, batch, places), OUTER)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, tokenizer, arguments.autoencoder, arguments.out)
         keep_run(arguments.out / "unet", trained, arguments, earlier)
