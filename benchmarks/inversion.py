@@ -28,7 +28,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -215,6 +215,12 @@ class Bench:
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
+def heading(first: str, others: Iterable[str]) -> None:
+    """Of a Markdown table."""
+    columns = [first, *others]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+
+
 COLUMNS = {
     "psnr": ".2f",
     "ssim": ".4f",
@@ -234,11 +240,11 @@ COLUMNS = {
 
 def methods(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
     """Means over portraits, one row per method; and how far each is from the bound on the median portrait."""
-    table = {
-        name: [bench.rows.get(("method", c.number, name), partial(bench.method, c, name)) for c in chosen]
-        for name in names
-    }
-    print(f"| method | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    table: dict[str, list[Row]] = {name: [] for name in names}
+    for case in chosen:
+        for name, rows in table.items():
+            rows.append(bench.rows.get(("method", case.number, name), partial(bench.method, case, name)))
+    heading("method", COLUMNS)
     for name, rows in table.items():
         print(f"| {name} | {' | '.join(format(mean(row[k] for row in rows), form) for k, form in COLUMNS.items())} |")
     for name, rows in table.items():
@@ -254,7 +260,7 @@ def robustness(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> No
         ("“a face”", 0.0, lambda case: ANYONE),
         ("the wrong word", 0.0, lambda case: case.target),
     ]
-    print(f"| method | {' | '.join(name for name, *_ in variants)} |\n|{'---|' * (len(variants) + 1)}")
+    heading("method", (name for name, *_ in variants))
     for name in names:
         cells = []
         for label, sigma, prompt in variants:
@@ -294,7 +300,7 @@ def race(bench: Bench, chosen: Sequence[Case], most: int = 10) -> None:
 def options(bench: Bench, chosen: Sequence[Case], method: str = "latent-TOP") -> None:
     """Means over portraits, one row per value of one setting; the row of the defaults comes first."""
     columns = ("psnr", "psnr to bound", "gaussianity", "own", "identity", "psnr outside", "gradients", "seconds")
-    print(f"| setting | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    heading("setting", columns)
     changes: list[dict[str, object]] = [{}]
     changes += [{name: value} for name, (_, *values) in OPTIONS.items() for value in values]
     for change in changes:
@@ -310,7 +316,7 @@ def options(bench: Bench, chosen: Sequence[Case], method: str = "latent-TOP") ->
 
 def times(bench: Bench, chosen: Sequence[Case]) -> None:
     """Medians over three portraits; the first warms up."""
-    print("| what | median | goal |\n|---|---|---|")
+    heading("what", ("median", "goal"))
     goals = {"DDIM": 5, "anchored": 60, "latent-TOP": 60}
     edits = []
     for method, goal in goals.items():

@@ -2,6 +2,10 @@
 to where the halves of a face agree where it has a network that can tell, and with colours and shades set right from
 afar where it has a network that knows them better (`coarse.py`).
 
+A model that is made for editing need not draw best: `avatars` leans on h, and for new pictures has a network of its own
+on the same noise schedule, an expert for this task as in Balaji et al. 2022 (eDiff-I). What it draws is then inverted
+and edited like any other picture.
+
 A guide is a smaller network that was trained for a fraction of the steps. It errs where the model errs, only more, so
 the model's prediction is moved away from the guide's: eps + w (eps - eps_guide). What is smeared becomes decided. The
 mean of that difference is left out: moved in the same direction at every step, colours end at extremes.
@@ -51,7 +55,7 @@ def sample(
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
     """
-    times = timesteps(model.schedule, steps)
+    model, times = model.by_sampler(), timesteps(model.schedule, steps)
     x, scheduler = sample_latent(model, seed, count).x_T, solver(model.schedule, times)
     for k, t in enumerate(times):
         eps = guided(model, x, t, guidance, agreement, chunk)

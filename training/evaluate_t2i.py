@@ -29,7 +29,7 @@ from core.models.placing import best_dtype
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from training.dataset import HELD_OUT, held_out, to_pixels
 from training.evaluate_clip import ZERO_SHOT
-from training.loop import runs_of
+from training.loop import Run, runs_of
 from training.phrases import RULES, caption_rules, compose, truth_table
 from training.portraits import NAMES, Portrait, from_vector, sample, to_vector
 from training.train_t2i import OUT
@@ -175,11 +175,10 @@ A `StableDiffusionPipeline` at 128 x 128 in half precision, {size:.0f} MB: `Auto
 
     StableDiffusionPipeline.from_pretrained("presets/models/avatars-t2i")("a smiling face with glasses").images[0]
 
-- **Data**: 24,000 renders of the seeds from 0 and captions drawn anew at each step, one in ten empty; seeds from
-  {held_out:,} on are held out.
+- **Data**: renders of the seeds from 0 on and captions, one in ten empty; seeds from {held_out:,} on are held out.
 - **Commands**: `accelerate launch -m training.train_autoencoder --out presets/models/avatars-t2i`, then
   `accelerate launch -m training.train_t2i --out presets/models/avatars-t2i`, with the steps and decay below
-- **Training**, on one to two cores of an AMD EPYC: autoencoder {vae_runs}; text to image {runs}.
+- **Training**: autoencoder {vae_runs}; text to image {runs}.
 
 ## What it measures
 `python -m training.evaluate_t2i --portraits {count} --each {each} --steps {sample_steps}`: held-out portraits, DDIM.
@@ -198,13 +197,15 @@ Words outside its vocabulary are passed over, and so is what comes after 32 toke
 """
 
 
-def in_words(runs: Sequence[dict[str, float]]) -> str:
+def in_words(runs: Sequence[Run]) -> str:
     """Runs of a training, see `runs_of`; what is not on record is left out."""
     forms = {
         "steps": "{:,} steps",
         "batch": "of {} portraits",
+        "images": "out of {:,}",
         "decay": "with a decay over the last {:,}",
-        "hours": "in {:.1f} hours",
+        "hours": "in {:.2f} hours",
+        "on": "on {}",
     }
     said = [" ".join(form.format(run[name]) for name, form in forms.items() if name in run) for run in runs]
     return ", then ".join(said)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from core.group_norm import quick_group_norm
 from training.dataset import cache_folder
 from training.muon import muon_and_adamw
-from training.run import generator, moving_average, write
+from training.run import generator, moving_average, where, write
 
 # losses(model, rng, noise): named losses of one step; their sum is descended. The two sources of randomness are the
 # step's own, so that there is no state to save.
@@ -53,22 +53,27 @@ class Trained:
 
 
 STARTED = time.monotonic()  # of the program, for `--within`
+Run = dict[str, float | str]
 RUNS = "training.json"  # beside released weights: the runs that made them, first to last
 
 
-def runs_of(part: Path) -> list[dict[str, float]]:
-    """What `keep_run` wrote beside the weights in a folder: "steps", "decay", "batch" and "hours" of each run."""
+def runs_of(part: Path) -> list[Run]:
+    """What `keep_run` wrote beside the weights in a folder: "steps", "decay", "batch", "images", "hours" of each run,
+    and what it ran "on"."""
     path = part / RUNS
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def keep_run(part: Path, trained: Trained, arguments: argparse.Namespace, earlier: list[dict[str, float]]) -> None:
-    """Write beside the weights in a folder how they were made; earlier: the runs that this one went on from."""
-    run = {
+def keep_run(part: Path, trained: Trained, arguments: argparse.Namespace, earlier: list[Run], world: int = 1) -> None:
+    """Write beside the weights in a folder how they were made; earlier: the runs that this one went on from; world: by
+    how many processes."""
+    run: Run = {
         "steps": trained.steps,
         "decay": arguments.decay if arguments.within is None else trained.steps // 2,
         "batch": arguments.batch,
+        "images": arguments.images,
         "hours": round(trained.minutes / 60, 2),
+        "on": where(world),
     }
     (part / RUNS).write_text(json.dumps([*earlier, run], indent=2) + "\n")
 

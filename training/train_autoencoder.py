@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = train(accelerator, arguments, model, losses)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average.vae.cpu(), images[:500], arguments.out)
-        keep_run(arguments.out / "vae", trained, arguments, [])
+        keep_run(arguments.out / "vae", trained, arguments, [], accelerator.num_processes)
     accelerator.end_training()
 
 

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = train(accelerator, arguments, unet, losses, OUTER)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, arguments.out / PART)
-        keep_run(arguments.out / PART, trained, arguments, [])
+        keep_run(arguments.out / PART, trained, arguments, [], accelerator.num_processes)
     accelerator.end_training()
 
 

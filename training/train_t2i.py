@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     trained = train(accelerator, arguments, model, losses_of(*shown, alphas, batch, places), OUTER)
     if arguments.out is not None and accelerator.is_main_process:
         release(trained.average, tokenizer, arguments.autoencoder, arguments.out)
-        keep_run(arguments.out / "unet", trained, arguments, earlier)
+        keep_run(arguments.out / "unet", trained, arguments, earlier, accelerator.num_processes)
     accelerator.end_training()
 
 

@@ -40,9 +40,9 @@ class DiffusionModel:
     """A frozen diffusion model ready for use. The network runs in `dtype`, the sampler around it in float32.
 
     fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
-    guide: a worse network that sampling moves away from, if there is one; agreement: the network that tells whether the
-    halves of a face agree, if there is one; coarse: the network that knows better what a predicted picture looks like
-    from afar, if there is one (see `core/sampling.py`).
+    For new pictures, if there are any (see `core/sampling.py`): sampler, the network that draws them in the place of
+    `unet`; guide, a worse network that they move away from; agreement, which tells whether the halves of a face agree;
+    coarse, which knows better what a predicted picture looks like from afar.
     """
 
     card: ModelCard
@@ -52,6 +52,7 @@ class DiffusionModel:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    sampler: SplitUNet | None = None
     guide: SplitUNet | None = None
     agreement: Agreement | None = None
     coarse: Coarse | None = None
@@ -63,9 +64,13 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        networks = [network.unet for network in (self.unet, self.guide) if network is not None]
+        networks = [network.unet for network in (self.unet, self.sampler, self.guide) if network is not None]
         networks += [part.net for part in (self.agreement, self.coarse) if part is not None]
         return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+
+    def by_sampler(self) -> "DiffusionModel":
+        """The same model with its sampler, if there is one, in the network's place."""
+        return self if self.sampler is None else replace(self, unet=self.sampler, sampler=None)
 
     def by_guide(self) -> "DiffusionModel":
         """The same model with its guide in the network's place."""
@@ -182,7 +187,7 @@ def load(
     fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
     read = obtain(card, read_pipeline, fetch, KIND)
     fingerprint = fingerprint_of(read.unet)
-    for network in (read.unet, read.guide):
+    for network in (read.unet, read.sampler, read.guide):
         if network is not None:
             place(network, device, dtype)
     for part in (read.agreement, read.coarse):
@@ -196,6 +201,7 @@ def load(
         device,
         dtype,
         fingerprint,
+        sampler=None if read.sampler is None else SplitUNet(read.sampler),
         guide=None if read.guide is None else SplitUNet(read.guide),
         agreement=read.agreement,
         coarse=read.coarse,
@@ -207,6 +213,7 @@ class Pipeline(NamedTuple):
 
     unet: UNet2DModel
     schedule: Schedule
+    sampler: UNet2DModel | None
     guide: UNet2DModel | None
     agreement: Agreement | None
     coarse: Coarse | None
@@ -222,6 +229,7 @@ def read_pipeline(folder: Path) -> Pipeline:
     return Pipeline(
         unet=read_network(network),
         schedule=Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text())),
+        sampler=if_there(folder / "sampler", read_network),
         guide=if_there(folder / "guide", read_network),
         agreement=if_there(folder / "agreement", agreement.load),
         coarse=if_there(folder / "coarse", coarse.load),

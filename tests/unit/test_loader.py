@@ -104,8 +104,8 @@ def test_the_layout_and_the_names_of_2022(tmp_path: Path) -> None:
     state = names_of_2022(unet.state_dict())
     torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
 
-    ours, schedule, guide, *_ = read_pipeline(tmp_path)
-    assert guide is None
+    ours, schedule, *rest = read_pipeline(tmp_path)
+    assert not any(rest)
     theirs = UNet2DModel.from_pretrained(tmp_path)
     x = torch.randn(1, 3, 16, 16)
     assert torch.equal(ours.eval()(x, 5).sample, theirs.eval()(x, 5).sample)
@@ -127,6 +127,18 @@ def test_a_guide_comes_with_its_model(folder: Path) -> None:
     (folder / "guide" / "config.json").unlink()
     with pytest.raises(ModelUnavailable, match="missing or damaged"):
         load(small_card("small", str(folder)))
+
+
+def test_a_sampler_comes_with_its_model(folder: Path) -> None:
+    """In the network's place when asked for; it counts for memory and is no part of the fingerprint."""
+    plain, drawing = load(small_card("small", str(folder)), dtype=torch.float32), small_unet(seed=2)
+    assert plain.by_sampler() is plain
+    drawing.save_pretrained(folder / "sampler")
+    model = load(small_card("small", str(folder)), dtype=torch.float32)
+    assert (model.fingerprint, model.nbytes) == (plain.fingerprint, 2 * plain.nbytes)
+    x, sampler = torch.randn(1, 12, 16, 16), model.by_sampler()
+    expected = sampler.schedule.eps_from_output(drawing.eval()(x, 500).sample, x, 500)
+    torch.testing.assert_close(sampler.eps(sampler.features(x, 500), x, 500), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_loading_leaves_other_threads_alone(folder: Path) -> None:

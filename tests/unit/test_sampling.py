@@ -62,6 +62,14 @@ def test_sampling_is_dpm_solver_with_guidance(model: DiffusionModel, steps: int)
     assert (plain - expected).abs().max() > 2e-2
 
 
+def test_new_pictures_are_drawn_by_the_sampler(model: DiffusionModel) -> None:
+    """As by a model that has that network alone; its own network has no part."""
+    other = SplitUNet(small_unet(seed=2))
+    drawn = finish(sample(replace(model, sampler=other), 4, steps=6))
+    assert torch.equal(drawn, finish(sample(replace(model, unet=other), 4, steps=6)))
+    assert (drawn - finish(sample(model, 4, steps=6))).abs().max() > 0.1
+
+
 def test_samples_do_not_depend_on_their_number(model: DiffusionModel) -> None:
     pictures = finish(sample(model, seed=5, count=3, steps=6))
     assert pictures.shape == (3, 3, 32, 32)
