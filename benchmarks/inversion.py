@@ -41,11 +41,11 @@ from torch import Tensor
 from core import metrics, studio
 from core.inversion.editing import EditSettings, Target, edit
 from core.inversion.inversion import Inversion
+from core.inversion.loading import card_of, model_of
 from core.inversion.methods import METHODS, invert
 from core.inversion.model import TextToImage
 from core.inversion.robustness import SIGMAS, study
 from core.inversion.solution import DEFAULTS, Settings
-from core.inverting.bench import card_of, model_of
 from core.inverting.trying import distance_of
 from core.models.t2i_cards import TextToImageCard
 from core.progress import finish

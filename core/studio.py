@@ -25,8 +25,10 @@ from core.editing import EditSettings, edit, invert, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.imaging import Crop, Source, to_pixels
 from core.intervals import Intervals
+from core.inversion.inversion import read_prompt
+from core.inversion.loading import card_of, model_of
 from core.latents import LatentCache
-from core.models.cards import MODELS, ROOT, EmbeddedClip, ModelCard
+from core.models.cards import MODELS, ROOT, Drawn, EmbeddedClip, ModelCard
 from core.models.loader import DiffusionModel, models
 from core.models.t2i_cards import TextToImageCard
 from core.presets import Preset
@@ -147,12 +149,42 @@ def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Pic
     return Picture(to_pixels(source, MODELS[model_id].resolution, crop), model_id)
 
 
-def imagine(model: DiffusionModel, seed: int, steps: int = sampling.STEPS) -> Job:
-    """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`."""
+def imagine(model: DiffusionModel, seed: int, steps: int = sampling.STEPS, words: str = "") -> Job:
+    """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`.
+
+    words: what it should show, for models whose pictures are drawn from words (`ModelCard.drawn`); without, the seed
+    decides on that too.
+
+    Raises:
+        RequestError: the seed or the steps are out of range, the words are endless, or the model takes none.
+        ModelUnavailable: the model that draws cannot be had. ResourceError: out of memory.
+    """
     within("seed", seed, 0, 2**31 - 1)
-    for event in exclusively(sampling.sample(model, seed, steps=steps)):
-        made = None if event.result is None else Picture(event.result.cpu(), model.card.id, seed=seed)
+    drawn, words = model.card.drawn, words.strip()
+    if drawn is not None:
+        prompt = read_prompt(words or described(drawn, seed), "Say what the picture should show.")
+        card = card_of(drawn.model)
+        job = sampling.draw(model_of(card), [prompt], seed, steps, card.guidance if words else sampling.GUIDANCE)
+    elif words:
+        raise RequestError(f"{model.card.title} are imagined without words. Leave the description empty.")
+    else:
+        prompt, job = "", sampling.sample(model, seed, steps=steps)
+    for event in exclusively(job):
+        made = None
+        if event.result is not None:
+            made = Picture(event.result.cpu(), model.card.id, None if words else seed, prompt=prompt)
         yield replace(event, note="Imagining", result=made)
+
+
+def described(drawn: Drawn, seed: int) -> str:
+    """What the picture of a seed shows."""
+    captions = _captions(ROOT / drawn.captions)
+    return captions[seed % len(captions)]
+
+
+@lru_cache
+def _captions(path: Path) -> list[str]:
+    return path.read_text().splitlines()
 
 
 # ------------------------------------------------------------------------------------------------------------ editing

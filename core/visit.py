@@ -38,12 +38,13 @@ def within(name: str, value: float, low: float, high: float) -> None:
 @dataclass(frozen=True)
 class Picture:
     """A picture as its model sees it: pixels (1, 3, R, R). seed: of the sample that it is, example: the name of the
-    example that it is, if it is one."""
+    example that it is, if it is one; prompt: the words that it was drawn from, if there were any."""
 
     pixels: Tensor
     model_id: str
     seed: int | None = None
     example: str | None = None
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def build(shell: Shell) -> None:
         strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
         steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
+        words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(sampling.STEPS, precision=0, label="Steps of sampling, 4 to 1000")
         model = gr.Dropdown(models, value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
@@ -51,7 +52,7 @@ def build(shell: Shell) -> None:
 
         declare(edit_text, [image, direction, strength, steps, seed, source, target, model], [picture, measures])
         declare(train_direction, [source, target, form, samples, train_steps, coefficient, model], [file, measures])
-        declare(sample, [seed, sample_steps, model], [picture, measures])
+        declare(sample, [seed, sample_steps, model, words], [picture, measures])
 
 
 @for_clients
@@ -124,15 +125,15 @@ def train_direction(
 
 
 @for_clients
-def sample(session: Session, seed: int, steps: int, model: str) -> Values:
-    """Let the model imagine a picture; the same seed gives the same one.
+def sample(session: Session, seed: int, steps: int, model: str, words: str) -> Values:
+    """Let the model imagine a picture; the same seed and words give the same one.
 
-    Returns the picture and a JSON with the model, the seed and the seconds taken.
+    Returns the picture and a JSON with the model, the seed, what the picture was drawn from and the seconds taken.
     """
     started = time.monotonic()
     EditOptions(steps=steps)
-    made = yield from told(studio.imagine(studio.models.get(model), seed, steps))
-    about = {"model": model, "seed": seed, "seconds": round(time.monotonic() - started, 2)}
+    made = yield from told(studio.imagine(studio.models.get(model), seed, steps, words or ""))
+    about = {"model": model, "seed": seed, "words": made.prompt, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(made.pixels)[0], about
 
 

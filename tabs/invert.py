@@ -15,10 +15,11 @@ from core import studio
 from core.errors import VisitorError
 from core.imaging import to_pixels
 from core.inversion import saved
+from core.inversion.loading import card_of, model_of, not_here
 from core.inversion.solution import DEFAULTS, Settings
 from core.inverting import bench as benches
 from core.inverting import robust
-from core.inverting.bench import Trial, bench_of, card_of
+from core.inverting.bench import Trial, bench_of
 from core.inverting.trying import try_methods
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from core.progress import Progress
@@ -138,7 +139,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
 def missing(card: TextToImageCard) -> str:
     """What to do about a model that is not here, or what it is."""
-    absent = benches.not_here(card)
+    absent = not_here(card)
     if absent:
         return f'<div class="message" role="status">{absent}</div>'
     return f'<p class="words">{card.description}</p>'
@@ -234,7 +235,7 @@ def begun(
     card, bench = card_of(model_id), bench_of(session)
     session.seen[TAB] = current_picture(session)
     pixels = benches.picture_of(session, card)
-    model = benches.model_of(card)
+    model = model_of(card)
     trial = benches.begin_trial(model, pixels, prompt or "", settings, bench.kept)
     bench.show(trial)
     return trial, model, chosen

@@ -16,9 +16,10 @@ from core.discovery.found import union
 from core.errors import RequestError, VisitorError
 from core.imaging import to_pil
 from core.inversion.editing import EditSettings
+from core.inversion.loading import model_of
 from core.inversion.model import TextToImage
 from core.inverting import targets
-from core.inverting.bench import Edits, bench_of, model_of
+from core.inverting.bench import Edits, bench_of
 from core.models.cards import MODELS
 from core.models.t2i_cards import TextToImageCard
 from core.visit import Session

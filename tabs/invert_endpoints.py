@@ -16,11 +16,12 @@ from core.imaging import to_pil, to_pixels
 from core.inversion import editing, saved
 from core.inversion.editing import EditSettings
 from core.inversion.inversion import Inversion
+from core.inversion.loading import card_of, model_of
 from core.inversion.methods import METHODS, compare
 from core.inversion.solution import DEFAULTS, Settings
 from core.inverting import bench as benches
 from core.inverting import robust, targets
-from core.inverting.bench import Trial, card_of
+from core.inverting.bench import Trial
 from core.inverting.trying import distance_of, try_methods
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.visit import DEVICE, Session, exclusively
@@ -127,7 +128,7 @@ def reconstruct(session: Session, inversion: str | None) -> Answers:
     """
     started = time.monotonic()
     opened, trial = opened_file(inversion)
-    model = benches.model_of(trial.card)
+    model = model_of(trial.card)
     pixels = yield from told(exclusively(editing.reconstruct(model, opened)))
     with DEVICE:
         source = opened.pixels.to(model.device)
@@ -163,7 +164,7 @@ def edit_inverted(
     settings = EditSettings(guidance or None, attention, cross_attention, self_attention, region)
     wanted = targets.read_prompts(prompts or "")
     edits = targets.begin_edits(card, opened, wanted, settings, targets.read_weights(weights or ""))
-    model = benches.model_of(card)
+    model = model_of(card)
     frames = yield from told(targets.at(edits, model, strength))
     rows = [
         {"prompt": prompt, "words_cut": model.words_cut(prompt)} | frame.measures.as_json()
@@ -222,7 +223,7 @@ def begun(
     """A trial of a program's picture, its model and the methods. Raises VisitorError."""
     chosen, card = benches.known_methods(methods), card_of(model)
     pixels = to_pixels(given(image), card.resolution)
-    loaded = benches.model_of(card)
+    loaded = model_of(card)
     prompt = prompt or benches.suggestion(card, pixels)
     return benches.begin_trial(loaded, pixels, prompt, settings), loaded, chosen
 

@@ -17,6 +17,7 @@ from PIL import Image
 from core import studio
 from core.errors import RequestError, VisitorError
 from core.imaging import Crop, crop_square, open_picture
+from core.models.cards import MODELS
 from core.progress import Progress
 from core.visit import Session
 from tabs.shell import QUIET, Shell, in_words
@@ -24,6 +25,7 @@ from tabs.visit import example_items, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
 KEPT = 1024  # side that an upload is kept at for cropping
+DESCRIBED = "an old face with glasses and gray hair"
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -65,13 +67,21 @@ class PictureChooser:
                     self.message = gr.HTML(elem_classes="upload-message")
                 with gr.Tab("New", id="new"):
                     gr.HTML('<p class="words">Let the model imagine a picture. The same seed gives the same one.</p>')
+                    self.words = gr.Textbox(
+                        label="What it shows",
+                        info="or leave it to chance",
+                        placeholder=DESCRIBED,
+                        max_lines=2,
+                        visible=takes_words(model_id),
+                        elem_classes="described",
+                    )
                     with gr.Row(elem_classes="seed"):
                         self.seed = gr.Number(
                             1, label="Seed", minimum=0, precision=0, min_width=90, elem_classes="seed-number"
                         )
                         self.sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_classes="imagine")
                         self.surprise = gr.Button("Surprise me", variant="secondary", min_width=60)
-        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message]
+        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words]
 
     def connect(
         self,
@@ -104,10 +114,11 @@ class PictureChooser:
             yield from showing(session, values)
 
         @in_words
-        def imagine(session: Session, seed: float | None, *values: Any) -> Values:
+        def imagine(session: Session, seed: float | None, words: str | None, *values: Any) -> Values:
             ticket = session.begin()
             model = studio.models.get(session.model_id)
-            for event in studio.imagine(model, -1 if seed is None else int(seed)):
+            asked = (words or "") if takes_words(session.model_id) else ""
+            for event in studio.imagine(model, -1 if seed is None else int(seed), words=asked):
                 if session.ticket != ticket:
                     return
                 if event.result is not None:
@@ -125,7 +136,7 @@ class PictureChooser:
             try:
                 picture = open_picture(path)
             except VisitorError as error:
-                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), *unseen
+                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), *unseen
                 return
             picture.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
             session.upload, session.crop = picture, Crop()
@@ -162,10 +173,9 @@ class PictureChooser:
 
         session, outputs = self.shell.session, [*self.widgets, *shown]
         self.examples.input(choose_example, [session, self.examples, *given], outputs, **settings)
-        gr.on([self.sample.click, self.seed.submit], imagine, [session, self.seed, *given], outputs, **settings)
-        self.surprise.click(new_seed, None, self.seed, **QUIET).then(
-            imagine, [session, self.seed, *given], outputs, **settings
-        )
+        wanted = [session, self.seed, self.words, *given]
+        gr.on([self.sample.click, self.seed.submit, self.words.submit], imagine, wanted, outputs, **settings)
+        self.surprise.click(new_seed, None, self.seed, **QUIET).then(imagine, wanted, outputs, **settings)
         self.upload.input(take_upload, [session, self.upload, *given], outputs, **settings)
         self.cropper.release(take_crop, [session, *given], outputs, **settings)
         self.another.click(forget_upload, session, self.widgets, **QUIET)
@@ -185,7 +195,13 @@ def own_widgets(session: Session) -> tuple[Any, ...]:
     given = session.upload is not None
     crop = crop_value(session.upload, session.crop) if given else None
     upload = gr.update(value=None, visible=not given)
-    return gr.update(value=example), upload, crop, gr.update(visible=given), ""
+    words = gr.update(visible=takes_words(session.model_id))
+    return gr.update(value=example), upload, crop, gr.update(visible=given), "", words
+
+
+def takes_words(model_id: str) -> bool:
+    """Whether new pictures of a model can be described."""
+    return MODELS[model_id].drawn is not None
 
 
 def crop_value(picture: Image.Image, crop: Crop) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
     python -m training.evaluate_ddpm                              # the released model; about half an hour on two cores
     python -m training.evaluate_ddpm --samples 200 --no-card      # a quick look
-    python -m training.evaluate_ddpm --samples 200 --no-card --agreement 0     # samples that nothing makes agree
-    python -m training.evaluate_ddpm --samples 200 --no-card --not-from-afar   # colours as the network has them
 
-Reconstruction: PSNR of 100 held-out portraits through inversion and back. Samples: Frechet distance of 2,000 samples to
-2,000 fresh renders in the probe's feature space, beside that of 2,000 other renders, the floor of that number; and in
-how many of them the halves of the face agree as well as in 90% of the renders, by a network that had no part in
-sampling (`train_agreement.py` says how to make it). h-space: how much of what the network predicts h decides, and not
-the skip connections.
+Reconstruction: PSNR of 100 held-out portraits through inversion and back. New portraits, as the app draws them
+(`studio.imagine`): Frechet distance of 2,000 to 2,000 fresh renders in the probe's feature space, beside that of 2,000
+other renders, the floor of that number; and how much the halves of a face differ, by the probe. h-space: how much of
+what the network predicts h decides, and not the skip connections.
 """
 
 from __future__ import annotations
@@ -28,15 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import agreement, instruments
-from core.agreement import Agreement
+from core import instruments
 from core.curves import measure_curves
 from core.editing import EditSettings, edit, invert
+from core.inversion.loading import card_of, model_of
 from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
-from core.sampling import AGREEMENT, STEPS, sample
+from core.sampling import STEPS, draw, sample
+from core.studio import described
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits
@@ -82,10 +80,16 @@ def share_of_h(model: DiffusionModel, pixels: Tensor, t: int) -> float:
     return along / way
 
 
-def samples(model: DiffusionModel, count: int, steps: int, weight: float, from_afar: bool) -> Iterator[Tensor]:
-    """Fresh samples (n, 3, H, W), `count` in all."""
-    for first in range(0, count, 16):
-        yield finish(sample(model, first, min(16, count - first), steps, agreement=weight, from_afar=from_afar))
+def samples(model: DiffusionModel, count: int, steps: int, batch: int = 16) -> Iterator[Tensor]:
+    """New portraits (n, 3, H, W), `count` in all, those of the seeds from 0 on."""
+    drawn = model.card.drawn
+    for first in range(0, count, batch):
+        seeds = range(first, min(first + batch, count))
+        if drawn is None:
+            yield finish(sample(model, first, len(seeds), steps))
+        else:
+            prompts = [described(drawn, seed) for seed in seeds]
+            yield finish(draw(model_of(card_of(drawn.model)), prompts, first, steps))
 
 
 def renders(images: np.ndarray) -> Iterator[Tensor]:
@@ -94,18 +98,31 @@ def renders(images: np.ndarray) -> Iterator[Tensor]:
 
 
 class Looks(NamedTuple):
-    """Of N pictures: probe features (N, F), how well their halves agree, stains and grain of the backdrop (N,)."""
+    """Of N pictures: probe features (N, F), how much halves differ, stains and grain of the backdrop (N,)."""
 
     features: np.ndarray
-    agreements: np.ndarray
+    apart: np.ndarray
     stains: np.ndarray
     grain: np.ndarray
 
 
 @torch.no_grad()
-def looked_at(pictures: Iterable[Tensor], probe: instruments.Instruments, judge: Agreement) -> Looks:
-    seen = [(probe.features(part), judge.log_density(part), stains(part), grain(part)) for part in pictures]
+def looked_at(pictures: Iterable[Tensor], probe: instruments.Instruments) -> Looks:
+    seen = [(probe.features(part), apart(part, probe), stains(part), grain(part)) for part in pictures]
     return Looks(*(torch.cat(column).numpy() for column in zip(*seen, strict=True)))
+
+
+PAIRED = ("eye_open", "brow_angle", "brow_raise", "brow_thick")
+
+
+def apart(pixels: Tensor, probe: instruments.Instruments) -> Tensor:
+    """How much the halves of faces (N, 3, H, W) differ: root mean square (N,) over `PAIRED` of the difference between
+    what the probe reads off the left half with its mirror image and off the right half with its own."""
+    half, turned = pixels.shape[3] // 2, pixels.flip(3)
+    left = torch.cat((pixels[..., :half], turned[..., half:]), 3)
+    right = torch.cat((turned[..., :half], pixels[..., half:]), 3)
+    one, other = (probe.attributes(picture) for picture in (left, right))
+    return torch.stack([one[name] - other[name] for name in PAIRED]).square().mean(0).sqrt().cpu()
 
 
 BLOCK = 8  # pixels: what differs between blocks of that size is a stain, what differs within one is grain
@@ -153,12 +170,8 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 - **Data**: {images:,} renders of the seeds 0..{last:,}; seeds from {held_out:,} on are held out.
 - **Command**: `accelerate launch -m training.train_ddpm --steps {steps} --decay {decay} --out presets/models/avatars`
 - **Training**: {steps:,} steps of 16 portraits, {hours:.1f} hours on one to two cores of an AMD EPYC.{note}
-- **Guide**: `guide/`, the same with a quarter of the parameters and 3,000 steps (25 minutes of one core); samples are
-  moved away from what it predicts (`core/sampling.py`)
-- **Agreement**: `agreement/` tells whether the halves of a face agree (`core/agreement.py`), and samples are moved to
-  where they do: 2,400 steps of 48 portraits (`training/train_agreement.py`), 16 minutes of one core
-- **Coarse**: `coarse/` knows what a predicted picture looks like from afar (`core/coarse.py`), and samples are moved
-  there: 6,000 steps of 64 portraits (`training/train_coarse.py`), 16 minutes of one core
+- **New portraits** are drawn by `avatars-t2i` from `captions.txt` (`training/make_captions.py`); this network is made
+  for editing
 """
 
 MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
@@ -166,11 +179,11 @@ MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {por
     {worst:.1f} dB worst; at 20 steps {mean20:.1f} dB
   - with the h of another portrait, the prediction P_t goes {share800:.0%} of the way to it at t = 800,
     {share600:.0%} at 600, {share400:.0%} at 400
-  - Frechet distance of {samples:,} samples ({sample_steps} steps) to {samples:,} held-out renders in the
+  - Frechet distance of {samples:,} new portraits ({sample_steps} steps) to {samples:,} held-out renders in the
     probe's feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
-  - the halves of the face agree in {agree:.0%} of the samples as they do in 90% of the renders, by a second network of
-    the kind of `agreement/` that had no part in sampling
-  - the backdrop of the median sample differs by {stained:.2f}% of the range within a row, that of a render by
+  - the halves of the face agree in {agree:.0%} of the new portraits as they do in 90% of the renders, by what the probe
+    reads off them
+  - the backdrop of the median new portrait differs by {stained:.2f}% of the range within a row, that of a render by
     {clean:.2f}%; its grain is {grain:.2f}%, that of a render {smooth:.2f}%
 """
 
@@ -180,21 +193,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sample-steps", type=int, default=STEPS)
-    parser.add_argument("--agreement", type=float, default=AGREEMENT)
-    parser.add_argument("--not-from-afar", dest="from_afar", action="store_false")
-    parser.add_argument("--judge", type=Path, default=cache_folder() / "judge", help="made by train_agreement.py")
     parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm", help="for the card; optional")
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.judge.exists():
-        parser.error(
-            f"there is no network to judge samples in {arguments.judge}: train_agreement.py says how to make it"
-        )
     began = time.time()
     model = load(MODELS["avatars"])
     probe = instruments.load(ROOT / model.card.instruments, model.device)
-    judge = agreement.load(arguments.judge)
     images, _ = held_out(arguments.samples)
     others, _ = load_portraits(arguments.samples)
     pixels = to_pixels(images[: arguments.portraits])
@@ -207,14 +212,13 @@ def main() -> None:
     print(f"t_edit at similarity 0.9: {curves.t_edit(0.9)}, at 0.5: {curves.t_edit(0.5)}; t_boost {curves.t_boost()}")
     shares = {f"share{t}": share_of_h(model, pixels, t) for t in (800, 600, 400)}
     print(f"What h decides: {shares}")
-    real, other = (looked_at(renders(rows), probe, judge) for rows in (images, others))
-    made = samples(model, arguments.samples, arguments.sample_steps, arguments.agreement, arguments.from_afar)
-    fresh = looked_at(made, probe, judge)
+    real, other = (looked_at(renders(rows), probe) for rows in (images, others))
+    fresh = looked_at(samples(model, arguments.samples, arguments.sample_steps), probe)
     frechet, floor = (frechet_distance(real.features, seen.features) for seen in (fresh, other))
-    agree = float((fresh.agreements > np.quantile(real.agreements, 0.1)).mean())
+    agree = float((fresh.apart < np.quantile(real.apart, 0.9)).mean())
     stained, clean = (per_cent(seen.stains) for seen in (fresh, other))
     grained, smooth = (per_cent(seen.grain) for seen in (fresh, other))
-    print(f"Frechet distance: samples {frechet:.3f}, other renders {floor:.3f}; halves agree in {agree:.1%}")
+    print(f"Frechet distance: new portraits {frechet:.3f}, other renders {floor:.3f}; halves agree in {agree:.1%}")
     print(f"Stains of the backdrop: {stained:.2f}% of the range, of renders {clean:.2f}%", end="; ")
     print(f"grain {grained:.2f}%, of renders {smooth:.2f}%")
     print(f"{time.time() - began:.0f} s")

@@ -3,11 +3,6 @@
     accelerate launch -m training.train_ddpm --steps 5000 --decay 1000          # one process, CPU or GPU
     accelerate launch --num_processes 2 -m training.train_ddpm --steps 5000     # several GPUs or CPU processes
 
-The worse network that sampling moves away from (`core/sampling.py`) is a run of its own, released as `guide`:
-
-    accelerate launch -m training.train_ddpm --channels 16,32,64,128 --steps 3000 --run ~/guide \\
-        --out presets/models/avatars --part guide
-
 The run keeps a checkpoint and resumes from it (see `loop.py`). v-prediction (Salimans and Ho 2022), linear betas
 1e-4..0.02, 1,000 timesteps, on Haar coefficients of the pixels; the released weights are the run's moving average, in
 half precision. What is special about the network is in `skips.py`.
@@ -62,17 +57,9 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def v_loss(
-    unet: nn.Module,
-    x0: Tensor,
-    alphas: Tensor,
-    noise: torch.Generator,
-    places: Tensor | None = None,
-    power: float = 1.7,
-) -> Tensor:
-    """Weighted mean squared error of v on x0 (B, 12, h, w); places: weights (1, 1, h, w), see `focus`; power: see
-    `v_target`."""
-    x_t, t, v = v_target(x0, alphas, noise, power)
+def v_loss(unet: nn.Module, x0: Tensor, alphas: Tensor, noise: torch.Generator, places: Tensor | None = None) -> Tensor:
+    """Weighted mean squared error of v on x0 (B, 12, h, w); places: weights (1, 1, h, w), see `focus`."""
+    x_t, t, v = v_target(x0, alphas, noise)
     squares = (unet(x_t.contiguous(memory_format=torch.channels_last), t).sample.float() - v).square()
     error = (squares if places is None else squares * places).mean((0, 2, 3))
     return (error[:3].sum() + DETAIL * error[3:].sum()) / (3 + DETAIL * (len(error) - 3))
@@ -91,10 +78,10 @@ def losses_of(images: np.ndarray, alphas: Tensor, batch: int, places: Tensor, dr
     return losses
 
 
-def release(ema: UNet2DModel, folder: Path, part: str = "unet") -> None:
+def release(ema: UNet2DModel, folder: Path) -> None:
     """Write the network and scheduler as diffusers does, in half precision."""
     half = copy.deepcopy(ema).to(torch.float16)
-    half.save_pretrained(folder / part)
+    half.save_pretrained(folder / "unet")
     build_scheduler().save_pretrained(folder / "scheduler")
 
 
@@ -102,7 +89,6 @@ def main() -> None:
     parser = options(__doc__, "ddpm", steps=5000, batch=16, rate=5e-4)
     parser.add_argument("--channels", default="32,64,128,256")
     parser.add_argument("--out", type=Path, default=None, help="where to release, e.g. presets/models/avatars")
-    parser.add_argument("--part", choices=("unet", "guide"), default="unet", help="as what to release it")
     arguments = parser.parse_args()
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     torch.manual_seed(0)
@@ -118,7 +104,7 @@ def main() -> None:
     losses = losses_of(images, alphas, batch, places, SkipDropout(unet))
     trained = train(accelerator, arguments, unet, losses)
     if arguments.out is not None and accelerator.is_main_process:
-        release(trained.average, arguments.out, arguments.part)
+        release(trained.average, arguments.out)
     accelerator.end_training()
 
 

@@ -15,12 +15,12 @@ from core.imaging import content_hash, crop_square, to_pil, to_pixels
 from core.inversion import saved
 from core.inversion.editing import EditSettings
 from core.inversion.inversion import Inversion, read_prompt
+from core.inversion.loading import card_of, model_of
 from core.inversion.methods import METHODS
 from core.inversion.model import TextToImage
 from core.inversion.solution import Checkpoint, Settings
 from core.inverting.captions import describe
-from core.models.cards import MODELS, Embedded
-from core.models.pipelines import pipelines
+from core.models.cards import MODELS
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from core.visit import DEVICE, Frame, Picture, Session, within
 
@@ -157,32 +157,6 @@ def bench_of(session: Session) -> Bench:
 
 
 # -------------------------------------------------------------------------------------------------- models, pictures
-
-
-def card_of(model_id: str) -> TextToImageCard:
-    """Raises RequestError: there is no such model."""
-    if model_id not in TEXT_TO_IMAGE:
-        raise RequestError(f"There is no model {model_id!r}. Choose one of: {', '.join(TEXT_TO_IMAGE)}.")
-    return TEXT_TO_IMAGE[model_id]
-
-
-def not_here(card: TextToImageCard) -> str:
-    """What to do about an embedded model that did not come with this copy; "" if it is there."""
-    if not isinstance(card.source, Embedded) or (card.source.folder / "unet").is_dir():
-        return ""
-    others = " or ".join(other.title for other in TEXT_TO_IMAGE.values() if not isinstance(other.source, Embedded))
-    return (
-        f"“{card.title}” is not part of this copy: {card.source.path} has no network. Get a copy of the app that "
-        f"has it, train it (the README says how), or choose {others}, which are downloaded on first use and need a GPU."
-    )
-
-
-def model_of(card: TextToImageCard) -> TextToImage:
-    """A card's model, kept once loaded. Raises ModelUnavailable."""
-    if words := not_here(card):
-        raise ModelUnavailable(words)
-    loaded = pipelines.get(card.id)
-    return TextToImage.from_pipeline(loaded.pipeline, card.id, loaded.fingerprint)
 
 
 def picture_of(session: Session, card: TextToImageCard) -> Tensor:

@@ -51,6 +51,15 @@ class OpenClip:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """How new pictures are made for a model that does not draw them itself: by a text-to-image model, from one of the
+    descriptions in a file (relative to the repository, one per line) or a visitor's own words."""
+
+    model: str
+    captions: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """One model.
 
@@ -58,7 +67,8 @@ class ModelCard:
     domain_word: what its pictures show, as the source prompt says it. perceptual: the distance that measures edits.
     instruments: folder of the probe that reads attributes and identity off its pictures, if there is one.
     curves: the Asyrp paper's table, or the file with the model's own curves (relative to the repository).
-    half: half precision is good enough where the machine is faster with it. steps: default number of DDIM steps.
+    drawn: how new pictures are made, None: by the model itself. half: half precision is good enough where the machine
+    is faster with it. steps: default number of DDIM steps.
     """
 
     id: str
@@ -74,6 +84,7 @@ class ModelCard:
     curves: PublishedTable | str
     licence: str
     instruments: str | None = None
+    drawn: Drawn | None = None
     half: bool = True
     steps: int = 40
 
@@ -121,6 +132,7 @@ MODELS: dict[str, ModelCard] = {
             curves="presets/models/avatars/curves.json",
             licence="mit",
             instruments="presets/models/avatars/instruments",
+            drawn=Drawn("avatars-t2i", "presets/models/avatars/captions.txt"),
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),

@@ -7,21 +7,17 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core import agreement, coarse
-from core.agreement import Agreement
-from core.coarse import Coarse
 from core.errors import RequestError
 from core.models.cards import MODELS, ModelCard
 from core.models.codec import CODECS, Codec
@@ -29,8 +25,6 @@ from core.models.folders import current_name, fingerprint_of, obtain
 from core.models.placing import best_device, chosen, place
 from core.schedule import Schedule
 from core.unet import Features, SplitUNet
-
-Part = TypeVar("Part")
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 
@@ -40,9 +34,6 @@ class DiffusionModel:
     """A frozen diffusion model ready for use. The network runs in `dtype`, the sampler around it in float32.
 
     fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
-    For new pictures, if there are any (see `core/sampling.py`): sampler, the network that draws them in the place of
-    `unet`; guide, a worse network that they move away from; agreement, which tells whether the halves of a face agree;
-    coarse, which knows better what a predicted picture looks like from afar.
     """
 
     card: ModelCard
@@ -52,10 +43,6 @@ class DiffusionModel:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
-    sampler: SplitUNet | None = None
-    guide: SplitUNet | None = None
-    agreement: Agreement | None = None
-    coarse: Coarse | None = None
 
     @property
     def x_shape(self) -> tuple[int, int, int]:
@@ -64,17 +51,7 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        networks = [network.unet for network in (self.unet, self.sampler, self.guide) if network is not None]
-        networks += [part.net for part in (self.agreement, self.coarse) if part is not None]
-        return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
-
-    def by_sampler(self) -> "DiffusionModel":
-        """The same model with its sampler, if there is one, in the network's place."""
-        return self if self.sampler is None else replace(self, unet=self.sampler, sampler=None)
-
-    def by_guide(self) -> "DiffusionModel":
-        """The same model with its guide in the network's place."""
-        return replace(self, unet=self.guide, guide=None)
+        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters())
 
     def features(self, x: Tensor, t: int) -> Features:
         """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
@@ -185,59 +162,20 @@ def load(
     """
     device, dtype = chosen(card, device, dtype)
     fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
-    read = obtain(card, read_pipeline, fetch, KIND)
-    fingerprint = fingerprint_of(read.unet)
-    for network in (read.unet, read.sampler, read.guide):
-        if network is not None:
-            place(network, device, dtype)
-    for part in (read.agreement, read.coarse):
-        if part is not None:
-            part.net.to(device)
-    return DiffusionModel(
-        card,
-        SplitUNet(read.unet),
-        read.schedule,
-        CODECS[card.codec](),
-        device,
-        dtype,
-        fingerprint,
-        sampler=None if read.sampler is None else SplitUNet(read.sampler),
-        guide=None if read.guide is None else SplitUNet(read.guide),
-        agreement=read.agreement,
-        coarse=read.coarse,
-    )
+    unet, schedule = obtain(card, read_pipeline, fetch, KIND)
+    fingerprint = fingerprint_of(unet)
+    place(unet, device, dtype)
+    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
 
 
-class Pipeline(NamedTuple):
-    """What a folder holds, networks in float32."""
-
-    unet: UNet2DModel
-    schedule: Schedule
-    sampler: UNet2DModel | None
-    guide: UNet2DModel | None
-    agreement: Agreement | None
-    coarse: Coarse | None
-
-
-def read_pipeline(folder: Path) -> Pipeline:
-    """Network and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one; and of what
-    sampling uses besides, what has a folder.
+def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
+    """Network in float32 and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one.
 
     Raises: see `read_network`.
     """
     network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
-    return Pipeline(
-        unet=read_network(network),
-        schedule=Schedule.from_scheduler(json.loads((scheduler / "scheduler_config.json").read_text())),
-        sampler=if_there(folder / "sampler", read_network),
-        guide=if_there(folder / "guide", read_network),
-        agreement=if_there(folder / "agreement", agreement.load),
-        coarse=if_there(folder / "coarse", coarse.load),
-    )
-
-
-def if_there(folder: Path, read: Callable[[Path], Part]) -> Part | None:
-    return read(folder) if folder.is_dir() else None
+    settings = json.loads((scheduler / "scheduler_config.json").read_text())
+    return read_network(network), Schedule.from_scheduler(settings)
 
 
 def read_network(folder: Path) -> UNet2DModel:

@@ -24,13 +24,6 @@ def read_weights(net: nn.Module, folder: Path) -> None:
     net.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
 
 
-def write(net: nn.Module, config: dict[str, Any], folder: Path) -> None:
-    """Weights in half precision, and the configuration, for everyone to read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_weights(net, folder)
-    write_config(config, folder)
-
-
 def write_config(config: dict[str, Any], folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 

@@ -50,6 +50,15 @@ def test_sample_depends_on_the_seed_alone(client: Client) -> None:
     assert np.abs(pixels(first[0]) - pixels(other[0])).mean() > 5
     assert first[1]["seed"] == 3
     assert first[1]["seconds"] > 0
+    assert first[1]["words"]
+
+
+def test_sample_shows_what_words_say(client: Client) -> None:
+    asked = {"seed": 3, "steps": FAST, "api_name": "/sample"}
+    bald, other = (client.predict(words=words, **asked) for words in ("a bald face", "a face with long black hair"))
+    assert bald[1]["words"] == "a bald face"
+    top = [pixels(path)[10:40, 40:88].mean() for path, _ in (bald, other)]
+    assert top[0] > top[1] + 20
 
 
 def test_edit_changes_the_picture_with_the_strength(client: Client) -> None:

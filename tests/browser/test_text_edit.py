@@ -142,6 +142,8 @@ def test_imagine_a_picture(page: Page) -> None:
     seventh, eighth = imagined(page, "7"), imagined(page, "8")
     assert len({example, seventh, eighth}) == 3
     assert imagined(page, "7") == seventh
+    page.locator(".described textarea, .described input").first.fill("an old bald face with glasses")
+    assert len({imagined(page, "7"), seventh, eighth}) == 3
 
 
 def test_a_bad_upload_says_so_and_loses_nothing(page: Page, tmp_path: Path) -> None:

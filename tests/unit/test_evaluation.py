@@ -5,13 +5,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from held_out import people, pixels
 from torch import Tensor
 
+from core import instruments
 from core.models.codec import Identity
 from core.schedule import Schedule
 from core.unet import Features
-from training.evaluate_ddpm import frechet_distance, share_of_h
-from training.loop import learning_rate
+from training.evaluate_ddpm import apart, frechet_distance, share_of_h
+from training.evaluate_instruments import OUT as INSTRUMENTS
+from training.loop import learning_rate, learning_rate_within
+from training.portraits import varied
 from training.train_ddpm import build_scheduler, build_unet
 
 
@@ -70,3 +74,20 @@ def test_the_share_of_h_in_what_a_network_predicts(share: float) -> None:
         eps=eps,
     )
     assert share_of_h(model, torch.rand(20, 3, 8, 8) * 2 - 1, t) == pytest.approx(share, abs=1e-4)
+
+
+def test_a_run_with_an_end_decays_in_its_second_half() -> None:
+    assert learning_rate_within(0, 0.0, 2.0) == pytest.approx(2.0 / 200)
+    assert [learning_rate_within(999, share, 2.0) for share in (0.1, 0.5, 0.75, 1.0)] == [2.0, 2.0, 1.0, 0.0]
+
+
+def test_halves_that_differ_are_told() -> None:
+    """Portraits with one eye of their sleeping twin, against themselves awake and asleep."""
+    probe = instruments.load(INSTRUMENTS)
+    calm = {"glasses": 0, "hair_style": 0, "x": 0, "tilt": 0}
+    awake, asleep = (pixels([varied(p, eye_open=value, **calm) for p in people(40)]) for value in (0.8, 0.0))
+    wink = torch.cat((awake[..., :64], asleep[..., 64:]), 3)
+    for pictures in (awake, asleep):
+        times = apart(wink, probe) / apart(pictures, probe)
+        assert times.median() > 2.5
+        assert (times > 1).float().mean() > 0.95

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core import studio
 from core.errors import ModelUnavailable, PresetError, RequestError, ResourceError
-from core.inversion import saved
+from core.inversion import loading, saved
 from core.inversion.editing import EditSettings
 from core.inversion.methods import METHODS
 from core.inversion.model import TextToImage
@@ -34,7 +34,7 @@ PROMPT = "a smiling face with glasses"
 
 @pytest.fixture(scope="module")
 def model(text_model: Path) -> TextToImage:
-    return bench.model_of(TEXT_TO_IMAGE["avatars-t2i"])
+    return loading.model_of(TEXT_TO_IMAGE["avatars-t2i"])
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +241,9 @@ def test_methods_are_known() -> None:
 def test_a_model_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     card = replace(TEXT_TO_IMAGE["avatars-t2i"], source=Embedded(str(tmp_path)))
     with pytest.raises(ModelUnavailable, match="not part of this copy.*Stable Diffusion 1.5.*GPU"):
-        bench.model_of(card)
+        loading.model_of(card)
     with pytest.raises(RequestError, match="no model 'nonesuch'"):
-        bench.card_of("nonesuch")
+        loading.card_of("nonesuch")
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures

@@ -104,41 +104,12 @@ def test_the_layout_and_the_names_of_2022(tmp_path: Path) -> None:
     state = names_of_2022(unet.state_dict())
     torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
 
-    ours, schedule, *rest = read_pipeline(tmp_path)
-    assert not any(rest)
+    ours, schedule = read_pipeline(tmp_path)
     theirs = UNet2DModel.from_pretrained(tmp_path)
     x = torch.randn(1, 3, 16, 16)
     assert torch.equal(ours.eval()(x, 5).sample, theirs.eval()(x, 5).sample)
     assert torch.equal(ours(x, 5).sample, unet(x, 5).sample)
     assert torch.equal(schedule.alphas_cumprod, DDPMScheduler().alphas_cumprod.double())
-
-
-def test_a_guide_comes_with_its_model(folder: Path) -> None:
-    """It counts for memory and is no part of the fingerprint, and a damaged one is told."""
-    plain, worse = load(small_card("small", str(folder))), small_unet(seed=1)
-    worse.save_pretrained(folder / "guide")
-    model = load(small_card("small", str(folder)), dtype=torch.float32)
-    assert plain.guide is None
-    assert model.fingerprint == plain.fingerprint
-    assert model.nbytes == 2 * sum(4 * p.numel() for p in worse.parameters())
-    x, guide = torch.randn(1, 12, 16, 16), model.by_guide()
-    expected = guide.schedule.eps_from_output(worse.eval()(x, 500).sample, x, 500)
-    torch.testing.assert_close(guide.eps(guide.features(x, 500), x, 500), expected, atol=1e-4, rtol=1e-4)
-    (folder / "guide" / "config.json").unlink()
-    with pytest.raises(ModelUnavailable, match="missing or damaged"):
-        load(small_card("small", str(folder)))
-
-
-def test_a_sampler_comes_with_its_model(folder: Path) -> None:
-    """In the network's place when asked for; it counts for memory and is no part of the fingerprint."""
-    plain, drawing = load(small_card("small", str(folder)), dtype=torch.float32), small_unet(seed=2)
-    assert plain.by_sampler() is plain
-    drawing.save_pretrained(folder / "sampler")
-    model = load(small_card("small", str(folder)), dtype=torch.float32)
-    assert (model.fingerprint, model.nbytes) == (plain.fingerprint, 2 * plain.nbytes)
-    x, sampler = torch.randn(1, 12, 16, 16), model.by_sampler()
-    expected = sampler.schedule.eps_from_output(drawing.eval()(x, 500).sample, x, 500)
-    torch.testing.assert_close(sampler.eps(sampler.features(x, 500), x, 500), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_loading_leaves_other_threads_alone(folder: Path) -> None:

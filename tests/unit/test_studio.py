@@ -141,6 +141,28 @@ def test_an_imagined_picture_knows_its_seed(model: DiffusionModel) -> None:
     assert made.pixels.shape == (1, 3, 32, 32)
     with pytest.raises(RequestError, match="seed"):
         finish(studio.imagine(model, seed=-1))
+    with pytest.raises(RequestError, match="Leave the description empty"):
+        finish(studio.imagine(model, seed=3, words="a red cat"))
+
+
+def test_words_say_what_an_imagined_portrait_shows() -> None:
+    """By the probe; without words the seed decides, and a picture drawn from words is none of its seed's."""
+    model = studio.models.get("avatars")
+    instruments = studio.probe(model.card)
+    wanted = {"a smiling face with glasses": (0.4, 0.5), "a sad face with a beard": (-2.0, -0.5)}
+    for words, (smile, glasses) in wanted.items():
+        made = [finish(studio.imagine(model, seed, 12, words)) for seed in range(4)]
+        assert {picture.prompt for picture in made} == {words}
+        assert {picture.seed for picture in made} == {None}
+        read = instruments.attributes(torch.cat([picture.pixels for picture in made]))
+        assert ((read["smile"] > 0.2) == (smile > 0)).sum() >= 3
+        assert ((read["glasses"] > 0.5) == (glasses > 0)).sum() >= 3
+    left_to_chance = [finish(studio.imagine(model, seed, 4)) for seed in (5, 5, 6)]
+    assert torch.equal(left_to_chance[0].pixels, left_to_chance[1].pixels)
+    assert left_to_chance[0].prompt != left_to_chance[2].prompt
+    assert [picture.seed for picture in left_to_chance] == [5, 5, 6]
+    with pytest.raises(RequestError, match="characters"):
+        finish(studio.imagine(model, 0, words="face " * 1000))
 
 
 def test_forms_of_an_implicit_direction(model: DiffusionModel) -> None:
