@@ -55,26 +55,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def text_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a small text-to-image model that stands in for `avatars-t2i`."""
+    """The folder of the small text-to-image model "stand-in", quicker than `avatars-t2i` and random."""
     from dataclasses import replace
 
     from core.models.cards import Embedded
     from core.models.t2i_cards import TEXT_TO_IMAGE
     from tests.text_model import save_text_model
 
-    folder = save_text_model(tmp_path_factory.mktemp("avatars-t2i"))
+    folder = save_text_model(tmp_path_factory.mktemp("stand-in"))
     with pytest.MonkeyPatch.context() as patch:
-        card = replace(TEXT_TO_IMAGE["avatars-t2i"], source=Embedded(str(folder)))
+        card = replace(TEXT_TO_IMAGE["avatars-t2i"], id="stand-in", title="Stand-in", source=Embedded(str(folder)))
         patch.setitem(TEXT_TO_IMAGE, card.id, card)
         yield folder
 
 
 @pytest.fixture(scope="session")
 def served(text_model: Path) -> Iterator[str]:
-    """Address of the whole app, running in this process."""
+    """Address of the whole app, running in this process, with the stand-in as the first model of Invert."""
     import app
+    from tabs import invert, invert_endpoints
 
-    page = app.build()
-    _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
-    yield address
-    page.close()
+    with pytest.MonkeyPatch.context() as patch:
+        for tab in (invert, invert_endpoints):
+            patch.setattr(tab, "FIRST", "stand-in")
+        page = app.build()
+        _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
+        yield address
+        page.close()

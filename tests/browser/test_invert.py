@@ -292,7 +292,7 @@ def test_words_for_what_goes_wrong(page: Page, monkeypatch: pytest.MonkeyPatch, 
     inverted(root, "DDIM")
     expect(row(root, "null-text")).to_contain_text("ran out of memory")
 
-    card = replace(TEXT_TO_IMAGE["avatars-t2i"], source=Embedded(str(tmp_path / "nowhere")))
+    card = replace(TEXT_TO_IMAGE["stand-in"], source=Embedded(str(tmp_path / "nowhere")))
     with monkeypatch.context() as patch:
         patch.setitem(TEXT_TO_IMAGE, card.id, card)
         root.locator(".examples .cards button").nth(1).click()

@@ -34,7 +34,7 @@ PROMPT = "a smiling face with glasses"
 
 @pytest.fixture(scope="module")
 def model(text_model: Path) -> TextToImage:
-    return loading.model_of(TEXT_TO_IMAGE["avatars-t2i"])
+    return loading.model_of(TEXT_TO_IMAGE["stand-in"])
 
 
 @pytest.fixture(scope="module")
