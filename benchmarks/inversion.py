@@ -191,14 +191,17 @@ class Bench:
     def method(self, case: Case, method: str, **changes: object) -> Row:
         """Reconstruction and edit of one portrait by one method, with other settings if any are given."""
         inversion = self.inverted(case, method, **changes)
+        return {**inversion.measures, **self.edited(case, inversion, EditSettings(attention="swap"))}
+
+    def edited(self, case: Case, inversion: Inversion, settings: EditSettings) -> Row:
+        """The edit of one inverted portrait."""
         began = time.perf_counter()
-        edited = finish(edit(self.model, inversion, [Target(case.target)], EditSettings(attention="swap"))).cpu()
+        edited = finish(edit(self.model, inversion, [Target(case.target)], settings)).cpu()
         seconds = time.perf_counter() - began
         [about] = studio.measure(self.card, case.pixels, edited)
         [own] = [reading.change for reading in about.attributes if reading.name == case.swap.attribute]
         outside = torch.from_numpy(~case.mask)[None, None]
         return {
-            **inversion.measures,
             "own": case.swap.sign * own,
             "identity": about.identity,
             "psnr outside": metrics.psnr(edited, case.pixels, outside).item(),
@@ -314,6 +317,31 @@ def options(bench: Bench, chosen: Sequence[Case], method: str = "latent-TOP") ->
     print()
 
 
+# Attention control, and the shares of steps in which cross- and self-attention are the source's.
+KEPT = (("none", 0.0, 0.0), ("swap", 0.0, 0.4), ("swap", 0.2, 0.4), ("swap", 0.4, 0.4), ("swap", 0.8, 0.4))
+
+
+def attention(bench: Bench, chosen: Sequence[Case], method: str = "anchored") -> None:
+    """Means over portraits of edits by one method, one row per way to keep attention."""
+    columns = ("own", "identity", "psnr outside")
+    table: list[list[Row]] = [[] for _ in KEPT]
+    for case in chosen:
+        inversion: Inversion | None = None
+        for rows, kept in zip(table, KEPT, strict=True):
+
+            def made(case: Case = case, kept: tuple[str, float, float] = kept) -> Row:
+                nonlocal inversion
+                inversion = inversion or bench.inverted(case, method)
+                return bench.edited(case, inversion, EditSettings(None, *kept))
+
+            rows.append(bench.rows.get(("attention", case.number, method, *kept), made))
+    heading("attention", columns)
+    for kept, rows in zip(KEPT, table, strict=True):
+        cells = " | ".join(format(mean(row[k] for row in rows), COLUMNS[k]) for k in columns)
+        print(f"| {kept[0]}, cross {kept[1]:g}, self {kept[2]:g} | {cells} |")
+    print()
+
+
 def times(bench: Bench, chosen: Sequence[Case]) -> None:
     """Medians over three portraits; the first warms up."""
     heading("what", ("median", "goal"))
@@ -333,7 +361,7 @@ def times(bench: Bench, chosen: Sequence[Case]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["methods", "robustness", "race", "times", "options"]
+    everything = ["methods", "robustness", "race", "times", "options", "attention"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--guidance", type=float, default=DEFAULTS.guidance)
@@ -359,6 +387,8 @@ def main() -> None:
         times(bench, cases(4))
     if "options" in what:
         options(bench, chosen)
+    if "attention" in what:
+        attention(bench, chosen)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     chooser.connect(fresh, [prompt, model, methods], fresh_shown, imagined, HEAVY)
     suggest.click(suggest_prompt, [session, model], prompt, **QUIET)
-    model.input(choose_model, [session, prompt, model, methods], [here, steps, guidance, *fresh_shown], **QUIET)
+    defaults = [here, steps, guidance, *editor.defaults]
+    model.input(choose_model, [session, prompt, model, methods], [*defaults, *fresh_shown], **QUIET)
     start.click(run, asked, [panels, *shown], **HEAVY)
     for button in (stopping, study.stop):
         button.click(stop, session, button, queue=False, **QUIET)
@@ -204,7 +205,8 @@ def suggest_prompt(session: Session, model_id: str) -> Any:
 def choose_model(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> tuple[Any, ...]:
     """Another text-to-image model: its defaults, its view of the picture."""
     card = card_of(model_id)
-    return missing(card), card.steps, card.guidance, *next(fresh(session, prompt, model_id, methods))
+    defaults = card.steps, card.guidance, card.guidance, card.cross_steps
+    return missing(card), *defaults, *next(fresh(session, prompt, model_id, methods))
 
 
 # ------------------------------------------------------------------------------------------------------------- invert

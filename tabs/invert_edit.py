@@ -87,7 +87,9 @@ class Editor:
                     elem_id="weights",
                 )
             with gr.Row():
-                self.cross = gr.Slider(0, 1, 0.8, step=0.05, label="Cross-attention", info="share of steps it is kept")
+                self.cross = gr.Slider(
+                    0, 1, card.cross_steps, step=0.05, label="Cross-attention", info="share of steps it is kept"
+                )
                 self.itself = gr.Slider(0, 1, 0.4, step=0.05, label="Self-attention", info="share of steps it is kept")
         with gr.Row(elem_classes="actions"):
             self.edit = gr.Button("Edit", variant="primary", min_width=140, elem_id="edit-inverted")
@@ -97,6 +99,7 @@ class Editor:
         self.stage = Stage({}, elem_id="edit-stage")
         self.buttons = [self.edit, self.stop]
         self.shown = [self.said, self.cards, self.stage]
+        self.defaults = [self.guidance, self.cross]
         self.given = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
 
     def connect(self, session: gr.State) -> None:

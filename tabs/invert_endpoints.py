@@ -65,7 +65,7 @@ def build(shell: Shell) -> None:
         )
         weights = gr.Textbox("", label="Weights of words of the target, for example 'smiling 2, glasses 0.5'")
         regions = gr.JSON([], label=REGIONS)
-        cross = gr.Number(0.8, label="Share of the steps in which cross-attention is kept, 0 to 1")
+        cross = gr.Number(card.cross_steps, label="Share of the steps in which cross-attention is kept, 0 to 1")
         itself = gr.Number(0.4, label="Share of the steps in which self-attention is kept, 0 to 1")
         target_guidance = gr.Number(0, label="Guidance of the target, 1 to 30; 0 for the inversion's own")
         others = gr.Textbox("", label="Changed source prompts, one per line, up to 6", lines=2)

@@ -13,7 +13,8 @@ class TextToImageCard:
     resolution: side of its pictures in pixels. prompt: a sentence to begin with. perceptual: the distance that measures
     reconstructions and edits. instruments: folder of the probe that reads attributes and identity off its pictures, if
     there is one. variant: which of several precisions in a Hub repository. half: half precision is good enough where
-    the machine is faster with it. steps, guidance: defaults of sampling and inversion.
+    the machine is faster with it. steps, guidance: defaults of sampling and inversion. cross_steps: default share of an
+    edit's steps in which cross-attention is the source's, that of prompt-to-prompt unless measured otherwise.
     """
 
     id: str
@@ -29,6 +30,7 @@ class TextToImageCard:
     half: bool = True
     steps: int = 50
     guidance: float = 7.5
+    cross_steps: float = 0.8
 
 
 TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
@@ -45,6 +47,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             licence="mit",
             instruments="presets/models/avatars/instruments",
             guidance=3.0,  # at 7.5 a prompt adds hair and glasses that it does not name
+            cross_steps=0.2,  # by `benchmarks.inversion attention`: with more the person is less the same
         ),
         TextToImageCard(
             id="stable-diffusion-1-5",
