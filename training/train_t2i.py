@@ -2,6 +2,8 @@
 
     accelerate launch -m training.train_t2i --minutes 60     # once presets/models/avatars-t2i/vae is there
     accelerate launch -m training.train_t2i --steps 5600 --decay 2800 --out presets/models/avatars-t2i
+    accelerate launch -m training.train_t2i --begin presets/models/avatars-t2i --images 48000 --batch 256 \\
+        --rate 8e-4 --within 3.4 --out presets/models/avatars-t2i      # then on a GPU; --compile adds a minute at first
     python -m training.evaluate_t2i                          # writes the card
 
 A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, that of `avatars` (see
