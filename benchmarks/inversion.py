@@ -13,7 +13,7 @@ portraits with noise and with changed source prompts (section 3 of the paper of 
 prompt decoded as if it were a target, because an anchored source comes back exactly by construction. race: the least
 iterations with which latent-TOP reconstructs as well as null-text does, and the seconds of both. times: what a visitor
 waits for. options: latent-TOP where its paper is silent, one setting changed at a time; "gaussianity" is how far x_T is
-from white and normal, 0 if it is both.
+from white and normal, 0 if it is both. attention: for how many steps an edit keeps the source's attention maps.
 
 50 steps, and guidance 7.5 unless another is given. Every row is written to a file in `benchmarks/measured` as soon as
 it is there, and the file is in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name

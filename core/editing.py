@@ -103,9 +103,14 @@ def ascend(
 
 def sample_latent(model: DiffusionModel, seed: int, count: int = 1) -> Latent:
     """x_T ~ N(0, I), the same on every device. Row i has the noise of seed + i, so it does not depend on `count`."""
-    rows = [torch.randn(model.x_shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
     key = (f"seeds {seed}..{seed + count - 1}", model.card.id, 0, 0)
-    return Latent(torch.stack(rows).to(model.device), 0, model.card.id, key)
+    return Latent(seeded_noise(model.x_shape, seed, count).to(model.device), 0, model.card.id, key)
+
+
+def seeded_noise(shape: tuple[int, ...], seed: int, count: int) -> Tensor:
+    """N(0, I) (count, *shape) on the CPU; row i is that of seed + i."""
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(count)]
+    return torch.stack(rows)
 
 
 def edit(
@@ -226,9 +231,14 @@ def _strength_table(strengths: Sequence[Tensor | Sequence[float] | float], rows:
 
 def preview(model: DiffusionModel, x0: Tensor, k: int, steps: int, rows: Tensor | None = None) -> Tensor | None:
     """The predicted x0 as pixels, about `PREVIEWS` times per job."""
-    if (k + 1) % max(1, steps // PREVIEWS):
+    if not preview_due(k, steps):
         return None
     return model.codec.decode(x0 if rows is None else x0[rows]).clamp(-1, 1)
+
+
+def preview_due(k: int, steps: int) -> bool:
+    """Whether step k, from 0, is one that shows a preview."""
+    return (k + 1) % max(1, steps // PREVIEWS) == 0
 
 
 def rows_for(model: DiffusionModel, chunk: int | None) -> int:

@@ -15,7 +15,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from core.editing import PREVIEWS, predict, sample_latent
+from core.editing import predict, preview_due, sample_latent, seeded_noise
 from core.inversion.model import TextToImage
 from core.models.loader import DiffusionModel
 from core.progress import Job, Progress
@@ -42,16 +42,14 @@ def draw(model: TextToImage, prompts: Sequence[str], seed: int, steps: int = STE
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
     """
-    noise = [
-        torch.randn(model.latent_shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))
-    ]
+    noise = seeded_noise(model.latent_shape, seed, len(prompts))
     text, empty = model.embed(prompts), model.embed([""])
 
     @torch.no_grad()
     def eps(x: Tensor, t: int) -> Tensor:
         return model.guided(x, t, text, empty, guidance)
 
-    return _descend(model.schedule, torch.stack(noise).to(model.device), steps, eps, model.decode)
+    return _descend(model.schedule, noise.to(model.device), steps, eps, model.decode)
 
 
 def _descend(
@@ -67,8 +65,8 @@ def _descend(
     for k, t in enumerate(times):
         predicted = eps(x, t)
         if k + 1 < len(times):
-            shown = (k + 1) % max(1, len(times) // PREVIEWS) == 0
-            seen = decode(schedule.predicted_x0(x, predicted, t)).clamp(-1, 1) if shown else None
+            due = preview_due(k, len(times))
+            seen = decode(schedule.predicted_x0(x, predicted, t)).clamp(-1, 1) if due else None
             yield Progress(k + 1, len(times), "sampling", seen)
         x = scheduler.step(predicted, t, x).prev_sample
     pixels = decode(x).clamp(-1, 1)

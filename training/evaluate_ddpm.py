@@ -83,13 +83,13 @@ def share_of_h(model: DiffusionModel, pixels: Tensor, t: int) -> float:
 def samples(model: DiffusionModel, count: int, steps: int, batch: int = 16) -> Iterator[Tensor]:
     """New portraits (n, 3, H, W), `count` in all, those of the seeds from 0 on."""
     drawn = model.card.drawn
+    drawing = None if drawn is None else model_of(card_of(drawn.model))
     for first in range(0, count, batch):
         seeds = range(first, min(first + batch, count))
-        if drawn is None:
+        if drawing is None:
             yield finish(sample(model, first, len(seeds), steps))
         else:
-            prompts = [described(drawn, seed) for seed in seeds]
-            yield finish(draw(model_of(card_of(drawn.model)), prompts, first, steps))
+            yield finish(draw(drawing, [described(drawn, seed) for seed in seeds], first, steps))
 
 
 def renders(images: np.ndarray) -> Iterator[Tensor]:
