@@ -138,9 +138,10 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
     carry = solution.carry if settings.carry is None else settings.carry
     strength = s[:, None, None, None]
     share = strength.clamp(0, 1)
+    own = guidance if solution.any_guidance else solution.guidance
     return Rows(
         text=torch.where(s[:, None, None] == 0, embedded[:1], embedded),
-        guidance=solution.guidance + share * (guidance - solution.guidance),
+        guidance=own + share * (guidance - own),
         strength=strength,
         carry=1 + share[1:] * (carry - 1),
         control=attention_control(model, inversion, targets, settings),

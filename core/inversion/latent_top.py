@@ -12,13 +12,18 @@ from torch import Tensor
 
 from core.inversion.model import memory
 from core.inversion.optimise import SCALE, Objective, fit, follow, gaussianity, mean_square
-from core.inversion.solution import Solution, Solving, Task
+from core.inversion.solution import Settings, Solution, Solving, Task
 from core.inversion.trajectory import ascend, reverse
 from core.progress import Progress
 
+ASTRAY = 1e-2  # mean squared error of a step; two to four times the most that is met on the embedded model
+
 
 def invert(task: Task) -> Solving:
-    """min |x*_{t-1} - x_{t-1}|^2 from t = T down, m iterations per step, starting from the best of several starts.
+    """min |x*_{t-1} - x_{t-1}|^2 from t = T down, starting from the best of several starts.
+
+    The paper has m iterations at every step and a prior of plain DDIM inversion (late = 1, prior_iterations = 0). Here
+    the last fifth of the steps has them, and the prior is predicted (`fixed_point`) at the same cost.
 
     z_T acts through the first step, where it is learned together with z_null; from then on the conditional prediction
     is computed once per step. Each step starts at the bias of the step before and keeps the best it met. With `shared`,
@@ -40,20 +45,41 @@ def invert(task: Task) -> Solving:
 
     for i in range(S - len(done), -1, -1):
         x, null = done[-1]
-        iterations = 0 if task.out_of_time() else settings.iterations
-        (null,), loss, x_prev = fit(
-            follow(task, x, prior[i : i + 1], [i]),
-            [null],
-            [settings.rate],
-            iterations,
-            settings.tolerance,
-            settings.optimiser,
-            task.out_of_time,
-        )
+        null, x_prev, loss = _step(task, x, prior[i : i + 1], null, i)
         done.append((x_prev, null))
-        yield task.event(S - i, S, "optimising", x_prev, loss.item())
+        yield task.event(S - i, S, "optimising", x_prev, loss)
     trajectory = torch.cat([x for x, _ in reversed(done)])
     return Solution(trajectory, settings.guidance, torch.cat([null for _, null in reversed(done[1:])]))
+
+
+def _step(task: Task, x: Tensor, goal: Tensor, null: Tensor, i: int) -> tuple[Tensor, Tensor, float]:
+    """(empty embedding with its bias, x*_{t-1}, loss) of step i.
+
+    What a step leaves the next can mend, so the last steps have all iterations, and those before a single one unless
+    the path goes astray.
+    """
+    settings, objective = task.settings, follow(task, x, goal, [i])
+
+    def better(null: Tensor, iterations: int) -> tuple[Tensor, Tensor, float]:
+        iterations = 0 if task.out_of_time() else iterations
+        (null,), loss, x_prev = fit(
+            objective, [null], [rate_of(task)], iterations, settings.tolerance, settings.optimiser, task.out_of_time
+        )
+        return null, x_prev, loss.item()
+
+    found = better(null, iterations_of(settings, i))
+    left = settings.iterations - iterations_of(settings, i)
+    return better(found[0], left) if left > 0 and found[-1] > ASTRAY else found
+
+
+def iterations_of(settings: Settings, i: int) -> int:
+    """With which step i begins."""
+    return settings.iterations if i < round(settings.late * settings.steps) else min(1, settings.iterations)
+
+
+def rate_of(task: Task) -> float:
+    """Of the text bias."""
+    return 2e-2 if task.settings.rate is None else task.settings.rate
 
 
 @torch.no_grad()
@@ -82,8 +108,8 @@ def _first_step(task: Task, prior: Tensor, null: Tensor, z_T: Tensor) -> tuple[T
             losses = losses + settings.gaussian * gaussianity(prior[-1:] + z_T)
         return losses, x_prev
 
-    rates = [settings.rate, settings.noise_rate]
-    iterations = 0 if task.out_of_time() else settings.iterations
+    rates = [rate_of(task), settings.noise_rate]
+    iterations = 0 if task.out_of_time() else iterations_of(settings, settings.steps - 1)
     (null, z_T), loss, x_prev = fit(
         objective, [null, z_T], rates, iterations, settings.tolerance, settings.optimiser, task.out_of_time
     )
@@ -102,7 +128,7 @@ def _shared_bias(task: Task, prior: Tensor, null: Tensor) -> Generator[Progress,
     """One embedding (1, L, E) for all steps: m passes of one optimiser step per step of the prior trajectory."""
     settings, S = task.settings, task.settings.steps
     null = null.detach().clone().requires_grad_(True)
-    method = torch.optim.Adam([null], settings.rate)
+    method = torch.optim.Adam([null], rate_of(task))
     objectives: list[Objective] = []
     for n in range(settings.iterations):
         losses = []

@@ -22,7 +22,8 @@ def invert(task: Task) -> Solving:
         x, null = done[-1] if done else (pivots[-1:], task.empty)
 
         objective = follow(task, x, pivots[i : i + 1], [i])
-        rate, tolerance = settings.rate * (1 - n / 100), settings.tolerance + 2e-5 * n
+        rate = (1e-2 if settings.rate is None else settings.rate) * (1 - n / 100)
+        tolerance = settings.tolerance + 2e-5 * n
         iterations = 0 if task.out_of_time() else settings.iterations
         (null,), loss, _ = fit(objective, [null], [rate], iterations, tolerance, settings.optimiser, task.out_of_time)
 

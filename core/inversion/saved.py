@@ -29,6 +29,7 @@ MOST_MEASURES = 64
 
 _TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": LONGEST_PROMPT}
 _SOLUTION_RANGES = {"guidance": (1, 30), "carry": (0, 1), "eta": (0, 1), "skip": (0, 0.95), "mixing": (0.5, 1)}
+_SOLUTION_FLAGS = ("anchored", "any_guidance")
 
 
 def save(inversion: Inversion, path: Path) -> Path:
@@ -66,7 +67,7 @@ def to_bytes(inversion: Inversion) -> bytes:
     if solution.partner is not None:
         values["partner"] = solution.partner
     about = {name: getattr(inversion, name) for name in (*_TEXT_LIMITS, "edit_guidance", "measures")}
-    about["solution"] = {name: getattr(solution, name) for name in (*_SOLUTION_RANGES, "anchored")}
+    about["solution"] = {name: getattr(solution, name) for name in (*_SOLUTION_RANGES, *_SOLUTION_FLAGS)}
     try:
         description = json.dumps(about, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -123,8 +124,9 @@ def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
 
 
 def _solution(about: Any, values: dict[str, Tensor]) -> Solution:
-    expect(isinstance(about, dict) and about.keys() == {*_SOLUTION_RANGES, "anchored"}, "its solution is incomplete")
-    expect(type(about["anchored"]) is bool, "its solution is damaged")
+    expect(isinstance(about, dict), "its solution is damaged")
+    expect(about.keys() == {*_SOLUTION_RANGES, *_SOLUTION_FLAGS}, "its solution is incomplete")
+    expect(all(type(about[name]) is bool for name in _SOLUTION_FLAGS), "its solution is damaged")
     for name, (low, high) in _SOLUTION_RANGES.items():
         _in_range(about[name], low, high, name)
     trajectory, unconditional = (_finite(values, name) for name in ("trajectory", "unconditional"))

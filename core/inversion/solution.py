@@ -24,6 +24,7 @@ _RANGES = {
     "start_scale": (0, 10),
     "tolerance": (0, 1),
     "gaussian": (0, 1000),
+    "late": (0, 1),
     "prior_iterations": (0, 50),
     "solver_iterations": (1, 50),
     "depth": (0, 10),
@@ -41,18 +42,19 @@ class Settings:
     steps: S. guidance: G, the working guidance. source_guidance: of the methods that keep noise maps. seed: of whatever
     is random. budget: seconds after which nothing more is optimised and the best so far is finished.
 
-    Optimisation (null-text, latent-TOP, teacher-forced). iterations: m, per step. optimiser, rate: of the text bias;
+    Optimisation (null-text, latent-TOP, teacher-forced). iterations: m, per step. late: share of the steps, the last,
+    in which latent-TOP has m of them; before it has one, 1 is the paper. optimiser, rate: of the text bias;
     noise_rate: of the noise bias. tolerance: mean squared error of a step at which its optimisation stops. starts,
     start_scale: sampled biases and their standard deviation. start: what they are sampled around, the empty prompt or
     the source prompt. gaussian: weight of the penalty that keeps x_T + z_T Gaussian. shared: one text bias for all
     steps. prior_iterations: network evaluations per step of the prior trajectory, predicted and iterated; 0 is plain
-    DDIM inversion, with one.
+    DDIM inversion, the paper's, with one.
 
     Fixed point. solver_iterations: network evaluations per step, at most. depth: of Anderson acceleration, 0 for none.
     solver_tolerance: relative residual at which a step is solved.
 
     mixing: p of EDICT. eta: of CycleDiffusion. skip: share of the reverse steps that an edit leaves out, of
-    edit-friendly DDPM.
+    edit-friendly DDPM and anchored sources.
 
     Raises:
         RequestError: a setting is out of range.
@@ -65,7 +67,7 @@ class Settings:
     budget: float | None = None
     iterations: int = 10
     optimiser: Literal["adam", "lbfgs"] = "adam"
-    rate: float = 1e-2
+    rate: float | None = None
     noise_rate: float = 1e-2
     tolerance: float = 1e-5
     starts: int = 20
@@ -73,18 +75,19 @@ class Settings:
     start: Literal["empty", "source"] = "empty"
     gaussian: float = 0.0
     shared: bool = False
-    prior_iterations: int = 0
+    late: float = 0.2
+    prior_iterations: int = 1
     solver_iterations: int = 3
     depth: int = 2
     solver_tolerance: float = 1e-4
     mixing: float = 0.93
     eta: float = 0.1
-    skip: float = 0.36
+    skip: float | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise RequestError(f"{name.replace('_', ' ')} must lie between {low} and {high}, not {value}.")
         if self.optimiser not in ("adam", "lbfgs"):
             raise RequestError(f"There is no optimiser {self.optimiser!r}. Choose adam or lbfgs.")
@@ -106,14 +109,16 @@ class Solution:
     trajectory: (S + 1, C, h, w), the latents that the source is meant to pass, by level; the last is x_T with its
     correction. guidance: at which the source prompt gives the picture again. unconditional: (S, L, E) per step, or
     (1, L, E). anchored: the source is held on its trajectory; what that takes at each step (a correction, or a noise
-    map sigma_t z_t) is added to targets `carry` times. eta: of the steps. skip: share of the steps that an edit leaves
-    out. partner, mixing: the second sequence (S + 1, C, h, w) and p of EDICT.
+    map sigma_t z_t) is added to targets `carry` times. any_guidance: an anchored source takes the guidance of its
+    targets, in place of its own. eta: of the steps. skip: share of the steps that an edit leaves out. partner,
+    mixing: the second sequence (S + 1, C, h, w) and p of EDICT.
     """
 
     trajectory: Tensor
     guidance: float
     unconditional: Tensor
     anchored: bool = False
+    any_guidance: bool = False
     carry: float = 0.0
     eta: float = 0.0
     skip: float = 0.0

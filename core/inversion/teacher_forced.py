@@ -8,6 +8,7 @@ while optimising.
 import torch
 from torch import Tensor
 
+from core.inversion.latent_top import rate_of
 from core.inversion.optimise import fit, follow
 from core.inversion.solution import Solution, Solving, Task
 from core.inversion.trajectory import ascend
@@ -27,7 +28,7 @@ def invert(task: Task) -> Solving:
         (null,), losses, x_prev = fit(
             follow(task, prior[at], prior[goal], steps),
             [null],
-            [settings.rate],
+            [rate_of(task)],
             iterations,
             settings.tolerance,
             settings.optimiser,

@@ -24,7 +24,7 @@ from core.inversion.solution import Settings
 from core.progress import finish
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
-QUICK = Settings(steps=6, iterations=2, starts=2, solver_iterations=3, guidance=3.0)
+QUICK = Settings(steps=6, iterations=2, late=1.0, starts=2, solver_iterations=3, guidance=3.0)
 FREE = EditSettings(attention="none")
 KINDS = ("none", "swap", "refine")
 
@@ -127,7 +127,7 @@ def test_at_strength_zero_an_edit_is_the_reconstruction(
     made = inversions[method]
     edited = finish(edit(toy, made, [Target(TARGET, 0.0), Target(TARGET, 1.0)], FREE))
     assert torch.allclose(edited[:1], made.reconstruction, atol=1e-4)
-    assert (edited[1:] - made.reconstruction).abs().mean() > 1e-3
+    assert (edited[1:] - made.reconstruction).abs().max() > 1e-2
 
 
 def test_strength_leads_from_the_source_to_the_target(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
@@ -169,13 +169,14 @@ def test_attention_control_and_weights_act(model: TextToImage, inversion: Invers
 def test_many_targets_are_done_in_groups(model: TextToImage, inversion: Inversion) -> None:
     """Each with the source, three at a time in calls of eight rows; the pictures are those of single edits."""
     targets = [Target(TARGET, s) for s in (0.2, 0.4, 0.6, 0.8, 1.0)]
-    events = list(edit(model, inversion, targets))
+    whole = EditSettings(skip=0.0)
+    events = list(edit(model, inversion, targets, whole))
     assert len(events) == events[-1].total == 12
     assert [event.step for event in events] == list(range(1, 13))
     assert events[-1].result.shape == (5, 3, 16, 16)
     assert max(len(event.preview) for event in events if event.preview is not None) == 5
     for target, row in zip(targets[::4], events[-1].result[::4], strict=True):
-        assert torch.allclose(finish(edit(model, inversion, [target]))[0], row, atol=1e-3)
+        assert torch.allclose(finish(edit(model, inversion, [target], whole))[0], row, atol=1e-3)
 
 
 def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> None:
@@ -217,7 +218,7 @@ def test_outside_the_region_nothing_changes(toy: TextToImage, inversions: dict[s
     inside = torch.from_numpy(mask[::2, ::2])
     for method in ("anchored", "EDICT", "latent-TOP"):
         made = inversions[method]
-        settings = replace(FREE, region=Region("box", mask))
+        settings = replace(FREE, region=Region("box", mask), skip=0.0)
         edited = finish(edit(toy, made, [Target(TARGET), Target("red")], settings))
         change = (edited - made.reconstruction).abs().amax(1)
         assert change[:, ~inside].max() < 1e-4

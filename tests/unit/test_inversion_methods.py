@@ -255,7 +255,7 @@ def best_null(task: Task, x: Tensor, goal: Tensor, i: int) -> tuple[float, float
     return (best - G * SOURCE) / (1 - G), (b**2 * (needed - best).square().mean()).item()
 
 
-CONVERGED = {"iterations": 25, "optimiser": "lbfgs", "rate": 1.0, "tolerance": 0.0}
+CONVERGED = {"iterations": 25, "optimiser": "lbfgs", "rate": 1.0, "tolerance": 0.0, "late": 1.0, "prior_iterations": 0}
 
 
 def test_null_text_finds_the_best_embedding_of_every_step() -> None:
@@ -307,6 +307,33 @@ def test_latent_top_learns_both_biases() -> None:
     assert torch.allclose(x, solution.trajectory[:1].expand_as(x), rtol=0, atol=1e-11)
 
 
+def test_latent_top_works_most_near_the_picture() -> None:
+    """The last steps are nearly the best that a text bias can do, and those before not yet: they have one iteration."""
+    task = closed_form_task(SLOPE, SOURCE, 0.29, iterations=40, late=0.3, starts=1, tolerance=0.0, prior_iterations=0)
+    solution = solution_of(latent_top.invert(task))
+    prior = plain_inversion(task, SOURCE)
+    excess = []
+    for i in range(9):
+        _, least = best_null(task, solution.trajectory[i + 1 : i + 2], prior[i : i + 1], i)
+        excess.append((solution.trajectory[i] - prior[i]).square().mean().item() - least)
+    assert max(excess[:3]) < 0.01 * max(excess[3:])
+    assert task.model.evaluations.backward == 2 * 1 + 6 * 1 + 3 * 40
+
+
+def test_latent_top_works_on_where_the_path_goes_astray() -> None:
+    """With an empty prompt far from the source's one iteration is not enough, and a step has them all."""
+    task = closed_form_task(SLOPE, SOURCE, -5.0, iterations=4, starts=1, tolerance=0.0)
+    solution_of(latent_top.invert(task))
+    assert task.model.evaluations.backward == 2 * 1 + 9 * 4
+
+
+def test_the_prior_of_latent_top_is_predicted() -> None:
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, iterations=0, starts=1)
+    prior = solution_of(fixed_point.invert(closed_form_task(SLOPE, solver_iterations=1, source_guidance=1.0)))
+    found = solution_of(latent_top.invert(task))
+    assert torch.allclose(found.x_T, prior.x_T, rtol=0, atol=1e-12)
+
+
 def test_latent_top_chooses_the_start_with_the_smallest_first_loss() -> None:
     task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=6, start_scale=0.5)
     prior = plain_inversion(task, SOURCE)
@@ -345,11 +372,13 @@ def test_latent_top_may_start_at_the_source_prompt() -> None:
 
 
 def test_a_penalty_keeps_the_latent_gaussian() -> None:
-    """x_T of a flat picture is flat as well, far from white noise; the penalty pulls it there."""
+    """x_T of a nearly flat picture is nearly flat as well, far from white noise; the penalty pulls it there."""
     found = []
     for weight in (0.0, 10.0):
-        task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=1, iterations=80, noise_rate=0.1, gaussian=weight)
-        flat = Task(task.model, torch.full_like(task.x0, 0.8), task.text, task.empty, task.settings)
+        task = closed_form_task(
+            SLOPE, SOURCE, EMPTY, starts=1, iterations=80, late=1.0, noise_rate=0.1, gaussian=weight
+        )
+        flat = Task(task.model, 0.8 + 0.01 * task.x0, task.text, task.empty, task.settings)
         found.append(gaussianity(solution_of(latent_top.invert(flat)).x_T).item())
     assert found[1] < 0.5 * found[0]
 
@@ -372,9 +401,10 @@ def test_gaussianity_is_small_for_white_noise_alone() -> None:
         (edit_friendly.invert, 0, 0),
         # Per step: the conditional prediction, m + 1 of the unconditional, and the guided step at the end.
         (null_text.invert, 10 + 10 * (1 + 4 + 2), 10 * 3),
-        # Starts, the first step with both predictions, and one conditional prediction in each of the others.
-        (latent_top.invert, 10 + 2 * 5 + 2 * 4 + 9 * (1 + 4), 2 * 3 + 9 * 3),
-        (teacher_forced.invert, 10 + 10 * (1 + 4), 10 * 3),
+        # The prior (one more in its first step), starts, the first step with both predictions, and one conditional
+        # prediction in each of the others; m iterations in the last fifth, else one.
+        (latent_top.invert, 11 + 2 * 5 + 2 * 2 + 7 * (1 + 2) + 2 * (1 + 4), 2 * 1 + 7 * 1 + 2 * 3),
+        (teacher_forced.invert, 11 + 10 * (1 + 4), 10 * 3),
         (fixed_point.invert_anchored, 10 * 3 + 1, 0),
     ],
 )
@@ -382,6 +412,8 @@ def test_network_evaluations(invert: Callable, forward: int, backward: int) -> N
     task = closed_form_task(SLOPE, iterations=3, starts=5, tolerance=0.0, solver_iterations=3, solver_tolerance=0.0)
     if invert is null_text.invert:  # its tolerance grows
         task = closed_form_task(SLOPE, SOURCE, -50.0, iterations=3, tolerance=0.0)
+    if invert is latent_top.invert:  # the path must not go astray
+        task = closed_form_task(SLOPE, SOURCE, 0.29, iterations=3, starts=5, tolerance=0.0)
     solution_of(invert(task))
     assert (task.model.evaluations.forward, task.model.evaluations.backward) == (forward, backward)
 
