@@ -149,11 +149,11 @@ def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Pic
     return Picture(to_pixels(source, MODELS[model_id].resolution, crop), model_id)
 
 
-def imagine(model: DiffusionModel, seed: int, steps: int = sampling.STEPS, words: str = "") -> Job:
+def imagine(model: DiffusionModel, seed: int, steps: int | None = None, words: str = "") -> Job:
     """A new picture of the model's own; the same seed gives the same one. Result: a `Picture`.
 
-    words: what it should show, for models whose pictures are drawn from words (`ModelCard.drawn`); without, the seed
-    decides on that too.
+    steps: of sampling; None is what the model needs. words: what it should show, for models whose pictures are drawn
+    from words (`ModelCard.drawn`); without, the seed decides on that too.
 
     Raises:
         RequestError: the seed or the steps are out of range, the words are endless, or the model takes none.
@@ -161,6 +161,8 @@ def imagine(model: DiffusionModel, seed: int, steps: int = sampling.STEPS, words
     """
     within("seed", seed, 0, 2**31 - 1)
     drawn, words = model.card.drawn, words.strip()
+    if steps is None:
+        steps = sampling.STEPS if drawn is None else sampling.DRAWING_STEPS
     if drawn is not None:
         prompt = read_prompt(words or described(drawn, seed), "Say what the picture should show.")
         card = card_of(drawn.model)

@@ -1,18 +1,21 @@
 """Measure the embedded diffusion model and write its model card.
 
-    python -m training.evaluate_ddpm                              # the released model; about half an hour on two cores
+    python -m training.evaluate_ddpm                              # the released model; about an hour on two cores
     python -m training.evaluate_ddpm --samples 200 --no-card      # a quick look
 
 Reconstruction: PSNR of 100 held-out portraits through inversion and back. New portraits, as the app draws them
 (`studio.imagine`): Frechet distance of 2,000 to 2,000 fresh renders in the probe's feature space, beside that of 2,000
 other renders, the floor of that number; and how much the halves of a face differ, by the probe. h-space: how much of
 what the network predicts h decides, and not the skip connections.
+
+What is measured of new portraits is kept in the cache, so that the command goes on from there when it is begun again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -33,12 +36,21 @@ from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
-from core.sampling import STEPS, draw, sample
+from core.sampling import DRAWING_STEPS, STEPS, draw, sample
 from core.studio import described
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits
 from training.portraits import HELD_OUT
+
+
+class Looks(NamedTuple):
+    """Of N pictures: probe features (N, F), how much halves differ, stains and grain of the backdrop (N,)."""
+
+    features: np.ndarray
+    apart: np.ndarray
+    stains: np.ndarray
+    grain: np.ndarray
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -80,30 +92,31 @@ def share_of_h(model: DiffusionModel, pixels: Tensor, t: int) -> float:
     return along / way
 
 
-def samples(model: DiffusionModel, count: int, steps: int, batch: int = 16) -> Iterator[Tensor]:
-    """New portraits (n, 3, H, W), `count` in all, those of the seeds from 0 on."""
-    drawn = model.card.drawn
+def new_portraits(
+    model: DiffusionModel, probe: instruments.Instruments, count: int, steps: int, batch: int = 16
+) -> Looks:
+    """Of new portraits, `count` in all, those of the seeds from 0 on; kept, where another model draws them."""
+    drawn, parts = model.card.drawn, []
     drawing = None if drawn is None else model_of(card_of(drawn.model))
     for first in range(0, count, batch):
         seeds = range(first, min(first + batch, count))
         if drawing is None:
-            yield finish(sample(model, first, len(seeds), steps))
-        else:
-            yield finish(draw(drawing, [described(drawn, seed) for seed in seeds], first, steps))
+            parts.append(looked_at([finish(sample(model, first, len(seeds), steps))], probe))
+            continue
+        path = cache_folder() / "new-portraits" / f"{drawing.fingerprint[:8]}-{steps}-{first}-{len(seeds)}.npz"
+        if not path.exists():
+            pictures = finish(draw(drawing, [described(drawn, seed) for seed in seeds], first, steps))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **looked_at([pictures], probe)._asdict())
+            print(f"{seeds.stop} of {count} new portraits", file=sys.stderr, flush=True)
+        with np.load(path) as found:
+            parts.append(Looks(*(found[name] for name in Looks._fields)))
+    return Looks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def renders(images: np.ndarray) -> Iterator[Tensor]:
     """Renders uint8 (N, H, W, 3) as pixels (n, 3, H, W)."""
     return (to_pixels(part) for part in np.array_split(images, len(images) // 50))
-
-
-class Looks(NamedTuple):
-    """Of N pictures: probe features (N, F), how much halves differ, stains and grain of the backdrop (N,)."""
-
-    features: np.ndarray
-    apart: np.ndarray
-    stains: np.ndarray
-    grain: np.ndarray
 
 
 @torch.no_grad()
@@ -192,13 +205,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--portraits", type=int, default=100)
-    parser.add_argument("--sample-steps", type=int, default=STEPS)
+    parser.add_argument("--sample-steps", type=int, default=None, help="by default those of the app")
     parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm", help="for the card; optional")
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
     arguments = parser.parse_args()
     began = time.time()
     model = load(MODELS["avatars"])
+    sample_steps = arguments.sample_steps or (STEPS if model.card.drawn is None else DRAWING_STEPS)
     probe = instruments.load(ROOT / model.card.instruments, model.device)
     images, _ = held_out(arguments.samples)
     others, _ = load_portraits(arguments.samples)
@@ -213,7 +227,7 @@ def main() -> None:
     shares = {f"share{t}": share_of_h(model, pixels, t) for t in (800, 600, 400)}
     print(f"What h decides: {shares}")
     real, other = (looked_at(renders(rows), probe) for rows in (images, others))
-    fresh = looked_at(samples(model, arguments.samples, arguments.sample_steps), probe)
+    fresh = new_portraits(model, probe, arguments.samples, sample_steps)
     frechet, floor = (frechet_distance(real.features, seen.features) for seen in (fresh, other))
     agree = float((fresh.apart < np.quantile(real.apart, 0.9)).mean())
     stained, clean = (per_cent(seen.stains) for seen in (fresh, other))
@@ -231,7 +245,7 @@ def main() -> None:
         worst=at40.min(),
         mean20=at20.mean(),
         samples=arguments.samples,
-        sample_steps=arguments.sample_steps,
+        sample_steps=sample_steps,
         frechet=frechet,
         floor=floor,
         agree=agree,
