@@ -6,7 +6,7 @@ from __future__ import annotations
 METHODS: dict[str, tuple[str, str]] = {
     "anchored": (
         "Anchored",
-        "Every step inverted exactly at guidance 1, and the source held on that path: the picture comes back exactly.",
+        "DDIM inversion, put back on its path at every step: the picture comes back exactly. Edits get the same pushes.",
     ),
     "latent-TOP": (
         "latent-TOP",

@@ -20,5 +20,4 @@ def invert(task: Task) -> Solving:
         e = torch.randn(task.x0.shape, generator=generator, dtype=task.x0.dtype).to(task.x0.device)
         xs.append(task.model.schedule.noised(task.x0, e, t))
     yield Progress(1, 1, "sampling")
-    skip = 0.36 if settings.skip is None else settings.skip
-    return Solution(torch.cat(xs), guidance, task.empty, anchored=True, carry=1.0, eta=1.0, skip=skip)
+    return Solution(torch.cat(xs), guidance, task.empty, anchored=True, carry=1.0, eta=1.0, skip=settings.skip)

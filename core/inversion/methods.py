@@ -12,6 +12,7 @@ from core import metrics
 from core.errors import RequestError
 from core.imaging import content_hash
 from core.inversion import (
+    anchored,
     cycle_diffusion,
     ddib,
     ddim,
@@ -32,7 +33,7 @@ from core.inversion.solution import DEFAULTS, Checkpoint, Method, Settings, Task
 from core.progress import Job
 
 METHODS: dict[str, Method] = {
-    "anchored": fixed_point.invert_anchored,
+    "anchored": anchored.invert,
     "latent-TOP": latent_top.invert,
     "teacher-forced": teacher_forced.invert,
     "fixed point": fixed_point.invert,

@@ -82,7 +82,7 @@ class Settings:
     solver_tolerance: float = 1e-4
     mixing: float = 0.93
     eta: float = 0.1
-    skip: float | None = None
+    skip: float = 0.36
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():

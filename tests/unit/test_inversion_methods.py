@@ -10,6 +10,7 @@ from small_text_models import closed_form_task, scheduler, solution_of
 from torch import Tensor
 
 from core.inversion import (
+    anchored,
     cycle_diffusion,
     ddib,
     ddim,
@@ -117,8 +118,8 @@ def test_fixed_point_solves_every_step() -> None:
 
 def test_fixed_point_stops_where_it_is_solved() -> None:
     task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=20, depth=1, solver_tolerance=1e-9)
-    solution_of(fixed_point.invert_anchored(task))
-    assert task.model.evaluations.forward <= 4 * task.settings.steps
+    solution_of(fixed_point.invert(task))
+    assert task.model.evaluations.forward <= 2 * 4 * task.settings.steps
 
 
 def test_a_prediction_costs_nothing_and_removes_most_of_the_error() -> None:
@@ -147,11 +148,28 @@ def test_direct_holds_the_source_and_lets_targets_go() -> None:
     assert torch.allclose(x[1:], down(task, plain_inversion(task, SOURCE)[-1:], GUIDED), rtol=0, atol=1e-11)
 
 
-def test_anchored_fixed_point_carries_what_is_left_to_targets() -> None:
-    task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=1)
-    x = reached(task, solution_of(fixed_point.invert_anchored(task)))
-    assert torch.equal(x[:1], task.x0)
-    assert torch.allclose(x[1:], task.x0, rtol=0, atol=1e-11)
+def test_anchored_targets_differ_by_what_guidance_makes_of_their_words() -> None:
+    """The source's own prompt gives the picture at any guidance; another one adds G (mean - source) at every step."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY)
+    solution = solution_of(anchored.invert(task))
+    assert solution.any_guidance
+    assert solution.skip == 0.36
+    other = 0.4
+    for guidance in (1.0, 3.0, G):
+        rows = Rows(
+            torch.cat((task.text, task.text, torch.full_like(task.text, other))),
+            torch.full((3, 1, 1, 1), guidance),
+            torch.ones(3, 1, 1, 1),
+            torch.ones(2, 1, 1, 1),
+        )
+        *_, (_, _, x) = descend(task.model, solution, rows)
+        assert torch.equal(x[:1], task.x0)
+        assert torch.allclose(x[1:2], task.x0, rtol=0, atol=1e-11)
+        added = 0.0
+        for i in range(9, -1, -1):  # the difference of target and source, the same in every pixel
+            a, b = coefficients(task, i)
+            added = a * added + b * (SLOPE * added + guidance * (other - SOURCE))
+        assert torch.allclose(x[2:], task.x0 + added, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("invert", [edit_friendly.invert, cycle_diffusion.invert], ids=["edit-friendly", "cycle"])
@@ -405,7 +423,8 @@ def test_gaussianity_is_small_for_white_noise_alone() -> None:
         # prediction in each of the others; m iterations in the last fifth, else one.
         (latent_top.invert, 11 + 2 * 5 + 2 * 2 + 7 * (1 + 2) + 2 * (1 + 4), 2 * 1 + 7 * 1 + 2 * 3),
         (teacher_forced.invert, 11 + 10 * (1 + 4), 10 * 3),
-        (fixed_point.invert_anchored, 10 * 3 + 1, 0),
+        (fixed_point.invert, 2 * (10 * 3 + 1), 0),
+        (anchored.invert, 10, 0),
     ],
 )
 def test_network_evaluations(invert: Callable, forward: int, backward: int) -> None:
