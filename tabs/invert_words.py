@@ -6,7 +6,7 @@ from __future__ import annotations
 METHODS: dict[str, tuple[str, str]] = {
     "anchored": (
         "Anchored",
-        "DDIM inversion, put back on its path at every step: the picture comes back exactly. Edits get the same pushes.",
+        "DDIM inversion, put back on its path at every step, and edits as much: the picture comes back exactly.",
     ),
     "latent-TOP": (
         "latent-TOP",
