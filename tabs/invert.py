@@ -91,7 +91,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 steps = gr.Slider(
                     benches.LEAST_STEPS, 100, card.steps, step=1, label="Steps", info="of inversion and of editing"
                 )
-                guidance = gr.Slider(1, 15, card.guidance, step=0.5, label="Working guidance", info="1 is none")
+                guidance = gr.Slider(1, 15, card.working_guidance, step=0.5, label="Working guidance", info="1 is none")
                 budget = gr.Number(
                     0, minimum=0, label="Time limit in seconds", info="per method, 0 for none; the best so far is kept"
                 )
@@ -205,7 +205,7 @@ def suggest_prompt(session: Session, model_id: str) -> Any:
 def choose_model(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> tuple[Any, ...]:
     """Another text-to-image model: its defaults, its view of the picture."""
     card = card_of(model_id)
-    defaults = card.steps, card.guidance, card.guidance, card.cross_steps
+    defaults = card.steps, card.working_guidance, card.working_guidance, card.cross_steps
     return missing(card), *defaults, *next(fresh(session, prompt, model_id, methods))
 
 

@@ -77,7 +77,13 @@ class Editor:
         with gr.Accordion("Guidance, weights of words, steps of attention", open=False, elem_id="edit-advanced"):
             with gr.Row():
                 self.guidance = gr.Slider(
-                    1, 15, card.guidance, step=0.5, label="Guidance", info="of the target", elem_id="edit-guidance"
+                    1,
+                    15,
+                    card.working_guidance,
+                    step=0.5,
+                    label="Guidance",
+                    info="of the target",
+                    elem_id="edit-guidance",
                 )
                 self.weights = gr.Textbox(
                     label="Weights of words",

@@ -49,7 +49,7 @@ def build(shell: Shell) -> None:
         method = gr.Dropdown(list(METHODS), value="anchored", label="Method")
         methods = gr.Textbox("anchored, DDIM", label="Methods, separated by commas")
         steps = gr.Number(card.steps, precision=0, label="Steps of inversion and of editing, 4 to 200")
-        guidance = gr.Number(card.guidance, label="Working guidance, 1 to 30")
+        guidance = gr.Number(card.working_guidance, label="Working guidance, 1 to 30")
         iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations per step of what is optimised")
         starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP")
         budget = gr.Number(0, label="Time limit in seconds, 0 for none; the best so far is the result")

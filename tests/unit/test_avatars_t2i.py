@@ -24,7 +24,7 @@ from training.portraits import HELD_OUT, sample, varied
 
 CARD = TEXT_TO_IMAGE["avatars-t2i"]  # other tests put a smaller model in its place
 PROMPT, OTHER = "the smiling face", "the sad face"
-SETTINGS = Settings(steps=20, guidance=CARD.guidance)
+SETTINGS = Settings(steps=20, guidance=CARD.working_guidance)
 
 
 @cache
