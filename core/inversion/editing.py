@@ -39,10 +39,10 @@ class EditSettings:
     """How to edit.
 
     guidance: at the target; None: the inversion's working guidance. attention: prompt-to-prompt, "swap" where words
-    are replaced, "refine" where they are added, or "none". cross_steps, self_steps: share of the steps, from the
-    beginning, in which cross- and self-attention maps are the source's. region: outside it the picture stays (local
-    blend). skip: share of the steps left out; carry: how much of what holds an anchored source is added to targets, 0
-    lets them go and 1 keeps them close; None: what the method has.
+    are replaced, "refine" where they are added, or "none". cross_steps, self_steps: share of the steps that are done,
+    from the beginning, in which cross- and self-attention maps are the source's. region: outside it the picture stays
+    (local blend). skip: share of the steps left out; carry: how much of what holds an anchored source is added to
+    targets, 0 lets them go and 1 keeps them close; None: what the method has.
 
     Raises:
         RequestError: a setting is out of range.

@@ -20,7 +20,8 @@ class Rows:
 
     text: (B, L, E). guidance: (B, 1, 1, 1). strength: (B, 1, 1, 1), how far predictions go from those with the
     source's text to those with the row's own. carry: (B - 1, 1, 1, 1), how much each target gets of what holds the
-    source. control: of attention at step i of S. mask: (1, 1, h, w) in [0, 1], outside which every row is the first.
+    source. control: of attention at step i of the S that are done, counted down. mask: (1, 1, h, w) in [0, 1],
+    outside which every row is the first.
     """
 
     text: Tensor
@@ -41,15 +42,23 @@ def descend(
     x = solution.trajectory[first].expand(len(rows.text), -1, -1, -1)
     y = x if solution.partner is None else solution.partner[first].expand_as(x)
     for i in range(first - 1, -1, -1):
-        x, y, x0 = _step(model, solution, rows, i, levels[i + 1], levels[i], x, y)
+        x, y, x0 = _step(model, solution, rows, rows.control(i, first), i, levels[i + 1], levels[i], x, y)
         yield i, x0, x
 
 
 @torch.no_grad()
 def _step(
-    model: TextToImage, solution: Solution, rows: Rows, i: int, t: int, t_prev: int, x: Tensor, y: Tensor
+    model: TextToImage,
+    solution: Solution,
+    rows: Rows,
+    control: StepControl | None,
+    i: int,
+    t: int,
+    t_prev: int,
+    x: Tensor,
+    y: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    schedule, control = model.schedule, rows.control(i, solution.steps)
+    schedule = model.schedule
 
     def eps(z: Tensor) -> Tensor:
         unconditional, guidance = solution.unconditional_at(i), rows.guidance.to(z.dtype)

@@ -187,6 +187,16 @@ def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> 
     assert [control.self_tokens if control else 0 for control in controls] == [4, 4] + [0] * 6
 
 
+def test_steps_of_attention_count_from_where_an_edit_begins(model: TextToImage, inversion: Inversion) -> None:
+    """A share smaller than that of the skipped steps still acts."""
+    settings = EditSettings(skip=0.5, cross_steps=0.3, self_steps=0.0)
+    plain, weighted = (
+        finish(edit(model, inversion, [Target("a photo of a red dog", weights=weights)], settings))
+        for weights in ({}, {"dog": 4.0})
+    )
+    assert (plain - weighted).abs().max() > 1e-6
+
+
 def test_working_guidance_and_skipped_steps(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
     made = inversions["anchored"]
     default, same, weak = (
