@@ -152,7 +152,8 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
 def attention_control(
     model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings
 ) -> Callable[[int, int], StepControl | None]:
-    """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source."""
+    """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source. Re-weighting
+    acts at every step."""
     if settings.attention == "none":
         return lambda i, S: None
     aligned = [align(model, inversion.prompt, target.prompt, settings.attention) for target in targets]
@@ -161,15 +162,16 @@ def attention_control(
     still = torch.tensor([target.strength == 0 for target in targets])
     mapping[still], share[still], scale[still] = torch.eye(model.length), 1.0, 1.0
     mapping, share, scale = (value.to(model.device) for value in (mapping, share, scale))
+    zero, weighted = torch.zeros_like(share), any(target.weights for target in targets if target.strength != 0)
     height, width = inversion.solution.trajectory.shape[-2:]
     self_tokens = (height // SELF_SIDE) * (width // SELF_SIDE)
 
     def at(i: int, S: int) -> StepControl | None:
         done = 1 - (i + 1) / S
         cross, itself = done < settings.cross_steps, done < settings.self_steps
-        if not cross and not itself:
+        if not cross and not itself and not weighted:
             return None
-        maps = (mapping, share, scale) if cross else (None, None, None)
+        maps = (mapping, share if cross else zero, scale) if cross or weighted else (None, None, None)
         return StepControl(len(targets), *maps, self_tokens if itself else 0)
 
     return at

@@ -50,7 +50,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             instruments="presets/models/avatars/instruments",
             guidance=3.0,  # at 7.5 a prompt adds hair and glasses that it does not name
             working_guidance=5.0,  # by `benchmarks.inversion guidance`: with less more edits fail
-            cross_steps=0.2,  # by `benchmarks.inversion attention`: with more the person is less the same
+            cross_steps=0.0,  # by `benchmarks.inversion attention`: with more an edit fails more often
         ),
         TextToImageCard(
             id="stable-diffusion-1-5",

@@ -189,12 +189,21 @@ def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> 
 
 def test_steps_of_attention_count_from_where_an_edit_begins(model: TextToImage, inversion: Inversion) -> None:
     """A share smaller than that of the skipped steps still acts."""
-    settings = EditSettings(skip=0.5, cross_steps=0.3, self_steps=0.0)
-    plain, weighted = (
-        finish(edit(model, inversion, [Target("a photo of a red dog", weights=weights)], settings))
-        for weights in ({}, {"dog": 4.0})
+    free, kept = (
+        finish(edit(model, inversion, [Target(TARGET)], EditSettings(skip=0.5, cross_steps=share, self_steps=0.0)))
+        for share in (0.0, 0.3)
     )
-    assert (plain - weighted).abs().max() > 1e-6
+    assert (free - kept).abs().max() > 1e-6
+
+
+def test_weights_act_where_no_maps_are_kept(model: TextToImage, inversion: Inversion) -> None:
+    """At every step: the map of a word times its weight, and the other rows as they were."""
+    settings = EditSettings(cross_steps=0.0, self_steps=0.0)
+    targets = [Target(TARGET), Target(TARGET, weights={"dog": 1.0}), Target(TARGET, weights={"dog": 4.0})]
+    plain, one, four = finish(edit(model, inversion, targets, settings))
+    assert torch.allclose(one, plain, atol=1e-4)
+    assert (four - plain).abs().max() > 1e-6
+    assert torch.allclose(finish(edit(model, inversion, targets[:1], settings))[0], plain, atol=1e-3)
 
 
 def test_working_guidance_and_skipped_steps(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
