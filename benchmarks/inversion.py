@@ -177,19 +177,20 @@ class Rows:
         return self._rows[key]
 
 
-def rows_name(model: TextToImage, settings: Settings) -> str:
+def rows_name(model: TextToImage, settings: Settings, edits: EditSettings) -> str:
     """Of the weights and the settings that rows are of."""
-    return f"{model.fingerprint[:8]}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:4]}"
+    return f"{model.fingerprint[:8]}-{hashlib.sha256(repr((settings, edits)).encode()).hexdigest()[:4]}"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The model, how distances are measured, and what is measured already."""
+    """The model, how distances are measured, what is measured already, and the settings of inversions and edits."""
 
     card: TextToImageCard
     model: TextToImage
     rows: Rows
     settings: Settings
+    edits: EditSettings
 
     def inverted(self, case: Case, method: str, **changes: object) -> Inversion:
         settings = replace(self.settings, **changes)
@@ -202,8 +203,7 @@ class Bench:
 
     def edited(self, case: Case, inversion: Inversion, **changes: Any) -> Row:
         """The edit of one inverted portrait, with other settings than a visitor's if any are given."""
-        settings = EditSettings(**{"cross_steps": self.card.cross_steps, **changes})
-        edited = finish(edit(self.model, inversion, [Target(case.target)], settings)).cpu()
+        edited = finish(edit(self.model, inversion, [Target(case.target)], replace(self.edits, **changes))).cpu()
         [about] = studio.measure(self.card, case.pixels, edited)
         [own] = [reading.change for reading in about.attributes if reading.name == case.swap.attribute]
         outside = torch.from_numpy(~case.mask)[None, None]
@@ -367,7 +367,7 @@ def times(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
             inversion = bench.inverted(case, method)
             seconds.append(inversion.measures["seconds"])
             began = time.perf_counter()
-            finish(edit(bench.model, inversion, [Target(case.target)]))
+            finish(edit(bench.model, inversion, [Target(case.target)], bench.edits))
             edited.append(time.perf_counter() - began)
         print(f"| {method} | {median(seconds[1:]):.1f} s | {median(edited[1:]):.1f} s |", flush=True)
     print()
@@ -387,8 +387,9 @@ def main() -> None:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
     card = card_of(MODEL)
     model = model_of(card)
-    settings = replace(DEFAULTS, guidance=arguments.guidance)
-    bench = Bench(card, model, Rows(arguments.run / f"inversion-{rows_name(model, settings)}.jsonl"), settings)
+    settings, visitors = replace(DEFAULTS, guidance=arguments.guidance), EditSettings(cross_steps=card.cross_steps)
+    rows = Rows(arguments.run / f"inversion-{rows_name(model, settings, visitors)}.jsonl")
+    bench = Bench(card, model, rows, settings, visitors)
     chosen = cases(arguments.portraits)
     print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
     if "methods" in what:

@@ -161,8 +161,7 @@ def imagine(model: DiffusionModel, seed: int, steps: int | None = None, words: s
     """
     within("seed", seed, 0, 2**31 - 1)
     drawn, words = model.card.drawn, words.strip()
-    if steps is None:
-        steps = sampling.STEPS if drawn is None else sampling.DRAWING_STEPS
+    steps = sampling_steps(model.card) if steps is None else steps
     if drawn is not None:
         prompt = read_prompt(words or described(drawn, seed), "Say what the picture should show.")
         card = card_of(drawn.model)
@@ -176,6 +175,11 @@ def imagine(model: DiffusionModel, seed: int, steps: int | None = None, words: s
         if event.result is not None:
             made = Picture(event.result.cpu(), model.card.id, None if words else seed, prompt=prompt)
         yield replace(event, note="Imagining", result=made)
+
+
+def sampling_steps(card: ModelCard) -> int:
+    """What a new picture of a model needs."""
+    return sampling.STEPS if card.drawn is None else sampling.DRAWING_STEPS
 
 
 def described(drawn: Drawn, seed: int) -> str:

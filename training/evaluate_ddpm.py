@@ -36,8 +36,8 @@ from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
-from core.sampling import DRAWING_STEPS, STEPS, draw, sample
-from core.studio import described
+from core.sampling import draw, sample
+from core.studio import described, sampling_steps
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits
@@ -212,7 +212,7 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.time()
     model = load(MODELS["avatars"])
-    sample_steps = arguments.sample_steps or (STEPS if model.card.drawn is None else DRAWING_STEPS)
+    sample_steps = arguments.sample_steps or sampling_steps(model.card)
     probe = instruments.load(ROOT / model.card.instruments, model.device)
     images, _ = held_out(arguments.samples)
     others, _ = load_portraits(arguments.samples)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.inversion.model import memory
-from core.inversion.optimise import SCALE, Objective, fit, follow, gaussianity, mean_square
+from core.inversion.optimise import SCALE, TEXT_RATE, Objective, fit_in_time, follow, gaussianity, mean_square
 from core.inversion.solution import Settings, Solution, Solving, Task
 from core.inversion.trajectory import ascend, reverse
 from core.progress import Progress
@@ -59,27 +59,16 @@ def _step(task: Task, x: Tensor, goal: Tensor, null: Tensor, i: int) -> tuple[Te
     the path goes astray.
     """
     settings, objective = task.settings, follow(task, x, goal, [i])
-
-    def better(null: Tensor, iterations: int) -> tuple[Tensor, Tensor, float]:
-        iterations = 0 if task.out_of_time() else iterations
-        (null,), loss, x_prev = fit(
-            objective, [null], [rate_of(task)], iterations, settings.tolerance, settings.optimiser, task.out_of_time
-        )
-        return null, x_prev, loss.item()
-
-    found = better(null, iterations_of(settings, i))
-    left = settings.iterations - iterations_of(settings, i)
-    return better(found[0], left) if left > 0 and found[-1] > ASTRAY else found
+    rates, first = [settings.rate_or(TEXT_RATE)], iterations_of(settings, i)
+    (null,), loss, x_prev = fit_in_time(task, objective, [null], rates, first)
+    if first < settings.iterations and loss.item() > ASTRAY:
+        (null,), loss, x_prev = fit_in_time(task, objective, [null], rates, settings.iterations - first)
+    return null, x_prev, loss.item()
 
 
 def iterations_of(settings: Settings, i: int) -> int:
     """With which step i begins."""
     return settings.iterations if i < round(settings.late * settings.steps) else min(1, settings.iterations)
-
-
-def rate_of(task: Task) -> float:
-    """Of the text bias."""
-    return 2e-2 if task.settings.rate is None else task.settings.rate
 
 
 @torch.no_grad()
@@ -108,11 +97,8 @@ def _first_step(task: Task, prior: Tensor, null: Tensor, z_T: Tensor) -> tuple[T
             losses = losses + settings.gaussian * gaussianity(prior[-1:] + z_T)
         return losses, x_prev
 
-    rates = [rate_of(task), settings.noise_rate]
-    iterations = 0 if task.out_of_time() else iterations_of(settings, settings.steps - 1)
-    (null, z_T), loss, x_prev = fit(
-        objective, [null, z_T], rates, iterations, settings.tolerance, settings.optimiser, task.out_of_time
-    )
+    rates, iterations = [settings.rate_or(TEXT_RATE), settings.noise_rate], iterations_of(settings, settings.steps - 1)
+    (null, z_T), loss, x_prev = fit_in_time(task, objective, [null, z_T], rates, iterations)
     return null, prior[-1:] + z_T, x_prev, loss.item()
 
 
@@ -128,7 +114,7 @@ def _shared_bias(task: Task, prior: Tensor, null: Tensor) -> Generator[Progress,
     """One embedding (1, L, E) for all steps: m passes of one optimiser step per step of the prior trajectory."""
     settings, S = task.settings, task.settings.steps
     null = null.detach().clone().requires_grad_(True)
-    method = torch.optim.Adam([null], rate_of(task))
+    method = torch.optim.Adam([null], settings.rate_or(TEXT_RATE))
     objectives: list[Objective] = []
     for n in range(settings.iterations):
         losses = []

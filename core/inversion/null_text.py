@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from core.inversion.optimise import fit, follow
+from core.inversion.optimise import fit_in_time, follow
 from core.inversion.solution import Solution, Solving, Task
 from core.inversion.trajectory import ascend, reverse
 
@@ -22,10 +22,8 @@ def invert(task: Task) -> Solving:
         x, null = done[-1] if done else (pivots[-1:], task.empty)
 
         objective = follow(task, x, pivots[i : i + 1], [i])
-        rate = (1e-2 if settings.rate is None else settings.rate) * (1 - n / 100)
-        tolerance = settings.tolerance + 2e-5 * n
-        iterations = 0 if task.out_of_time() else settings.iterations
-        (null,), loss, _ = fit(objective, [null], [rate], iterations, tolerance, settings.optimiser, task.out_of_time)
+        rate, tolerance = settings.rate_or(1e-2) * (1 - n / 100), settings.tolerance + 2e-5 * n
+        (null,), loss, _ = fit_in_time(task, objective, [null], [rate], settings.iterations, tolerance)
 
         done.append((_step(task, x, null, i), null))
         yield task.event(n + 1, S, "optimising", done[-1][0], loss.item())

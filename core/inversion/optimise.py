@@ -16,6 +16,8 @@ from core.inversion.trajectory import reverse
 
 Objective = Callable[..., tuple[Tensor, Tensor]]
 
+TEXT_RATE = 2e-2  # of the text bias of latent-TOP and the teacher-forced method
+
 SCALE = 1e4  # of the loss in the backward pass: gradients stay within half precision, and Adam does not see it
 
 
@@ -70,6 +72,27 @@ def fit(
         with torch.no_grad():
             evaluate()
     return best[2:], best[0], best[1]
+
+
+def fit_in_time(
+    task: Task,
+    objective: Objective,
+    start: Sequence[Tensor],
+    rates: Sequence[float],
+    iterations: int,
+    tolerance: float | None = None,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """`fit` with the task's settings; nothing is optimised once its time is up."""
+    settings = task.settings
+    return fit(
+        objective,
+        start,
+        rates,
+        0 if task.out_of_time() else iterations,
+        settings.tolerance if tolerance is None else tolerance,
+        settings.optimiser,
+        task.out_of_time,
+    )
 
 
 class _Reached(Exception):

@@ -96,6 +96,10 @@ class Settings:
         if self.source_guidance is not None and not 1 <= self.source_guidance <= 30:
             raise RequestError(f"source guidance must lie between 1 and 30, not {self.source_guidance}.")
 
+    def rate_or(self, default: float) -> float:
+        """The rate, or a method's own."""
+        return default if self.rate is None else self.rate
+
 
 DEFAULTS = Settings()
 

@@ -8,8 +8,7 @@ while optimising.
 import torch
 from torch import Tensor
 
-from core.inversion.latent_top import rate_of
-from core.inversion.optimise import fit, follow
+from core.inversion.optimise import TEXT_RATE, fit_in_time, follow
 from core.inversion.solution import Solution, Solving, Task
 from core.inversion.trajectory import ascend
 
@@ -24,16 +23,8 @@ def invert(task: Task) -> Solving:
         start = task.text if settings.start == "source" else task.empty
         null = (done[-1][-1:] if done else start).repeat(len(steps), 1, 1)
         at, goal = [i + 1 for i in steps], list(steps)
-        iterations = 0 if task.out_of_time() else settings.iterations
-        (null,), losses, x_prev = fit(
-            follow(task, prior[at], prior[goal], steps),
-            [null],
-            [rate_of(task)],
-            iterations,
-            settings.tolerance,
-            settings.optimiser,
-            task.out_of_time,
-        )
+        objective, rate = follow(task, prior[at], prior[goal], steps), settings.rate_or(TEXT_RATE)
+        (null,), losses, x_prev = fit_in_time(task, objective, [null], [rate], settings.iterations)
         done.append(null)
         yield task.event(n + len(steps), S, "optimising", x_prev[-1:], losses.mean().item())
     return Solution(prior, settings.guidance, torch.cat(done).flip(0))

@@ -127,7 +127,7 @@ def test_at_strength_zero_an_edit_is_the_reconstruction(
     made = inversions[method]
     edited = finish(edit(toy, made, [Target(TARGET, 0.0), Target(TARGET, 1.0)], FREE))
     assert torch.allclose(edited[:1], made.reconstruction, atol=1e-4)
-    assert (edited[1:] - made.reconstruction).abs().max() > 1e-2
+    assert (edited[1:] - made.reconstruction).abs().mean() > 1e-3
 
 
 def test_strength_leads_from_the_source_to_the_target(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
