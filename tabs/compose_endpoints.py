@@ -31,7 +31,7 @@ def build(shell: Shell) -> None:
             type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
         )
         composition = gr.Textbox(
-            label='Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}'
+            "", label='Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}'
         )
         across = gr.Textbox(label="Name of the direction whose strength grows to the right")
         down = gr.Textbox(label="Name of the direction whose strength grows downwards")

@@ -36,7 +36,7 @@ def build(shell: Shell) -> None:
         steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
-        sample_steps = gr.Number(None, precision=0, label="Steps of sampling, 4 to 1000; by default what it needs")
+        sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
         model = gr.Dropdown(models, value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = own_directions.SUGGESTED["global"]
@@ -125,15 +125,15 @@ def train_direction(
 
 
 @for_clients
-def sample(session: Session, seed: int, steps: int | None, model: str, words: str) -> Values:
+def sample(session: Session, seed: int, steps: int, model: str, words: str) -> Values:
     """Let the model imagine a picture; the same seed and words give the same one.
 
     Returns the picture and a JSON with the model, the seed, what the picture was drawn from and the seconds taken.
     """
     started = time.monotonic()
-    if steps is not None:
+    if steps:
         EditOptions(steps=steps)
-    made = yield from told(studio.imagine(studio.models.get(model), seed, steps, words or ""))
+    made = yield from told(studio.imagine(studio.models.get(model), seed, steps or None, words or ""))
     about = {"model": model, "seed": seed, "words": made.prompt, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(made.pixels)[0], about
 
