@@ -138,7 +138,7 @@ def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], s
     carry = solution.carry if settings.carry is None else settings.carry
     strength = s[:, None, None, None]
     share = strength.clamp(0, 1)
-    own = guidance if solution.any_guidance else solution.guidance
+    own = solution.guidance_beside(guidance)
     return Rows(
         text=torch.where(s[:, None, None] == 0, embedded[:1], embedded),
         guidance=own + share * (guidance - own),

@@ -22,14 +22,21 @@ from core.inversion.solution import Solution
 from core.tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
 
 FORMAT = "inverted-picture"
-VERSION = "1"
+VERSION = "2"
 SUFFIX = ".safetensors"
 LIMITS = Limits(128 * 2**20, tensors=5, kinds=("U8", "F32", "F64"))
 MOST_MEASURES = 64
 
 _TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": LONGEST_PROMPT}
-_SOLUTION_RANGES = {"guidance": (1, 30), "carry": (0, 1), "eta": (0, 1), "skip": (0, 0.95), "mixing": (0.5, 1)}
-_SOLUTION_FLAGS = ("anchored", "any_guidance")
+_SOLUTION_RANGES = {
+    "guidance": (1, 30),
+    "carry": (0, 1),
+    "eta": (0, 1),
+    "skip": (0, 0.95),
+    "share": (0, 1),
+    "mixing": (0.5, 1),
+}
+_SOLUTION_FLAGS = ("anchored",)
 
 
 def save(inversion: Inversion, path: Path) -> Path:

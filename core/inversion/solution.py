@@ -113,16 +113,16 @@ class Solution:
     trajectory: (S + 1, C, h, w), the latents that the source is meant to pass, by level; the last is x_T with its
     correction. guidance: at which the source prompt gives the picture again. unconditional: (S, L, E) per step, or
     (1, L, E). anchored: the source is held on its trajectory; what that takes at each step (a correction, or a noise
-    map sigma_t z_t) is added to targets `carry` times. any_guidance: an anchored source takes the guidance of its
-    targets, in place of its own. eta: of the steps. skip: share of the steps that an edit leaves out. partner,
-    mixing: the second sequence (S + 1, C, h, w) and p of EDICT.
+    map sigma_t z_t) is added to targets `carry` times. share: an anchored source whose targets have guidance G takes
+    1 + share (G - 1) in place of its own guidance; 0 leaves it that. eta: of the steps. skip: share of the steps that
+    an edit leaves out. partner, mixing: the second sequence (S + 1, C, h, w) and p of EDICT.
     """
 
     trajectory: Tensor
     guidance: float
     unconditional: Tensor
     anchored: bool = False
-    any_guidance: bool = False
+    share: float = 0.0
     carry: float = 0.0
     eta: float = 0.0
     skip: float = 0.0
@@ -147,6 +147,10 @@ class Solution:
             unconditional=self.unconditional.to(device),
             partner=partner,
         )
+
+    def guidance_beside(self, guidance: float) -> float:
+        """Of the source, while targets have `guidance`."""
+        return 1 + self.share * (guidance - 1) if self.share else self.guidance
 
     def unconditional_at(self, i: int) -> Tensor:
         """(1, L, E) of step i."""

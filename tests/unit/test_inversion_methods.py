@@ -150,27 +150,30 @@ def test_direct_holds_the_source_and_lets_targets_go() -> None:
 
 
 def test_anchored_targets_differ_by_what_guidance_makes_of_their_words() -> None:
-    """The source's own prompt gives the picture at any guidance; another one adds G (mean - source) at every step."""
+    """Of G and of 1 + 0.6 (G - 1): a target with mean m adds G (m - empty) less the source's share of its own, at every
+    step. With the source's own prompt and no more guidance than the source has, it is the picture again."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY)
     solution = solution_of(anchored.invert(task))
-    assert solution.any_guidance
     assert solution.skip == 0.36
     other = 0.4
     for guidance in (1.0, 3.0, G):
+        own = solution.guidance_beside(guidance)
+        assert own == pytest.approx(1 + 0.6 * (guidance - 1))
         rows = Rows(
-            torch.cat((task.text, task.text, torch.full_like(task.text, other))),
-            torch.full((3, 1, 1, 1), guidance),
+            torch.cat((task.text, task.text, torch.full_like(task.text, other), task.text)),
+            torch.tensor([own, own, guidance, guidance], dtype=torch.float64).view(4, 1, 1, 1),
+            torch.ones(4, 1, 1, 1),
             torch.ones(3, 1, 1, 1),
-            torch.ones(2, 1, 1, 1),
         )
         *_, (_, _, x) = descend(task.model, solution, rows)
         assert torch.equal(x[:1], task.x0)
         assert torch.allclose(x[1:2], task.x0, rtol=0, atol=1e-11)
-        added = 0.0
-        for i in range(9, -1, -1):  # the difference of target and source, the same in every pixel
-            a, b = coefficients(task, i)
-            added = a * added + b * (SLOPE * added + guidance * (other - SOURCE))
-        assert torch.allclose(x[2:], task.x0 + added, rtol=0, atol=1e-10)
+        for row, mean in ((2, other), (3, SOURCE)):
+            added = 0.0
+            for i in range(9, -1, -1):  # the difference of target and source, the same in every pixel
+                a, b = coefficients(task, i)
+                added = a * added + b * (SLOPE * added + guidance * (mean - EMPTY) - own * (SOURCE - EMPTY))
+            assert torch.allclose(x[row : row + 1], task.x0 + added, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("invert", [edit_friendly.invert, cycle_diffusion.invert], ids=["edit-friendly", "cycle"])
