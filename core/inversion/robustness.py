@@ -23,7 +23,7 @@ SIGMAS = (0.0, 5.0, 10.0, 20.0)
 class Cell:
     """One method on one picture. sigma: of the noise, of 255. inversion: with the noisy picture and the prompt in it.
 
-    decoded: (1, 3, R, R), the source prompt decoded at the working guidance as a target: what an edit starts from. An
+    decoded: (1, 3, R, R), the source prompt at the working guidance as the target of an edit: what edits start from. An
     anchored source comes back exactly by construction; this says how much of that a target has.
     """
 
@@ -67,7 +67,7 @@ def study(
             for event in invert(model, noisy, prompt, method, settings, distance=distance):
                 yield Progress(len(cells), total, f"{method}: {event.note}", event.preview)
             inversion: Inversion = event.result
-            for event in edit(model, inversion, [Target(inversion.prompt)], EditSettings(attention="none", skip=0.0)):
+            for event in edit(model, inversion, [Target(inversion.prompt)], EditSettings(attention="none")):
                 yield Progress(len(cells), total, f"{method}: decoding", event.preview)
             cells.append(Cell(method, sigma, inversion, event.result.cpu()))
             done = len(cells) == total
