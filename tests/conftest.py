@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_IS_E2E_TEST", "1")
 
 import pytest
+from gradio_client import Client
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -82,3 +83,9 @@ def served(text_model: Path) -> Iterator[str]:
         _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
         yield address
         page.close()
+
+
+@pytest.fixture
+def client(served: str) -> Client:
+    """A program that calls the app, in a session of its own."""
+    return Client(served, verbose=False)

@@ -17,9 +17,9 @@ def invert(task: Task) -> Solving:
 
     Guided as much as its targets, the source prompt as a target would be the picture again, and another target would
     differ from it by what guidance makes of its words and not of the source's. But guided less, there is less to put
-    back, and targets say their words more clearly: on portraits that the benchmark does not have, more edits succeed
-    and more of the person and of the surroundings stays (README). Exact steps, as in `fixed_point`, would leave less to
-    put back, too; but their noise is whiter, and edits of it kept less of the person.
+    back, and targets say their words more clearly: on portraits that the benchmark does not have, more edits succeeded
+    and more of the person and of the surroundings stayed. Exact steps, as in `fixed_point`, would leave less to put
+    back, too; but their noise is whiter, and edits of it kept less of the person.
     """
     settings = task.settings
     trajectory = yield from ascend(task)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.errors import PresetError
 from core.inversion.inversion import LONGEST_PROMPT, Inversion
-from core.inversion.solution import Solution
+from core.inversion.solution import RANGES, Solution
 from core.tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
 
 FORMAT = "inverted-picture"
@@ -28,14 +28,8 @@ LIMITS = Limits(128 * 2**20, tensors=5, kinds=("U8", "F32", "F64"))
 MOST_MEASURES = 64
 
 _TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": LONGEST_PROMPT}
-_SOLUTION_RANGES = {
-    "guidance": (1, 30),
-    "carry": (0, 1),
-    "eta": (0, 1),
-    "skip": (0, 0.95),
-    "share": (0, 1),
-    "mixing": (0.5, 1),
-}
+_SOLUTION_RANGES = {name: RANGES[name] for name in ("guidance", "eta", "skip", "mixing")}
+_SOLUTION_RANGES |= {"carry": (0, 1), "share": (0, 1)}
 _SOLUTION_FLAGS = ("anchored",)
 
 
@@ -114,7 +108,7 @@ def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
         text = about[key]
         expect(isinstance(text, str) and 0 < len(text) <= limit, f"its {key} is damaged")
         expect(text.isprintable(), f"its {key} is damaged")
-    _in_range(about["edit_guidance"], 1, 30, "guidance")
+    _in_range(about["edit_guidance"], *RANGES["guidance"], "guidance")
     measures = about["measures"]
     expect(isinstance(measures, dict) and len(measures) <= MOST_MEASURES, "its measures are damaged")
     expect(

@@ -15,7 +15,7 @@ from core.inversion.model import Evaluations, TextToImage
 from core.progress import Progress
 
 PREVIEWS = 10  # per phase of a job
-_RANGES = {
+RANGES = {  # of settings, and of what a solution has of them
     "guidance": (1, 30),
     "iterations": (0, 500),
     "starts": (1, 200),
@@ -85,7 +85,7 @@ class Settings:
     skip: float = 0.36
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise RequestError(f"{name.replace('_', ' ')} must lie between {low} and {high}, not {value}.")

@@ -15,11 +15,6 @@ FAST = 10  # steps that are enough to see that it works
 FIRST, SECOND = list(studio.library("avatars").values())[:2]
 
 
-@pytest.fixture
-def client(served: str) -> Client:
-    return Client(served, verbose=False)
-
-
 def compose(client: Client, strengths: dict[str, float]) -> tuple[np.ndarray, dict[str, Any]]:
     path, about = client.predict(
         image=handle_file(studio.examples("avatars")[0]),

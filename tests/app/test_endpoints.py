@@ -16,11 +16,6 @@ EXAMPLES = studio.examples("avatars")
 FAST = 12  # steps that are enough to see that it works
 
 
-@pytest.fixture
-def client(served: str) -> Client:
-    return Client(served, verbose=False)
-
-
 def pixels(path: str) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"), dtype=float)
 

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(served: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def call(client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     monkeypatch.chdir(folder)
-    client = Client(served, verbose=False)
     known = {"client": client, "handle_file": handle_file, "picture": handle_file("portrait.png")}
-    yield lambda name: eval(CALLS[name], known)
-    client.close()
+    return lambda name: eval(CALLS[name], known)
 
 
 def test_the_table_is_there() -> None:
@@ -37,18 +36,19 @@ def test_the_table_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in ("train", "invert", "edit that")])
-def test_calls(call: Any, name: str) -> None:
+def test_calls(call: Callable[[str], Any], name: str) -> None:
     assert call(name)
 
 
-def test_training_is_begun(call: Any) -> None:
+def test_training_is_begun(call: Callable[[str], Any]) -> None:
     job = call("train")
     while not job.outputs():
         assert not job.done(), job.exception()
+        time.sleep(0.1)
     job.cancel()
 
 
-def test_a_picture_is_inverted_and_edited(call: Any, folder: Path) -> None:
+def test_a_picture_is_inverted_and_edited(call: Callable[[str], Any], folder: Path) -> None:
     [file] = [value for value in call("invert") if str(value).endswith(".safetensors")]
     shutil.copy(file, folder / "inverted.safetensors")
     assert call("edit that")
