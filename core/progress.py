@@ -3,7 +3,8 @@
 The page, the command line and the tests consume the same generator, and whoever stops consuming it stops the work.
 """
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,23 @@ class Progress:
     preview: Tensor | None = None
     result: Any = None
     loss: float | None = None
+
+
+@dataclass
+class Previews:
+    """When a job shows where it is: about ten times in a phase, but not twice within a second, because decoding a
+    preview can take as long as a step."""
+
+    clock: Callable[[], float] = time.monotonic
+    shown: float = -float("inf")
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether there should be a preview after `step` of `total` steps; then the next second begins."""
+        now = self.clock()
+        due = step % max(1, total // 10) == 0 and now - self.shown >= 1
+        if due:
+            self.shown = now
+        return due
 
 
 Job = Generator[Progress, None, None]

@@ -120,6 +120,11 @@ class Schedule:
             x_prev = x_prev + sigma * noise
         return x_prev
 
+    def eps_between(self, x: Tensor, x_prev: Tensor, t: int, t_prev: int) -> Tensor:
+        """The eps with which a deterministic `reverse_step` leads from x at level t to x_prev at level t_prev."""
+        a, a_prev = self.alpha(t), self.alpha(t_prev)
+        return (x / sqrt(a) - x_prev / sqrt(a_prev)) / (sqrt(1 / a - 1) - sqrt(1 / a_prev - 1))
+
     def invert_step(self, x: Tensor, eps: Tensor, t_prev: int, t: int) -> Tensor:
         """From level t_prev up to level t: x_t = sqrt(a_t) P + sqrt(1 - a_t) eps, P from (x, eps) at level t_prev.
 

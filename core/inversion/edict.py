@@ -34,7 +34,7 @@ def invert(task: Task) -> Solving:
             return task.model.guided(z, t, task.text, task.empty, guidance)
 
         done.append(noise(schedule, *done[-1], t_prev, t, eps, settings.mixing, x_first=i % 2 == 0))
-        e = noise_between(schedule, done[-1][0], done[-2][0], t, t_prev)
+        e = schedule.eps_between(done[-1][0], done[-2][0], t, t_prev)
         yield task.event(i + 1, S, "inverting", schedule.predicted_x0(done[-1][0], e, t))
     trajectory, partner = (torch.cat(sequence) for sequence in zip(*done, strict=True))
     return Solution(trajectory, guidance, task.empty, partner=partner, mixing=settings.mixing)
@@ -68,12 +68,6 @@ def noise(
     y = (y_inter - b * eps(x_inter)) / a
     x = (x_inter - b * eps(y)) / a
     return x, y
-
-
-def noise_between(schedule: Schedule, x: Tensor, x_prev: Tensor, t: int, t_prev: int) -> Tensor:
-    """The eps that would lead from x at level t to x_prev at level t_prev, for a preview."""
-    a, b = _coefficients(schedule, t, t_prev)
-    return (x_prev - a * x) / b
 
 
 def _coefficients(schedule: Schedule, t: int, t_prev: int) -> tuple[float, float]:

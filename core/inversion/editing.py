@@ -17,8 +17,7 @@ from core.inversion.attention import StepControl
 from core.inversion.inversion import Inversion, read_prompt
 from core.inversion.model import TextToImage
 from core.inversion.sampling import Rows, descend
-from core.inversion.solution import PREVIEWS
-from core.progress import Job, Progress
+from core.progress import Job, Previews, Progress
 
 MOST_TARGETS = 16
 SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents' side, 16x16 at 512 pixels
@@ -187,12 +186,11 @@ def _latent_mask(region: Region | None, model: TextToImage) -> Tensor | None:
 
 def _run(model: TextToImage, inversion: Inversion, rows: Rows, skip: float, note: str, shown: slice) -> Job:
     solution = inversion.solution
-    total = solution.steps - round(skip * solution.steps)
+    total, previews = solution.steps - round(skip * solution.steps), Previews()
     for i, x0, x in descend(model, solution, rows, skip):
         done = total - i
         if i == 0:
             pixels = model.decode(x[shown])
             yield Progress(total, total, "done", pixels, pixels)
         else:
-            preview = None if done % max(1, total // PREVIEWS) else model.decode(x0[shown])
-            yield Progress(done, total, note, preview)
+            yield Progress(done, total, note, model.decode(x0[shown]) if previews.due(done, total) else None)

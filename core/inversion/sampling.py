@@ -67,7 +67,7 @@ def _step(
     if solution.partner is not None:
         x_t = x
         x, y = edict.denoise(schedule, x, y, t, t_prev, eps, solution.mixing, x_first=i % 2 == 0)
-        x0 = x if t_prev < 0 else schedule.predicted_x0(x_t, edict.noise_between(schedule, x_t, x, t, t_prev), t)
+        x0 = x if t_prev < 0 else schedule.predicted_x0(x_t, schedule.eps_between(x_t, x, t, t_prev), t)
     else:
         e = eps(x)
         x0 = schedule.predicted_x0(x, e, t)

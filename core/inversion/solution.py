@@ -12,9 +12,8 @@ from torch import Tensor
 
 from core.errors import RequestError
 from core.inversion.model import Evaluations, TextToImage
-from core.progress import Progress
+from core.progress import Previews, Progress
 
-PREVIEWS = 10  # per phase of a job
 RANGES = {  # of settings, and of what a solution has of them
     "guidance": (1, 30),
     "iterations": (0, 500),
@@ -192,6 +191,7 @@ class Task:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     clock: Callable[[], float] = time.monotonic
     started: float = -float("inf")
+    previews: Previews = field(default_factory=Previews)
 
     @property
     def levels(self) -> list[int]:
@@ -207,8 +207,8 @@ class Task:
         return torch.Generator().manual_seed(self.settings.seed)
 
     def event(self, done: int, total: int, note: str, x0: Tensor, loss: float | None = None) -> Progress:
-        """Progress within a phase; about every tenth part of it x0 (1, C, h, w) is shown."""
-        preview = None if done % max(1, total // PREVIEWS) else self.model.decode(x0)
+        """Progress within a phase; now and then x0 (1, C, h, w) is shown."""
+        preview = self.model.decode(x0) if self.previews.due(done, total) else None
         return Progress(done, total, note, preview, loss=loss)
 
 

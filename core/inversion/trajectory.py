@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from math import sqrt
 
 import torch
 from torch import Tensor
@@ -46,9 +45,7 @@ def ascend(
             most = 1 if task.out_of_time() else iterations
             x, _ = fixed_point(g, guess, most + (i == 0), depth, tolerance)
 
-        # x_t / sqrt(a_t) = x_{t-1} / sqrt(a_{t-1}) + slope eps
-        a, a_prev = schedule.alpha(t), schedule.alpha(t_prev)
-        eps = (x / sqrt(a) - x_prev / sqrt(a_prev)) / (sqrt(1 / a - 1) - sqrt(1 / a_prev - 1))
+        eps = schedule.eps_between(x, x_prev, t, t_prev)
         done.append((x, eps))
         yield task.event(i + 1, S, "inverting", schedule.predicted_x0(x_prev, eps, t_prev))
     return torch.cat([x for x, _ in done])

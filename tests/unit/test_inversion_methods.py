@@ -9,6 +9,7 @@ from diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion import com
 from small_text_models import closed_form_task, scheduler, solution_of
 from torch import Tensor
 
+from benchmarks import released_null_text
 from core.inversion import (
     anchored,
     cycle_diffusion,
@@ -295,6 +296,19 @@ def test_null_text_finds_the_best_embedding_of_every_step() -> None:
     assert (x - task.x0).square().mean() < 0.01 * (down(task, pivots[-1:], GUIDED) - task.x0).square().mean()
 
 
+def test_null_text_is_as_close_as_the_released_loop_for_less() -> None:
+    errors, gradients = [], []
+    for invert in (null_text.invert, released_null_text.invert):
+        task = closed_form_task(0.0, SOURCE, 0.28)
+        x = reached(task, solution_of(invert(task)))
+        errors.append((x - task.x0).square().mean().item())
+        gradients.append(task.model.evaluations.backward)
+    plain = down(task, plain_inversion(task, SOURCE, 0.0)[-1:], 0.28 + G * (SOURCE - 0.28), 0.0)
+    unmended = (plain - task.x0).square().mean().item()
+    assert errors[0] < 1.1 * errors[1] < 0.1 * unmended
+    assert 0 < gradients[0] < gradients[1]
+
+
 def test_null_text_is_exact_where_an_embedding_is() -> None:
     """Without a slope the guided prediction is right when the empty embedding has the source's mean."""
     task = closed_form_task(0.0, SOURCE, EMPTY, **CONVERGED)
@@ -340,6 +354,26 @@ def test_latent_top_works_most_near_the_picture() -> None:
         excess.append((solution.trajectory[i] - prior[i]).square().mean().item() - least)
     assert max(excess[:3]) < 0.01 * max(excess[3:])
     assert task.model.evaluations.backward == 2 * 1 + 6 * 1 + 3 * 40
+
+
+def test_a_single_iteration_of_latent_top_keeps_the_better_bias() -> None:
+    """Of the bias of the step before and one that Adam's first step has moved towards the best, by their exact loss."""
+    settings = {"iterations": 1, "starts": 1, "rate": 0.2, "tolerance": 0.0, "prior_iterations": 0}
+    task = closed_form_task(SLOPE, SOURCE, 0.2, **settings)
+    solution = solution_of(latent_top.invert(task))
+    prior = plain_inversion(task, SOURCE)
+    moves = 0
+    for i in range(9):
+        x, goal, before = solution.trajectory[i + 1 : i + 2], prior[i : i + 1], solution.unconditional[i + 1]
+        best, _ = best_null(task, x, goal, i)
+        towards = 0.2 if best > before.mean() else -0.2
+        a, b = coefficients(task, i)
+        ends = {n: a * x + b * (SLOPE * x + n + G * (SOURCE - n)) for n in (before.mean(), before.mean() + towards)}
+        null, end = min(ends.items(), key=lambda item: (item[1] - goal).square().mean())
+        assert solution.unconditional[i].mean().item() == pytest.approx(null.item(), abs=1e-6)
+        assert torch.allclose(solution.trajectory[i : i + 1], end, rtol=0, atol=1e-5)
+        moves += abs(null.item() - before.mean().item()) > 0.1
+    assert 0 < moves < 9
 
 
 def test_latent_top_works_on_where_the_path_goes_astray() -> None:

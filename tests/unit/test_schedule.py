@@ -92,6 +92,7 @@ def test_single_steps_undo_one_another(schedule: Schedule, steps: int) -> None:
     for t_prev, t in zip([-1, *timesteps], timesteps, strict=False):
         there = schedule.invert_step(x, eps, t_prev, t)
         assert torch.allclose(schedule.reverse_step(there, eps, eps, t, t_prev), x, **EXACT)
+        assert torch.allclose(schedule.eps_between(there, x, t, t_prev), eps, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
