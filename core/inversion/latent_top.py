@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from core.inversion.model import memory
-from core.inversion.optimise import SCALE, TEXT_RATE, Objective, fit_in_time, follow, gaussianity, mean_square
+from core.inversion.optimise import (
+    SCALE,
+    TEXT_RATE,
+    Objective,
+    fit_in_time,
+    follow,
+    gaussianity,
+    mean_square,
+    trajectory_loss,
+)
 from core.inversion.solution import Settings, Solution, Solving, Task
 from core.inversion.trajectory import ascend, reverse
 from core.progress import Progress
@@ -92,17 +101,13 @@ def _single_iteration(task: Task, start: Reached, prior: Tensor, i: int) -> tupl
     """
     model, settings, x = task.model, task.settings, start.x
     t, t_prev = task.levels[i + 1], task.levels[i]
-    goal, known = prior[i : i + 1], model.schedule.eps_between(prior[i + 1 : i + 2], prior[i : i + 1], t, t_prev)
-
-    def ends(eps_null: Tensor, eps_text: Tensor) -> tuple[Tensor, Tensor]:
-        eps = eps_null + settings.guidance * (eps_text - eps_null)
-        x_prev = reverse(task, x.expand_as(eps), eps, [i] * len(eps))
-        return mean_square(x_prev - goal), x_prev
+    goal = prior[i : i + 1]
+    known = model.schedule.eps_between(prior[i + 1 : i + 2], goal, t, t_prev)
 
     null = start.null.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         eps_null = model.eps(x, t, null)
-        loss, _ = ends(eps_null, known + start.drift)
+        loss, _ = trajectory_loss(task, x, goal, [i], eps_null, known + start.drift)
         if loss.item() >= settings.tolerance:
             with memory():
                 (SCALE * loss.sum()).backward()
@@ -115,8 +120,9 @@ def _single_iteration(task: Task, start: Reached, prior: Tensor, i: int) -> tupl
             moved = nulls - settings.rate_or(TEXT_RATE) * step
             eps_text, eps_moved = model.eps(torch.cat((x, x)), t, torch.cat((task.text, moved))).chunk(2)
             eps_null, nulls = torch.cat((eps_null, eps_moved)), torch.cat((nulls, moved))
-        losses, x_prev = ends(eps_null, eps_text)
-    best = slice(int(losses.argmin()), int(losses.argmin()) + 1)
+        steps = [i] * len(nulls)
+        losses, x_prev = trajectory_loss(task, x.expand_as(eps_null), goal, steps, eps_null, eps_text)
+    best = losses.argmin(dim=0, keepdim=True)
     return Reached(x_prev[best], nulls[best], eps_text - known), losses[best].item()
 
 

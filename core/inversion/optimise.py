@@ -113,17 +113,23 @@ def follow(task: Task, x: Tensor, goal: Tensor, steps: Sequence[int]) -> Objecti
     x, goal: (B, C, h, w), row n at the start and the end of step steps[n]. Only the unconditional branch depends on the
     embedding (B, L, E): the conditional prediction is computed here, once.
     """
-    model, guidance = task.model, task.settings.guidance
+    model = task.model
     timesteps = [task.levels[i + 1] for i in steps]
     with torch.no_grad():
         eps_text = model.eps(x, timesteps, task.text)
 
     def objective(null: Tensor) -> tuple[Tensor, Tensor]:
-        eps_null = model.eps(x, timesteps, null)
-        x_prev = reverse(task, x, eps_null + guidance * (eps_text - eps_null), steps)
-        return mean_square(x_prev - goal), x_prev
+        return trajectory_loss(task, x, goal, steps, model.eps(x, timesteps, null), eps_text)
 
     return objective
+
+
+def trajectory_loss(
+    task: Task, x: Tensor, goal: Tensor, steps: Sequence[int], eps_null: Tensor, eps_text: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Losses (B,) and x*_{t-1} of `follow` from both predictions (B, C, h, w) at x."""
+    x_prev = reverse(task, x, eps_null + task.settings.guidance * (eps_text - eps_null), steps)
+    return mean_square(x_prev - goal), x_prev
 
 
 def mean_square(difference: Tensor) -> Tensor:
