@@ -12,27 +12,27 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import gradio as gr
 
-from core import studio
 from core.errors import VisitorError
 from core.models.cards import MODELS
-from core.visit import Session
-from tabs import (
-    compose,
-    compose_endpoints,
-    discover,
-    discover_endpoints,
-    endpoints,
-    hub_login,
-    invert,
-    invert_endpoints,
-    text_edit,
-)
+from core.models.loader import models
+from core.studio.edit import warm_up
+from core.studio.visit.session import Session
+from tabs import hub_login
+from tabs.compose import endpoints as compose_endpoints
+from tabs.compose import tab as compose
+from tabs.discover import endpoints as discover_endpoints
+from tabs.discover import tab as discover
+from tabs.invert import endpoints as invert_endpoints
+from tabs.invert import tab as invert
 from tabs.shell import FAULT, TITLE, Shell
 from tabs.streaming import Page
+from tabs.text_edit import endpoints as text_edit_endpoints
+from tabs.text_edit import tab as text_edit
 from tabs.theme import theme
 from tabs.widgets import asset
 
 TABS = [text_edit, discover, compose, invert]
+ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 KEEP_SESSION = 6 * 3600  # seconds
@@ -72,10 +72,8 @@ def build() -> gr.Blocks:
                 with gr.Tab(tab.TITLE, id=tab.TITLE) as opened:
                     tab.build(shell, opened)
         gr.HTML(FOOT, elem_id="foot")
-        endpoints.build(shell)
-        compose_endpoints.build(shell)
-        discover_endpoints.build(shell)
-        invert_endpoints.build(shell)
+        for endpoints in ENDPOINTS:
+            endpoints.build(shell)
         if hub_login.offered():
             page.load(hub_login.welcome, None, None, api_visibility="private")
         shell.model.change(lambda model_id: model_id, shell.model, chosen, api_visibility="private")
@@ -88,7 +86,7 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     if wanted == current:
         return current, current
     try:
-        studio.models.get(wanted)
+        models.get(wanted)
     except VisitorError as error:
         gr.Warning(error.message, duration=12, title=TITLE)
         return current, current
@@ -118,7 +116,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     page = build()
     launch(page, prevent_thread_lock=True)
-    studio.warm_up(DEFAULT_MODEL)
+    warm_up(DEFAULT_MODEL)
     page.block_thread()
 
 

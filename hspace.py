@@ -243,22 +243,24 @@ def publish_presets(options: argparse.Namespace) -> None:
 
 
 def apply_preset(options: argparse.Namespace) -> None:
-    from core import studio
     from core.errors import PresetError
     from core.imaging import to_pil
     from core.models.cards import MODELS
-    from core.visit import EditOptions
+    from core.models.loader import models
+    from core.studio import library
+    from core.studio.edit import edit_frames
+    from core.studio.frames import EditOptions
 
     _may_write(options.out, options.force, tuple(PICTURES))
     preset = _find(options.preset)
     if preset.model not in MODELS:
         raise PresetError(f"“{preset.name}” was made for the model {preset.model}, which this app does not have.")
-    model = studio.models.get(preset.model)
-    picture = studio.open_picture(options.image, preset.model)
+    model = models.get(preset.model)
+    picture = library.open_picture(options.image, preset.model)
     given = ("steps", "form", "injection", "t_edit", "t_boost", "seed")
     settings = EditOptions(**{key: getattr(options, key) for key in given})
     strength = preset.strength if options.strength is None else options.strength
-    (frame,) = _follow(studio.edit_frames(model, picture, preset, [strength], settings))
+    (frame,) = _follow(edit_frames(model, picture, preset, [strength], settings))
     _write_picture(to_pil(frame.pixels)[0], options.out)
     if options.json:
         print(json.dumps({"out": str(options.out), "strength": strength, **frame.measures.as_json()}, indent=2))
@@ -275,11 +277,12 @@ def apply_preset(options: argparse.Namespace) -> None:
 
 def _find(wanted: str) -> Preset:
     """A preset by its file or, if there is no such file, by the name of a shipped one."""
-    from core import presets, studio
+    from core import presets
+    from core.studio import library
 
     if Path(wanted).exists() or wanted.endswith(presets.SUFFIX):
         return presets.load(wanted)
-    return studio.find_direction(DEFAULT_MODEL, wanted, "", "")
+    return library.find_preset(DEFAULT_MODEL, wanted, "", "")
 
 
 def _login() -> str | None:

@@ -32,13 +32,14 @@ from statistics import mean, median
 import numpy as np
 import torch
 
-from core import presets, studio
-from core.composing import apart, applying, pictures
+from core import presets
 from core.errors import RequestError
-from core.models.loader import DiffusionModel
+from core.models.loader import DiffusionModel, models
 from core.presets import Preset
 from core.progress import finish
-from core.visit import EditOptions, Picture
+from core.studio import library
+from core.studio.compose import applying, orthogonalise, pictures
+from core.studio.frames import EditOptions, Picture
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, Recipe
 
@@ -68,7 +69,7 @@ class Measured:
     alone: list[np.ndarray] = field(default_factory=list)
     reverse: list[np.ndarray] = field(default_factory=list)
     pairs: list[np.ndarray] = field(default_factory=list)
-    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in apart.METRICS})
+    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in orthogonalise.METRICS})
 
 
 def portraits(count: int) -> list[Picture]:
@@ -79,9 +80,9 @@ def portraits(count: int) -> list[Picture]:
 
 def shipped() -> list[Shipped]:
     """All directions that come with the app."""
-    library = studio.library("avatars")
+    known = library.shipped("avatars")
     files = {name: presets.file_name(name).removesuffix(presets.SUFFIX) for name in RECIPES}
-    return [Shipped(RECIPES[name], library[file]) for name, file in files.items() if file in library]
+    return [Shipped(RECIPES[name], known[file]) for name, file in files.items() if file in known]
 
 
 # ------------------------------------------------------------------------------------------------------------ editing
@@ -92,7 +93,7 @@ def readings(
 ) -> tuple[list[str], np.ndarray]:
     """(attributes, their readings (n, A)) of a picture under the strengths in the rows of a table (n, D)."""
     rows, names = [], []
-    for part in np.array_split(table, -(-len(table) // applying.MOST_CELLS)):
+    for part in np.array_split(table, -(-len(table) // applying.MAX_CELLS)):
         used = np.flatnonzero(part.any(axis=0)).tolist() or [0]
         chosen = [(directions[d], part[:, d].tolist()) for d in used]
         for frame in finish(applying.apply(model, picture, chosen, EditOptions(steps=steps))):
@@ -122,7 +123,7 @@ def measure(
         measured.reverse.append(down)
         measured.pairs.append(summed)
         if number <= kept:
-            for metric in apart.METRICS:
+            for metric in orthogonalise.METRICS:
                 found = [
                     readings(model, picture, chosen, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), steps)[1] - read[0]
                     for chosen in without_shared(model, picture, directions, pairs, metric)
@@ -137,11 +138,11 @@ def without_shared(
     picture: Picture,
     directions: Sequence[Preset],
     pairs: Sequence[Pair],
-    metric: apart.Metric,
+    metric: orthogonalise.Metric,
 ) -> Iterator[tuple[Preset, Preset]]:
     """Of every pair: each without what it shares with the other; as it is if nothing is left. What all directions share
     is looked at once, for every t_edit, and not for every pair."""
-    comparison = apart.Comparison(model, picture, directions, metric)
+    comparison = orthogonalise.Comparison(model, picture, directions, metric)
 
     def kept(a: int, b: int) -> Preset:
         try:
@@ -207,7 +208,7 @@ def negative(measured: Measured, known: Sequence[Shipped]) -> None:
 
 
 def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
-    count, metrics = len(measured.apart[apart.METRICS[0]]), apart.METRICS
+    count, metrics = len(measured.apart[orthogonalise.METRICS[0]]), orthogonalise.METRICS
     single, both = np.stack(measured.alone[:count]), np.stack(measured.pairs[:count])
     before = np.stack([np.stack([single[:, a], single[:, b], both[:, p]], 1) for p, (a, b) in enumerate(pairs)], 1)
     states = np.stack([before, *(np.stack(measured.apart[metric]) for metric in metrics)], -1)  # (n, P, 3, A, states)
@@ -276,7 +277,7 @@ def main() -> None:
     if set(what) - set(everything) or min(arguments.portraits, arguments.apart) < 1:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
 
-    began, model, known = time.monotonic(), studio.models.get("avatars"), shipped()
+    began, model, known = time.monotonic(), models.get("avatars"), shipped()
     people = portraits(arguments.portraits)
     pairs = [
         (a, b) for a, b in combinations(range(len(known)), 2) if known[a].recipe.attribute != known[b].recipe.attribute

@@ -39,11 +39,11 @@ from core.discovery.linear import Jacobian, descend, nearest_timestep
 from core.discovery.locality import mean_squares, measure, roir, strength_for
 from core.discovery.methods import METHODS, discover
 from core.discovery.refinement import refine
-from core.discovery.regions import Region, preset_region
 from core.editing import EditSettings, edit, invert
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
+from core.regions import Region, preset_region
 from core.unet import SplitUNet
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, preset_path

@@ -44,17 +44,17 @@ import torch
 from torch import Tensor
 
 from benchmarks import released_null_text
-from core import metrics, studio
+from core import metrics
 from core.inversion.editing import EditSettings, Target, edit
 from core.inversion.inversion import Inversion
-from core.inversion.loading import card_of, model_of
 from core.inversion.methods import METHODS, invert
-from core.inversion.model import TextToImage
 from core.inversion.robustness import SIGMAS, study
 from core.inversion.solution import DEFAULTS, Settings
-from core.inverting.trying import distance_of
 from core.models.t2i_cards import TextToImageCard
 from core.progress import finish
+from core.studio import measuring
+from core.studio.invert.run_methods import distance_of
+from core.text_to_image import TextToImage, card_of, model_of
 from training.dataset import held_out, to_pixels
 from training.evaluate_t2i import read_portraits
 from training.phrases import RULES
@@ -207,10 +207,10 @@ class Bench:
     def edited(self, case: Case, inversion: Inversion, **changes: Any) -> Row:
         """The edit of one inverted portrait, with other settings than a visitor's if any are given."""
         edited = finish(edit(self.model, inversion, [Target(case.target)], replace(self.edits, **changes))).cpu()
-        [about] = studio.measure(self.card, case.pixels, edited)
+        [about] = measuring.measure(self.card, case.pixels, edited)
         [own] = [reading.change for reading in about.attributes if reading.name == case.swap.attribute]
         outside = torch.from_numpy(~case.mask)[None, None]
-        [seen] = read_portraits(studio.probe(self.card), edited)
+        [seen] = read_portraits(measuring.probe(self.card), edited)
         return {
             "success": holds()[case.swap.target](seen) and about.identity >= SAME,
             "own": case.swap.sign * own,

@@ -19,12 +19,17 @@ import urllib.request
 from collections.abc import Callable
 from statistics import median
 
-from core import own_directions, studio
-from core.discovery.regions import preset_region
-from core.exploring.exploration import Exploration
-from core.exploring.search import explore
 from core.models.cards import ROOT
+from core.models.loader import models
 from core.progress import finish
+from core.regions import preset_region
+from core.studio import library
+from core.studio.discover.exploration import Exploration
+from core.studio.discover.search import explore
+from core.studio.edit import edit_frames, strip_strengths
+from core.studio.frames import Picture
+from core.studio.sample import sample_picture
+from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 
 PATIENCE = 120
 
@@ -70,21 +75,21 @@ def _answers(url: str) -> None:
 
 def edit(runs: int = 5) -> None:
     """A new picture: 40 steps of inversion and 40 back at one strength; then the strip and one strength outside it."""
-    model = studio.models.get("avatars")
-    preset = next(iter(studio.library("avatars").values()))
-    pictures = [finish(studio.imagine(model, seed, steps=10)) for seed in range(runs + 1)]
-    new = [studio.Picture(picture.pixels, picture.model_id) for picture in pictures]
+    model = models.get("avatars")
+    preset = next(iter(library.shipped("avatars").values()))
+    pictures = [finish(sample_picture(model, seed, steps=10)) for seed in range(runs + 1)]
+    new = [Picture(picture.pixels, picture.model_id) for picture in pictures]
     first, strip, other = [], [], []
     for k, picture in enumerate(new):
-        rows = studio.strip_strengths(preset)
-        a = timed(lambda p=picture: finish(studio.edit_frames(model, p, preset, [1.0])))
-        b = timed(lambda p=picture, r=rows: finish(studio.edit_frames(model, p, preset, r)))
-        c = timed(lambda p=picture: finish(studio.edit_frames(model, p, preset, [1.3])))
+        rows = strip_strengths(preset)
+        a = timed(lambda p=picture: finish(edit_frames(model, p, preset, [1.0])))
+        b = timed(lambda p=picture, r=rows: finish(edit_frames(model, p, preset, r)))
+        c = timed(lambda p=picture: finish(edit_frames(model, p, preset, [1.3])))
         if k:  # the first round warms up
             first.append(a)
             strip.append(b)
             other.append(c)
-    fresh = [timed(lambda s=seed: finish(studio.imagine(model, s))) for seed in range(1000, 1001 + runs)]
+    fresh = [timed(lambda s=seed: finish(sample_picture(model, s))) for seed in range(1000, 1001 + runs)]
     report("a fresh sample", fresh[1:], 4)
     report("first edited picture of a new one, 40 + 40 steps", first, 4)
     report(f"strip of {len(rows)} strengths, 40 steps", strip, 12)
@@ -93,9 +98,9 @@ def edit(runs: int = 5) -> None:
 
 def discover(runs: int = 3) -> None:
     """A new picture analysed for the eyes; then, on the same picture, the mouth as well: directions and thumbnails."""
-    model = studio.models.get("avatars")
+    model = models.get("avatars")
     eyes, mouth = (preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth"))
-    pictures = [finish(studio.imagine(model, seed, steps=10)) for seed in range(100, 101 + runs)]
+    pictures = [finish(sample_picture(model, seed, steps=10)) for seed in range(100, 101 + runs)]
     analysis, directions, thumbnails = [], [], []
     for k, picture in enumerate(pictures):
         found, _ = timed_search(Exploration(model, picture, [eyes]))
@@ -120,10 +125,10 @@ def timed_search(exploration: Exploration) -> tuple[float, float]:
 
 def train(form: str) -> None:
     """A direction from a new text pair with the app's own settings."""
-    model = studio.models.get("avatars")
-    chosen = own_directions.training_settings(form, *own_directions.SUGGESTED[form])
-    training = own_directions.start_training(model, "face", "face with thick eyebrows", chosen)
-    seconds = timed(lambda: finish(own_directions.train(training)))
+    model = models.get("avatars")
+    chosen = training_settings(form, *SUGGESTED[form])
+    training = start_training(model, "face", "face with thick eyebrows", chosen)
+    seconds = timed(lambda: finish(train_preset(training)))
     report(f"{form} direction trained from a new text pair", [seconds], {"global": 90, "implicit": 300}[form])
 
 

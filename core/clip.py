@@ -18,7 +18,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from torch import Tensor, nn
 
-from core.errors import ModelUnavailable, RequestError
+from .errors import ModelUnavailable, RequestError
 
 if TYPE_CHECKING:  # imported where it is used: it takes seconds, and the page need not wait for it
     import open_clip

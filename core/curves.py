@@ -1,15 +1,17 @@
 """A model's perceptual curves along its own inversions, from which its intervals are read (Asyrp, Figure 19)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.editing import ascend, predict
-from core.intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves
-from core.models.loader import DiffusionModel
-from core.progress import Job, Progress
+from .ascent import ascend
+from .editing import predict
+from .intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves
+from .models.loader import DiffusionModel
+from .progress import Job, Progress
 
 
 def measure_curves(
@@ -21,11 +23,11 @@ def measure_curves(
     iterations: int = 1,
     edit_threshold: float = EDIT_THRESHOLD,
     boost_threshold: float = BOOST_THRESHOLD,
-) -> Job:
-    """Mean distance of P_t and of x_t from the image, at each of `steps` noise levels. Result: `Curves`.
+) -> Job[Curves]:
+    """Mean distance of P_t and of x_t from the image, at each of `steps` noise levels.
 
     pixels: (B, 3, H, W) in [-1, 1]; the paper takes 100 pictures and LPIPS-Alex. distance: two batches of pixels to
-    (B,). iterations: as in `core.editing.ascend`. The thresholds go with the distance. P_t and x_t are compared as they
+    (B,). iterations: as in `core.ascent.ascend`. The thresholds go with the distance. P_t and x_t are compared as they
     are, without clipping.
 
     Raises:
@@ -34,15 +36,14 @@ def measure_curves(
     timesteps = model.schedule.timesteps(steps)
     clean = model.codec.encode(pixels.to(model.device, torch.float32))
     means: list[tuple[float, float]] = []
-    for k, (x, _) in enumerate(ascend(model, clean, timesteps, iterations, chunk)):
+    eps = partial(predict, model, chunk=chunk)
+    for k, (x, _) in enumerate(ascend(model.schedule, eps, clean, timesteps, iterations)):
         t = timesteps[k]
         x0 = model.schedule.predicted_x0(x, predict(model, x, t, chunk), t)
         means.append((_mean(distance, pixels, model.codec.decode(x0)), _mean(distance, pixels, model.codec.decode(x))))
-        if k + 1 < steps:
-            yield Progress(k + 1, steps, "measuring")
+        yield Progress(k + 1, steps, "measuring")
     predicted_x0, noisy = np.array(means).T
-    curves = Curves(np.array(timesteps), predicted_x0, noisy, edit_threshold, boost_threshold)
-    yield Progress(steps, steps, "measuring", result=curves)
+    return Curves(np.array(timesteps), predicted_x0, noisy, edit_threshold, boost_threshold)
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from core.asyrp.delta_block import DeltaBlock
-from core.errors import PresetError
-from core.unet import Features
+from .delta_block import DeltaBlock
+from .errors import PresetError
+from .unet import Features
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 Injection = Literal["asymmetric", "symmetric"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SMALLEST = 32 * 32  # positions; below, PyTorch's own is as quick
+MIN_POSITIONS = 32 * 32  # positions; below, PyTorch's own is as quick
 
 
 class _GroupNorm(torch.autograd.Function):
@@ -50,7 +50,7 @@ class _GroupNorm(torch.autograd.Function):
 
 def group_norm(x: Tensor, groups: int, w: Tensor, b: Tensor, eps: float) -> Tensor:
     """Like `F.group_norm`, with the quick backward where it pays. x: (N, C, H, W); w, b: (C,)."""
-    large = x.ndim == 4 and x.device.type == "cpu" and x.shape[2] * x.shape[3] >= SMALLEST
+    large = x.ndim == 4 and x.device.type == "cpu" and x.shape[2] * x.shape[3] >= MIN_POSITIONS
     if large and x.is_contiguous(memory_format=torch.channels_last):
         return _GroupNorm.apply(x, w, b, groups, eps)
     return F.group_norm(x, groups, w, b, eps)

@@ -22,12 +22,12 @@ from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download, hf_hub_u
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from core import presets
-from core.errors import HubError, PresetError, RequestError, ResourceError, VisitorError
-from core.hub_access import Result, explain, hub_answers, patiently, unreachable
-from core.hub_card import Row, card
-from core.presets import About, Preset
-from core.progress import Job, Progress
+from . import presets
+from .errors import HubError, PresetError, RequestError, ResourceError, VisitorError
+from .hub_access import Result, explain, hub_answers, patiently, unreachable
+from .hub_card import Row, card
+from .presets import About, Preset
+from .progress import Job, Progress
 
 REPOSITORY = "h-space-studio/directions"  # where the page looks first; the variable below says otherwise
 REPOSITORY_VARIABLE = "PRESETS_REPOSITORY"

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from huggingface_hub import ModelCardData
 
-from core.models.cards import MODELS, Hub
-from core.presets import About
+from .models.cards import MODELS, Hub
+from .presets import About
 
 BEGIN, END = "<!-- directions: this part is written by h-space studio -->", "<!-- end of directions -->"
 TAGS = ["h-space", "semantic-direction", "diffusion"]
@@ -38,7 +38,7 @@ python hspace.py apply {file} portrait.png edited.png --strength 1
 or in its Compose tab, where any repository can be named. From Python:
 
 ```python
-from core import hub, presets
+from . import hub, presets
 
 entry = hub.download("{repository}", "{path}")  # entry.revision pins the commit
 preset = presets.load(hub.cached(entry.repository, entry.revision, entry.path))

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from core.errors import ImageError
+from .errors import ImageError
 
 try:  # Photos straight from a phone; everything else works without it.
     import pi_heif
@@ -131,6 +131,13 @@ def to_pil(pixels: Tensor, size: int | None = None) -> list[Image.Image]:
     if size is None or size == batch.shape[-1]:
         return pictures
     return [picture.resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
+
+
+def thumbnail(pixels: Tensor, size: int = 128) -> bytes:
+    """A picture (3, H, W) in [-1, 1] as a small WebP file, for cards."""
+    buffer = io.BytesIO()
+    to_pil(pixels, size)[0].save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()
 
 
 def content_hash(pixels: Tensor) -> str:

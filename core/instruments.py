@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.errors import ModelUnavailable
-from core.models.small_networks import read_config, read_weights
+from .errors import ModelUnavailable
+from .models.small_networks import read_config, read_weights
 
 
 @dataclass(frozen=True)

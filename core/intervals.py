@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from core.errors import ModelUnavailable
+from .errors import ModelUnavailable
 
 EDIT_THRESHOLD = 0.33
 BOOST_THRESHOLD = 1.2

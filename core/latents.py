@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from core.cache import Cache
+from .cache import Cache
 
 Key = tuple[str, str, int, int]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core import instruments
-from core.asyrp.loss import directional_loss, text_direction
-from core.clip import ImageText
-from core.errors import ModelUnavailable
-from core.models.cards import ROOT, ModelCard
+from . import instruments
+from .asyrp.loss import directional_loss, text_direction
+from .clip import ImageText
+from .errors import ModelUnavailable
+from .models.cards import ROOT, ModelCard
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 

@@ -26,12 +26,12 @@ from PIL import Image
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from core import tensor_file
-from core.directions import Direction, from_state
-from core.errors import PresetError
-from core.intervals import Intervals
-from core.models.loader import DiffusionModel
-from core.tensor_file import Damaged, Limits, expect, header, integers, numbers, parse_json, tensors, write
+from . import tensor_file
+from .directions import Direction, from_state
+from .errors import PresetError
+from .intervals import Intervals
+from .models.loader import DiffusionModel
+from .tensor_file import Damaged, Limits, expect, header, integers, numbers, parse_json, tensors, write
 
 log = logging.getLogger(__name__)
 

@@ -1,61 +1,105 @@
-"""Long work as a generator of progress events.
+"""Long work as a generator of progress events that returns its result.
 
 The page, the command line and the tests consume the same generator, and whoever stops consuming it stops the work.
+One job is part of another by `result = yield from job`; `stage` says how its steps are told within the whole.
 """
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Progress:
     """One event of a long job: `step` of `total` steps are done.
 
-    `preview` is pixels (B, 3, H, W) in [-1, 1]; `loss` is there for jobs that optimise something. The last event of
-    a job, and no other, carries `result`.
+    `preview` is pixels (B, 3, H, W) in [-1, 1]; `loss` is there for jobs that optimise something.
     """
 
     step: int
     total: int
     note: str = ""
     preview: Tensor | None = None
-    result: Any = None
     loss: float | None = None
+
+
+Job: TypeAlias = Generator[Progress, None, T]
+
+
+def finish(job: Job[T]) -> T:
+    """Run a job to its end and return its result."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            return end.value
+
+
+def stage(
+    job: Job[T],
+    note: str | Callable[[str], str] | None = None,
+    first: int = 0,
+    total: int | None = None,
+    previews: bool = True,
+) -> Job[T]:
+    """A job as part of a larger one. Returns its result.
+
+    note: in place of the job's own, or what to make of that. first: steps of the whole that were done before it. total:
+    of the whole; None: the job's own. previews: whether they are passed on.
+    """
+    while True:
+        try:
+            event = next(job)
+        except StopIteration as end:
+            return end.value
+        told = event.note if note is None else note if isinstance(note, str) else note(event.note)
+        yield replace(
+            event,
+            step=first + event.step,
+            total=event.total if total is None else total,
+            note=told,
+            preview=event.preview if previews else None,
+        )
+
+
+class Running(Generic[T]):
+    """A job's events one by one, for a loop that does something of its own with each; then `result` is there.
+
+    Raises:
+        AttributeError: `result` is asked for before the job's end.
+    """
+
+    result: T
+
+    def __init__(self, job: Job[T]) -> None:
+        self._job = job
+
+    def __iter__(self) -> Iterator[Progress]:
+        self.result = yield from self._job
+
+    def close(self) -> None:
+        """Stop the job."""
+        self._job.close()
 
 
 @dataclass
 class Previews:
-    """When a job shows where it is: about ten times in a phase, but not twice within a second, because decoding a
-    preview can take as long as a step."""
+    """When a job shows where it is: about ten times in a phase, but not twice within so many seconds, because decoding
+    a preview can take as long as a step. seconds: 0 where it costs next to nothing."""
 
     clock: Callable[[], float] = time.monotonic
     shown: float = -float("inf")
+    seconds: float = 1.0
 
     def due(self, step: int, total: int) -> bool:
-        """Whether there should be a preview after `step` of `total` steps; then the next second begins."""
+        """Whether there should be a preview after `step` of `total` steps; then the wait begins anew."""
         now = self.clock()
-        due = step % max(1, total // 10) == 0 and now - self.shown >= 1
+        due = step % max(1, total // 10) == 0 and now - self.shown >= self.seconds
         if due:
             self.shown = now
         return due
-
-
-Job = Generator[Progress, None, None]
-
-
-def finish(job: Job) -> Any:
-    """Run `job` to its end and return the result of its last event.
-
-    Raises:
-        RuntimeError: the job ended without a result.
-    """
-    result = None
-    for event in job:
-        result = event.result
-    if result is None:
-        raise RuntimeError("the job ended without a result")
-    return result

@@ -15,20 +15,22 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from core.editing import predict, preview_due, sample_latent, seeded_noise
-from core.inversion.model import TextToImage
-from core.models.loader import DiffusionModel
-from core.progress import Job, Progress
-from core.schedule import Schedule
+from .editing import predict, sample_latent, seeded_noise
+from .models.loader import DiffusionModel
+from .progress import Job, Previews, Progress
+from .schedule import Schedule
+from .text_to_image import TextToImage
 
 STEPS = 25  # of a model's own pictures
 DRAWING_STEPS = 12  # from words; with 25 new portraits are no nearer to renders
-DENSER = 1.6  # of 1 for even timesteps: grain comes from the last steps, and with more of them there is less
+TIMESTEP_POWER = 1.6  # of 1 for even timesteps: grain comes from the last steps, and with more of them there is less
 GUIDANCE = 2.0  # more brings what words say and takes variety
 
 
-def sample(model: DiffusionModel, seed: int, count: int = 1, steps: int = STEPS, chunk: int | None = None) -> Job:
-    """New pictures. Result: pixels (count, 3, H, W). Picture i comes from the noise of seed + i, whatever `count` is.
+def sample(
+    model: DiffusionModel, seed: int, count: int = 1, steps: int = STEPS, chunk: int | None = None
+) -> Job[Tensor]:
+    """New pictures: pixels (count, 3, H, W). Picture i comes from the noise of seed + i, whatever `count` is.
 
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
@@ -39,8 +41,8 @@ def sample(model: DiffusionModel, seed: int, count: int = 1, steps: int = STEPS,
 
 def draw(
     model: TextToImage, prompts: Sequence[str], seed: int, steps: int = DRAWING_STEPS, guidance: float = GUIDANCE
-) -> Job:
-    """New pictures of what prompts say. Result: pixels (n, 3, R, R). Picture i comes from the noise of seed + i.
+) -> Job[Tensor]:
+    """New pictures of what prompts say: pixels (n, 3, R, R). Picture i comes from the noise of seed + i.
 
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
@@ -61,19 +63,20 @@ def _descend(
     steps: int,
     eps: Callable[[Tensor, int], Tensor],
     decode: Callable[[Tensor], Tensor],
-) -> Job:
+) -> Job[Tensor]:
     """From x_T (B, C, h, w) to pixels."""
     times = timesteps(schedule, steps)
-    scheduler = solver(schedule, times)
+    scheduler, previews = solver(schedule, times), Previews(seconds=0)
     for k, t in enumerate(times):
         predicted = eps(x, t)
         if k + 1 < len(times):
-            due = preview_due(k, len(times))
-            seen = decode(schedule.predicted_x0(x, predicted, t)).clamp(-1, 1) if due else None
-            yield Progress(k + 1, len(times), "sampling", seen)
+            due = previews.due(k + 1, len(times))
+            preview = decode(schedule.predicted_x0(x, predicted, t)).clamp(-1, 1) if due else None
+            yield Progress(k + 1, len(times), "sampling", preview)
         x = scheduler.step(predicted, t, x).prev_sample
     pixels = decode(x).clamp(-1, 1)
-    yield Progress(len(times), len(times), "done", pixels, pixels)
+    yield Progress(len(times), len(times), "done", pixels)
+    return pixels
 
 
 def timesteps(schedule: Schedule, steps: int) -> list[int]:
@@ -83,7 +86,7 @@ def timesteps(schedule: Schedule, steps: int) -> list[int]:
         RequestError: fewer than 2 steps or more than T.
     """
     schedule.timesteps(steps)  # in range
-    times = (round(schedule.T * (1 - k / steps) ** DENSER) - 1 for k in range(steps))
+    times = (round(schedule.T * (1 - k / steps) ** TIMESTEP_POWER) - 1 for k in range(steps))
     return sorted({t for t in times if t >= 0}, reverse=True)
 
 

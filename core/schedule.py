@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
-from core.errors import RequestError
+from .errors import RequestError
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 

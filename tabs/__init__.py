@@ -1,1 +1,1 @@
-"""The page: one file per tab, and the widgets, drawings and theme that they share. Tabs wire; `core` computes."""
+"""The page: a folder per tab, and the widgets, drawings and theme that they share. Tabs wire; `core` computes."""

@@ -9,8 +9,8 @@ from html import escape
 
 import numpy as np
 
-from core.exploring.spectrum import Spectrum
 from core.intervals import Curves, Intervals
+from core.studio.discover.spectrum import Spectrum
 
 WIDTH, HEIGHT, PAD = 400, 124, 2
 

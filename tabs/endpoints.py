@@ -1,150 +1,57 @@
-"""Named endpoints for programs: `gradio_client` sees these, with their parameters' meaning, and nothing else."""
+"""What the named endpoints of all tabs share: how they are declared, how they read a picture and tell their progress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
 
 import gradio as gr
 
-from core import own_directions, studio
 from core.errors import RequestError
-from core.imaging import to_pil
-from core.models.cards import MODELS
-from core.progress import Job
-from core.visit import EditOptions, Session
+from core.progress import Job, Running
+from core.studio import library
+from core.studio.frames import Picture
 from tabs.shell import Shell, for_clients
 from tabs.widgets import PictureInput
 
-EVERY = 0.5  # seconds between reports of progress
-Values = Iterator[tuple[Any, dict[str, Any]]]
+T = TypeVar("T")
+
+PROGRESS_INTERVAL = 0.5  # seconds between reports of progress
 QUEUE: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": 2}
 
-
-def build(shell: Shell) -> None:
-    """Declare the endpoints; their parameters are components that are never shown."""
-    models = list(MODELS)
-    with gr.Column(visible=False):
-        image = PictureInput(
-            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
-        )
-        direction = gr.Textbox("", label="Name of a direction, for example 'smiling'; empty to use the two texts")
-        source = gr.Textbox("", label="What the pictures show, for example 'face'")
-        target = gr.Textbox("", label="What they should show, for example 'smiling face'")
-        strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
-        steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
-        seed = gr.Number(0, precision=0, label="Seed, 0 or more")
-        words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
-        sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
-        model = gr.Dropdown(models, value=shell.model.value, label="Model")
-        form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
-        few, short = own_directions.SUGGESTED["global"]
-        samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
-        train_steps = gr.Number(short, precision=0, label="Steps of the diffusion process, 8 to 200")
-        coefficient = gr.Number(0.8, label="Weight of the words against staying close, 0.05 to 5")
-        picture = gr.Image(label="Picture", format="png")
-        measures = gr.JSON(label="Measures")
-        file = gr.File(label="Preset file")
-
-        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
-            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
-
-        declare(edit_text, [image, direction, strength, steps, seed, source, target, model], [picture, measures])
-        declare(train_direction, [source, target, form, samples, train_steps, coefficient, model], [file, measures])
-        declare(sample, [seed, sample_steps, model, words], [picture, measures])
+Answers = Iterator[tuple[Any, ...]]
 
 
-@for_clients
-def edit_text(
-    session: Session,
-    image: str | None,
-    direction: str,
-    strength: float,
-    steps: int,
-    seed: int,
-    source_text: str,
-    target_text: str,
-    model: str,
-) -> Values:
-    """Edit a picture along a direction of meaning.
+def declare(shell: Shell, handler: Callable[..., Answers], inputs: Sequence[Any], outputs: Any) -> None:
+    """Offer a handler to programs under its own name; it gets the session and the values of `inputs`."""
+    gr.on([], for_clients(handler), [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
 
-    The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
-    there is no direction yet is trained first, which takes a minute or two.
 
-    Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
-    after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
-    """
+def picture_input() -> PictureInput:
+    """The parameter that a picture is given as."""
+    label = "Picture: a file in any common format; its central square is used"
+    return PictureInput(type="filepath", image_mode=None, label=label)
+
+
+def given_path(image: str | None) -> str:
+    """The file of a picture that a program gave. Raises RequestError: it gave none."""
     if not image:
         raise RequestError("There is no picture. Give one as `image`.")
-    started = time.monotonic()
-    options = EditOptions(steps=steps, seed=seed)
-    loaded = studio.models.get(model)
-    source = studio.open_picture(image, model)
-    preset = studio.find_direction(model, direction or "", source_text or "", target_text or "", session.own)
-    if preset is None:
-        settings = own_directions.training_settings("global", *own_directions.SUGGESTED["global"])
-        training = own_directions.start_training(loaded, source_text, target_text, settings, session)
-        preset = yield from told(own_directions.train(training))
-        session.keep(preset)
-    job = studio.edit_frames(loaded, source, preset, [strength], options, session.forms)
-    [frame] = yield from told(job)
-    intervals = studio.intervals_for(loaded.card, preset, options)
-    about = {"direction": preset.name, "model": model, "strength": strength, "steps": steps}
-    about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
+    return image
 
 
-@for_clients
-def train_direction(
-    session: Session,
-    source_text: str,
-    target_text: str,
-    form: str,
-    samples: int,
-    steps: int,
-    coefficient: float,
-    model: str,
-) -> Values:
-    """Train a direction from two texts.
-
-    Returns a preset file, which the page opens too, and a JSON with its name, the losses and the seconds taken. Until
-    then the JSON tells how far it is; cancelling ends the work. In the same session, `/edit_text` finds the direction
-    by its name.
-    """
-    started = time.monotonic()
-    settings = own_directions.training_settings(form, samples, steps, coefficient)
-    training = own_directions.start_training(
-        studio.models.get(model), source_text or "", target_text or "", settings, session
-    )
-    preset = yield from told(own_directions.train(training))
-    session.keep(preset)
-    losses = [round(loss, 4) for loss in training.losses]
-    about = {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
-    yield str(session.write(preset)), about
+def given_picture(image: str | None, model_id: str) -> Picture:
+    """The picture that a program gave, for a model. Raises RequestError, ImageError."""
+    return library.open_picture(given_path(image), model_id)
 
 
-@for_clients
-def sample(session: Session, seed: int, steps: int, model: str, words: str) -> Values:
-    """Let the model imagine a picture; the same seed and words give the same one.
-
-    Returns the picture and a JSON with the model, the seed, what the picture was drawn from and the seconds taken.
-    """
-    started = time.monotonic()
-    if steps:
-        EditOptions(steps=steps)
-    made = yield from told(studio.imagine(studio.models.get(model), seed, steps or None, words or ""))
-    about = {"model": model, "seed": seed, "words": made.prompt, "seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(made.pixels)[0], about
-
-
-def told(job: Job, beside: int = 1) -> Generator[tuple[Any, ...], None, Any]:
-    """The result of a job; meanwhile its progress, at most once in `EVERY` seconds. beside: outputs before the JSON."""
-    last = time.monotonic()
-    result = None
-    for event in job:
-        result = event.result
-        if result is None and time.monotonic() - last > EVERY:
+def stream_progress(job: Job[T], beside: int = 1) -> Generator[tuple[Any, ...], None, T]:
+    """The result of a job; meanwhile its progress, at most once in `PROGRESS_INTERVAL` seconds. beside: outputs before
+    the JSON."""
+    last, running = time.monotonic(), Running(job)
+    for event in running:
+        if time.monotonic() - last > PROGRESS_INTERVAL:
             last = time.monotonic()
             yield *(None,) * beside, {"note": event.note, "step": event.step, "total": event.total}
-    return result
+    return running.result

@@ -14,17 +14,19 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from core import studio
 from core.errors import RequestError, VisitorError
 from core.imaging import Crop, crop_square, open_picture
 from core.models.cards import MODELS
+from core.models.loader import models
 from core.progress import Progress
-from core.visit import Session
+from core.studio import library
+from core.studio.sample import sample_picture
+from core.studio.visit.session import Session
 from tabs.shell import QUIET, Shell, in_words
 from tabs.visit import example_items, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
-KEPT = 1024  # side that an upload is kept at for cropping
+MAX_UPLOAD_SIDE = 1024  # side that an upload is kept at for cropping
 DESCRIBED = "an old face with glasses and gray hair"
 
 Values = Iterator[tuple[Any, ...]]
@@ -39,7 +41,7 @@ class PictureChooser:
     def __init__(self, shell: Shell, tab: gr.Tab, name: str) -> None:
         self.shell, self.tab, self.name = shell, tab, name
         model_id = shell.model.value
-        first = studio.examples(model_id)[:1]
+        first = library.examples(model_id)[:1]
         with gr.Column(elem_classes="section"):
             gr.HTML("<h3>Picture</h3>")
             with gr.Tabs(elem_classes="pills"):
@@ -106,19 +108,19 @@ class PictureChooser:
 
         @in_words
         def choose_example(session: Session, example: str | None, *values: Any) -> Values:
-            paths = {path.stem: path for path in studio.examples(session.model_id)}
+            paths = {path.stem: path for path in library.examples(session.model_id)}
             if example not in paths:
                 raise RequestError("This example does not belong to the chosen model. Choose another one.")
-            picture = studio.open_picture(paths[example], session.model_id)
+            picture = library.open_picture(paths[example], session.model_id)
             session.picture = replace(picture, example=example)
             yield from showing(session, values)
 
         @in_words
         def imagine(session: Session, seed: float | None, words: str | None, *values: Any) -> Values:
             ticket = session.begin()
-            model = studio.models.get(session.model_id)
+            model = models.get(session.model_id)
             asked = (words or "") if takes_words(session.model_id) else ""
-            for event in studio.imagine(model, -1 if seed is None else int(seed), words=asked):
+            for event in sample_picture(model, -1 if seed is None else int(seed), words=asked):
                 if session.ticket != ticket:
                     return
                 if event.result is not None:
@@ -138,9 +140,9 @@ class PictureChooser:
             except VisitorError as error:
                 yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), *unseen
                 return
-            picture.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
+            picture.thumbnail((MAX_UPLOAD_SIDE, MAX_UPLOAD_SIDE), Image.Resampling.LANCZOS)
             session.upload, session.crop = picture, Crop()
-            session.picture = studio.open_picture(picture, session.model_id, session.crop)
+            session.picture = library.open_picture(picture, session.model_id, session.crop)
             yield *own_widgets(session), *unseen
             yield from showing(session, values)
 
@@ -153,7 +155,7 @@ class PictureChooser:
             if not all(isinstance(number, int | float) for number in numbers):
                 raise RequestError("This crop is not understood. Move the square again.")
             crop = Crop(*numbers)
-            session.picture = studio.open_picture(crop_square(session.upload, crop), session.model_id)
+            session.picture = library.open_picture(crop_square(session.upload, crop), session.model_id)
             session.crop = crop
             yield gr.update(value=None), *untouched[1:], *unseen
             yield from showing(session, values)
@@ -184,7 +186,7 @@ class PictureChooser:
     def for_model(self, session: Session) -> tuple[Any, ...]:
         """Values of `widgets` for a model that was just chosen."""
         session.seen[self.name] = session.picture
-        paths = studio.examples(session.model_id)
+        paths = library.examples(session.model_id)
         chosen = paths[0].stem if paths else None
         return Cards(example_items(session.model_id), chosen), *own_widgets(session)[1:]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.imaging import to_pil
 from core.progress import Progress
-from core.visit import Frame
+from core.studio.frames import Frame
 from tabs.widgets import data_url
 
 # What the probe's attributes are called when they go up.
@@ -53,3 +53,12 @@ def readable(measures: dict[str, Any]) -> dict[str, Any]:
     for reading in measures["attributes"]:
         reading["name"] = WORDS.get(reading["name"], reading["name"].replace("_", " ").capitalize())
     return measures
+
+
+def progress_line(event: Progress, note: str = "") -> str:
+    """A line of progress with its rail."""
+    done = 100 * event.step / event.total
+    return (
+        f'<div class="training"><div class="line" role="status"><span>{note or event.note} …</span></div>'
+        f'<div class="rail"><i style="width:{done:.0f}%"></i></div></div>'
+    )

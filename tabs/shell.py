@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import VisitorError
+from core.studio.turns import Outdated
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class Shell:
 
 
 def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """For events of the page: an error becomes a notice, and everything on the page stays as it was."""
+    """For events of the page: an error becomes a notice, and everything on the page stays as it was. A request that is out
+    of date ends without a word."""
 
     def tell(error: Exception) -> None:
         if isinstance(error, VisitorError):
@@ -53,6 +55,8 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
                 for values in handler(*arguments):
                     silent = False
                     yield values
+            except Outdated:
+                pass
             except Exception as error:
                 tell(error)
             if silent:  # Gradio empties the outputs of a generator that yields nothing
@@ -64,6 +68,8 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
     def once(*arguments: Any) -> Any:
         try:
             return handler(*arguments)
+        except Outdated:
+            return gr.skip()
         except Exception as error:
             tell(error)
             return gr.skip()

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from core import studio
+from core.models.loader import models
 from core.presets import Preset
-from core.visit import EditOptions, Frame, Picture, Session
+from core.studio.edit import edit_frames, strip_strengths
+from core.studio.frames import EditOptions, Frame, Picture
+from core.studio.visit.session import Session
 from tabs.results import busy, frames_json
 from tabs.visit import before_url
 
@@ -24,21 +26,21 @@ def strip(
     """
     started = time.monotonic()
     frames.clear()
-    model = studio.models.get(picture.model_id)
+    model = models.get(picture.model_id)
     low, high = preset.strength_range
     first = [min(max(preset.strength, low), high)]
     base: dict[str, Any] = {"before": before_url(picture), "name": preset.name}
-    for event in studio.edit_frames(model, picture, preset, first, options, session.forms):
+    for event in edit_frames(model, picture, preset, first, options, session.forms):
         if session.ticket != ticket:
             return
         if event.result is None:
             yield {**base, **busy(event)}
         else:
             frames[:] = event.result
-    strengths = studio.strip_strengths(preset)
+    strengths = strip_strengths(preset)
     base |= {"low": low, "high": high, "strength": first[0], "seconds": time.monotonic() - started, "strip": strengths}
     rest = [strength for strength in strengths if strength not in first]
-    for event in studio.edit_frames(model, picture, preset, rest, options, session.forms):
+    for event in edit_frames(model, picture, preset, rest, options, session.forms):
         if session.ticket != ticket:
             return
         if event.result is not None:
@@ -61,12 +63,12 @@ def exact(
     ticket, started = session.begin(), time.monotonic()
     low, high = preset.strength_range
     strength = round(min(max(float(strength), low), high), 4)
-    model = studio.models.get(picture.model_id)
-    for event in studio.edit_frames(model, picture, preset, [strength], options, session.forms):
+    model = models.get(picture.model_id)
+    for event in edit_frames(model, picture, preset, [strength], options, session.forms):
         if session.ticket != ticket:
             return
         if event.result is not None:
             frames[:] = sorted([*frames, *event.result], key=lambda frame: frame.strength)
     value = {"before": before_url(picture), "name": preset.name, "low": low, "high": high, "strength": strength}
-    value |= {"seconds": time.monotonic() - started, "strip": studio.strip_strengths(preset)}
+    value |= {"seconds": time.monotonic() - started, "strip": strip_strengths(preset)}
     yield {**value, "frames": frames_json(frames)}

@@ -8,18 +8,19 @@ from typing import Any
 
 from PIL import Image
 
-from core import studio
 from core.errors import VisitorError
 from core.imaging import to_pil
 from core.presets import Preset
-from core.visit import Picture, Session
+from core.studio import library
+from core.studio.frames import Picture
+from core.studio.visit.session import Session
 from tabs.widgets import data_url
 
 HINT = "Choose a direction, and the picture changes."
 
 
 def example_items(model_id: str) -> list[dict[str, Any]]:
-    paths = studio.examples(model_id)
+    paths = library.examples(model_id)
     items = []
     for number, path in enumerate(paths, start=1):
         with Image.open(path) as picture:
@@ -32,7 +33,7 @@ def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
     """The visitor's own first, newest first."""
     mine = [(key, preset, True) for key, preset in reversed(own.items()) if preset.model == model_id]
     items = []
-    for key, preset, is_own in [*mine, *((k, p, False) for k, p in studio.library(model_id).items())]:
+    for key, preset, is_own in [*mine, *((k, p, False) for k, p in library.shipped(model_id).items())]:
         picture = preset.picture()
         image = data_url(picture) if picture else None
         about = preset.description or f"{preset.source_text} → {preset.target_text}"
@@ -41,10 +42,10 @@ def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
 
 
 def first_stage(model_id: str) -> dict[str, Any]:
-    paths = studio.examples(model_id)
+    paths = library.examples(model_id)
     if not paths:
         return {"hint": "Upload a picture, or let the model imagine one."}
-    return {"before": before_url(studio.open_picture(paths[0], model_id)), "hint": HINT}
+    return {"before": before_url(library.open_picture(paths[0], model_id)), "hint": HINT}
 
 
 def message(error: VisitorError) -> str:
@@ -61,13 +62,13 @@ def before_url(picture: Picture) -> str:
 
 def current_picture(session: Session) -> Picture | None:
     """The visitor's picture: the first example until they choose."""
-    paths = studio.examples(session.model_id)
+    paths = library.examples(session.model_id)
     if session.picture is None and paths:
-        session.picture = replace(studio.open_picture(paths[0], session.model_id), example=paths[0].stem)
+        session.picture = replace(library.open_picture(paths[0], session.model_id), example=paths[0].stem)
     return session.picture
 
 
 def chosen_preset(session: Session, key: str | None) -> Preset | None:
     if not key:
         return None
-    return session.own.get(key) or studio.library(session.model_id).get(key)
+    return session.own.get(key) or library.shipped(session.model_id).get(key)

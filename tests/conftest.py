@@ -74,7 +74,8 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def served(text_model: Path) -> Iterator[str]:
     """Address of the whole app, running in this process, with the stand-in as the first model of Invert."""
     import app
-    from tabs import invert, invert_endpoints
+    from tabs.invert import endpoints as invert_endpoints
+    from tabs.invert import tab as invert
 
     with pytest.MonkeyPatch.context() as patch:
         for tab in (invert, invert_endpoints):

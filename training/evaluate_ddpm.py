@@ -31,13 +31,13 @@ from torch.nn import functional as F
 from core import instruments
 from core.curves import measure_curves
 from core.editing import EditSettings, edit, invert
-from core.inversion.loading import card_of, model_of
 from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, ROOT
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
 from core.sampling import draw, sample
-from core.studio import described, sampling_steps
+from core.studio.edit import described, sampling_steps
+from core.text_to_image import card_of, model_of
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits

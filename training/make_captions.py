@@ -12,7 +12,7 @@ import numpy as np
 from core.models.cards import MODELS, ROOT
 from training.phrases import caption_rules, compose, truth_table
 from training.portraits import sample, to_vector
-from training.train_t2i import MOST
+from training.train_t2i import MAX_STATEMENTS
 
 COUNT = 2000
 
@@ -20,7 +20,7 @@ COUNT = 2000
 def captions(count: int = COUNT) -> list[str]:
     """One of each of the portraits of the seeds from 0 on."""
     truth, rng = truth_table(np.stack([to_vector(sample(seed)) for seed in range(count)])), np.random.default_rng(0)
-    texts = [compose(caption_rules(true, rng, MOST), rng, opening="", noun="face") for true in truth]
+    texts = [compose(caption_rules(true, rng, MAX_STATEMENTS), rng, opening="", noun="face") for true in truth]
     return [f"{'an' if text[0] in 'aeiou' else 'a'} {text}" for text in texts]
 
 

@@ -8,9 +8,9 @@
 
 A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, that of `avatars` (see
 `text_tower.py`), which stays as it is. The latents of the training portraits are encoded once, and `CAPTIONS` captions
-of each are written, which say up to `MOST` true things about it; in one step of ten it has none, so that guidance has
-its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows and mouth
-weigh more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
+of each are written, which say up to `MAX_STATEMENTS` true things about it; in one step of ten it has none, so that
+guidance has its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows and
+mouth weigh more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
 
 While it is trained the middle block also tells which statements are true of the portrait (as in Yu et al. 2024,
 "Representation alignment for generation", where it tells another network's features): where there is much noise only
@@ -53,7 +53,7 @@ NAME = "t2i"
 OUT = Path(__file__).parents[1] / "presets" / "models" / "avatars-t2i"
 POOLED = 4  # side of the map of the middle block that tells of the portrait
 CONTEXT = 32  # tokens of a prompt; captions of six statements have 36 at most
-MOST = 5  # statements of a caption
+MAX_STATEMENTS = 5  # statements of a caption
 CAPTIONS = 16  # of each portrait
 EMPTY = 0.1  # share of empty captions
 TOLD = 0.1  # weight of what the middle block tells
@@ -116,7 +116,7 @@ def tokenise(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 def captions(true: np.ndarray, seed: int) -> list[str]:
     """`CAPTIONS` captions of a portrait (its row of `truth_table`)."""
     rng = np.random.default_rng([11, seed])
-    return [dressed(compose(caption_rules(true, rng, MOST), rng), rng) for _ in range(CAPTIONS)]
+    return [dressed(compose(caption_rules(true, rng, MAX_STATEMENTS), rng), rng) for _ in range(CAPTIONS)]
 
 
 def captioned(truth: np.ndarray, tokenizer: CLIPTokenizer) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.clip import ImageText
-from core.errors import RequestError
+from ..clip import ImageText
+from ..errors import RequestError
 
 LossForm = Literal["cosine", "log"]
 

@@ -6,7 +6,7 @@ the 80 ImageNet templates that open_clip ships (the released code of Asyrp uses 
 
 from dataclasses import dataclass
 
-from core.models.cards import EmbeddedClip, ModelCard
+from ..models.cards import EmbeddedClip, ModelCard
 
 CAPTION_TEMPLATES = ("{}", "a {}", "a photo of a {}", "a drawing of a {}", "the {}")
 
@@ -77,3 +77,13 @@ TABLE_3 = _table(
 def coefficients(source: str, target: str) -> Coefficients:
     """The paper's coefficients of a text pair (Table 3), or its defaults for a pair that is not there."""
     return TABLE_3.get((source.strip().lower(), target.strip().lower()), Coefficients())
+
+
+def suggested_name(source: str, target: str) -> str:
+    """What the target says beyond the source: face, smiling face -> Smiling; face, face with red lips -> Red lips."""
+    known = source.lower().split()
+    words = [word for word in target.split() if word.lower() not in known]
+    while len(words) > 1 and words[0].lower() in ("a", "an", "the", "with", "of", "in", "wearing"):
+        words = words[1:]
+    name = " ".join(words)[:60] or target[:60]
+    return name[:1].upper() + name[1:]

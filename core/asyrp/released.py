@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.directions import ImplicitDirection, from_state
-from core.errors import PresetError
+from ..directions import ImplicitDirection, from_state
+from ..errors import PresetError
 
 STEPS = 40
 MAX_BYTES = 64 * 2**20

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.asyrp.delta_block import DeltaBlock
-from core.asyrp.loss import LossForm, asyrp_loss, similarity, text_direction
-from core.asyrp.prompts import coefficients, templates
-from core.clip import ImageText
-from core.directions import Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
-from core.editing import sample_latent
-from core.errors import RequestError
-from core.group_norm import quick_group_norm
-from core.models.loader import DiffusionModel
-from core.progress import Job, Progress
-from core.unet import Features
+from ..clip import ImageText
+from ..delta_block import DeltaBlock
+from ..directions import Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
+from ..editing import sample_latent
+from ..errors import RequestError
+from ..group_norm import quick_group_norm
+from ..models.loader import DiffusionModel
+from ..progress import Job, Progress
+from ..unet import Features
+from .loss import LossForm, asyrp_loss, similarity, text_direction
+from .prompts import coefficients, templates
 
 
 @dataclass(frozen=True)

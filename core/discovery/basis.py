@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.directions import GlobalDirection
-from core.discovery.linear import Jacobian
-from core.errors import RequestError
-from core.progress import Job, Progress
+from ..directions import GlobalDirection
+from ..errors import RequestError
+from ..progress import Job, Progress
+from .linear import Jacobian
 
 # 64 vectors hold 97 to 99% of the energy of the leading five directions of eyes, mouth and hair, 96 hold 99%, in half
 # as much time again (`python -m benchmarks.discovery speed`). Small blocks do as well as large ones for the same
 # products (Chen et al. 2025).
 SIZE, BLOCK = 64, 8
-MOST = 512  # basis vectors
-MOST_GRAMS = 32  # kept per basis
+MAX_SIZE = 512  # basis vectors
+MAX_GRAMS = 32  # kept per basis
 MEMORY = 64 * 2**20  # bytes of responses in float32; beyond, they are kept in bfloat16
 DEPENDENT = 1e-4  # a new vector is dropped if less than this share of it is new
 
@@ -75,7 +75,7 @@ class Basis:
             return self.whole - self.gram(~mask)
         key = np.packbits(mask).tobytes()
         if key not in self._grams:
-            while len(self._grams) >= MOST_GRAMS:
+            while len(self._grams) >= MAX_GRAMS:
                 self._grams.pop(next(iter(self._grams)), None)
             rows = self.responses.flatten(2)[:, :, self._where(mask)].flatten(1).float()
             self._grams[key] = (rows @ rows.T).double().cpu()
@@ -110,8 +110,8 @@ def analyse(jacobian: Jacobian, size: int = SIZE, block: int = BLOCK, seed: int 
     Raises:
         RequestError: size or block out of range. ResourceError: out of memory.
     """
-    if not 1 <= block <= size <= MOST:
-        raise RequestError(f"A basis has between 1 and {MOST} vectors, in blocks of no more than that.")
+    if not 1 <= block <= size <= MAX_SIZE:
+        raise RequestError(f"A basis has between 1 and {MAX_SIZE} vectors, in blocks of no more than that.")
     generator = torch.Generator().manual_seed(seed)
     Y = torch.randn((block, *jacobian.image_shape), generator=generator)
     Q, JQ, done = torch.zeros(0, *jacobian.h_shape), None, 0

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.directions import Direction
-from core.discovery.basis import Basis
-from core.discovery.regions import Region, rest
-from core.errors import RequestError
+from ..directions import Direction
+from ..errors import RequestError
+from ..regions import Region, rest
+from .basis import Basis
 
 NEGLIGIBLE = 1e-6  # of the largest singular value: below, a direction changes nothing
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from core.discovery.basis import Basis
-from core.discovery.found import Found, Settings, describe, union
-from core.discovery.regions import Region
+from ..regions import Region
+from .basis import Basis
+from .found import Found, Settings, describe, union
 
 NAME = "global"
 

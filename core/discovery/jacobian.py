@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from core.discovery.basis import Basis
-from core.discovery.found import Found, Settings, describe, leading, require_regions
-from core.discovery.regions import Region
+from ..regions import Region
+from .basis import Basis
+from .found import Found, Settings, describe, leading, require_regions
 
 NAME = "jacobian"
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.discovery.basis import Basis
-from core.discovery.found import Found, Settings, describe, leading, union, with_rest
-from core.discovery.regions import Region
+from ..regions import Region
+from .basis import Basis
+from .found import Found, Settings, describe, leading, union, with_rest
 
 JOINT, INDIVIDUAL = "jive_joint", "jive_individual"
-TOLERANCE, MOST_ITERATIONS = 1e-5, 300
+TOLERANCE, MAX_ITERATIONS = 1e-5, 300
 RANK_TOLERANCE = 1e-7
 
 
@@ -36,7 +36,7 @@ def jive(
     joint_rank: int,
     individual_rank: int,
     tolerance: float = TOLERANCE,
-    most: int = MOST_ITERATIONS,
+    most: int = MAX_ITERATIONS,
 ) -> Decomposition:
     """Algorithm 3. X: matrices (r_i, k) in float64. Stops when the residual changes by less than `tolerance` of ||X||.
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from core.discovery.linearised import LinearisedDecoder
-from core.editing import predict
-from core.errors import RequestError, ResourceError
-from core.models.loader import DiffusionModel
-from core.progress import Job, Progress
+from ..editing import predict
+from ..errors import RequestError, ResourceError
+from ..models.loader import DiffusionModel
+from ..progress import Job, Progress
+from .linearised import LinearisedDecoder
 
-MOST_ROWS = 16  # per call; more rows are no faster
+ROWS_PER_CALL = 16  # per call; more rows are no faster
 
 
 class Jacobian:
@@ -89,7 +89,7 @@ class Jacobian:
         """`product` of each row, at unit root mean square so that half precision neither overflows nor underflows."""
         rows = rows.to(self.model.device, self.x_t.dtype)
         size = rows.flatten(1).square().mean(1).sqrt().clamp(min=torch.finfo(rows.dtype).tiny)[:, None, None, None]
-        chunk = self._chunk or min(MOST_ROWS, max(1, self.model.rows_per_call() // 2))
+        chunk = self._chunk or min(ROWS_PER_CALL, max(1, self.model.rows_per_call() // 2))
         try:
             parts = [product(part) for part in (rows / size).to(dtype).split(chunk)]
         except (torch.OutOfMemoryError, MemoryError) as error:

@@ -21,7 +21,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from core.unet import Features, SplitUNet
+from ..unet import Features, SplitUNet
 
 DECODER = ("up_blocks", "conv_norm_out", "conv_act", "conv_out")
 ACTIVATIONS = (nn.SiLU, nn.Mish, nn.GELU, nn.ReLU)

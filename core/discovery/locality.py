@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.directions import GlobalDirection
-from core.discovery.found import Found
-from core.discovery.linear import Jacobian
-from core.discovery.regions import Region
+from ..directions import GlobalDirection
+from ..regions import Region
+from .found import Found
+from .linear import Jacobian
 
 PAPER_STRENGTH = 50.0
 PLAIN_CHANGE = 0.12  # root mean square inside the region, pixels in [-1, 1]: plain to see, not yet broken
 ACCUMULATION = 2.3  # change of the finished picture over that of P_t in one step (avatars: 1.4 to 2.8)
-WEAKEST, STRONGEST = 0.1, 100.0
+MIN_STRENGTH, MAX_STRENGTH = 0.1, 100.0
 
 
 def strength_for(found: Found, region: Region, change: float = PLAIN_CHANGE) -> float:
@@ -31,12 +31,13 @@ def strength_for(found: Found, region: Region, change: float = PLAIN_CHANGE) -> 
 
     The linearised change of P_t at the direction's timestep, times what injection at every step adds up to.
 
-    Rounded to two digits and kept between `WEAKEST` and `STRONGEST`; `PAPER_STRENGTH` where `inside` is not known.
+    Rounded to two digits and kept between `MIN_STRENGTH` and `MAX_STRENGTH`; `PAPER_STRENGTH` where `inside` is
+    unknown.
     """
     if not found.inside:
         return PAPER_STRENGTH
     strength = change * sqrt(3 * region.mask.sum()) / (ACCUMULATION * found.inside)
-    return float(f"{min(STRONGEST, max(WEAKEST, strength)):.2g}")
+    return float(f"{min(MAX_STRENGTH, max(MIN_STRENGTH, strength)):.2g}")
 
 
 def measure(jacobian: Jacobian, found: Sequence[Found], region: Region) -> list[Found]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from core.discovery import contrast, global_jacobian, jacobian, jive, pca, projection
-from core.discovery.basis import Basis
-from core.discovery.found import DEFAULTS, Found, Settings
-from core.discovery.regions import Region
-from core.errors import RequestError
+from ..errors import RequestError
+from ..regions import Region
+from . import contrast, global_jacobian, jacobian, jive, pca, projection
+from .basis import Basis
+from .found import DEFAULTS, Found, Settings
 
 Method = Callable[[Basis, Sequence[Region], Settings], list[Found]]
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.asyrp.loss import text_embedding
-from core.clip import ImageText
-from core.errors import RequestError
-from core.instruments import Instruments
+from ..asyrp.loss import text_embedding
+from ..clip import ImageText
+from ..errors import RequestError
+from ..instruments import Instruments
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "face": (
@@ -95,8 +95,8 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     ),
 }
 TEMPERATURE = 0.07  # of the confidence
-LEAST_CHANGE = 0.02  # of the unit embedding: less is noise
-LEAST_CONFIDENCE = 0.2  # below, the phrase is left out of the name
+MIN_CHANGE = 0.02  # of the unit embedding: less is noise
+MIN_CONFIDENCE = 0.2  # below, the phrase is left out of the name
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Namer:
         picture at a negative (or zero) and at the positive strength; several pictures make the name surer."""
         dI = (self.image_text.embed_images(plus) - self.image_text.embed_images(minus)).mean(0)
         changes = () if probe is None else read_changes(minus, plus, probe)
-        if dI.norm() < LEAST_CHANGE:
+        if dI.norm() < MIN_CHANGE:
             return Suggestion("", "", 0.0, changes=changes)
         cosines = self._directions @ F.normalize(dI, dim=0)
         # Phrases of both ends compete: a direction that raises one and lowers another is named by the larger.
@@ -164,7 +164,7 @@ class Namer:
         confidence = float(share[best])
         order = cosines.argsort(descending=True)[:3].tolist()
         likely = tuple((self.phrases[i], round(float(cosines[i]), 3)) for i in order)
-        named = confidence >= LEAST_CONFIDENCE
+        named = confidence >= MIN_CONFIDENCE
         return Suggestion(
             self.phrases[best] if named else "", self.phrases[worst], round(confidence, 3), likely, changes
         )

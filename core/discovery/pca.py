@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.directions import GlobalDirection, PerTimestepDirection
-from core.discovery.basis import Basis
-from core.discovery.found import Found, PrincipalComponents, Settings
-from core.discovery.regions import Region
-from core.editing import sample_latent
-from core.errors import RequestError, ResourceError
-from core.models.loader import DiffusionModel
-from core.progress import Job, Progress
+from ..directions import GlobalDirection, PerTimestepDirection
+from ..editing import sample_latent
+from ..errors import RequestError, ResourceError
+from ..models.loader import DiffusionModel
+from ..progress import Job, Progress
+from ..regions import Region
+from .basis import Basis
+from .found import Found, PrincipalComponents, Settings
 
 NAME = "pca"
 SAMPLES, COMPONENTS = 64, 10

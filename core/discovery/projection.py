@@ -6,12 +6,12 @@ the text around it speaks of the subspace: V_m <- V_m - (V_m V_u^T) V_u.
 
 from collections.abc import Sequence
 
-from core.discovery.basis import Basis
-from core.discovery.found import Found, Settings, describe, leading, require_regions
-from core.discovery.regions import Region
+from ..regions import Region
+from .basis import Basis
+from .found import Found, Settings, describe, leading, require_regions
 
 NAME = "projection"
-LEAST_LEFT = 1e-3  # of a direction's length after the projection
+MIN_KEPT = 1e-3  # of a direction's length after the projection
 
 
 def directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> list[Found]:
@@ -30,6 +30,6 @@ def directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> l
         _, V_u = leading(basis.whole - inside, settings.projection_rank)
         V = V_m - V_u @ (V_u.T @ V_m)
         left = V.norm(dim=0)
-        V = V[:, left > LEAST_LEFT] / left[left > LEAST_LEFT]
+        V = V[:, left > MIN_KEPT] / left[left > MIN_KEPT]
         found += describe(basis, region, V, (V * (inside @ V)).sum(0).clamp(min=0).sqrt(), NAME)
     return found

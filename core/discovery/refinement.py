@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.discovery.basis import MEMORY, MOST, Basis, orthonormalise, rayleigh_ritz
-from core.discovery.found import leading
-from core.discovery.linear import Jacobian
-from core.errors import RequestError
-from core.progress import Job, Progress
+from ..errors import RequestError
+from ..progress import Job, Progress
+from .basis import MAX_SIZE, MEMORY, Basis, orthonormalise, rayleigh_ritz
+from .found import leading
+from .linear import Jacobian
 
 TOLERANCE = 0.05  # residual; the error of the captured energy goes with its square
-MOST_ROUNDS = 12
+MAX_ROUNDS = 12
 
 
 def refine(
@@ -27,14 +27,14 @@ def refine(
     count: int = 5,
     mu: float | None = None,
     tolerance: float = TOLERANCE,
-    rounds: int = MOST_ROUNDS,
+    rounds: int = MAX_ROUNDS,
     memory: int = MEMORY,
 ) -> Job:
     """A larger `Basis` in which the `count` leading directions of a region are converged; events carry the residual.
 
     mask: boolean (R, R). mu: None for the singular vectors of J_m; else the ridge of contrast, whose generalised
     eigenvectors are then the wanted ones, with the residual ||A v - l B v|| / ||A v||. Stops early at `rounds` rounds
-    or `MOST` vectors, with what is there.
+    or `MAX_SIZE` vectors, with what is there.
 
     Raises:
         RequestError: nothing in the region changes. ResourceError: out of memory.
@@ -46,7 +46,7 @@ def refine(
         residual = W - subtract.to(W)[:, None, None, None] * v.to(W)
         sizes = residual.flatten(1).norm(dim=1).double().cpu() / scale
         worst = sizes.max().item()
-        new = W[(sizes > tolerance).to(W.device)][: MOST - len(basis)]
+        new = W[(sizes > tolerance).to(W.device)][: MAX_SIZE - len(basis)]
         if len(new):
             new = orthonormalise(new, basis.vectors.to(new))
         if done == rounds or not len(new):

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from core.errors import RequestError
-from core.inversion.model import TextToImage
+from ..errors import RequestError
+from ..text_to_image import TextToImage
 
 Kind = Literal["swap", "refine"]
 

@@ -4,8 +4,8 @@ targets.
 Ours, after direct inversion (Ju et al. 2023) and edit-friendly DDPM (Huberman-Spiegelglas et al. 2023).
 """
 
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 SHARE = 0.6  # of the guidance of targets that the source has, beyond 1: 4.9 at 7.5
 

@@ -6,9 +6,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from core.inversion.solution import Solution, Solving, Task
-from core.progress import Progress
-from core.schedule import Schedule
+from ..progress import Progress
+from ..schedule import Schedule
+from .solution import Solution, Solving, Task
 
 
 def invert(task: Task) -> Solving:

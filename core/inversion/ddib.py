@@ -1,7 +1,7 @@
 """DDIB: Dual Diffusion Implicit Bridges for Image-to-Image Translation (Su et al. 2022)."""
 
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 
 def invert(task: Task) -> Solving:

@@ -1,7 +1,7 @@
 """Plain DDIM inversion (Song et al. 2020a; latent-TOP, Appendix A.1.2 and A.1.3)."""
 
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 
 def invert(task: Task) -> Solving:

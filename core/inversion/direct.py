@@ -1,7 +1,7 @@
 """Direct inversion (PnP inversion, Ju et al. 2023): the source's deviation is put right at every step."""
 
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 
 def invert(task: Task) -> Solving:

@@ -12,8 +12,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from core.inversion.solution import Solution, Solving, Task
-from core.schedule import Schedule
+from ..schedule import Schedule
+from .solution import Solution, Solving, Task
 
 Eps = Callable[[Tensor], Tensor]
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from core.inversion.solution import Solution, Solving, Task
-from core.progress import Progress
+from ..progress import Progress
+from .solution import Solution, Solving, Task
 
 
 def invert(task: Task) -> Solving:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.discovery.regions import Region
-from core.errors import RequestError
-from core.inversion.alignment import align, scales
-from core.inversion.attention import StepControl
-from core.inversion.inversion import Inversion, read_prompt
-from core.inversion.model import TextToImage
-from core.inversion.sampling import Rows, descend
-from core.progress import Job, Previews, Progress
+from ..attention_control import StepControl
+from ..errors import RequestError
+from ..progress import Job, Previews, Progress
+from ..regions import Region
+from ..text_to_image import TextToImage
+from .alignment import align, scales
+from .inversion import Inversion, read_prompt
+from .sampling import Rows, descend
 
-MOST_TARGETS = 16
+MAX_TARGETS = 16
 SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents' side, 16x16 at 512 pixels
 
 
@@ -103,8 +103,8 @@ def edit(
         ResourceError: out of memory.
     """
     inversion.require(model)
-    if not 0 < len(targets) <= MOST_TARGETS:
-        raise RequestError(f"Give between 1 and {MOST_TARGETS} target prompts, not {len(targets)}.")
+    if not 0 < len(targets) <= MAX_TARGETS:
+        raise RequestError(f"Give between 1 and {MAX_TARGETS} target prompts, not {len(targets)}.")
     request = "Write a target prompt: what the picture should show instead."
     targets = [replace(target, prompt=read_prompt(target.prompt, request)) for target in targets]
     for target in targets:

@@ -4,8 +4,8 @@ The prediction from the eps of the steps before is ours: with one evaluation per
 it leaves far less of the linearisation error.
 """
 
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 
 def invert(task: Task) -> Solving:

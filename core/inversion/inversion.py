@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from core.errors import RequestError
-from core.inversion.model import TextToImage
-from core.inversion.solution import Solution
+from ..errors import RequestError
+from ..text_to_image import TextToImage
+from .solution import Solution
 
-LONGEST_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
+MAX_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
 
 
 def read_prompt(text: str, request: str) -> str:
@@ -19,11 +19,11 @@ def read_prompt(text: str, request: str) -> str:
     Raises:
         RequestError: there is nothing left of it (`request` says what to write), or it is too long.
     """
-    prompt = " ".join("".join(c if c.isprintable() else " " for c in text[: LONGEST_PROMPT + 1]).split())
+    prompt = " ".join("".join(c if c.isprintable() else " " for c in text[: MAX_PROMPT + 1]).split())
     if not prompt:
         raise RequestError(request)
-    if len(text) > LONGEST_PROMPT:
-        raise RequestError(f"A prompt may have up to {LONGEST_PROMPT} characters. Shorten it.")
+    if len(text) > MAX_PROMPT:
+        raise RequestError(f"A prompt may have up to {MAX_PROMPT} characters. Shorten it.")
     return prompt
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from core.inversion.model import memory
-from core.inversion.optimise import (
+from ..progress import Progress
+from ..text_to_image import memory
+from .optimise import (
     SCALE,
     TEXT_RATE,
     Objective,
@@ -22,11 +23,10 @@ from core.inversion.optimise import (
     mean_square,
     trajectory_loss,
 )
-from core.inversion.solution import Settings, Solution, Solving, Task
-from core.inversion.trajectory import ascend, reverse
-from core.progress import Progress
+from .solution import Settings, Solution, Solving, Task
+from .trajectory import ascend, reverse
 
-ASTRAY = 1e-2  # mean squared error of a step; two to four times the most that is met on the embedded model
+DIVERGED_MSE = 1e-2  # mean squared error of a step; two to four times the most that is met on the embedded model
 
 
 def invert(task: Task) -> Solving:
@@ -80,7 +80,7 @@ def _step(task: Task, start: Reached, prior: Tensor, i: int) -> tuple[Reached, f
         reached, loss = _single_iteration(task, start, prior, i)
     else:
         reached, loss = _iterations(task, start, prior, i, first)
-    if first < settings.iterations and loss > ASTRAY:
+    if first < settings.iterations and loss > DIVERGED_MSE:
         start = start._replace(null=reached.null, drift=reached.drift)
         reached, loss = _iterations(task, start, prior, i, settings.iterations - first)
     return reached, loss

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from core import metrics
-from core.errors import RequestError
-from core.imaging import content_hash
-from core.inversion import (
+from .. import metrics
+from ..errors import RequestError
+from ..imaging import content_hash
+from ..progress import Job
+from ..text_to_image import TextToImage
+from . import (
     anchored,
     cycle_diffusion,
     ddib,
@@ -25,12 +27,10 @@ from core.inversion import (
     null_text,
     teacher_forced,
 )
-from core.inversion.editing import reconstruct
-from core.inversion.inversion import Inversion, read_prompt
-from core.inversion.model import TextToImage
-from core.inversion.optimise import gaussianity
-from core.inversion.solution import DEFAULTS, Checkpoint, Method, Settings, Task
-from core.progress import Job
+from .editing import reconstruct
+from .inversion import Inversion, read_prompt
+from .optimise import gaussianity
+from .solution import DEFAULTS, Checkpoint, Method, Settings, Task
 
 METHODS: dict[str, Method] = {
     "anchored": anchored.invert,

@@ -1,7 +1,7 @@
 """Negative-prompt inversion (Miyake et al. 2023): the source prompt takes the place of the empty one."""
 
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 
 def invert(task: Task) -> Solving:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from core.inversion.optimise import fit_in_time, follow
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend, reverse
+from .optimise import fit_in_time, follow
+from .solution import Solution, Solving, Task
+from .trajectory import ascend, reverse
 
 
 def invert(task: Task) -> Solving:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.inversion.model import memory
-from core.inversion.solution import Task
-from core.inversion.trajectory import reverse
+from ..text_to_image import memory
+from .solution import Task
+from .trajectory import reverse
 
 Objective = Callable[..., tuple[Tensor, Tensor]]
 

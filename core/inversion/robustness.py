@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core import metrics
-from core.inversion.editing import EditSettings, Target, edit
-from core.inversion.inversion import Inversion
-from core.inversion.methods import invert
-from core.inversion.model import TextToImage
-from core.inversion.solution import DEFAULTS, Settings
-from core.progress import Job, Progress
+from .. import metrics
+from ..progress import Job, Progress
+from ..text_to_image import TextToImage
+from .editing import EditSettings, Target, edit
+from .inversion import Inversion
+from .methods import invert
+from .solution import DEFAULTS, Settings
 
 SIGMAS = (0.0, 5.0, 10.0, 20.0)
 

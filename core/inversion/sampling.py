@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.inversion import edict
-from core.inversion.attention import StepControl
-from core.inversion.model import TextToImage
-from core.inversion.solution import Solution
+from ..attention_control import StepControl
+from ..text_to_image import TextToImage
+from . import edict
+from .solution import Solution
 
 
 @dataclass(frozen=True)

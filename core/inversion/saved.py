@@ -16,18 +16,18 @@ import torch
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from core.errors import PresetError
-from core.inversion.inversion import LONGEST_PROMPT, Inversion
-from core.inversion.solution import RANGES, Solution
-from core.tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
+from ..errors import PresetError
+from ..tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
+from .inversion import MAX_PROMPT, Inversion
+from .solution import RANGES, Solution
 
 FORMAT = "inverted-picture"
 VERSION = "2"
 SUFFIX = ".safetensors"
 LIMITS = Limits(128 * 2**20, tensors=5, kinds=("U8", "F32", "F64"))
-MOST_MEASURES = 64
+MAX_MEASURES = 64
 
-_TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": LONGEST_PROMPT}
+_TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": MAX_PROMPT}
 _SOLUTION_RANGES = {name: RANGES[name] for name in ("guidance", "eta", "skip", "mixing")}
 _SOLUTION_RANGES |= {"carry": (0, 1), "share": (0, 1)}
 _SOLUTION_FLAGS = ("anchored",)
@@ -110,7 +110,7 @@ def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
         expect(text.isprintable(), f"its {key} is damaged")
     _in_range(about["edit_guidance"], *RANGES["guidance"], "guidance")
     measures = about["measures"]
-    expect(isinstance(measures, dict) and len(measures) <= MOST_MEASURES, "its measures are damaged")
+    expect(isinstance(measures, dict) and len(measures) <= MAX_MEASURES, "its measures are damaged")
     expect(
         all(len(key) <= 80 for key in measures) and numbers(list(measures.values()), 1e12), "its measures are damaged"
     )

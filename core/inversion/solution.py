@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from core.errors import RequestError
-from core.inversion.model import Evaluations, TextToImage
-from core.progress import Previews, Progress
+from ..errors import RequestError
+from ..progress import Previews, Progress
+from ..text_to_image import Evaluations, TextToImage
 
 RANGES = {  # of settings, and of what a solution has of them
     "guidance": (1, 30),

@@ -8,9 +8,9 @@ while optimising.
 import torch
 from torch import Tensor
 
-from core.inversion.optimise import TEXT_RATE, fit_in_time, follow
-from core.inversion.solution import Solution, Solving, Task
-from core.inversion.trajectory import ascend
+from .optimise import TEXT_RATE, fit_in_time, follow
+from .solution import Solution, Solving, Task
+from .trajectory import ascend
 
 
 def invert(task: Task) -> Solving:

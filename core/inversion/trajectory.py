@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Sequence
 import torch
 from torch import Tensor
 
-from core.inversion.solution import Task
-from core.progress import Progress
-from core.schedule import extrapolate
+from ..progress import Progress
+from ..schedule import extrapolate
+from .solution import Task
 
 
 def ascend(

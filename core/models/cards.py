@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
+from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
 
 ROOT = Path(__file__).resolve().parents[2]
 

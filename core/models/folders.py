@@ -9,10 +9,10 @@ from typing import TypeVar
 from safetensors import SafetensorError
 from torch import nn
 
-from core.errors import ModelUnavailable
-from core.hub_access import explain, hub_answers, unreachable
-from core.models.cards import Embedded, Hub, ModelCard
-from core.models.t2i_cards import TextToImageCard
+from ..errors import ModelUnavailable
+from ..hub_access import explain, hub_answers, unreachable
+from .cards import Embedded, Hub, ModelCard
+from .t2i_cards import TextToImageCard
 
 Content = TypeVar("Content")
 

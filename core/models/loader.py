@@ -18,13 +18,13 @@ from diffusers import DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.errors import RequestError
-from core.models.cards import MODELS, ModelCard
-from core.models.codec import CODECS, Codec
-from core.models.folders import current_name, fingerprint_of, obtain
-from core.models.placing import best_device, chosen, place
-from core.schedule import Schedule
-from core.unet import Features, SplitUNet
+from ..errors import RequestError
+from ..schedule import Schedule
+from ..unet import Features, SplitUNet
+from .cards import MODELS, ModelCard
+from .codec import CODECS, Codec
+from .folders import current_name, fingerprint_of, obtain
+from .placing import best_device, chosen, place
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 

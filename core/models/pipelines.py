@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.models.folders import current_name, fingerprint_of, obtain
-from core.models.loader import Loader
-from core.models.placing import chosen, place
-from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
+from .folders import current_name, fingerprint_of, obtain
+from .loader import Loader
+from .placing import chosen, place
+from .t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 
 Network = TypeVar("Network", bound=nn.Module)
 

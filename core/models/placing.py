@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from core.models.cards import ModelCard
-from core.models.t2i_cards import TextToImageCard
+from .cards import ModelCard
+from .t2i_cards import TextToImageCard
 
 
 def best_device() -> torch.device:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from core.models.cards import Embedded, Hub
+from .cards import Embedded, Hub
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core import studio
+from core.studio import library
 
 FAST = 10  # steps that are enough to see that it works
-FIRST, SECOND = list(studio.library("avatars").values())[:2]
+FIRST, SECOND = list(library.shipped("avatars").values())[:2]
 
 
 def compose(client: Client, strengths: dict[str, float]) -> tuple[np.ndarray, dict[str, Any]]:
     path, about = client.predict(
-        image=handle_file(studio.examples("avatars")[0]),
+        image=handle_file(library.examples("avatars")[0]),
         composition=json.dumps(strengths),
         steps=FAST,
         api_name="/compose",
@@ -28,7 +28,7 @@ def compose(client: Client, strengths: dict[str, float]) -> tuple[np.ndarray, di
 def test_compose_applies_all_of_them(client: Client) -> None:
     one, _ = compose(client, {FIRST.name: 1, SECOND.name: 0})
     alone, _ = client.predict(
-        image=handle_file(studio.examples("avatars")[0]), direction=FIRST.name, steps=FAST, api_name="/edit_text"
+        image=handle_file(library.examples("avatars")[0]), direction=FIRST.name, steps=FAST, api_name="/edit_text"
     )
     assert np.abs(one - np.asarray(Image.open(alone).convert("RGB"), dtype=float)).max() <= 1
     both, about = compose(client, {FIRST.name: 1, SECOND.name: -0.5})
@@ -44,13 +44,13 @@ def test_compose_applies_all_of_them(client: Client) -> None:
 def test_what_is_no_composition_is_told(client: Client, composition: str) -> None:
     with pytest.raises(AppError, match="composition|Known ones"):
         client.predict(
-            image=handle_file(studio.examples("avatars")[0]), composition=composition, steps=FAST, api_name="/compose"
+            image=handle_file(library.examples("avatars")[0]), composition=composition, steps=FAST, api_name="/compose"
         )
 
 
 def test_sweep_gives_a_sheet_and_every_cell(client: Client) -> None:
     path, about = client.predict(
-        image=handle_file(studio.examples("avatars")[0]),
+        image=handle_file(library.examples("avatars")[0]),
         across=FIRST.name,
         down=SECOND.name,
         low=0,
@@ -69,5 +69,5 @@ def test_sweep_gives_a_sheet_and_every_cell(client: Client) -> None:
 
 def test_presets_are_listed(client: Client) -> None:
     listed = client.predict(model="avatars", api_name="/presets")
-    assert {preset.name for preset in studio.library("avatars").values()} == {about["name"] for about in listed}
+    assert {preset.name for preset in library.shipped("avatars").values()} == {about["name"] for about in listed}
     assert all(about["kind"] and about["strength_range"][0] < about["strength_range"][1] for about in listed)

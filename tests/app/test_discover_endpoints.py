@@ -11,10 +11,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core import presets, studio
-from core.discovery.regions import parse
+from core import presets
+from core.regions import parse
+from core.studio import library
 
-EXAMPLE = studio.examples("avatars")[0]
+EXAMPLE = library.examples("avatars")[0]
 MOUTH = {"label": "mouth", "boxes": [[0.33, 0.57, 0.67, 0.82]]}
 SMALL = 24  # basis vectors that are enough to see that it works
 

@@ -10,9 +10,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core import own_directions, presets, studio
+from core import presets
+from core.studio import library
+from core.studio.train import SUGGESTED
 
-EXAMPLES = studio.examples("avatars")
+EXAMPLES = library.examples("avatars")
 FAST = 12  # steps that are enough to see that it works
 
 
@@ -132,7 +134,7 @@ def test_train_a_direction_and_use_it(client: Client, served: str) -> None:
 
 
 def test_a_new_pair_of_texts_is_trained_on_the_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(own_directions.SUGGESTED, "global", (4, 10))
+    monkeypatch.setitem(SUGGESTED, "global", (4, 10))
     _, measures = edit(client, direction="", source_text="face", target_text="face with a green hat")
     assert measures["direction"] == "Green hat"
 

@@ -9,10 +9,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core import studio
 from core.inversion import saved
+from core.studio import library
 
-EXAMPLE = studio.examples("avatars")[0]
+EXAMPLE = library.examples("avatars")[0]
 PROMPT = "a pale face with short hair"
 QUICK = {"steps": 5, "iterations": 1, "starts": 2}
 

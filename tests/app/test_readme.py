@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from core import studio
+from core.studio import library
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 CALLS = dict(re.findall(r"^\| ([a-z ]+) \| `(client\..+)` \|$", README, re.MULTILINE))
@@ -20,7 +20,7 @@ CALLS = dict(re.findall(r"^\| ([a-z ]+) \| `(client\..+)` \|$", README, re.MULTI
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the files that the calls read."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copy(studio.examples("avatars")[0], folder / "portrait.png")
+    shutil.copy(library.examples("avatars")[0], folder / "portrait.png")
     return folder
 
 

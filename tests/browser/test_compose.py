@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from core import presets, studio
+from core import presets
+from core.studio import library
 
 Visit = Callable[..., Page]
-NAMES = [preset.name for preset in studio.library("avatars").values()][:3]
-KEYS = list(studio.library("avatars"))[:3]
+NAMES = [preset.name for preset in library.shipped("avatars").values()][:3]
+KEYS = list(library.shipped("avatars"))[:3]
 QUICK = "~".join(["1", "avatars", "portrait-2", "10", "0"])  # a link with ten steps
 
 
@@ -219,7 +220,7 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     section(page, "batch")
-    page.locator("#batch-files input[type=file]").set_input_files([studio.examples("avatars")[0], broken])
+    page.locator("#batch-files input[type=file]").set_input_files([library.examples("avatars")[0], broken])
     expect(page.locator("#batch-files")).to_contain_text("broken")
     page.locator("#make-batch").click()
     with page.expect_download() as download:

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core import presets, studio
+from core import presets
+from core.studio import library
 from tests.unit.hub_stand_in import StandIn, running
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = list(studio.library("avatars").values())
+LIBRARY = list(library.shipped("avatars").values())
 THEIRS, MINE, TOKEN = "someone/directions", "me/directions", "hf_SecretSecretSecret"
 HOSTILE = "<img src=x onerror=alert(1)>"
 STARTING = 120  # seconds

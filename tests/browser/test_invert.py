@@ -12,10 +12,10 @@ from playwright.sync_api import Locator, Page, expect
 
 from core.errors import ResourceError
 from core.inversion import methods
-from core.inversion.model import OUT_OF_MEMORY
 from core.models.cards import Embedded
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Progress
+from core.text_to_image import OUT_OF_MEMORY
 
 Visit = Callable[..., Page]
 NUMBER = re.compile(r"^\d+\.\d+$")

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from core import own_directions, presets, studio
+from core import presets
+from core.studio import library
 
 Visit = Callable[..., Page]
-EXAMPLES = studio.examples("avatars")
+EXAMPLES = library.examples("avatars")
 
 
 def choose(page: Page, name: str) -> None:
@@ -233,7 +234,7 @@ def test_train_without_words(page: Page) -> None:
 
 def test_open_a_preset_file(page: Page, tmp_path: Path) -> None:
     """A file that another visitor saved works here; its name stays text whatever it says, and rubbish is refused."""
-    made = studio.library("avatars")["smiling"]
+    made = library.shipped("avatars")["smiling"]
     name = "<img src=x onerror=alert(1)>"
     path = presets.save(replace(made, name=name), tmp_path / "odd.safetensors")
     opener = page.locator("#open-preset input[type=file], input[type=file][accept*=safetensors]").first
@@ -274,13 +275,13 @@ def test_advanced_settings_apply(page: Page) -> None:
 
 def test_a_closed_tab_stops_its_training(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    start_training = own_directions.start_training
+    begin = training.start_training
 
     def recorded(*arguments: object) -> object:
-        started.append(start_training(*arguments))
+        started.append(begin(*arguments))
         return started[-1]
 
-    monkeypatch.setattr(own_directions, "start_training", recorded)
+    monkeypatch.setattr(training, "start_training", recorded)
     page = visit()
     page.get_by_role("tab", name="From words").click()
     page.locator("#target-text input, #target-text textarea").fill("old face")

@@ -3,7 +3,7 @@
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
-from core.asyrp.delta_block import DeltaBlock
+from core.delta_block import DeltaBlock
 from core.models.cards import Embedded, EmbeddedClip, ModelCard
 from core.models.codec import CODECS
 from core.models.loader import DiffusionModel

@@ -8,9 +8,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.inversion.model import Autoencoder, TextToImage
 from core.inversion.solution import Settings, Solution, Solving, Task
 from core.schedule import Schedule
+from core.text_to_image import Autoencoder, TextToImage
 
 WORDS = ("a", "cat", "dog", "red", "photo", "of", "sitting", "smiling")
 LENGTH, WIDTH = 16, 32

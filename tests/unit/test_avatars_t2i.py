@@ -11,13 +11,13 @@ from core import instruments
 from core.inversion.editing import EditSettings, Target, edit
 from core.inversion.inversion import Inversion
 from core.inversion.methods import invert
-from core.inversion.model import TextToImage
 from core.inversion.solution import Settings
 from core.metrics import psnr
 from core.models.cards import ROOT
 from core.models.pipelines import load
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import finish
+from core.text_to_image import TextToImage
 from tests.unit.held_out import pixels
 from training.evaluate_t2i import sampled
 from training.portraits import HELD_OUT, sample, varied

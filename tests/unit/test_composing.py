@@ -11,12 +11,10 @@ import av
 import numpy as np
 import pytest
 import torch
+from core.studio.compose.history import RESULTS, STEPS_BACK, History
 from PIL import Image
 
-from core import presets, studio
-from core.composing import animation, apart, applying, changes, effects, likeness, link, pictures
-from core.composing.composition import DIGITS, MOST, Component, Composition
-from core.composing.history import RESULTS, STEPS_BACK, History
+from core import presets
 from core.directions import CompositeDirection, GlobalDirection, ImplicitDirection
 from core.discovery import global_jacobian
 from core.discovery.basis import analyse as krylov
@@ -24,15 +22,22 @@ from core.discovery.basis import orthonormalise, rayleigh_ritz
 from core.discovery.linear import Jacobian, descend, nearest_timestep
 from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable, PresetError, RequestError, VisitorError
-from core.exploring.analysis import Analysis, analyse
-from core.exploring.exploration import Exploration
 from core.instruments import Attribute
 from core.intervals import Intervals
 from core.latents import LatentCache
+from core.models.cards import MODELS
 from core.models.loader import DiffusionModel
 from core.presets import Preset
 from core.progress import finish
-from core.visit import EditOptions, Frame, Picture, Session
+from core.studio import latents, library, measuring
+from core.studio.compose import animation, applying, effects, link, orthogonalise, pictures, similarity
+from core.studio.compose.composition import DIGITS, MAX_COMPONENTS, Component, Composition
+from core.studio.discover.analysis import Analysis, analyse
+from core.studio.discover.exploration import Exploration
+from core.studio.edit import edit_frames
+from core.studio.frames import EditOptions, Frame, Picture
+from core.studio.visit import compose as changes
+from core.studio.visit.session import Session
 from tests.unit.small_models import small_model, trained_block
 
 FAST = EditOptions(steps=8)
@@ -45,11 +50,11 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
     def missing(*_: object) -> None:
         raise ModelUnavailable("not here")
 
-    monkeypatch.setattr(studio, "ROOT", tmp_path)
-    monkeypatch.setattr(studio, "_lpips", missing)
-    monkeypatch.setattr(studio, "LATENTS", LatentCache())
+    monkeypatch.setattr(library, "ROOT", tmp_path)
+    monkeypatch.setattr(measuring, "_lpips", missing)
+    monkeypatch.setattr(latents, "LATENTS", LatentCache())
     made = small_model()
-    monkeypatch.setitem(studio.MODELS, made.card.id, made.card)
+    monkeypatch.setitem(MODELS, made.card.id, made.card)
     return made
 
 
@@ -88,7 +93,7 @@ def test_adding_moving_removing() -> None:
         with pytest.raises(RequestError):
             fault()
     full = Composition()
-    for i in range(MOST):
+    for i in range(MAX_COMPONENTS):
         full = full.add(str(i))
     with pytest.raises(RequestError, match="Remove one"):
         full.add("one more")
@@ -182,7 +187,7 @@ def test_intervals_and_injection_of_the_parts_are_kept(model: DiffusionModel, pi
         both = list(zip((early, late), [[c] for c in strengths], strict=True))
         alone = EditOptions(steps=8, t_boost=150)
         [together] = finish(applying.apply(model, picture, both, FAST))
-        [single] = finish(studio.edit_frames(model, picture, one, [1.0], alone))
+        [single] = finish(edit_frames(model, picture, one, [1.0], alone))
         assert torch.allclose(together.pixels, single.pixels, atol=1e-4), one.name
 
 
@@ -195,11 +200,11 @@ def test_a_saved_composition_does_the_same(model: DiffusionModel, picture: Pictu
     saved = applying.combine(model.card, chosen, "Both", FAST)
     assert saved.description == "A +0.5, F −0.8"
     again = presets.load(session.write(saved))
-    [same] = finish(studio.edit_frames(model, picture, again, [1.0], FAST))
+    [same] = finish(edit_frames(model, picture, again, [1.0], FAST))
     assert torch.allclose(same.pixels, frame.pixels, atol=1e-4)
     twice = applying.combine(model.card, [(again, 1.0), (preset("B", 2), 0.3)], "All", FAST)
     assert len(twice.direction.parts) == 3
-    [nested] = finish(studio.edit_frames(model, picture, presets.from_bytes(presets.to_bytes(twice)), [1.0], FAST))
+    [nested] = finish(edit_frames(model, picture, presets.from_bytes(presets.to_bytes(twice)), [1.0], FAST))
     [flat] = finish(applying.apply(model, picture, [*((p, [c]) for p, c in chosen), (preset("B", 2), [0.3])], FAST))
     assert torch.allclose(nested.pixels, flat.pixels, atol=1e-4)
     session.end()
@@ -233,7 +238,7 @@ def test_orthogonalised_in_h_space(model: DiffusionModel, picture: Picture) -> N
     """Global directions: the remainder of numpy's least squares, orthogonal to every other one."""
     others = [preset("B", 2, steps=16), preset("C", 3), preset("B again", 2)]
     mixed = GlobalDirection(vector(1) + 0.8 * vector(2) - 0.3 * vector(3), 8)
-    made = finish(apart.orthogonalise(model, picture, preset("A", 0, direction=mixed), others))
+    made = finish(orthogonalise.orthogonalise(model, picture, preset("A", 0, direction=mixed), others))
     delta = made.direction.delta_h(torch.zeros(1, 32, 4, 4), torch.zeros(1, 64), 500)
     rows = np.stack([v.flatten().numpy() for v in (mixed.delta, vector(2), vector(3))])
     assert np.allclose(delta.numpy().ravel(), least_squares(rows), atol=1e-3)
@@ -244,10 +249,10 @@ def test_orthogonalised_in_h_space(model: DiffusionModel, picture: Picture) -> N
     assert "B, C, B again" in made.description
     assert presets.from_bytes(presets.to_bytes(made)).measured["left"] == pytest.approx(made.measured["left"])
     with pytest.raises(RequestError, match="nothing of"):
-        finish(apart.orthogonalise(model, picture, preset("Twin", 2), others))
+        finish(orthogonalise.orthogonalise(model, picture, preset("Twin", 2), others))
     with pytest.raises(RequestError, match="at least one other"):
-        finish(apart.orthogonalise(model, picture, preset("Twin", 2), []))
-    for job in (apart.similarities, apart.keep_apart):
+        finish(orthogonalise.orthogonalise(model, picture, preset("Twin", 2), []))
+    for job in (orthogonalise.similarities, orthogonalise.orthogonalise_all):
         with pytest.raises(RequestError, match="metric"):
             finish(job(model, picture, others, "magic"))
 
@@ -256,9 +261,9 @@ def test_implicit_directions_are_compared_along_the_trajectory(model: DiffusionM
     """Their shifts at the h of each timestep, none below t_edit, against sums made one by one."""
     implicit = ImplicitDirection(trained_block(emb_channels=64), steps=16)
     chosen = [preset("F", 0, direction=implicit, t_edit=400), preset("B", 2, t_edit=700)]
-    G = finish(likeness.in_h_space(model, picture, chosen))
+    G = finish(similarity.in_h_space(model, picture, chosen))
     x = finish(invert(model, picture.pixels, model.card.steps)).x_T
-    timesteps, expected = model.schedule.timesteps(likeness.LOOKS)[::-1], torch.zeros(2, 2, dtype=torch.float64)
+    timesteps, expected = model.schedule.timesteps(similarity.LOOKS)[::-1], torch.zeros(2, 2, dtype=torch.float64)
     for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
         with torch.no_grad():
             features = model.features(x, t)
@@ -268,14 +273,14 @@ def test_implicit_directions_are_compared_along_the_trajectory(model: DiffusionM
         expected += torch.stack([torch.stack([f @ f, f @ b]), torch.stack([f @ b, b @ b])])
         x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
     assert torch.allclose(G, expected, rtol=1e-3)
-    cosine = finish(apart.similarities(model, picture, chosen))
+    cosine = finish(orthogonalise.similarities(model, picture, chosen))
     assert cosine[0, 1].item() == pytest.approx((G[0, 1] / (G[0, 0] * G[1, 1]).sqrt()).item())
 
 
 def test_orthogonalised_in_what_it_does_to_the_picture(model: DiffusionModel, picture: Picture) -> None:
     """J d' is orthogonal to J e, with J d by central differences."""
     a, b = preset("A", 1), preset("B", 2)
-    made = finish(apart.orthogonalise(model, picture, a, [b], "response"))
+    made = finish(orthogonalise.orthogonalise(model, picture, a, [b], "response"))
     steps = model.card.steps
     t, latent = nearest_timestep(model, steps), finish(invert(model, picture.pixels, steps))
     x_t = finish(descend(model, latent.x_T, t, steps))
@@ -331,9 +336,9 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
         finish(krylov(jacobian, h.numel(), 64)),
     ]
     for analysed in (None, *(Analysis(model, picture, latent, x_t, basis, len(basis)) for basis in bases)):
-        G = finish(likeness.of_responses(model, picture, chosen, analysed))
+        G = finish(similarity.of_responses(model, picture, chosen, analysed))
         assert np.allclose(G.numpy(), expected, rtol=2e-2, atol=2e-2 * expected.diagonal().min())
-        made = finish(apart.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
+        made = finish(orthogonalise.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysed))
         assert made.direction.weights == pytest.approx((1.0, *-b), abs=0.02)
 
 
@@ -367,8 +372,8 @@ def test_effects_against_edits_made_one_by_one(
     """What each direction does to what the others are for, by an image-text model and by a probe; and each of three
     with the least of it, of the shares that are tried, by numpy from edits made one by one."""
     seen = Seen()
-    monkeypatch.setattr(studio, "image_text", lambda card: seen)
-    monkeypatch.setattr(studio, "probe", lambda card: seen if probed else None)
+    monkeypatch.setattr(measuring, "image_text", lambda card: seen)
+    monkeypatch.setattr(measuring, "probe", lambda card: seen if probed else None)
     texts = {"source_text": "face", "target_text": "old face"}
     chosen = [
         preset("A", 1, measured={"smile": 0.5, "own_change": 9.0}),
@@ -403,20 +408,20 @@ def test_effects_against_edits_made_one_by_one(
         axis = torch.diff(seen.words, dim=0)[0] if on == 1 else own
         return (change @ axis / axis.norm()).item()
 
-    shown = finish(apart.similarities(model, picture, chosen, "effect")).numpy()
+    shown = finish(orthogonalise.similarities(model, picture, chosen, "effect")).numpy()
     E = np.array([[effect(unit(of), chosen[of].t_edit, on, chosen[on].t_edit) for of in range(3)] for on in range(2)])
     assert np.allclose(shown[:2], E / np.diag(E)[:, None], atol=2e-2)
-    together = None if probed else finish(apart.keep_apart(model, picture, chosen, "effect"))
+    together = None if probed else finish(orthogonalise.orthogonalise_all(model, picture, chosen, "effect"))
     refused, taken = 0, []
     for i, one in enumerate(chosen):
         order = [i, *(k for k in range(3) if k != i)]
         e = np.array([[effect(unit(of), one.t_edit, on, one.t_edit) for of in order] for on in order])
         b = np.clip(np.linalg.lstsq(e[1:, 1:], e[1:, 0], rcond=None)[0], -1, 1)
         others = [chosen[k] for k in order[1:]]
-        if (e[0, 0] - e[0, 1:] @ b) / e[0, 0] < apart.SAME:
+        if (e[0, 0] - e[0, 1:] @ b) / e[0, 0] < orthogonalise.SAME:
             refused += 1
             with pytest.raises(RequestError, match="nothing of"):
-                finish(apart.orthogonalise(model, picture, one, others, "effect"))
+                finish(orthogonalise.orthogonalise(model, picture, one, others, "effect"))
             continue
         scores, lefts = {}, {}
         for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -424,11 +429,11 @@ def test_effects_against_edits_made_one_by_one(
             weights[order] = [1.0, *(-share * b)]
             row = np.array([effect(tuple(weights), one.t_edit, on, one.t_edit) for on in order]) / np.diag(e)
             scores[share], lefts[share] = np.linalg.norm(row[1:]) / row[0], row[0]
-        made = finish(apart.orthogonalise(model, picture, one, others, "effect")) if probed else together[i]
+        made = finish(orthogonalise.orthogonalise(model, picture, one, others, "effect")) if probed else together[i]
         share = min(scores, key=lambda s: np.abs(np.array(made.direction.weights[1:]) + s * b).max())
         assert np.abs(b).max() > 0.02
         assert made.direction.weights == pytest.approx((1.0, *(-share * b)), abs=0.03)
-        assert scores[share] < 1.01 * min(score for s, score in scores.items() if lefts[s] >= apart.SAME)
+        assert scores[share] < 1.01 * min(score for s, score in scores.items() if lefts[s] >= orthogonalise.SAME)
         assert made.t_edit == one.t_edit
         assert made.measured["left"] == pytest.approx(lefts[share], abs=0.03)
         taken.append(share)
@@ -487,10 +492,10 @@ def test_what_a_basis_holds_costs_no_product(
     basis = finish(krylov(Jacobian(model, x_t, t), 16))
     y = torch.eye(len(basis))
     found = [preset(f"Found {k}", 0, direction=basis.direction(y[k] + 0.5 * y[k + 1])) for k in range(3)]
-    expected = finish(likeness.of_responses(model, picture, found))
-    monkeypatch.setattr(likeness, "Jacobian", None)
+    expected = finish(similarity.of_responses(model, picture, found))
+    monkeypatch.setattr(similarity, "Jacobian", None)
     analysed = Analysis(model, picture, latent, x_t, basis, len(basis))
-    G = finish(likeness.of_responses(model, picture, found, analysed))
+    G = finish(similarity.of_responses(model, picture, found, analysed))
     assert torch.allclose(G, expected, rtol=1e-3, atol=1e-3 * expected.diagonal().min().item())
 
 
@@ -558,7 +563,7 @@ def test_a_batch_comes_as_a_zip(model: DiffusionModel, tmp_path: Path) -> None:
         assert "not a picture" in contents["pictures"][1]["problem"]
         shown = np.asarray(Image.open(io.BytesIO(archive.read("03-unicode.png"))), dtype=float)
     [alone] = finish(
-        applying.apply(model, studio.open_picture(tmp_path / "1.png", "small"), [(chosen[0][0], [0.5])], FAST)
+        applying.apply(model, library.open_picture(tmp_path / "1.png", "small"), [(chosen[0][0], [0.5])], FAST)
     )
     assert np.abs(shown - (alone.pixels.permute(1, 2, 0).numpy() + 1) * 127.5).max() <= 1
     steps = [event.step for event in events]
@@ -658,7 +663,7 @@ HOSTILE = [
     GOOD.replace("smiling:1", "smiling:1:x"),
     GOOD.replace("smiling:1", "smiling:1\n"),
     GOOD + "~smiling:2",
-    GOOD + "~" + "~".join(f"d{i}:1" for i in range(MOST)),
+    GOOD + "~" + "~".join(f"d{i}:1" for i in range(MAX_COMPONENTS)),
     GOOD.replace("smiling:1", "a/b@main/c.safetensors:1"),
     GOOD.replace("smiling:1", f"a/b@{'0' * 40}/../c.safetensors:1"),
     GOOD.replace("smiling:1", f"a/b@{'0' * 40}/c.pth:1"),

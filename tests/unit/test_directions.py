@@ -9,7 +9,7 @@ from small_models import trained_block
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.asyrp.delta_block import DeltaBlock
+from core.delta_block import DeltaBlock
 from core.directions import (
     CompositeDirection,
     Direction,

@@ -15,10 +15,10 @@ from core.discovery.basis import Basis
 from core.discovery.found import Found, PrincipalComponents, Settings
 from core.discovery.linear import Jacobian
 from core.discovery.methods import METHODS, discover
-from core.discovery.regions import Region
 from core.editing import sample_latent
 from core.errors import RequestError
 from core.progress import finish
+from core.regions import Region
 
 R, K, H = 16, 24, (5, 4, 4)
 SETTINGS = Settings(count=4, rank=12, joint_rank=6, individual_rank=4, projection_rank=5)

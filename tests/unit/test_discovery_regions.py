@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from core.discovery import regions
-from core.discovery.regions import Region, Stroke, box_mask, from_mask, parse, preset_region, rest, stroke_mask
+from core import regions
 from core.errors import RequestError
+from core.regions import Region, Stroke, box_mask, from_mask, parse, preset_region, rest, stroke_mask
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -141,17 +141,17 @@ STROKE = {"points": [[0.1, 0.1], [0.5, 0.5]], "width": 0.1}
         '[{"label": "a", "box": [0.2, 0.2, 0.2001, 0.2001]}]',
         '[{"label": "a", "box": [2, 2, 3, 3]}]',
         '[{"label": "a", "box": [0, 0, 1, 1]}]',
-        [GOOD] * (regions.MOST_REGIONS + 1),
-        [{"label": "a", "boxes": [[0, 0, 0.5, 0.5]] * (regions.MOST_SHAPES + 1)}],
-        [{"label": "a", "strokes": [STROKE | {"points": [[0.1, 0.1]] * (regions.MOST_POINTS + 1)}]}],
-        [{"label": "a", "strokes": [STROKE | {"points": [[0.1, 0.1]] * (regions.MOST_POINTS // 2 + 1)}] * 2}],
+        [GOOD] * (regions.MAX_REGIONS + 1),
+        [{"label": "a", "boxes": [[0, 0, 0.5, 0.5]] * (regions.MAX_SHAPES + 1)}],
+        [{"label": "a", "strokes": [STROKE | {"points": [[0.1, 0.1]] * (regions.MAX_POINTS + 1)}]}],
+        [{"label": "a", "strokes": [STROKE | {"points": [[0.1, 0.1]] * (regions.MAX_POINTS // 2 + 1)}] * 2}],
         [{"label": "a", "strokes": [STROKE | {"points": []}]}],
         [{"label": "a", "strokes": [STROKE | {"points": [[0.1]]}]}],
         [{"label": "a", "strokes": [STROKE | {"width": None}]}],
         [{"label": "a", "strokes": [STROKE | {"width": -1, "points": [[0.123, 0.456]]}]}],
         [{"label": "a", "strokes": [[0.1, 0.1]]}],
         [{"label": "a", "strokes": "abc"}],
-        " " * (regions.MOST_TEXT + 1),
+        " " * (regions.MAX_TEXT + 1),
     ],
 )
 def test_malformed_regions_are_refused_in_words(wrong: object) -> None:

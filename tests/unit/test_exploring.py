@@ -8,25 +8,27 @@ import pytest
 import torch
 from small_models import small_model
 
-from core import presets, studio
+from core import presets
 from core.directions import GlobalDirection
 from core.discovery.found import Settings
 from core.discovery.linear import Jacobian
-from core.discovery.regions import box_mask, parse
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import ModelUnavailable, RequestError
-from core.exploring import analysis, pictures
-from core.exploring.analysis import AnalysisCache, analyse
-from core.exploring.exploration import Exploration
-from core.exploring.overlays import glow, shade
-from core.exploring.pictures import others
-from core.exploring.preset import as_preset, drawn
-from core.exploring.rows import kept
-from core.exploring.search import explore, find
-from core.exploring.spectrum import spectra
 from core.models.loader import DiffusionModel
 from core.progress import finish
-from core.visit import DEVICE, Picture
+from core.regions import box_mask, parse
+from core.studio import measuring
+from core.studio.device import DEVICE
+from core.studio.discover import analysis, pictures
+from core.studio.discover.analysis import AnalysisCache, analyse
+from core.studio.discover.exploration import Exploration
+from core.studio.discover.overlays import glow, shade
+from core.studio.discover.pictures import others
+from core.studio.discover.preset import as_preset, drawn
+from core.studio.discover.rows import kept
+from core.studio.discover.search import explore, find
+from core.studio.discover.spectrum import spectra
+from core.studio.frames import Picture
 
 LEFT = [{"label": "Left", "boxes": [[0.1, 0.2, 0.45, 0.8]]}]
 RIGHT = [{"label": "Right", "boxes": [[0.55, 0.2, 0.9, 0.8]]}]
@@ -41,7 +43,7 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise ModelUnavailable("not here")
 
-    monkeypatch.setattr(studio, "_lpips", missing)
+    monkeypatch.setattr(measuring, "_lpips", missing)
 
 
 @pytest.fixture(scope="module")

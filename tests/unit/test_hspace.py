@@ -18,14 +18,16 @@ from small_models import small_card, small_unet
 from test_released import state
 
 import hspace
-from core import hub, presets, studio
+from core import hub, presets
 from core.directions import GlobalDirection
 from core.imaging import to_pil
 from core.models import cards
-from core.models.loader import Loader
+from core.models.loader import Loader, models
 from core.presets import Preset
 from core.progress import finish
-from core.visit import EditOptions
+from core.studio import library
+from core.studio.edit import edit_frames
+from core.studio.frames import EditOptions
 
 TOKEN = "hf_SecretSecretSecret"
 REPO = "me/directions"
@@ -89,7 +91,7 @@ def test_list_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_list_what_comes_with_the_app(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list") == 0
     listed = capsys.readouterr().out
-    assert all(known.name in listed for known in studio.library("avatars").values())
+    assert all(known.name in listed for known in library.shipped("avatars").values())
 
 
 def test_list_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +158,7 @@ def test_import_for_a_model_that_is_not_here(
     assert "does not have the shape that small needs" in capsys.readouterr().err
     monkeypatch.setattr("core.models.folders.hub_answers", lambda: False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    studio.models.cards["far"] = replace(small_card("far"), source=cards.Hub("someone/far"))
+    models.cards["far"] = replace(small_card("far"), source=cards.Hub("someone/far"))
     assert run(*arguments, "far") == 1
     assert "has to be downloaded once" in (words := capsys.readouterr().err)
     assert "--fingerprint" in words
@@ -242,8 +244,8 @@ def test_apply(small: str, picture: Path, tmp_path: Path, capsys: pytest.Capture
     path = presets.save(made, tmp_path / "a.safetensors")
     assert run("apply", path, picture, tmp_path / "out.png", "--steps", 6) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out.png")
-    model = studio.models.get("small")
-    job = studio.edit_frames(model, studio.open_picture(picture, "small"), made, [2.0], EditOptions(steps=6))
+    model = models.get("small")
+    job = edit_frames(model, library.open_picture(picture, "small"), made, [2.0], EditOptions(steps=6))
     expected = np.asarray(to_pil(finish(job)[0].pixels)[0], dtype=int)
     written = np.asarray(Image.open(tmp_path / "out.png"), dtype=int)
     assert np.abs(written - expected).max() <= 1, "the suggested strength is the default"

@@ -12,16 +12,16 @@ from small_text_models import LENGTH, small_text_model, toy_text_model
 from torch import Tensor
 
 from core import tensor_file
-from core.discovery.regions import Region
 from core.errors import PresetError, RequestError, ResourceError
 from core.inversion.alignment import align, scales
 from core.inversion.editing import EditSettings, Target, attention_control, edit, reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
-from core.inversion.model import TextToImage
 from core.inversion.saved import from_bytes, load, save, to_bytes
 from core.inversion.solution import Settings
 from core.progress import finish
+from core.regions import Region
+from core.text_to_image import TextToImage
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
 QUICK = Settings(steps=6, iterations=2, late=1.0, starts=2, solver_iterations=3, guidance=3.0)

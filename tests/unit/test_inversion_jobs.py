@@ -14,10 +14,10 @@ from core.errors import RequestError
 from core.inversion.editing import reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
-from core.inversion.model import TextToImage
 from core.inversion.robustness import Cell, add_noise, study
 from core.inversion.solution import Checkpoint, Settings
 from core.progress import finish
+from core.text_to_image import TextToImage
 
 QUICK = Settings(steps=6, iterations=2, starts=3, solver_iterations=3, tolerance=0.0)
 PROMPT = "a photo of a cat"

@@ -11,14 +11,14 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from small_text_models import LENGTH, NoCodec, scheduler, small_pipeline, small_text_model
 from torch import Tensor
 
+from core.attention_control import StepControl, control_attention
 from core.errors import ResourceError
-from core.inversion.attention import StepControl, control_attention
 from core.inversion.latent_top import _first_loss
-from core.inversion.model import TextToImage
 from core.inversion.optimise import follow
 from core.inversion.solution import Settings, Task
 from core.inversion.trajectory import ascend
 from core.schedule import Schedule
+from core.text_to_image import TextToImage
 
 
 @pytest.fixture(scope="module")

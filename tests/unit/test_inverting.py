@@ -9,22 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import studio
 from core.errors import ModelUnavailable, PresetError, RequestError, ResourceError
 from core.inversion import loading, saved
 from core.inversion.editing import EditSettings
 from core.inversion.methods import METHODS
-from core.inversion.model import TextToImage
 from core.inversion.solution import Settings
-from core.inverting import bench, meter, robust, targets
-from core.inverting.bench import Bench, Trial, begin_trial
-from core.inverting.captions import STATEMENTS, caption
-from core.inverting.meter import Meter
-from core.inverting.trying import SHORT_OF_MEMORY, error_map, try_methods
 from core.models.cards import Embedded
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Progress, finish
-from core.visit import Session
+from core.studio import library
+from core.studio.invert import meter, targets
+from core.studio.invert import robustness_study as robust
+from core.studio.invert import trial as bench
+from core.studio.invert.captions import STATEMENTS, caption
+from core.studio.invert.meter import Meter
+from core.studio.invert.run_methods import SHORT_OF_MEMORY, error_map, run_methods
+from core.studio.invert.trial import Bench, Trial, begin_trial
+from core.studio.visit.session import Session
+from core.text_to_image import TextToImage
 from training.phrases import RULES
 from training.portraits import Portrait
 
@@ -39,7 +41,7 @@ def model(text_model: Path) -> TextToImage:
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    return studio.open_picture(studio.examples("avatars")[0], "avatars").pixels
+    return library.open_picture(library.examples("avatars")[0], "avatars").pixels
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def trial(model: TextToImage, pixels: Tensor) -> Trial:
 @pytest.fixture(scope="module")
 def inverted(model: TextToImage, pixels: Tensor) -> Trial:
     made = begin_trial(model, pixels, PROMPT, QUICK)
-    return finish(try_methods(made, model, ["anchored"]))
+    return finish(run_methods(made, model, ["anchored"]))
 
 
 class Fails:
@@ -78,30 +80,30 @@ def network(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> Fails:
 
 
 def test_methods_that_are_done_are_not_done_again(trial: Trial, model: TextToImage, network: Fails) -> None:
-    finish(try_methods(trial, model, ["DDIM"]))
-    first, calls = trial.tries["DDIM"], len(network.calls)
+    finish(run_methods(trial, model, ["DDIM"]))
+    first, calls = trial.results["DDIM"], len(network.calls)
     again = begin_trial(model, trial.pixels.clone(), f"  {PROMPT} ", QUICK, [trial])
     assert again is trial
     assert again.missing(["DDIM", "anchored"]) == ["anchored"]
-    finish(try_methods(again, model, ["DDIM"]))
+    finish(run_methods(again, model, ["DDIM"]))
     assert len(network.calls) == calls
-    finish(try_methods(again, model, ["DDIM", "anchored"]))
-    assert again.tries["DDIM"] is first
-    assert list(again.tries) == ["DDIM", "anchored"]
+    finish(run_methods(again, model, ["DDIM", "anchored"]))
+    assert again.results["DDIM"] is first
+    assert list(again.results) == ["DDIM", "anchored"]
     for other in (
         begin_trial(model, -trial.pixels, PROMPT, QUICK, [trial]),
         begin_trial(model, trial.pixels, "a face", QUICK, [trial]),
         begin_trial(model, trial.pixels, PROMPT, replace(QUICK, steps=6), [trial]),
     ):
         assert other is not trial
-        assert not other.tries
+        assert not other.results
 
 
 def test_trials_of_a_visit_are_kept(model: TextToImage, pixels: Tensor) -> None:
     """Another prompt, another picture and back: what was made is there again; the oldest go."""
     session, made = Session(), Bench()
     session.bench = made
-    pictures = [studio.open_picture(path, "avatars") for path in studio.examples("avatars")[:5]]
+    pictures = [library.open_picture(path, "avatars") for path in library.examples("avatars")[:5]]
     trials = []
     for picture in pictures:
         trials.append(begin_trial(model, picture.pixels, PROMPT, QUICK, made.kept))
@@ -119,22 +121,22 @@ def test_trials_of_a_visit_are_kept(model: TextToImage, pixels: Tensor) -> None:
 
 
 def test_a_stopped_method_goes_on_where_it_was(model: TextToImage, pixels: Tensor, network: Fails) -> None:
-    whole = finish(try_methods(begin_trial(model, pixels, PROMPT, QUICK), model, ["null-text"]))
+    whole = finish(run_methods(begin_trial(model, pixels, PROMPT, QUICK), model, ["null-text"]))
     expected = len(network.calls)
     trial = begin_trial(model, pixels, PROMPT, QUICK)
     network.calls.clear()
-    job = try_methods(trial, model, ["null-text"])
+    job = run_methods(trial, model, ["null-text"])
     for _ in range(7):
         next(job)
     job.close()
     done = len(network.calls)
     assert 0 < done < expected
-    assert not trial.tries
+    assert not trial.results
     assert trial.checkpoints["null-text"].seconds > 0
     again = begin_trial(model, pixels, PROMPT, QUICK, [trial])
-    finish(try_methods(again, model, ["null-text"]))
+    finish(run_methods(again, model, ["null-text"]))
     assert len(network.calls) <= expected + 3
-    made, other = (one.tries["null-text"].inversion for one in (again, whole))
+    made, other = (one.results["null-text"].inversion for one in (again, whole))
     assert torch.equal(made.solution.trajectory, other.solution.trajectory)
     assert made.measures["evaluations"] >= other.measures["evaluations"]
     assert not again.checkpoints
@@ -142,13 +144,13 @@ def test_a_stopped_method_goes_on_where_it_was(model: TextToImage, pixels: Tenso
 
 def test_out_of_time_is_done_again_with_more_time_only(model: TextToImage, pixels: Tensor) -> None:
     hurried = replace(QUICK, budget=1e-6)
-    trial = finish(try_methods(begin_trial(model, pixels, PROMPT, hurried), model, ["null-text"]))
-    assert trial.tries["null-text"].out_of_time
+    trial = finish(run_methods(begin_trial(model, pixels, PROMPT, hurried), model, ["null-text"]))
+    assert trial.results["null-text"].out_of_time
     assert begin_trial(model, pixels, PROMPT, hurried, [trial]).missing(["null-text"]) == []
     assert begin_trial(model, pixels, PROMPT, QUICK, [trial]).missing(["null-text"]) == ["null-text"]
-    finish(try_methods(trial, model, ["null-text"]))
-    assert not trial.tries["null-text"].out_of_time
-    assert trial.tries["null-text"].inversion.measures["gradients"] > 0
+    finish(run_methods(trial, model, ["null-text"]))
+    assert not trial.results["null-text"].out_of_time
+    assert trial.results["null-text"].inversion.measures["gradients"] > 0
 
 
 def test_memory_that_runs_short(trial: Trial, model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,10 +171,10 @@ def test_memory_that_runs_short(trial: Trial, model: TextToImage, monkeypatch: p
 
     monkeypatch.setitem(methods.METHODS, "teacher-forced", short)
     monkeypatch.setitem(methods.METHODS, "EDICT", never)
-    finish(try_methods(trial, model, ["EDICT", "teacher-forced", "DDIM"]))
+    finish(run_methods(trial, model, ["EDICT", "teacher-forced", "DDIM"]))
     assert rows == [8, 2]
-    assert trial.tries["teacher-forced"].note == SHORT_OF_MEMORY
-    assert trial.tries["DDIM"].note == ""
+    assert trial.results["teacher-forced"].note == SHORT_OF_MEMORY
+    assert trial.results["DDIM"].note == ""
     assert trial.failed == {"EDICT": "out of memory, whatever is done"}
     assert begin_trial(model, trial.pixels, PROMPT, QUICK, [trial]).failed == {}
 
@@ -252,13 +254,13 @@ def test_a_model_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_the_picture_is_as_sharp_as_what_it_came_from(text_model: Path) -> None:
     """An upload is read again at the text-to-image model's resolution, not enlarged from the other model's."""
     card = replace(TEXT_TO_IMAGE["avatars-t2i"], resolution=512)
-    path = studio.examples("avatars")[0]
+    path = library.examples("avatars")[0]
     session = Session()
-    session.picture = replace(studio.open_picture(path, "avatars"), example=path.stem)
+    session.picture = replace(library.open_picture(path, "avatars"), example=path.stem)
     assert torch.equal(bench.picture_of(session, card), bench.to_pixels(path, 512))
     fine = torch.rand(1, 3, 600, 600, generator=torch.Generator().manual_seed(0)) * 2 - 1
     session.upload = bench.to_pil(fine)[0]
-    session.picture = studio.open_picture(session.upload, "avatars", session.crop)
+    session.picture = library.open_picture(session.upload, "avatars", session.crop)
     kept = bench.picture_of(session, card)
     assert kept.shape == (1, 3, 512, 512)
     enlarged = bench.to_pixels(bench.to_pil(session.picture.pixels)[0], 512)
@@ -313,7 +315,7 @@ def test_prompts_and_weights_are_read() -> None:
 def test_edits_fill_up(inverted: Trial, model: TextToImage) -> None:
     """Every target first, then all strengths; strength 0 is the reconstruction, and each word weighs where it is."""
     prompts = ["a sad face with glasses", "a smiling old face"]
-    inversion = inverted.tries["anchored"].inversion
+    inversion = inverted.results["anchored"].inversion
     edits = targets.begin_edits(inverted.card, inversion, prompts, EditSettings(), {"sad": 2.0})
     versions = [(edits.version, [len(frames) for frames in edits.frames.values()]) for _ in targets.run(edits, model)]
     assert (1, [2, 2]) in versions
@@ -333,7 +335,7 @@ def test_edits_fill_up(inverted: Trial, model: TextToImage) -> None:
 
 
 def test_edits_that_cannot_be(inverted: Trial, model: TextToImage) -> None:
-    inversion = inverted.tries["anchored"].inversion
+    inversion = inverted.results["anchored"].inversion
 
     def begin(settings: EditSettings, weights: dict[str, float]) -> Any:
         return targets.begin_edits(inverted.card, inversion, ["a sad face"], settings, weights)
@@ -351,7 +353,7 @@ def test_edits_that_cannot_be(inverted: Trial, model: TextToImage) -> None:
 def test_edits_when_memory_runs_short(inverted: Trial, model: TextToImage, network: Fails) -> None:
     """In smaller batches the pictures are the same, and the note says so; one that never fits is an error."""
     prompts = ["a sad face", "an old face", "a bald face"]
-    edits = targets.begin_edits(inverted.card, inverted.tries["anchored"].inversion, prompts, EditSettings(), {})
+    edits = targets.begin_edits(inverted.card, inverted.results["anchored"].inversion, prompts, EditSettings(), {})
     whole = finish(targets.at(edits, model, 1.0))
     assert edits.note == ""
     largest = max(network.calls)
@@ -400,7 +402,7 @@ def test_a_study_that_cannot_be(trial: Trial, sigmas: list[float], prompts: list
 
 
 def test_a_saved_inversion_is_on_the_bench_again(inverted: Trial, model: TextToImage, tmp_path: Path) -> None:
-    made = inverted.tries["anchored"].inversion
+    made = inverted.results["anchored"].inversion
     path = saved.save(made, tmp_path / "x.safetensors")
     session = Session()
     trial = bench.open_file(session, path)
@@ -416,7 +418,7 @@ def test_a_saved_inversion_is_on_the_bench_again(inverted: Trial, model: TextToI
 
 
 def test_files_that_cannot_be_opened(inverted: Trial, tmp_path: Path) -> None:
-    session, made = Session(), inverted.tries["anchored"].inversion
+    session, made = Session(), inverted.results["anchored"].inversion
     path = tmp_path / "x.safetensors"
     for changed, words in (
         (replace(made, model="nonesuch"), "no model 'nonesuch'"),
@@ -434,7 +436,7 @@ def test_files_that_cannot_be_opened(inverted: Trial, tmp_path: Path) -> None:
 
 
 def test_every_method_is_described_on_the_page() -> None:
-    from tabs import invert_words
+    from tabs.invert import words as invert_words
 
     assert invert_words.METHODS.keys() == METHODS.keys()
 

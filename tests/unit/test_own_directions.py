@@ -4,7 +4,7 @@ import pytest
 from small_models import small_model
 
 from core.errors import RequestError
-from core.own_directions import start_training, suggested_name, training_settings
+from core.studio.train import start_training, suggested_name, training_settings
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save as tensors_to_bytes
 
 from core import presets, tensor_file
-from core.asyrp.delta_block import DeltaBlock
+from core.delta_block import DeltaBlock
 from core.directions import CompositeDirection, Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
 from core.errors import PresetError, ResourceError
 from core.presets import Preset, file_name, from_bytes, load, require_model, save, shelf, to_bytes

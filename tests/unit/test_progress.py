@@ -1,24 +1,55 @@
 """Jobs as generators of progress."""
 
 import pytest
+import torch
 
-from core.progress import Job, Previews, Progress, finish
+from core.progress import Job, Previews, Progress, Running, finish, stage
 
 
-def test_finish_returns_the_last_result() -> None:
+def test_finish_returns_what_the_job_returns() -> None:
     def job() -> Job:
         yield Progress(1, 2)
-        yield Progress(2, 2, result="done")
+        yield Progress(2, 2)
+        return "done"
 
     assert finish(job()) == "done"
 
 
-def test_a_job_without_a_result_is_an_error() -> None:
-    def job() -> Job:
-        yield Progress(1, 2)
+def test_a_stage_counts_its_steps_within_the_whole() -> None:
+    def part() -> Job[str]:
+        yield Progress(1, 2, "drawing", torch.zeros(1, 3, 2, 2))
+        yield Progress(2, 2, "drawing")
+        return "drawn"
 
-    with pytest.raises(RuntimeError, match="without a result"):
-        finish(job())
+    def whole() -> Job[list[str]]:
+        return [(yield from stage(part(), "First", 0, 4)), (yield from stage(part(), str.upper, 2, 4, previews=False))]
+
+    running = Running(whole())
+    assert [(event.step, event.total, event.note, event.preview is None) for event in running] == [
+        (1, 4, "First", False),
+        (2, 4, "First", True),
+        (3, 4, "DRAWING", True),
+        (4, 4, "DRAWING", True),
+    ]
+    assert running.result == ["drawn", "drawn"]
+
+
+def test_stopping_a_whole_stops_the_part_that_runs() -> None:
+    ended = []
+
+    def part() -> Job[None]:
+        try:
+            yield Progress(1, 2)
+            yield Progress(2, 2)
+        finally:
+            ended.append(True)
+
+    running = Running(stage(part(), "Working"))
+    next(iter(running))
+    running.close()
+    assert ended == [True]
+    with pytest.raises(AttributeError):
+        running.result  # noqa: B018
 
 
 def test_previews_come_ten_times_in_a_phase_but_not_twice_in_a_second() -> None:

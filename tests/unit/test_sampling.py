@@ -12,11 +12,11 @@ from torch import Tensor
 
 from core.editing import sample_latent
 from core.errors import RequestError
-from core.inversion.model import TextToImage
 from core.models.loader import DiffusionModel
 from core.progress import finish
 from core.sampling import draw, sample, solver, timesteps
 from core.schedule import Schedule
+from core.text_to_image import TextToImage
 
 
 @pytest.fixture(scope="module")

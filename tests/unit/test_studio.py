@@ -2,22 +2,28 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from core import studio
 from core.directions import GlobalDirection, ImplicitDirection
 from core.errors import ModelUnavailable, PresetError, RequestError
 from core.imaging import Crop
 from core.intervals import Intervals, PublishedTable
 from core.latents import LatentCache
-from core.models.loader import DiffusionModel
+from core.models.cards import MODELS
+from core.models.loader import DiffusionModel, models
 from core.presets import Preset, file_name, save
 from core.progress import Progress, finish
-from core.visit import DEVICE, EditOptions, Picture, Session, exclusively
+from core.studio import latents, library, measuring
+from core.studio.device import DEVICE, exclusively
+from core.studio.edit import edit_frames, intervals_for, strip_strengths
+from core.studio.frames import EditOptions, Picture
+from core.studio.sample import sample_picture
+from core.studio.visit.session import Session
 from tests.unit.small_models import small_model, trained_block
 
 
@@ -28,12 +34,12 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
     def missing(*_: object) -> None:
         raise ModelUnavailable("not here")
 
-    monkeypatch.setattr(studio, "ROOT", tmp_path)
-    monkeypatch.setattr(studio, "_image_text", missing)
-    monkeypatch.setattr(studio, "_lpips", missing)
-    monkeypatch.setattr(studio, "LATENTS", LatentCache())
+    monkeypatch.setattr(library, "ROOT", tmp_path)
+    monkeypatch.setattr(measuring, "_image_text", missing)
+    monkeypatch.setattr(measuring, "_lpips", missing)
+    monkeypatch.setattr(latents, "LATENTS", LatentCache())
     made = small_model()
-    monkeypatch.setitem(studio.MODELS, made.card.id, made.card)
+    monkeypatch.setitem(MODELS, made.card.id, made.card)
     return made
 
 
@@ -111,12 +117,12 @@ def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
     ],
 )
 def test_strips_have_round_strengths(model: DiffusionModel, span: tuple[float, float], strengths: list[float]) -> None:
-    assert studio.strip_strengths(preset(model, strength_range=span)) == strengths
+    assert strip_strengths(preset(model, strength_range=span)) == strengths
 
 
 def test_edit_frames(model: DiffusionModel) -> None:
     asked = [0.0, 1.0, -2.0]
-    job = studio.edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6))
+    job = edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6))
     events = list(job)
     assert [event.step for event in events] == sorted(event.step for event in events)
     assert {event.total for event in events} == {12}
@@ -130,39 +136,39 @@ def test_edit_frames(model: DiffusionModel) -> None:
 
 def test_a_second_edit_does_not_invert_again(model: DiffusionModel) -> None:
     shown = picture(model)
-    first = list(studio.edit_frames(model, shown, preset(model), [1.0], EditOptions(steps=6)))
-    second = list(studio.edit_frames(model, shown, preset(model), [2.0], EditOptions(steps=6)))
+    first = list(edit_frames(model, shown, preset(model), [1.0], EditOptions(steps=6)))
+    second = list(edit_frames(model, shown, preset(model), [2.0], EditOptions(steps=6)))
     assert len(second) == len(first) - 5
 
 
 def test_an_imagined_picture_knows_its_seed(model: DiffusionModel) -> None:
-    made = finish(studio.imagine(model, seed=3, steps=6))
+    made = finish(sample_picture(model, seed=3, steps=6))
     assert made.seed == 3
     assert made.pixels.shape == (1, 3, 32, 32)
     with pytest.raises(RequestError, match="seed"):
-        finish(studio.imagine(model, seed=-1))
+        finish(sample_picture(model, seed=-1))
     with pytest.raises(RequestError, match="Leave the description empty"):
-        finish(studio.imagine(model, seed=3, words="a red cat"))
+        finish(sample_picture(model, seed=3, words="a red cat"))
 
 
 def test_words_say_what_an_imagined_portrait_shows() -> None:
     """By the probe; without words the seed decides, and a picture drawn from words is none of its seed's."""
-    model = studio.models.get("avatars")
-    instruments = studio.probe(model.card)
+    model = models.get("avatars")
+    instruments = measuring.probe(model.card)
     wanted = {"a smiling face with glasses": (0.4, 0.5), "a sad face with a beard": (-2.0, -0.5)}
     for words, (smile, glasses) in wanted.items():
-        made = [finish(studio.imagine(model, seed, 12, words)) for seed in range(4)]
+        made = [finish(sample_picture(model, seed, 12, words)) for seed in range(4)]
         assert {picture.prompt for picture in made} == {words}
         assert {picture.seed for picture in made} == {None}
         read = instruments.attributes(torch.cat([picture.pixels for picture in made]))
         assert ((read["smile"] > 0.2) == (smile > 0)).sum() >= 3
         assert ((read["glasses"] > 0.5) == (glasses > 0)).sum() >= 3
-    left_to_chance = [finish(studio.imagine(model, seed, 4)) for seed in (5, 5, 6)]
+    left_to_chance = [finish(sample_picture(model, seed, 4)) for seed in (5, 5, 6)]
     assert torch.equal(left_to_chance[0].pixels, left_to_chance[1].pixels)
     assert left_to_chance[0].prompt != left_to_chance[2].prompt
     assert [picture.seed for picture in left_to_chance] == [5, 5, 6]
     with pytest.raises(RequestError, match="characters"):
-        finish(studio.imagine(model, 0, words="face " * 1000))
+        finish(sample_picture(model, 0, words="face " * 1000))
 
 
 def test_forms_of_an_implicit_direction(model: DiffusionModel) -> None:
@@ -172,7 +178,7 @@ def test_forms_of_an_implicit_direction(model: DiffusionModel) -> None:
     results = {}
     for form in ("trained", "per_timestep", "global"):
         options = EditOptions(steps=6, form=form)
-        [frame] = finish(studio.edit_frames(model, picture(model), implicit, [1.0], options, forms))
+        [frame] = finish(edit_frames(model, picture(model), implicit, [1.0], options, forms))
         results[form] = frame.pixels
     assert len(forms) == 1, "both means come from one pass over the pictures"
     assert not torch.equal(results["trained"], results["per_timestep"])
@@ -181,10 +187,10 @@ def test_forms_of_an_implicit_direction(model: DiffusionModel) -> None:
 
 def test_intervals_are_the_visitors_then_the_presets_then_the_models(model: DiffusionModel) -> None:
     made = preset(model)
-    assert studio.intervals_for(model.card, made, EditOptions()) == Intervals(300, 0)
-    assert studio.intervals_for(model.card, made, EditOptions(t_edit=400, t_boost=100)) == Intervals(400, 100)
-    card = studio.replace(model.card, curves=PublishedTable(((0.5, 400), (1.0, 500)), 150))
-    assert studio.intervals_for(card, preset(model, t_edit=None, t_boost=None), EditOptions()) == Intervals(500, 150)
+    assert intervals_for(model.card, made, EditOptions()) == Intervals(300, 0)
+    assert intervals_for(model.card, made, EditOptions(t_edit=400, t_boost=100)) == Intervals(400, 100)
+    card = replace(model.card, curves=PublishedTable(((0.5, 400), (1.0, 500)), 150))
+    assert intervals_for(card, preset(model, t_edit=None, t_boost=None), EditOptions()) == Intervals(500, 150)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +213,9 @@ def test_options_out_of_range(values: dict) -> None:
 def test_strengths_and_models_are_checked(model: DiffusionModel) -> None:
     for strength in (float("nan"), float("inf"), 101):
         with pytest.raises(RequestError, match="strength"):
-            finish(studio.edit_frames(model, picture(model), preset(model), [strength]))
+            finish(edit_frames(model, picture(model), preset(model), [strength]))
     with pytest.raises(PresetError, match="made for the model other"):
-        finish(studio.edit_frames(model, picture(model), preset(model, model="other"), [1.0]))
+        finish(edit_frames(model, picture(model), preset(model, model="other"), [1.0]))
 
 
 # ------------------------------------------------------------------------------------------- pictures, presets, words
@@ -218,7 +224,7 @@ def test_strengths_and_models_are_checked(model: DiffusionModel) -> None:
 def test_open_picture_takes_the_crop(model: DiffusionModel) -> None:
     wide = Image.new("RGB", (200, 100), "red")
     wide.paste("blue", (100, 0, 200, 100))
-    left, right = (studio.open_picture(wide, "small", Crop(x=x)).pixels[0, 0].mean() for x in (0.0, 1.0))
+    left, right = (library.open_picture(wide, "small", Crop(x=x)).pixels[0, 0].mean() for x in (0.0, 1.0))
     assert left > 0.9
     assert right < -0.9
 
@@ -231,7 +237,7 @@ def test_find_direction(model: DiffusionModel, tmp_path: Path) -> None:
     session.keep(preset(model, name="Elsewhere", model="other"))
 
     def find(name: str = "", source: str = "", target: str = "") -> Preset | None:
-        return studio.find_direction("small", name, source, target, session.own)
+        return library.find_preset("small", name, source, target, session.own)
 
     assert find(" smiling ").name == "Smiling"
     assert find("GREEN HAIR").name == "Green hair"

@@ -1,0 +1,265 @@
+"""Regions of a picture: labelled boxes, brush strokes and masks, from untrusted JSON to boolean masks.
+
+Coordinates are fractions of the picture's side, (0, 0) top left and (1, 1) bottom right: a region means the same at
+every resolution. A pixel belongs to a shape that covers its centre.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import RequestError
+
+MAX_REGIONS = 8
+MAX_SHAPES = 64  # boxes and strokes of one region
+MAX_POINTS = 4000  # of one region's strokes
+MAX_TEXT = 400_000  # characters of JSON
+MAX_LABEL = 40
+MIN_AREA = 1 / 2000  # of the picture: 8 pixels at 128x128
+MAX_AREA = 0.95  # of the picture: something has to be left outside
+MAX_WIDTH = 1.0  # of a brush
+REST = "rest"
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A round brush of a diameter of `width` along the line through `points`, (x, y) each; one point is a dot."""
+
+    points: tuple[tuple[float, float], ...]
+    width: float
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A labelled part of a picture. mask: boolean (R, R). boxes, strokes: what it was drawn with, clamped."""
+
+    label: str
+    mask: np.ndarray
+    boxes: tuple[Box, ...] = ()
+    strokes: tuple[Stroke, ...] = ()
+
+    @property
+    def area(self) -> float:
+        """Share of the picture."""
+        return float(self.mask.mean())
+
+    def as_json(self) -> dict[str, Any]:
+        """What `parse` makes this region of again (a mask from elsewhere has no shapes)."""
+        strokes = [{"points": [list(p) for p in stroke.points], "width": stroke.width} for stroke in self.strokes]
+        return {"label": self.label, "boxes": [list(box) for box in self.boxes], "strokes": strokes}
+
+
+# The usual places, as fractions: portraits centred as in CelebA-HQ and in the drawn avatars.
+PRESETS: dict[str, dict[str, Box]] = {
+    "face": {
+        "Eyes": (0.27, 0.36, 0.73, 0.56),
+        "Mouth": (0.33, 0.57, 0.67, 0.82),
+        "Hair": (0.12, 0.01, 0.88, 0.3),
+        "Whole face": (0.22, 0.2, 0.78, 0.86),
+    },
+    "church": {
+        "Window": (0.4, 0.4, 0.6, 0.65),
+        "Tower": (0.35, 0.02, 0.65, 0.4),
+        "Ground": (0.0, 0.78, 1.0, 1.0),
+    },
+    "bedroom": {
+        "Bed": (0.2, 0.5, 0.9, 0.95),
+        "Wall": (0.1, 0.05, 0.9, 0.4),
+        "Floor": (0.0, 0.8, 1.0, 1.0),
+    },
+}
+
+
+def preset_regions(domain: str) -> list[str]:
+    """Labels of the one-click regions of a domain ("face", "church", ...)."""
+    return list(PRESETS.get(domain, {}))
+
+
+def preset_region(domain: str, label: str, resolution: int) -> Region:
+    """A one-click region.
+
+    Raises:
+        RequestError: the domain has no region of that name.
+    """
+    known = PRESETS.get(domain, {})
+    if label not in known:
+        raise RequestError(f"There is no ready-made region {label!r}. Choose one of: {', '.join(known) or 'none'}.")
+    box = known[label]
+    return Region(label, box_mask(box, resolution), (box,))
+
+
+def parse(source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: int) -> list[Region]:
+    """Regions from JSON text or from what it stands for; everything is checked, coordinates are clamped.
+
+    `[{"label": "eyes", "boxes": [[left, top, right, bottom]], "strokes": [{"points": [[x, y]], "width": w}]}]`, or an
+    object with that list as "regions". A box may be given as "box": [...] if it is the only one. Regions of one label
+    are one region.
+
+    Raises:
+        RequestError: no regions, too many, too small, too large, or not in this form.
+    """
+    items = _read(source)
+    if isinstance(items, Mapping):
+        items = items.get("regions")
+    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
+        raise RequestError("Regions must be a list, each with a label and boxes or strokes.")
+    if not items:
+        raise RequestError("Draw a region first: a box or a brush stroke over what should change.")
+    if len(items) > MAX_REGIONS:
+        raise RequestError(f"There are {len(items)} regions; up to {MAX_REGIONS} can be used. Remove some.")
+
+    drawn: dict[str, tuple[list[Box], list[Stroke]]] = {}
+    for number, item in enumerate(items, start=1):
+        label, boxes, strokes = _shapes(item, number)
+        known = drawn.setdefault(label, ([], []))
+        known[0].extend(boxes)
+        known[1].extend(strokes)
+    return [_region(label, boxes, strokes, resolution) for label, (boxes, strokes) in drawn.items()]
+
+
+def from_mask(mask: np.ndarray, label: str, resolution: int) -> Region:
+    """A region from a painted mask (h, w) of any size, bool or numbers of which more than half the range is inside.
+
+    Raises:
+        RequestError: it is not a mask, or marks too little or too much.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not mask.size or max(mask.shape) > 8192 or mask.dtype.kind not in "buif":
+        raise RequestError("The mask is not a picture with one channel.")
+    painted = np.nan_to_num(mask.astype(np.float32))
+    painted = painted > (0.5 if mask.dtype == bool or painted.max(initial=0) <= 1 else 127.5)
+    rows, columns = ((np.arange(resolution) + 0.5) * n / resolution for n in painted.shape)
+    return _checked(Region(_label(label, 1), painted[np.ix_(rows.astype(int), columns.astype(int))]))
+
+
+def rest(regions: Iterable[Region]) -> Region | None:
+    """Everything outside all the regions, a region of its own; None if nothing is left."""
+    outside = ~np.logical_or.reduce([region.mask for region in regions])
+    return Region(REST, outside) if outside.any() else None
+
+
+def box_mask(box: Box, resolution: int) -> np.ndarray:
+    """Boolean (R, R): pixels whose centre lies in [left, right) x [top, bottom)."""
+    left, top, right, bottom = box
+    centres = (np.arange(resolution) + 0.5) / resolution
+    return np.outer((top <= centres) & (centres < bottom), (left <= centres) & (centres < right))
+
+
+def stroke_mask(stroke: Stroke, resolution: int) -> np.ndarray:
+    """Boolean (R, R): pixels whose centre lies within width / 2 of the line."""
+    mask = np.zeros((resolution, resolution), bool)
+    centres, radius = (np.arange(resolution) + 0.5) / resolution, stroke.width / 2
+    points = np.array(stroke.points)
+    for (x0, y0), (x1, y1) in zip(points, points[1:] if len(points) > 1 else points, strict=False):
+        low = [int(np.searchsorted(centres, min(a, b) - radius)) for a, b in ((x0, x1), (y0, y1))]
+        high = [int(np.searchsorted(centres, max(a, b) + radius, "right")) for a, b in ((x0, x1), (y0, y1))]
+        X, Y = centres[low[0] : high[0]][None], centres[low[1] : high[1]][:, None]
+        dx, dy = x1 - x0, y1 - y0
+        along = ((X - x0) * dx + (Y - y0) * dy) / max(dx * dx + dy * dy, 1e-12)
+        along = np.clip(along, 0, 1)
+        near = (X - x0 - along * dx) ** 2 + (Y - y0 - along * dy) ** 2 <= radius**2
+        mask[low[1] : high[1], low[0] : high[0]] |= near
+    return mask
+
+
+# ----------------------------------------------------------------------------------------------- from untrusted JSON
+
+
+def _read(source: Any) -> Any:
+    if not isinstance(source, str | bytes):
+        return source
+    if len(source) > MAX_TEXT:
+        raise RequestError("The regions are too long a text. Draw fewer or shorter strokes.")
+    try:
+        return json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise RequestError("The regions are not valid JSON.") from error
+
+
+def _shapes(item: Any, number: int) -> tuple[str, list[Box], list[Stroke]]:
+    if not isinstance(item, Mapping):
+        raise RequestError(f"Region {number} must have a label and boxes or strokes.")
+    label = _label(item.get("label", f"Region {number}"), number)
+    boxes = _list(item.get("boxes", []), label, "boxes")
+    if item.get("box") is not None:
+        boxes = [item["box"], *boxes]
+    strokes = _list(item.get("strokes", []), label, "strokes")
+    if not boxes and not strokes:
+        raise RequestError(f"“{label}” is empty: draw a box or a brush stroke.")
+    if len(boxes) + len(strokes) > MAX_SHAPES:
+        raise RequestError(f"“{label}” has more than {MAX_SHAPES} boxes and strokes. Draw fewer.")
+    read = [_stroke(stroke, label) for stroke in strokes]
+    if sum(len(stroke.points) for stroke in read) > MAX_POINTS:
+        raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
+    return label, [_box(box, label) for box in boxes], read
+
+
+def _region(label: str, boxes: list[Box], strokes: list[Stroke], resolution: int) -> Region:
+    masks = [box_mask(box, resolution) for box in boxes] + [stroke_mask(stroke, resolution) for stroke in strokes]
+    return _checked(Region(label, np.logical_or.reduce(masks), tuple(boxes), tuple(strokes)))
+
+
+def _checked(region: Region) -> Region:
+    if region.area < MIN_AREA:
+        raise RequestError(f"“{region.label}” is too small: it covers {int(region.mask.sum())} pixels. Draw it larger.")
+    if region.area > MAX_AREA:
+        raise RequestError(f"“{region.label}” covers the whole picture. Leave something outside it.")
+    return region
+
+
+def _label(value: Any, number: int) -> str:
+    if not isinstance(value, str):
+        raise RequestError(f"The label of region {number} must be a text.")
+    label = " ".join("".join(c if c.isprintable() else " " for c in value[:1000]).split())[:MAX_LABEL].strip()
+    return label or f"Region {number}"
+
+
+def _list(value: Any, label: str, what: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise RequestError(f"The {what} of “{label}” must be a list.")
+    return list(value)
+
+
+def _numbers(value: Any, count: int, label: str, form: str) -> list[float]:
+    wrong = RequestError(f"“{label}” has a shape that is not {form}.")
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != count:
+        raise wrong
+    numbers = []
+    for number in value:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise wrong
+        try:
+            numbers.append(float(number))
+        except OverflowError:
+            raise wrong from None
+    if not all(math.isfinite(number) for number in numbers):
+        raise wrong
+    return [min(1.0, max(0.0, number)) for number in numbers]
+
+
+def _box(value: Any, label: str) -> Box:
+    if isinstance(value, Mapping):
+        value = [value.get(side) for side in ("left", "top", "right", "bottom")]
+    x0, y0, x1, y1 = _numbers(value, 4, label, "a box [left, top, right, bottom] of fractions")
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def _stroke(value: Any, label: str) -> Stroke:
+    if not isinstance(value, Mapping):
+        raise RequestError(f"A stroke of “{label}” must have points and a width.")
+    points = _list(value.get("points"), label, "points")
+    if not points:
+        raise RequestError(f"A stroke of “{label}” has no points.")
+    if len(points) > MAX_POINTS:
+        raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
+    (width,) = _numbers([value.get("width")], 1, label, "a stroke with a width between 0 and 1")
+    read = tuple(tuple(_numbers(point, 2, label, "a stroke through points [x, y]")) for point in points)
+    return Stroke(read, min(width, MAX_WIDTH))

@@ -1,0 +1,165 @@
+"""Applying several presets in one pass: h + S/S~ sum_i c_i f_i(h) (Asyrp Algorithm 1, line 15).
+
+Presets differ in where they act, so this is the rule for a sum of them:
+
+- Editing: each acts down to its own t_edit. What belongs to the coarse steps stays there, whatever it is added to.
+- Boosting: noise is added below the smallest t_boost, where every one of them allows it. A preset that is muted has no
+  say; one of strength 0 has, so that nothing jumps on the way to zero.
+- Injection: asymmetric parts shift P_t, symmetric ones P_t and D_t, each as it would alone. With both kinds,
+  eps_D = G(h + S) and eps_P = G(h + S + A).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from ... import presets
+from ...directions import CompositeDirection, parts_of
+from ...editing import EditSettings, edit, invert
+from ...errors import RequestError
+from ...imaging import to_pil
+from ...intervals import Intervals
+from ...models.cards import ModelCard
+from ...models.loader import DiffusionModel
+from ...presets import Preset
+from ...progress import Job, Progress
+from .. import measuring
+from ..device import DEVICE, exclusively
+from ..edit import intervals_for
+from ..frames import EditOptions, Frame, Picture, require_range
+from ..latents import LATENTS
+from .composition import Composition
+
+MAX_CELLS = 121  # pictures at once
+Strengths = Sequence[float]
+
+
+def heard(composition: Composition, known: Mapping[str, Preset]) -> list[tuple[Preset, float]]:
+    """The presets of a composition that count, with their strengths.
+
+    Raises:
+        RequestError: one of them is not there any more.
+    """
+    gone = [component.key for component in composition.heard if component.key not in known]
+    if gone:
+        raise RequestError("A direction of this composition is not here any more. Remove it, or add it again.")
+    return [(known[component.key], component.strength) for component in composition.heard]
+
+
+def intervals_of(card: ModelCard, chosen: Sequence[Preset], options: EditOptions = EditOptions()) -> Intervals:
+    """The interval of a sum: from the smallest t_edit, boosting below the smallest t_boost."""
+    each = [intervals_for(card, preset, options) for preset in chosen]
+    return Intervals(min(i.t_edit for i in each), min(i.t_boost for i in each))
+
+
+def placed(card: ModelCard, preset: Preset, options: EditOptions = EditOptions()) -> CompositeDirection:
+    """A preset's direction as a sum whose parts say where they act."""
+    t_edit = intervals_for(card, preset, options).t_edit
+    default = options.injection or preset.injection
+    parts = parts_of(preset.direction)
+    return CompositeDirection(
+        tuple(part.direction for part in parts),
+        tuple(part.weight for part in parts),
+        tuple(max(t_edit, part.t_edit) for part in parts),
+        tuple(part.injection or default for part in parts),
+    )
+
+
+def combine(
+    card: ModelCard, chosen: Sequence[tuple[Preset, float]], name: str, options: EditOptions = EditOptions()
+) -> Preset:
+    """One preset of kind composite that does at strength 1 what `chosen` do at theirs. It carries all of their parts.
+
+    Raises:
+        RequestError: there are none, or more parts than a preset can carry.
+    """
+    if not chosen:
+        raise RequestError("There is nothing to save yet: add a direction, and see that it is not muted.")
+    sums = [(placed(card, preset, options), c) for preset, c in chosen]
+    parts = [part for direction, _ in sums for part in direction.parts]
+    if len(parts) > presets.MAX_PARTS:
+        raise RequestError(f"These directions have {len(parts)} parts; a preset carries up to {presets.MAX_PARTS}.")
+    direction = CompositeDirection(
+        tuple(parts),
+        tuple(c * weight for direction, c in sums for weight in direction.weights),
+        tuple(t for direction, _ in sums for t in direction.t_edits),
+        tuple(injection for direction, _ in sums for injection in direction.injections),
+    )
+    intervals = intervals_of(card, [preset for preset, _ in chosen], options)
+    first = chosen[0][0]
+    return Preset(
+        direction,
+        name=name,
+        model=first.model,
+        fingerprint=first.fingerprint,
+        description=in_words(chosen),
+        method="composition",
+        parameters={"parts": [{"name": preset.name, "strength": c} for preset, c in chosen]},
+        injection=direction.injections[0],
+        t_edit=intervals.t_edit,
+        t_boost=intervals.t_boost,
+    )
+
+
+def with_thumbnail(preset: Preset, pixels: Tensor) -> Preset:
+    """The preset with a picture (3, R, R) on its card."""
+    buffer = io.BytesIO()
+    to_pil(pixels, size=128)[0].save(buffer, "WEBP", quality=85)
+    return replace(preset, thumbnail=buffer.getvalue())
+
+
+def in_words(chosen: Sequence[tuple[Preset, float]]) -> str:
+    """What a composition is made of: Smiling +1, Beard −0.5."""
+    return ", ".join(f"{preset.name} {'−' if c < 0 else '+'}{abs(c):g}" for preset, c in chosen)
+
+
+def apply(
+    model: DiffusionModel,
+    picture: Picture,
+    chosen: Sequence[tuple[Preset, Strengths]],
+    options: EditOptions = EditOptions(),
+) -> Job:
+    """Pictures of one picture, each with its own strength of every preset, all in one batch. Result: a list of `Frame`,
+    whose strength is that of the first preset.
+
+    What the pictures share is computed once: all of them start from one latent, the encoder and G(h) of the first step
+    are the same for all, and pictures with equal strengths are one (see `editing.edit`).
+
+    Raises:
+        PresetError: a preset is for another model. RequestError: strengths out of range, or different numbers of them.
+        ModelUnavailable, ResourceError.
+    """
+    counts = {len(strengths) for _, strengths in chosen}
+    if len(counts) != 1 or not 1 <= max(counts) <= MAX_CELLS:
+        raise RequestError(f"Between 1 and {MAX_CELLS} pictures can be made at once, with a strength for every one.")
+    for preset, strengths in chosen:
+        presets.require_model(preset, model)
+        for strength in strengths:
+            require_range("strength", strength, -100, 100)
+    count, total = counts.pop(), 2 * options.steps
+    intervals = intervals_of(model.card, [preset for preset, _ in chosen], options)
+    weighted = [(placed(model.card, preset, options), list(strengths)) for preset, strengths in chosen]
+
+    latent = None
+    for event in latent_of(model, picture, options.steps):
+        latent = event.result
+        yield replace(event, total=total, result=None)
+    settings = EditSettings(options.steps, intervals, seed=options.seed)
+    for event in exclusively(edit(model, latent.repeat(count), weighted, settings)):
+        if event.result is None:
+            yield Progress(options.steps + event.step, total, event.note.capitalize(), event.preview)
+    edited: Tensor = event.result
+    with DEVICE:
+        measured = measuring.measure(model.card, picture.pixels, edited)
+    rows = zip(chosen[0][1], edited.cpu(), measured, strict=True)
+    yield Progress(total, total, "Done", result=[Frame(float(c), pixels, about) for c, pixels, about in rows])
+
+
+def latent_of(model: DiffusionModel, picture: Picture, steps: int) -> Job:
+    """The noise that a picture comes from. Result: a `Latent`, at once if it was inverted before."""
+    for event in exclusively(invert(model, picture.pixels, steps, cache=LATENTS)):
+        yield replace(event, note="Reading the picture")

@@ -1,0 +1,106 @@
+"""A composition as a few characters in an address, and back.
+
+    1~avatars~portrait-3~40~0~smiling:1.2~old:-0.5:m~someone/directions@<revision>/beard.safetensors:1:s
+
+Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked),
+seed of the boosting noise, components with their marks: m muted, s solo. Only what every visitor can get travels:
+shipped directions by their file's name, those of the Hub by repository, 40-digit revision and file. Everything in a
+link is matched against a pattern before it is believed; it names things and carries none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...errors import RequestError
+from ..frames import Picture
+from .composition import MAX_COMPONENTS, Component, Composition
+
+VERSION = "1"
+MAX_LENGTH = 2000
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+SHIPPED = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+HUB = re.compile(
+    rf"(?P<repo>{_NAME}/{_NAME})@(?P<revision>[0-9a-f]{{40}})/(?P<file>(?:{_NAME}/){{0,3}}{_NAME}\.safetensors)"
+)
+_COMPONENT = re.compile(r"([^~:]+):(-?\d{1,3}(?:\.\d{1,3})?)(?:,(\d{1,3}(?:\.\d{1,3})?))?(?::(m?s?))?")
+_PICTURE = re.compile(r"seed-\d{1,10}|[a-z0-9][a-z0-9-]{0,79}|")
+_STEPS = re.compile(r"(\d{1,4})(l?)")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a link says. picture: an example's name, seed-N, or empty."""
+
+    model_id: str
+    picture: str
+    composition: Composition
+    steps: int
+    seed: int
+
+
+def travels(key: str) -> bool:
+    """Whether a direction can be part of a link: shipped, or on the Hub."""
+    return not key.startswith("own-") and bool(SHIPPED.fullmatch(key) or HUB.fullmatch(key))
+
+
+def hub_key(repository: str, revision: str, path: str) -> str:
+    """The key of a direction on the Hub."""
+    return f"{repository}@{revision}/{path}"
+
+
+def picture_name(picture: Picture | None) -> str:
+    """What a link calls a picture: an example by its name, a sampled one by its seed, one's own not at all."""
+    if picture is None:
+        return ""
+    return picture.example or (f"seed-{picture.seed}" if picture.seed is not None else "")
+
+
+def encode(composition: Composition, model_id: str, picture: str, steps: int, seed: int) -> str:
+    """The link's value.
+
+    Raises:
+        RequestError: nothing in it can travel.
+    """
+    parts = [VERSION, model_id, picture, f"{steps}{'l' if composition.locked else ''}", str(seed)]
+    kept = [component for component in composition.components if travels(component.key)]
+    if not kept:
+        raise RequestError(
+            "There is nothing in this composition that a link can carry. Your own directions stay with you: save the "
+            "composition as a file instead."
+        )
+    for component in kept:
+        unit = f",{component.unit:g}" if component.unit != 1 else ""
+        marks = ("m" if component.muted else "") + ("s" if component.solo else "")
+        parts.append(f"{component.key}:{component.strength:g}{unit}{':' + marks if marks else ''}")
+    return "~".join(parts)
+
+
+def decode(value: str) -> Restored:
+    """What `encode` wrote.
+
+    Raises:
+        RequestError: anything else.
+    """
+    damaged = RequestError("This link is damaged: it does not describe a composition. Ask for it again.")
+    if not isinstance(value, str) or len(value) > MAX_LENGTH:
+        raise damaged
+    version, *rest = value.split("~")
+    if re.fullmatch(r"[1-9]\d{0,3}", version) and version != VERSION:
+        raise RequestError("This link was made by a newer version of the app. Update the app to open it.")
+    if version != VERSION or not 5 <= len(rest) <= 4 + MAX_COMPONENTS:
+        raise damaged
+    model_id, picture, settings, seed, *listed = rest
+    known = _STEPS.fullmatch(settings)
+    if not (known and SHIPPED.fullmatch(model_id) and _PICTURE.fullmatch(picture) and re.fullmatch(r"\d{1,10}", seed)):
+        raise damaged
+    components = []
+    for text in listed:
+        found = _COMPONENT.fullmatch(text)
+        if found is None or not travels(found[1]) or any(found[1] == c.key for c in components):
+            raise damaged
+        marks = found[4] or ""
+        unit = float(found[3] or 1)
+        components.append(Component(found[1], float(found[2]), unit or 1.0, "m" in marks, "s" in marks))
+    return Restored(model_id, picture, Composition(tuple(components), bool(known[2])), int(known[1]), int(seed))

@@ -1,0 +1,162 @@
+"""Many pictures of one composition: a sweep over two strengths, the way from one composition to another, a batch."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from ... import presets
+from ...errors import RequestError, VisitorError
+from ...imaging import to_pil
+from ...models.loader import DiffusionModel
+from ...presets import Preset
+from ...progress import Job, Progress
+from .. import library
+from ..frames import EditOptions, Frame, Picture
+from .applying import apply
+
+MAX_FILES = 24
+Chosen = Sequence[tuple[Preset, float]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of pictures: the strength of `across` grows to the right, that of `down` downwards.
+
+    frames: row by row, len(downs) x len(acrosses) of them.
+    """
+
+    across: str
+    down: str
+    acrosses: tuple[float, ...]
+    downs: tuple[float, ...]
+    frames: tuple[Frame, ...]
+
+
+def even(low: float, high: float, count: int) -> list[float]:
+    """`count` strengths from low to high.
+
+    Raises:
+        RequestError: not between 2 and 11 of them, or low is not below high.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= 11:
+        raise RequestError(f"A sweep has 2 to 11 strengths of each direction, not {count}.")
+    if not low < high:
+        raise RequestError(f"Strengths go from the lower to the higher: {low} is not below {high}.")
+    return [round(low + (high - low) * k / (count - 1), 3) for k in range(count)]
+
+
+def sweep(
+    model: DiffusionModel,
+    picture: Picture,
+    chosen: Chosen,
+    across: int,
+    down: int,
+    acrosses: Sequence[float],
+    downs: Sequence[float],
+    options: EditOptions = EditOptions(),
+) -> Job:
+    """Two strengths of a composition against each other, the others as they are (the local-editing paper's figure 4,
+    Asyrp's figure 33). Result: a `Sweep`.
+
+    across, down: which of `chosen`. acrosses, downs: their strengths.
+
+    Raises:
+        RequestError: the two are the same, or there are too many pictures.
+    """
+    if across == down or not all(0 <= i < len(chosen) for i in (across, down)):
+        raise RequestError("A sweep needs two different directions of the composition.")
+    cells = [(a, d) for d in downs for a in acrosses]
+    columns = []
+    for i, (preset, strength) in enumerate(chosen):
+        values = [a if i == across else d if i == down else strength for a, d in cells]
+        columns.append((preset, values))
+    for event in apply(model, picture, columns, options):
+        if event.result is not None:
+            names = chosen[across][0].name, chosen[down][0].name
+            event = replace(event, result=Sweep(*names, tuple(acrosses), tuple(downs), tuple(event.result)))
+        yield event
+
+
+def way(
+    model: DiffusionModel,
+    picture: Picture,
+    start: Chosen,
+    end: Chosen,
+    count: int,
+    options: EditOptions = EditOptions(),
+) -> Job:
+    """From one composition to another in `count` even steps of all strengths. Result: a list of `Frame`.
+
+    A preset that only one of the two has comes from, or goes to, strength 0; with no start it is the way from the
+    picture itself.
+
+    Raises:
+        RequestError: both are empty, or not between 2 and 48 pictures.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= 48:
+        raise RequestError(f"A filmstrip has 2 to 48 pictures, not {count}.")
+    ends: dict[int, tuple[Preset, list[float]]] = {}
+    for side, chosen in enumerate((start, end)):
+        for preset, strength in chosen:
+            ends.setdefault(id(preset), (preset, [0.0, 0.0]))[1][side] = strength
+    columns = [(preset, [a + (b - a) * k / (count - 1) for k in range(count)]) for preset, (a, b) in ends.values()]
+    yield from apply(model, picture, columns, options)
+
+
+def batch(
+    model: DiffusionModel,
+    files: Sequence[tuple[str, Path]],
+    chosen: Chosen,
+    options: EditOptions = EditOptions(),
+) -> Job:
+    """The same composition on several pictures. Result: a zip (bytes) of PNG files named after theirs, with
+    `contents.json`. A picture that cannot be used is told there, and does not keep the others from being made.
+
+    files: (name as the visitor knows it, file).
+
+    Raises:
+        RequestError: no pictures or too many; nothing to apply.
+    """
+    if not 1 <= len(files) <= MAX_FILES:
+        raise RequestError(f"Between 1 and {MAX_FILES} pictures can be edited at once, not {len(files)}.")
+    if not chosen:
+        raise RequestError("There is nothing to apply yet: add a direction first.")
+    columns = [(preset, [strength]) for preset, strength in chosen]
+    made, contents = io.BytesIO(), []
+    total = 2 * options.steps * len(files)
+    with zipfile.ZipFile(made, "w") as archive:
+        for number, (name, path) in enumerate(files, start=1):
+            about: dict[str, object] = {"picture": Path(name).name[:120]}
+            try:
+                picture = library.open_picture(path, model.card.id)
+                for event in apply(model, picture, columns, options):
+                    step = 2 * options.steps * (number - 1) + event.step
+                    yield Progress(step, total, f"Picture {number} of {len(files)}", event.preview)
+                [frame] = event.result
+                stem = presets.file_name(Path(name).stem).removesuffix(presets.SUFFIX)
+                about["file"] = f"{number:02d}-{stem}.png"
+                archive.writestr(str(about["file"]), encoded(to_pil(frame.pixels)[0]))
+                about |= {"identity": frame.measures.identity, "distance": frame.measures.distance}
+            except VisitorError as error:
+                about["problem"] = error.message
+            contents.append(about)
+        if not any("file" in about for about in contents):
+            raise RequestError(f"None of these pictures could be edited. The first: {contents[0]['problem']}")
+        applied = [{"name": preset.name, "strength": strength} for preset, strength in chosen]
+        table = {"model": model.card.id, "steps": options.steps, "directions": applied, "pictures": contents}
+        archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
+    yield Progress(total, total, "Done", result=made.getvalue())
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,112 @@
+"""One direction on one picture: a preset and strengths go in, measured frames come out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .. import presets
+from ..asyrp.loss import similarity
+from ..asyrp.train import global_direction, mean_direction
+from ..directions import Direction, ImplicitDirection
+from ..editing import EditSettings, edit, sample_latent
+from ..errors import ModelUnavailable
+from ..intervals import Intervals
+from ..models.cards import ModelCard
+from ..models.loader import DiffusionModel, models
+from ..presets import Preset
+from ..progress import Job, Progress, finish, stage
+from . import measuring
+from .device import DEVICE, exclusively
+from .frames import EditOptions, Form, Frame, Picture, require_range
+from .latents import latent_of
+
+STRIP = 7  # strengths shown side by side
+MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
+MAX_STRENGTH = 100.0
+
+Forms = dict[tuple[Any, ...], Direction]  # averaged forms of directions, by what they are of
+
+
+def warm_up(model_id: str) -> None:
+    """Load everything that the first edit needs, and run the network once. Quiet about what is not there."""
+    try:
+        model = models.get(model_id)
+        measuring.probe(model.card)
+        measuring.image_text(model.card)
+        finish(exclusively(edit(model, sample_latent(model, 0), settings=EditSettings(steps=2))))
+    except ModelUnavailable:
+        return
+
+
+def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
+    """About `count` round strengths over the preset's range, zero among them where the range holds it."""
+    low, high = preset.strength_range
+    step = next(s for s in (0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50) if (high - low) / s <= count - 1 + 1e-9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(k * step, 4) for k in range(first, last + 1)]
+
+
+def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Intervals:
+    """Editing and boosting interval: the visitor's, else the preset's, else by the model's curves."""
+    t_edit = preset.t_edit if options.t_edit is None else options.t_edit
+    t_boost = preset.t_boost if options.t_boost is None else options.t_boost
+    if t_edit is None or t_boost is None:
+        source = card.interval_source()
+        alike = 1.0
+        if t_edit is None and preset.source_text and preset.target_text:
+            alike = similarity(measuring.image_text(card), preset.source_text, preset.target_text)
+        t_edit = source.t_edit(alike) if t_edit is None else t_edit
+        t_boost = source.t_boost() if t_boost is None else t_boost
+    return Intervals(t_edit, t_boost)
+
+
+def edit_frames(
+    model: DiffusionModel,
+    picture: Picture,
+    preset: Preset,
+    strengths: Sequence[float],
+    options: EditOptions = EditOptions(),
+    forms: Forms | None = None,
+) -> Job[list[Frame]]:
+    """Edit one picture at several strengths in one batch: a `Frame` for each, in their order.
+
+    forms: where averaged forms of directions are kept between calls.
+
+    Raises:
+        PresetError: the preset is for another model. RequestError: a strength out of range.
+        ModelUnavailable, ResourceError.
+    """
+    for strength in strengths:
+        require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
+    presets.require_model(preset, model)
+    intervals = intervals_for(model.card, preset, options)
+    settings = EditSettings(options.steps, intervals, options.injection or preset.injection, options.seed)
+    total = 2 * options.steps
+
+    latent = yield from latent_of(model, picture.pixels, options.steps, total)
+    if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
+        yield Progress(options.steps, total, f"Averaging the direction over {MEAN_OVER} pictures")
+    direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
+
+    weighted = [(direction, list(strengths))]
+    job = exclusively(edit(model, latent.repeat(len(strengths)), weighted, settings))
+    edited = yield from stage(job, str.capitalize, options.steps, total)
+    with DEVICE:
+        measured = measuring.measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
+    rows = zip(strengths, edited.cpu(), measured, strict=True)
+    return [Frame(float(c), pixels, about) for c, pixels, about in rows]
+
+
+def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Direction:
+    """The direction as it was trained, or its mean over pictures, or that averaged over time too (Appendix L.1)."""
+    direction = preset.direction
+    if form == "trained" or not isinstance(direction, ImplicitDirection):
+        return direction
+    key = (direction, model.card.id, t_edit)
+    with DEVICE:
+        if key not in kept:
+            x_T = sample_latent(model, seed=0, count=MEAN_OVER).x_T
+            kept[key] = mean_direction(model, direction, x_T, t_edit)
+    return global_direction(kept[key]) if form == "global" else kept[key]

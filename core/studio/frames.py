@@ -1,0 +1,96 @@
+"""Pictures on their way through the app: what is edited, how, and what came of it with its measures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ..directions import Injection
+from ..errors import RequestError
+
+Form = Literal["trained", "per_timestep", "global"]
+
+
+def require_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises RequestError for anything but a number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RequestError(f"{name} must lie between {low} and {high}, not {value}.")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as its model sees it: pixels (1, 3, R, R). seed: of the sample that it is, example: the name of the
+    example that it is, if it is one; prompt: the words that it was drawn from, if there were any."""
+
+    pixels: Tensor
+    model_id: str
+    seed: int | None = None
+    example: str | None = None
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How to apply a direction; None: as the preset or the model's curves say.
+
+    Raises:
+        RequestError: a number is out of range.
+    """
+
+    steps: int = 40
+    form: Form = "trained"
+    injection: Injection | None = None
+    t_edit: int | None = None
+    t_boost: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_range("steps", self.steps, 4, 1000)
+        require_range("seed", self.seed, 0, 2**31 - 1)
+        for name in ("t_edit", "t_boost"):
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), 0, 1000)
+        if self.form not in ("trained", "per_timestep", "global"):
+            raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
+        if self.injection not in (None, "asymmetric", "symmetric"):
+            raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
+
+
+@dataclass(frozen=True)
+class AttributeReading:
+    """One attribute as the probe reads it, before and after, on its scale from `low` to `high`.
+
+    change: in standard deviations of the attribute among the model's pictures.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    change: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
+    0 for no change. identity: 1 for the same person. attributes: the most changed first."""
+
+    s_dir: float | None = None
+    distance: float | None = None
+    identity: float | None = None
+    attributes: tuple[AttributeReading, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An edited picture (3, R, R) at one strength."""
+
+    strength: float
+    pixels: Tensor
+    measures: Measures

@@ -1,0 +1,68 @@
+"""The robustness study of a trial, one cell after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...errors import RequestError
+from ...inversion import robustness
+from ...inversion.inversion import read_prompt
+from ...progress import Job, Progress
+from ...text_to_image import TextToImage
+from ..device import exclusively
+from ..frames import require_range
+from .run_methods import distance_of
+from .trial import Cell, Trial
+
+SIGMAS = (5.0, 10.0, 20.0)
+MAX_SIGMAS, MAX_PROMPTS = 6, 6
+
+Variant = tuple[float, str]  # sigma, prompt
+
+
+def variants(trial: Trial, sigmas: Sequence[float], prompts: Sequence[str]) -> list[Variant]:
+    """The picture as it is, with each noise, and with each other prompt (the rows of the paper's figure 3).
+
+    Raises:
+        RequestError: too many, or out of range.
+    """
+    if len(sigmas) > MAX_SIGMAS:
+        raise RequestError(f"There are {len(sigmas)} strengths of noise; up to {MAX_SIGMAS} can be used.")
+    for sigma in sigmas:
+        require_range("noise", sigma, 0, 100)
+    others = [read_prompt(prompt, "A changed prompt is empty.") for prompt in prompts if prompt.strip()]
+    if len(others) > MAX_PROMPTS:
+        raise RequestError(f"There are {len(others)} changed prompts; up to {MAX_PROMPTS} can be used. Remove some.")
+    rows = [(0.0, trial.prompt), *((float(sigma), trial.prompt) for sigma in sorted(sigmas))]
+    return list(dict.fromkeys([*rows, *((0.0, prompt) for prompt in others)]))
+
+
+def study(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Sequence[str]) -> Job:
+    """Every method on every variant that is not in `trial.cells` yet; they are filled along the way, and a stopped
+    study goes on where it was. Result: the trial; events count cells.
+
+    Raises:
+        RequestError, ResourceError: as `core.inversion.methods.invert`.
+    """
+    total = len(rows) * len(methods)
+    distance = distance_of(trial.card)
+    for sigma, prompt in rows:
+        for method in methods:
+            key = (sigma, prompt, method)
+            if key in trial.cells:
+                continue
+            done = sum((s, p, m) in trial.cells for s, p in rows for m in methods)
+            settings = replace(trial.settings, budget=None)
+            job = robustness.study(model, trial.pixels, [prompt], [method], [sigma], settings, distance)
+            for event in exclusively(job):
+                if event.result is None:
+                    yield Progress(done, total, event.note, event.preview)
+            [made] = event.result
+            inverted = made.inversion
+            # Without the inversion itself, which is large.
+            trial.cells[key] = Cell(
+                sigma, prompt, method, inverted.pixels, inverted.reconstruction, made.decoded, made.measures
+            )
+            yield Progress(done + 1, total, method)
+    yield Progress(total, total, "Done", result=trial)

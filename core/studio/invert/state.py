@@ -1,0 +1,43 @@
+"""What Invert keeps of a visit: the trials of its pictures, and which of them is shown, edited and saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ...inversion.inversion import Inversion
+from ..frames import Picture
+from ..turns import Turns
+from .trial import Edits, Trial
+
+MAX_KEPT = 4  # trials of one visit
+
+
+@dataclass
+class InvertState:
+    """jobs: what was asked for. trial: the one that is shown, of `kept`, the last few. chosen: the method whose
+    inversion is edited and saved. opened: the picture that came with a file, and its pixels in the file's model.
+    prompt: the last one that was suggested.
+    """
+
+    jobs: Turns = field(default_factory=Turns)
+    trial: Trial | None = None
+    kept: list[Trial] = field(default_factory=list)
+    chosen: str | None = None
+    opened: tuple[Picture, Tensor] | None = None
+    prompt: str = ""
+    edits: Edits | None = None
+
+    def show(self, trial: Trial | None) -> None:
+        """Another trial, or none."""
+        if trial is not self.trial:
+            self.trial, self.edits = trial, None
+        if trial is not None:
+            self.kept = [*(other for other in self.kept if other is not trial), trial][-MAX_KEPT:]
+
+    @property
+    def inversion(self) -> Inversion | None:
+        """The one that is edited and saved."""
+        made = None if self.trial is None else self.trial.results.get(self.chosen or "")
+        return None if made is None else made.inversion

@@ -1,0 +1,115 @@
+"""What belongs to a model beside its network, kept once loaded, and what it says of an edit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from .. import clip, instruments, metrics
+from ..asyrp.prompts import templates
+from ..errors import ModelUnavailable
+from ..models.cards import ROOT, EmbeddedClip, ModelCard
+from ..models.loader import models
+from ..models.t2i_cards import TextToImageCard
+from .frames import AttributeReading, Measures
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+_LOADING = threading.Lock()
+
+
+def _once(load: Callable[P, T]) -> Callable[P, T]:
+    """Kept, and loaded by one thread however many ask."""
+    kept = lru_cache(maxsize=3)(load)
+
+    def get(*arguments: P.args, **options: P.kwargs) -> T:
+        with _LOADING:
+            return kept(*arguments, **options)
+
+    return get
+
+
+def image_text(card: ModelCard) -> clip.ImageText:
+    """The image-text model of a card. Raises ModelUnavailable."""
+    return _image_text(card)
+
+
+def probe(card: ModelCard | TextToImageCard) -> instruments.Instruments | None:
+    """The instruments that read a model's pictures, if it has any. Raises ModelUnavailable."""
+    return _probe(ROOT / card.instruments) if card.instruments else None
+
+
+def distance(card: ModelCard | TextToImageCard) -> metrics.Distance:
+    """The perceptual distance of a card. Raises ModelUnavailable."""
+    instrument = probe(card)
+    return instrument.distance if instrument else _lpips(card)
+
+
+def distance_or_none(card: ModelCard | TextToImageCard) -> metrics.Distance | None:
+    """The perceptual distance of a card, or None where it cannot be had."""
+    try:
+        return distance(card)
+    except ModelUnavailable:
+        return None
+
+
+@_once
+def _image_text(card: ModelCard) -> clip.ImageText:
+    if isinstance(card.clip, EmbeddedClip):
+        return clip.load_embedded(card.clip.folder, models.device)
+    return clip.load_open_clip(card.clip.model, card.clip.pretrained, models.device)
+
+
+@_once
+def _probe(folder: Path) -> instruments.Instruments:
+    return instruments.load(folder, models.device)
+
+
+@_once
+def _lpips(card: ModelCard | TextToImageCard) -> metrics.Distance:
+    return metrics.perceptual(card, models.device)
+
+
+@torch.no_grad()
+def measure(
+    card: ModelCard | TextToImageCard, before: Tensor, after: Tensor, source: str = "", target: str = ""
+) -> list[Measures]:
+    """Measures of each edited picture against the one it came from.
+
+    before: pixels (1, 3, R, R). after: (B, 3, R, R). S_dir needs both texts, and a card with an image-text model. What
+    cannot be had is left out.
+    """
+    rows = [Measures() for _ in after]
+    originals = before.to(after).expand_as(after)
+    if source and target and isinstance(card, ModelCard):
+        try:
+            values = metrics.s_dir(image_text(card), before, after, source, target, templates(card))
+            rows = [replace(row, s_dir=float(v)) for row, v in zip(rows, values, strict=True)]
+        except ModelUnavailable:
+            pass
+    try:
+        instrument = probe(card)
+        values = distance(card)(originals, after)
+        rows = [replace(row, distance=float(v)) for row, v in zip(rows, values, strict=True)]
+    except ModelUnavailable:
+        return rows
+    if instrument is None:
+        return rows
+    similarity = (instrument.identity(after) * instrument.identity(before)).sum(-1)
+    read, original = instrument.attributes(after), instrument.attributes(before)
+    for i, row in enumerate(rows):
+        attributes = []
+        for name, known in instrument.known.items():
+            was, now = float(original[name][0]), float(read[name][i])
+            change = (now - was) / known.spread
+            attributes.append(AttributeReading(name, was, now, known.low, known.high, change))
+        attributes.sort(key=lambda reading: -abs(reading.change))
+        rows[i] = replace(row, identity=float(similarity[i]), attributes=tuple(attributes))
+    return rows

@@ -1,0 +1,57 @@
+"""New pictures: drawn from words by the model that a card names, or by the model itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from .. import sampling
+from ..errors import RequestError
+from ..inversion.inversion import read_prompt
+from ..models.cards import ROOT, Drawn, ModelCard
+from ..models.loader import DiffusionModel
+from ..progress import Job, stage
+from ..text_to_image import card_of, model_of
+from .device import exclusively
+from .frames import Picture, require_range
+
+
+def sample_picture(model: DiffusionModel, seed: int, steps: int | None = None, words: str = "") -> Job[Picture]:
+    """A new picture of the model's own; the same seed gives the same one.
+
+    steps: of sampling; None is what the model needs. words: what it should show, for models whose pictures are drawn
+    from words (`ModelCard.drawn`); without, the seed decides on that too.
+
+    Raises:
+        RequestError: the seed or the steps are out of range, the words are endless, or the model takes none.
+        ModelUnavailable: the model that draws cannot be had. ResourceError: out of memory.
+    """
+    require_range("seed", seed, 0, 2**31 - 1)
+    drawn, words = model.card.drawn, words.strip()
+    steps = sampling_steps(model.card) if steps is None else steps
+    if drawn is not None:
+        prompt = read_prompt(words or described(drawn, seed), "Say what the picture should show.")
+        card = card_of(drawn.model)
+        job = sampling.draw(model_of(card), [prompt], seed, steps, card.guidance if words else sampling.GUIDANCE)
+    elif words:
+        raise RequestError(f"{model.card.title} are imagined without words. Leave the description empty.")
+    else:
+        prompt, job = "", sampling.sample(model, seed, steps=steps)
+    pixels = yield from stage(exclusively(job), "Imagining")
+    return Picture(pixels.cpu(), model.card.id, None if words else seed, prompt=prompt)
+
+
+def sampling_steps(card: ModelCard) -> int:
+    """What a new picture of a model needs."""
+    return sampling.STEPS if card.drawn is None else sampling.DRAWING_STEPS
+
+
+def described(drawn: Drawn, seed: int) -> str:
+    """What the picture of a seed shows."""
+    captions = _captions(ROOT / drawn.captions)
+    return captions[seed % len(captions)]
+
+
+@lru_cache
+def _captions(path: Path) -> list[str]:
+    return path.read_text().splitlines()

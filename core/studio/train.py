@@ -1,0 +1,160 @@
+"""Directions that visitors train: from two texts to a preset, with pictures on the way and a stop at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from torch import Tensor
+
+from ..asyrp.prompts import suggested_name
+from ..asyrp.train import Sources, Training, TrainingSettings
+from ..directions import Direction
+from ..editing import EditSettings, edit, sample_latent
+from ..errors import ModelUnavailable, RequestError
+from ..imaging import thumbnail
+from ..intervals import Intervals
+from ..latents import Latent
+from ..models.cards import ModelCard
+from ..models.loader import DiffusionModel
+from ..presets import Preset
+from ..progress import Job, Progress, Running, finish
+from . import measuring
+from .device import DEVICE, exclusively
+from .frames import Frame, Picture, require_range
+from .latents import latent_of
+
+SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
+MAX_TEXT = 200
+MAX_KEPT_SOURCES = 96 * 2**20  # bytes
+PREVIEW_STEPS = 8
+PREVIEW_EVERY = 4.0  # seconds
+
+
+@dataclass
+class TextEditState:
+    """What Text edit keeps of a visit. frames: the strip that is shown. forms: averaged forms of directions. sources:
+    what the last training prepared. stop_training: set to stop the one that runs."""
+
+    frames: list[Frame] = field(default_factory=list)
+    forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
+    sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
+    stop_training: bool = False
+
+    def keep_sources(self, training: Training) -> None:
+        """Remember what a training prepared, the last one only, and only if it is not large."""
+        if training.sources is not None and training.sources.P.nbytes <= MAX_KEPT_SOURCES:
+            self.sources = {_sources_key(training): training.sources}
+
+
+def training_settings(form: str, samples: int, steps: int, l_clip: float | None = None) -> TrainingSettings:
+    """Settings from what a visitor chose. Raises RequestError for numbers out of range."""
+    if form not in ("global", "implicit"):
+        raise RequestError(f"There is no form {form!r} to train: use global or implicit.")
+    require_range("samples", samples, 4, 2000)
+    require_range("steps", steps, 8, 200)
+    if l_clip is not None:
+        require_range("coefficient", l_clip, 0.05, 5)
+    return TrainingSettings(form=form, samples=int(samples), steps=int(steps), l_clip=l_clip)
+
+
+def start_training(
+    model: DiffusionModel, source: str, target: str, settings: TrainingSettings, state: TextEditState | None = None
+) -> Training:
+    """A training that `train` will run; what an earlier one of the visit prepared is used again where it fits.
+
+    Raises:
+        RequestError: the texts cannot be used.
+    """
+    source, target = (" ".join(text.split()) for text in (source, target))
+    for text in (source, target):
+        if len(text) > MAX_TEXT:
+            raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
+    with DEVICE:
+        training = Training(model, measuring.image_text(model.card), source, target, settings)
+    kept = state.sources.get(_sources_key(training)) if state else None
+    if kept is not None and len(kept.timesteps) >= len(training.timesteps):
+        training.sources = kept
+    return training
+
+
+def _sources_key(training: Training) -> tuple[Any, ...]:
+    """What the prepared trajectories of random latents depend on, apart from how far down they go."""
+    settings = training.settings
+    return training.model.card.id, training.model.fingerprint, settings.steps, settings.samples, settings.first_seed
+
+
+def train_preset(
+    training: Training, watched: Picture | None = None, stop: Callable[[], bool] = lambda: False
+) -> Job[Preset]:
+    """Run a training until it is done or `stop` says so; what was learned until then is the result.
+
+    watched: a picture that the previews show before and after (2, 3, R, R); a fresh one by default.
+
+    Raises:
+        RequestError: it was stopped before it had learned anything. ResourceError: out of memory.
+    """
+    model = training.model
+    latent = sample_latent(model, seed=1)
+    if watched is not None:
+        latent = finish(latent_of(model, watched.pixels, training.settings.steps))
+    shown, preview = 0.0, None
+    running = Running(exclusively(training.run()))
+    try:
+        for event in running:
+            if stop():
+                break
+            if time.monotonic() - shown > PREVIEW_EVERY and training.losses:
+                preview, shown = _preview(training, latent), time.monotonic()
+            yield replace(event, preview=preview)
+    finally:
+        running.close()
+    if not training.losses:
+        raise RequestError("The training was stopped before it had learned anything.")
+    preview = _preview(training, latent)
+    note = "Stopped early" if len(training.losses) < training.total else "Done"
+    yield Progress(len(training.losses), training.total, note, preview)
+    return _as_preset(training, preview)
+
+
+def _preview(training: Training, latent: Latent) -> Tensor:
+    """What the direction does so far: pixels (2, 3, R, R), before and after, in a few steps."""
+    settings = EditSettings(PREVIEW_STEPS, Intervals(training.t_edit, 0))
+    job = edit(training.model, latent.repeat(2), [(training.direction(), [0.0, 1.0])], settings)
+    return finish(exclusively(job)).cpu()
+
+
+def _as_preset(training: Training, preview: Tensor) -> Preset:
+    card, settings = training.model.card, training.settings
+    boost = _t_boost(card)
+    return Preset(
+        direction=training.direction(),
+        name=suggested_name(training.source, training.target),
+        model=card.id,
+        fingerprint=training.model.fingerprint,
+        description=f"Trained from “{training.source}” to “{training.target}”.",
+        method="asyrp",
+        parameters={
+            "form": settings.form,
+            "samples": settings.samples,
+            "optimiser_steps": len(training.losses),
+            "l_clip": training.l_clip,
+            "l_recon": training.l_recon,
+        },
+        source_text=training.source,
+        target_text=training.target,
+        t_edit=training.t_edit,
+        t_boost=boost,
+        thumbnail=thumbnail(preview[1]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _t_boost(card: ModelCard) -> int | None:
+    try:
+        return card.interval_source().t_boost()
+    except ModelUnavailable:
+        return None

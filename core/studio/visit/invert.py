@@ -1,0 +1,63 @@
+"""A visit's picture in a text-to-image model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import RequestError
+from ...imaging import crop_square, to_pil, to_pixels
+from ...models.cards import MODELS
+from ...models.t2i_cards import TextToImageCard
+from .. import library
+from ..frames import Picture
+from ..invert.trial import Trial, read_file
+from .session import Session
+
+
+def picture_of(session: Session, card: TextToImageCard) -> Tensor:
+    """The visit's picture as a text-to-image model sees it: pixels (1, 3, R, R), as sharp as what it came from.
+
+    Raises:
+        RequestError: there is none.
+    """
+    picture, side = session.picture, card.resolution
+    if picture is None:
+        raise RequestError("There is no picture. Choose an example, upload one, or let the model imagine one.")
+    opened = session.invert.opened
+    if opened is not None and opened[0] is picture and opened[1].shape[-1] == side:
+        return opened[1]
+    if picture.pixels.shape[-1] >= side:
+        source = to_pil(picture.pixels)[0]
+    elif picture.example is not None:
+        source = next(path for path in library.examples(picture.model_id) if path.stem == picture.example)
+    elif picture.seed is None and session.upload is not None:
+        source = crop_square(session.upload, session.crop)
+    else:
+        source = to_pil(picture.pixels)[0]
+    return to_pixels(source, side)
+
+
+def trial_of(session: Session, card: TextToImageCard) -> Trial | None:
+    """The last trial of the visit's picture in this model that is still there."""
+    if session.picture is None:
+        return None
+    pixels = picture_of(session, card)
+    kept = reversed(session.invert.kept)
+    return next((trial for trial in kept if trial.card is card and torch.equal(trial.pixels, pixels)), None)
+
+
+def open_file(session: Session, path: Path | str) -> Trial:
+    """A saved inversion in the visit, as if it had just been made; its picture becomes the visit's. Raises as
+    `read_file`."""
+    trial = read_file(path)
+    side = MODELS[session.model_id].resolution
+    picture = Picture(to_pixels(to_pil(trial.pixels)[0], side), session.model_id)
+    state = session.invert
+    state.jobs.begin()
+    state.show(trial)
+    [state.chosen], state.opened = trial.results, (picture, trial.pixels)
+    session.picture, session.upload = picture, None
+    return trial

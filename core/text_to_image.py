@@ -1,0 +1,289 @@
+"""A text-to-image model as every method sees it: eps(x, t, text), an autoencoder, and prompts to embeddings.
+
+Any `StableDiffusionPipeline` of diffusers. The network may run in half precision; what goes in and comes out of `eps`
+has the precision of the sampler (float32, or float64 where a method asks for it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .attention_control import StepControl, control_attention
+from .errors import ModelUnavailable, RequestError
+from .memory import explain_memory_errors
+from .models.cards import Embedded
+from .models.pipelines import pipelines
+from .models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
+from .schedule import Schedule
+
+FEWER_PROMPTS = "Try fewer target prompts at once, or choose a smaller model."
+
+
+@dataclass
+class Evaluations:
+    """Network evaluations, each of one latent under one conditioning: all of them, and those also differentiated."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def count_backward(self, rows: int) -> None:
+        self.backward += rows
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A model's codec (`core.models.codec.Codec`): pixels (B, 3, H, W) in [-1, 1] <-> latents of about unit variance.
+
+    Encoding takes the mode of the posterior, so that it is deterministic.
+    """
+
+    vae: AutoencoderKL
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        posterior = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        return (posterior.mode().float() - self._shift) * self.vae.config.scaling_factor
+
+    def decode(self, x: Tensor) -> Tensor:
+        x = x.float() / self.vae.config.scaling_factor + self._shift
+        return self.vae.decode(x.to(self.vae.device, self.vae.dtype)).sample.float()
+
+    @property
+    def _shift(self) -> float:
+        return self.vae.config.shift_factor or 0.0
+
+
+@dataclass(frozen=True)
+class TextToImage:
+    """A frozen text-to-image model. The network runs in `dtype`, the sampler around it in the latents' own precision.
+
+    fingerprint: of the network's weights; tells whether a saved inversion was made with them. rows: latents per network
+    call, at most. evaluations: of the network since this object was made (`counting` makes one that starts at zero).
+    """
+
+    id: str
+    unet: UNet2DConditionModel
+    codec: Autoencoder
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    schedule: Schedule
+    fingerprint: str
+    rows: int = 8
+    evaluations: Evaluations = field(default_factory=Evaluations, compare=False)
+
+    @classmethod
+    def from_pipeline(
+        cls, pipeline: StableDiffusionPipeline, model_id: str, fingerprint: str, rows: int = 8
+    ) -> TextToImage:
+        """The parts of a pipeline, frozen, with attention that prompt-to-prompt can take hold of."""
+        for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            nn.Module.requires_grad_(module.eval(), False)
+        control_attention(pipeline.unet)
+        return cls(
+            model_id,
+            pipeline.unet,
+            Autoencoder(pipeline.vae),
+            pipeline.text_encoder,
+            pipeline.tokenizer,
+            Schedule.from_scheduler(pipeline.scheduler),
+            fingerprint,
+            rows,
+        )
+
+    def counting(self, evaluations: Evaluations | None = None) -> TextToImage:
+        """The same model with another counter, which starts at zero unless one is given."""
+        return replace(self, evaluations=evaluations or Evaluations())
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        return self.unet.config.in_channels, self.unet.config.sample_size, self.unet.config.sample_size
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """(L, E)."""
+        return self.length, self.unet.config.cross_attention_dim
+
+    @property
+    def resolution(self) -> int:
+        """Side of its pictures in pixels."""
+        return self.unet.config.sample_size * 2 ** (len(self.codec.vae.config.block_out_channels) - 1)
+
+    # ------------------------------------------------------------------------------------------------------ network
+
+    def eps(self, x: Tensor, t: int | Sequence[int], text: Tensor, control: StepControl | None = None) -> Tensor:
+        """Predicted noise (B, C, h, w) in x's precision, differentiable in x and text.
+
+        x: (B, C, h, w). t: one timestep for all rows, or one per row. text: (B, L, E), or (1, L, E) for all rows.
+        control: of attention maps; the rows then stay together in one call.
+
+        Raises:
+            ResourceError: out of memory, even with one row per call.
+        """
+        text = text.expand(len(x), -1, -1)
+        timesteps = [t] * len(x) if isinstance(t, int) else list(t)
+        with explain_memory_errors(FEWER_PROMPTS):
+            if control is not None:
+                return self._eps(x, timesteps, text, control)
+            parts = [slice(i, i + self.rows) for i in range(0, len(x), self.rows)]
+            return torch.cat([self._fitting(x[part], timesteps[part], text[part]) for part in parts])
+
+    def guided(
+        self,
+        x: Tensor,
+        t: int | Sequence[int],
+        text: Tensor,
+        unconditional: Tensor,
+        guidance: float | Tensor,
+        control: StepControl | None = None,
+        strength: Tensor | None = None,
+    ) -> Tensor:
+        """Classifier-free guidance, eps(x, 0) + G (eps(x, C) - eps(x, 0)) (latent-TOP Eq. 6).
+
+        One evaluation per row is enough with G = 1, or where the two texts are the same.
+
+        t: one for all rows, or one per row. text, unconditional: (B or 1, L, E). guidance: one for all rows,
+        or (B, 1, 1, 1). strength: (B, 1, 1, 1), how far eps(x, C) goes from that of the first row's text to that of the
+        row's own, which takes one evaluation more of every row between them; None: all the way.
+        """
+        text, unconditional = (value.expand(len(x), -1, -1) for value in (text, unconditional))
+        if bool((torch.as_tensor(guidance) == 1).all()) or torch.equal(text, unconditional):
+            return self._towards(self.eps(x, t, text, control), x, t, text[:1], strength)
+        both = torch.cat((unconditional, text))
+        twice = t if isinstance(t, int) else [*t, *t]
+        eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control).chunk(2)
+        known = eps_null if torch.equal(unconditional, text[:1].expand_as(text)) else None
+        return eps_null + guidance * (self._towards(eps_text, x, t, text[:1], strength, known) - eps_null)
+
+    def _towards(
+        self,
+        eps: Tensor,
+        x: Tensor,
+        t: int | Sequence[int],
+        source: Tensor,
+        strength: Tensor | None,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """eps(x, source) + s (eps - eps(x, source)). source: (1, L, E). known: eps(x, source), where it is there."""
+        if strength is None:
+            return eps
+        rows = ((strength != 0) & (strength != 1)).flatten().nonzero().flatten().tolist()
+        if not rows:
+            return eps
+        times = t if isinstance(t, int) else [t[row] for row in rows]
+        start = self.eps(x[rows], times, source) if known is None else known[rows]
+        eps = eps.clone()
+        eps[rows] = start + strength[rows].to(eps) * (eps[rows] - start)
+        return eps
+
+    def _fitting(self, x: Tensor, timesteps: list[int], text: Tensor) -> Tensor:
+        """Halves the batch for as long as it does not fit."""
+        try:
+            return self._eps(x, timesteps, text, None)
+        except (torch.OutOfMemoryError, MemoryError):
+            if len(x) == 1:
+                raise
+        half = len(x) // 2
+        parts = (slice(half), slice(half, None))
+        return torch.cat([self._fitting(x[part], timesteps[part], text[part]) for part in parts])
+
+    def _eps(self, x: Tensor, timesteps: list[int], text: Tensor, control: StepControl | None) -> Tensor:
+        arguments: dict[str, Any] = {} if control is None else {"cross_attention_kwargs": {"control": control}}
+        output = self.unet(
+            x.to(self.device, self.dtype),
+            torch.tensor(timesteps, device=self.device),
+            encoder_hidden_states=text.to(self.device, self.dtype),
+            **arguments,
+        ).sample
+        self.evaluations.forward += len(x)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: self.evaluations.count_backward(len(gradient)))
+        output = output.to(x.dtype)
+        if len(set(timesteps)) == 1:
+            return self.schedule.eps_from_output(output, x, timesteps[0])
+        rows = zip(output.split(1), x.split(1), timesteps, strict=True)
+        return torch.cat([self.schedule.eps_from_output(o, row, t) for o, row, t in rows])
+
+    # ------------------------------------------------------------------------------------------ pictures and prompts
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, R, R) in [-1, 1] to latents (B, C, h, w), float32."""
+        with explain_memory_errors(FEWER_PROMPTS):
+            return self.codec.encode(pixels)
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to pixels (B, 3, R, R) in [-1, 1], float32."""
+        with explain_memory_errors(FEWER_PROMPTS):
+            return torch.cat([self.codec.decode(part).clamp(-1, 1) for part in x.split(self.rows)])
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings (B, L, E) of prompts, float32. What does not fit in L tokens is cut off (see `words_cut`)."""
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        )
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0].to(self.device, torch.float32)
+
+    @property
+    def length(self) -> int:
+        """L, tokens of a prompt with its beginning and end."""
+        return self.tokenizer.model_max_length
+
+    def token_counts(self, words: Sequence[str]) -> list[int]:
+        """How many tokens each word has."""
+        return [len(self.tokenizer(word, add_special_tokens=False).input_ids) for word in words]
+
+    def words_cut(self, prompt: str) -> str:
+        """The words at the end of a prompt that the model does not read; "" if it reads all."""
+        left = self.length - 2
+        words = prompt.split()
+        for i, count in enumerate(self.token_counts(words)):
+            left -= count
+            if left < 0:
+                return " ".join(words[i:])
+        return ""
+
+
+# --------------------------------------------------------------------------------------------------------- models by id
+
+
+def card_of(model_id: str) -> TextToImageCard:
+    """Raises RequestError: there is no such model."""
+    if model_id not in TEXT_TO_IMAGE:
+        raise RequestError(f"There is no model {model_id!r}. Choose one of: {', '.join(TEXT_TO_IMAGE)}.")
+    return TEXT_TO_IMAGE[model_id]
+
+
+def not_here(card: TextToImageCard) -> str:
+    """What to do about an embedded model that did not come with this copy; "" if it is there."""
+    if not isinstance(card.source, Embedded) or (card.source.folder / "unet").is_dir():
+        return ""
+    others = " or ".join(other.title for other in TEXT_TO_IMAGE.values() if not isinstance(other.source, Embedded))
+    return (
+        f"“{card.title}” is not part of this copy: {card.source.path} has no network. Get a copy of the app that "
+        f"has it, train it (the README says how), or choose {others}, which are downloaded on first use and need a GPU."
+    )
+
+
+def model_of(card: TextToImageCard) -> TextToImage:
+    """A card's model, kept once loaded. Raises ModelUnavailable."""
+    if words := not_here(card):
+        raise ModelUnavailable(words)
+    loaded = pipelines.get(card.id)
+    return TextToImage.from_pipeline(loaded.pipeline, card.id, loaded.fingerprint)

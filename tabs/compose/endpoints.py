@@ -1,0 +1,160 @@
+"""Named endpoints of composing: several directions on one picture, a sweep of two, and what directions there are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from core.errors import RequestError
+from core.imaging import to_pil
+from core.models.cards import MODELS
+from core.models.loader import models
+from core.presets import Preset
+from core.studio import library
+from core.studio.compose import animation, applying, pictures
+from core.studio.frames import EditOptions, Picture
+from core.studio.visit.session import Session
+from tabs.endpoints import stream_progress
+from tabs.shell import Shell, for_clients
+from tabs.widgets import PictureInput
+
+Values = Iterator[tuple[Any, dict[str, Any]]]
+MAX_TEXT = 4000
+
+
+def build(shell: Shell) -> None:
+    """Declare the endpoints; their parameters are components that are never shown."""
+    with gr.Column(visible=False):
+        image = PictureInput(
+            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
+        )
+        composition = gr.Textbox(
+            "", label='Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}'
+        )
+        across = gr.Textbox(label="Name of the direction whose strength grows to the right")
+        down = gr.Textbox(label="Name of the direction whose strength grows downwards")
+        low = gr.Number(-1.0, label="Lowest strength of both")
+        high = gr.Number(1.0, label="Highest strength of both")
+        count = gr.Number(5, precision=0, label="Strengths of each, 2 to 11")
+        steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
+        seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 or more")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
+        picture = gr.Image(label="Picture", format="png")
+        about = gr.JSON(label="About it")
+
+        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
+            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
+
+        declare(compose, [image, composition, steps, seed, model], [picture, about])
+        declare(sweep, [image, across, down, low, high, count, composition, steps, seed, model], [picture, about])
+        declare(presets, [model], about)
+
+
+@for_clients
+def compose(session: Session, image: str | None, composition: str, steps: int, seed: int, model: str) -> Values:
+    """Apply several directions to a picture in one pass.
+
+    Directions are presets by their names, or ones trained before in this session; their strengths may be negative.
+
+    Returns the picture and a JSON of measures, the intervals used and the seconds taken. Until then the JSON tells how
+    far it is.
+    """
+    started = time.monotonic()
+    options = EditOptions(steps=steps, seed=seed)
+    chosen = _chosen(session, composition, model)
+    loaded, source = models.get(model), _picture(image, model)
+    [frame] = yield from stream_progress(
+        applying.apply(loaded, source, [(preset, [c]) for preset, c in chosen], options)
+    )
+    intervals = applying.intervals_of(loaded.card, [preset for preset, _ in chosen], options)
+    said = {"composition": applying.in_words(chosen), "model": model, "steps": steps}
+    said |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
+    said |= {"seconds": round(time.monotonic() - started, 2)}
+    yield to_pil(frame.pixels)[0], said | frame.measures.as_json()
+
+
+@for_clients
+def sweep(
+    session: Session,
+    image: str | None,
+    across: str,
+    down: str,
+    low: float,
+    high: float,
+    count: int,
+    composition: str,
+    steps: int,
+    seed: int,
+    model: str,
+) -> Values:
+    """Two directions against each other: a grid of pictures with every pair of their strengths.
+
+    `composition` may hold further directions that stay as they are.
+
+    Returns the grid as one picture with its strengths at the edges, and a JSON with the measures of every cell, row by
+    row. Until then the JSON tells how far it is.
+    """
+    started = time.monotonic()
+    options = EditOptions(steps=steps, seed=seed)
+    strengths = pictures.even(low, high, count)
+    pair = [(_found(session, name, model), 0.0) for name in (across, down)]
+    rest = _chosen(session, composition, model) if (composition or "").strip() else []
+    others = [(preset, c) for preset, c in rest if preset not in (pair[0][0], pair[1][0])]
+    if pair[0][0] is pair[1][0]:
+        raise RequestError("A sweep needs two different directions.")
+    job = pictures.sweep(
+        models.get(model), _picture(image, model), [*pair, *others], 0, 1, strengths, strengths, options
+    )
+    made = yield from stream_progress(job)
+    cells = [frame.measures.as_json() for frame in made.frames]
+    said = {"across": made.across, "down": made.down, "strengths": strengths, "model": model, "steps": steps}
+    yield animation.sheet(made), said | {"cells": cells, "seconds": round(time.monotonic() - started, 2)}
+
+
+@for_clients
+def presets(session: Session, model: str) -> Iterator[dict[str, Any]]:
+    """The directions that there are for a model: those that come with it, and those of this session.
+
+    Returns a JSON list with the name, description, kind, method, texts, suggested strengths, intervals and measured
+    effect of each.
+    """
+    if model not in MODELS:
+        raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
+    own = [(preset, True) for preset in session.own.values() if preset.model == model]
+    yield [_described(preset, mine) for preset, mine in [*own, *((p, False) for p in library.shipped(model).values())]]
+
+
+def _described(preset: Preset, mine: bool) -> dict[str, Any]:
+    about = {"name": preset.name, "own": mine, "kind": preset.direction.kind}
+    for name in ("description", "method", "source_text", "target_text", "strength", "strength_range"):
+        about[name] = getattr(preset, name)
+    return about | {"t_edit": preset.t_edit, "t_boost": preset.t_boost, "measured": preset.measured}
+
+
+def _picture(image: str | None, model: str) -> Picture:
+    if not image:
+        raise RequestError("There is no picture. Give one as `image`.")
+    return library.open_picture(image, model)
+
+
+def _found(session: Session, name: str, model: str) -> Preset:
+    """Raises RequestError: there is no such direction."""
+    if not (name or "").strip():
+        raise RequestError("Give the names of two directions.")
+    return library.find_preset(model, name, "", "", session.own)
+
+
+def _chosen(session: Session, composition: str, model: str) -> list[tuple[Preset, float]]:
+    """The directions of a JSON object of names and strengths. Raises RequestError."""
+    try:
+        named = json.loads((composition or "")[:MAX_TEXT])
+    except (ValueError, RecursionError) as error:
+        raise RequestError('The composition is not JSON. Write it like {"smiling": 1, "old": -0.5}.') from error
+    fits = isinstance(named, dict) and all(type(c) in (int, float) for c in named.values())
+    if not fits or not 1 <= len(named) <= 12:
+        raise RequestError('A composition names 1 to 12 directions with strengths, like {"smiling": 1, "old": -0.5}.')
+    return [(_found(session, name, model), float(c)) for name, c in named.items()]

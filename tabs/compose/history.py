@@ -1,0 +1,62 @@
+"""The results of a visit: their cards, and two of them side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from core.studio.compose.history import Result
+
+from core.errors import RequestError
+from core.imaging import to_pil
+from core.studio.visit.session import Session
+from tabs.results import frames_json
+from tabs.widgets import data_url
+
+RESULTS: dict[str, Any] = {
+    "columns": 8,
+    "multiple": True,
+    "marks": ["A", "B"],
+    "title": "Results of this visit",
+    "nothing": "Every picture that is made here is kept for this visit. Choose two to compare them.",
+}
+
+
+def history_items(session: Session) -> list[dict[str, Any]]:
+    """Cards of the visit's results, newest first."""
+    return [
+        {
+            "id": str(result.number),
+            "name": f"No. {result.number}",
+            "image": data_url(to_pil(result.frame.pixels)[0], quality=80),
+            "about": result.words,
+        }
+        for result in reversed(session.history.results)
+    ]
+
+
+def compared(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any, ...]:
+    """Values of the cards, of the comparison and of the way back, after a click: the last two that were clicked."""
+    picked = [number for number in picked or [] if number != clicked]
+    if len(picked) != len(picked or []) or clicked not in picked:
+        picked = [*picked, clicked][-2:]
+    results = [session.history.result(int(number)) for number in picked]
+    if None in results:
+        raise RequestError("This result is not kept any more. Choose another one.")
+    return gr.update(value=picked), gr.update(value=comparison(results), visible=True), gr.update(visible=True)
+
+
+def comparison(results: list[Result]) -> dict[str, Any]:
+    """The stage with one result against its picture, or with two results against each other."""
+    last = results[-1]
+    value: dict[str, Any] = {"plain": True, "name": f"No. {last.number}: {last.words}", "seconds": last.seconds}
+    value["frames"] = frames_json([last.frame])
+    if len(results) == 1:
+        return value | {
+            "before": data_url(to_pil(last.before)[0], quality=95),
+            "tags": ["Before", f"No. {last.number}"],
+        }
+    first = results[0]
+    value["before"] = data_url(to_pil(first.frame.pixels)[0], quality=95)
+    value["tags"] = [f"A: No. {first.number}", f"B: No. {last.number}"]
+    return value | {"name": f"{first.words}  against  {last.words}"}

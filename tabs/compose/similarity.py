@@ -1,0 +1,175 @@
+"""The section of Compose on what directions share: their similarities, and one of them without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from core.errors import RequestError
+from core.models.loader import models
+from core.presets import Preset
+from core.progress import Progress
+from core.studio.compose import orthogonalise
+from core.studio.discover.analysis import Analysis
+from core.studio.visit import compose as changes
+from core.studio.visit.session import Session
+from tabs.compose.pictures import names_of
+from tabs.results import progress_line
+from tabs.shell import QUIET, in_words
+from tabs.visit import current_picture
+
+Values = Iterator[tuple[Any, ...]]
+METRICS = [
+    ("What each is for", "effect"),
+    ("What they do to this picture", "response"),
+    ("What they add in h-space", "h-space"),
+]
+EACH = "*"  # in the place of one direction's key
+COSINES = "1 is the same, 0 has nothing in common, −1 is the opposite."
+EFFECTS = (
+    "How much of what a row is for its column does as well: 0 leaves it alone, −1 does the opposite. "
+    "A row of zeros does nothing in this picture."
+)
+
+
+class Likeness:
+    """`follow`: the widgets that depend on the composition."""
+
+    def __init__(self) -> None:
+        self.hint = gr.HTML('<p class="words">Add at least two directions to see what they have in common.</p>')
+        with gr.Column(visible=False) as self.choices:
+            self.metric = gr.Radio(METRICS, value="effect", label="Compare", elem_id="metric")
+            self.compare = gr.Button("Compare them", variant="secondary", elem_id="compare")
+            self.matrix = gr.HTML(elem_id="matrix")
+            with gr.Row():
+                self.kept = gr.Dropdown([], label="Take out of", elem_id="kept", min_width=180)
+                self.removed = gr.CheckboxGroup(
+                    [], label="what it shares with", elem_id="removed", min_width=240, visible=False
+                )
+            self.make = gr.Button("Keep them apart", variant="primary", elem_id="orthogonalise")
+            self.note = gr.HTML(elem_id="likeness-note")
+        self.follow = [self.hint, self.choices, self.kept, self.removed, self.matrix]
+
+    def for_composition(self, session: Session) -> tuple[Any, ...]:
+        """Values of `follow`."""
+        names = names_of(session)
+        enough = len(names) > 1
+        shown = (gr.update(visible=not enough), gr.update(visible=enough))
+        if not enough:
+            return *shown, *(gr.skip(),) * 3
+        kept = gr.update(choices=[("each what it shares with the others", EACH), *names], value=EACH)
+        return *shown, kept, others_of(session, EACH), ""
+
+    def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
+        """Returns the event after which the composition may be another one."""
+        self.compare.click(compare, [session, self.metric], [self.note, self.matrix], **settings)
+        self.kept.input(others_of, [session, self.kept], self.removed, **QUIET)
+        return self.make.click(
+            run_orthogonalise, [session, self.kept, self.removed, self.metric], self.note, **settings
+        )
+
+
+@in_words
+def others_of(session: Session, kept: str | None) -> Any:
+    others = [(name, key) for name, key in names_of(session) if key != kept]
+    return gr.update(choices=others, value=[key for _, key in others], visible=kept != EACH)
+
+
+@in_words
+def compare(session: Session, metric: str) -> Values:
+    ticket = session.begin()
+    picture = current_picture(session)
+    known, names = changes.known(session), names_of(session)
+    if picture is None or len(names) < 2:
+        raise RequestError("There is nothing to compare yet: choose a picture and two directions.")
+    model, analysed = models.get(session.model_id), changes.analysed(session, picture)
+    chosen = [known[key] for _, key in names]
+    for event in orthogonalise.similarities(model, picture, chosen, metric, analysed):
+        if session.ticket != ticket:
+            yield "", gr.skip()
+            return
+        if event.result is None:
+            yield progress_line(event), gr.skip()
+        else:
+            yield "", table([name for name, _ in names], event.result, legend(metric, analysed))
+
+
+def legend(metric: str, analysed: Analysis | None) -> str:
+    """How to read the table, and what was compared."""
+    return f"{EFFECTS if metric == 'effect' else COSINES} {by_what(metric, analysed)}"
+
+
+def by_what(metric: str, analysed: Analysis | None) -> str:
+    """What was compared, and where."""
+    if metric == "effect":
+        return "Compared: what they change in this picture at strength 1."
+    if metric == "h-space":
+        return "Compared: the shifts of h that they make on this picture's way back from noise."
+    if analysed is None:
+        return "Compared: what they do to this picture, to first order, at 0.6 of the way from it to noise."
+    return (
+        f"Compared: what they do to this picture, to first order, where Discover has analysed it: at t = "
+        f"{analysed.t}, with its {len(analysed.basis)} directions."
+    )
+
+
+@in_words
+def run_orthogonalise(session: Session, kept: str | None, removed: list[str], metric: str) -> Iterator[Any]:
+    """One direction without what it shares with others takes its place, or each does, as the visitor's own."""
+    ticket = session.begin()
+    picture, known = current_picture(session), changes.known(session)
+    keys = [key for _, key in names_of(session)] if kept == EACH else [kept]
+    if picture is None or not {*keys, *(removed or [])} <= set(known):
+        raise RequestError("Choose a picture, a direction, and others that it should have nothing in common with.")
+    model = models.get(session.model_id)
+    yield progress_line(Progress(0, 1), "Starting")
+    analysed = changes.analysed(session, picture)
+    if kept == EACH:
+        job = orthogonalise.orthogonalise_all(model, picture, [known[key] for key in keys], metric, analysed)
+    else:
+        others = [known[key] for key in removed or [] if key != kept]
+        job = orthogonalise.orthogonalise(model, picture, known[kept], others, metric, analysed)
+    try:
+        for event in job:
+            if session.ticket != ticket:
+                yield ""
+                return
+            if event.result is None:
+                yield progress_line(event)
+                continue
+            made = event.result if kept == EACH else [event.result]
+            changes.exchange(session, dict(zip(keys, made, strict=True)))
+            yield (
+                f'<p class="words" role="status">{told(made)} {by_what(metric, analysed)} '
+                "Undo brings what was there back.</p>"
+            )
+    except Exception:
+        yield ""
+        raise
+
+
+def told(made: list[Preset]) -> str:
+    """What has taken whose place."""
+    left = [f"“{escape(preset.name)}” ({100 * preset.measured['left']:.0f}% is left)" for preset in made]
+    if len(left) == 1:
+        return f"{left[0]} has taken its place."
+    return f"{', '.join(left[:-1])} and {left[-1]} have taken their places."
+
+
+def table(names: list[str], values: Tensor, note: str) -> str:
+    """A table whose cells are the darker the more two directions share. note: how to read it."""
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    rows = ""
+    for name, row in zip(names, values.tolist(), strict=True):
+        cells = "".join(
+            f'<td style="--share:{min(1, abs(v)):.2f}" class="{"less" if v < 0 else "more"}">{v:+.2f}</td>' for v in row
+        )
+        rows += f'<tr><th scope="row"><span>{escape(name)}</span></th>{cells}</tr>'
+    return (
+        f'<div class="matrix"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f'<p class="legend">{note}</p></div>'
+    )

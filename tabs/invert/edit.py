@@ -1,0 +1,255 @@
+"""The second panel of Invert: other words for the inverted picture, with attention control, region and strength."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from html import escape
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from core import regions as drawing
+from core.discovery.found import union
+from core.errors import RequestError, VisitorError
+from core.imaging import to_pil
+from core.inversion.editing import EditSettings
+from core.models.t2i_cards import TextToImageCard
+from core.studio.invert import targets
+from core.studio.invert.trial import Edits, bench_of
+from core.studio.visit.session import Session
+from core.text_to_image import TextToImage, model_of
+from tabs.invert.jobs import EVERY, IDLE, RUNNING, stop, working
+from tabs.invert.reconstructions import cut_note, picture_url
+from tabs.invert.words import label
+from tabs.regions import RegionBoard, ready_made, understood
+from tabs.results import frames_json
+from tabs.shell import HEAVY, QUIET, in_words
+from tabs.visit import message
+from tabs.widgets import Cards, Stage, data_url
+
+ATTENTION = [
+    ("Swap: replaced words take over the places of the old ones", "swap"),
+    ("Refine: only new words act", "refine"),
+    ("None: the whole picture may change", "none"),
+]
+HINT = "Write what the picture should show instead."
+STEPS = [
+    "Write the source prompt again with a word changed, replaced or added; a line for each version.",
+    "All of them start from the noise of your picture, in one batch. Attention control keeps what the words do not "
+    "change in its place; a region keeps all the rest exactly.",
+    "The strength goes from the source to the target, and a little beyond.",
+]
+CARDS: dict[str, Any] = {"columns": 6, "title": "Target prompts", "nothing": ""}
+BOARD = 128  # side at which regions are checked while they are drawn
+KIND = "edit"
+
+Values = Iterator[tuple[Any, ...]]
+
+
+class Editor:
+    """Widgets of the panel. `shown`: all that depends on the inversion that is edited."""
+
+    def __init__(self, card: TextToImageCard, picture: Tensor | None, model_id: str) -> None:
+        with gr.Row(elem_classes="asked"):
+            with gr.Column(min_width=280, scale=3):
+                self.prompts = gr.Textbox(
+                    label="Target prompts, one per line",
+                    lines=3,
+                    max_lines=targets.MAX_PROMPTS,
+                    placeholder="a smiling face with glasses",
+                    elem_id="targets",
+                )
+            with gr.Column(min_width=240, scale=2):
+                self.attention = gr.Radio(ATTENTION, value="swap", label="Attention", elem_id="attention")
+        with gr.Accordion("Only in a part of the picture", open=False, elem_id="edit-region"):
+            self.board = RegionBoard(
+                [],
+                image="" if picture is None else picture_url(picture),
+                presets=ready_made(model_id),
+                most=drawing.MAX_REGIONS,
+                elem_classes="narrow",
+            )
+        with gr.Accordion("Guidance, weights of words, steps of attention", open=False, elem_id="edit-advanced"):
+            with gr.Row():
+                self.guidance = gr.Slider(
+                    1,
+                    15,
+                    card.working_guidance,
+                    step=0.5,
+                    label="Guidance",
+                    info="of the target",
+                    elem_id="edit-guidance",
+                )
+                self.weights = gr.Textbox(
+                    label="Weights of words",
+                    info="more or less attention to them, from -5 to 5",
+                    placeholder="smiling 2, glasses 0.5",
+                    max_lines=1,
+                    elem_id="weights",
+                )
+            with gr.Row():
+                self.cross = gr.Slider(
+                    0, 1, card.cross_steps, step=0.05, label="Cross-attention", info="share of steps it is kept"
+                )
+                self.itself = gr.Slider(0, 1, 0.4, step=0.05, label="Self-attention", info="share of steps it is kept")
+        with gr.Row(elem_classes="actions"):
+            self.edit = gr.Button("Edit", variant="primary", min_width=140, elem_id="edit-inverted")
+            self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-edit")
+        self.said = gr.HTML(elem_id="edit-said")
+        self.cards = Cards([], None, elem_id="edited", visible=False, **CARDS)
+        self.stage = Stage({}, elem_id="edit-stage")
+        self.buttons = [self.edit, self.stop]
+        self.shown = [self.said, self.cards, self.stage]
+        self.defaults = [self.guidance, self.cross]
+        self.given = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
+
+    def connect(self, session: gr.State) -> None:
+        self.edit.click(run, [session, self.prompts, *self.given], [*self.shown, *self.buttons], **HEAVY)
+        self.stop.click(stop, session, self.stop, queue=False, **QUIET)
+        self.cards.input(look, [session, self.cards], self.stage, **QUIET)
+        self.stage.release(exact, session, self.stage, **HEAVY)
+        self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
+
+
+def opened(session: Session) -> tuple[Any, ...]:
+    """The panel was opened: values of its board and of `shown`, for the inversion that is chosen now."""
+    bench = bench_of(session)
+    inversion = bench.inversion
+    if inversion is None:
+        return gr.skip(), "", gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
+    picture = picture_url(inversion.pixels)
+    # All properties, because those of a widget that has not been shown yet are replaced by what comes.
+    board = gr.update(image=picture, presets=ready_made(session.model_id), most=drawing.MAX_REGIONS)
+    if bench.edits is None:
+        hint = f"Inverted by {label(inversion.method)}. {HINT}"
+        return board, "", gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
+    return board, "", cards(bench.edits), edited(bench.edits)
+
+
+@in_words
+def check(session: Session, value: Any) -> Any:
+    """What the server makes of the region, or what is wrong with it."""
+    return understood(value, BOARD)
+
+
+# --------------------------------------------------------------------------------------------------------------- edit
+
+
+def asked(
+    session: Session,
+    prompts: str,
+    attention: str,
+    value: Any,
+    guidance: float,
+    weights: str,
+    cross: float,
+    itself: float,
+) -> Edits:
+    """What the visitor wants. Raises RequestError."""
+    bench = bench_of(session)
+    if bench.trial is None or bench.inversion is None:
+        raise RequestError("There is nothing to edit yet. Invert the picture first.")
+    card = bench.trial.card
+    region = union(drawing.parse(value, card.resolution)) if value else None
+    settings = EditSettings(float(guidance or 0), attention, float(cross or 0), float(itself or 0), region)
+    wanted = targets.read_prompts(prompts or "")
+    return targets.begin_edits(card, bench.inversion, wanted, settings, targets.read_weights(weights or ""))
+
+
+@in_words
+def run(session: Session, *values: Any) -> Values:
+    """Values of `shown` and of the buttons: every target first, then the strips of strengths."""
+    bench, skip = bench_of(session), gr.skip()
+    number = bench.begin(KIND)
+    try:
+        edits = asked(session, *values)
+        base = {"before": picture_url(edits.inversion.pixels), "plain": True}
+        yield "", skip, {**base, "busy": True, "note": "Starting …", "fraction": 0}, *RUNNING
+        model = model_of(edits.card)
+        bench.edits, version, told, preview = None, 0, 0.0, None
+        with closing(targets.run(edits, model)) as job:
+            for event in job:
+                if bench.number != number:
+                    break
+                if edits.version != version and not version:
+                    bench.edits = edits
+                    yield remarks(edits, model), cards(edits), {**edited(edits), "note": f"{event.note} …"}, skip, skip
+                elif edits.version != version:
+                    yield skip, cards(edits), {**edited(edits), "note": f"{event.note} …"}, skip, skip
+                elif not version and (event.preview is not None or time.monotonic() - told > EVERY):
+                    shown = working(event, preview)
+                    told, preview = time.monotonic(), shown["preview"]
+                    yield skip, skip, {**base, **shown}, skip, skip
+                version = edits.version
+        if bench.last[KIND] == number:
+            yield skip, skip, opened(session)[-1], *IDLE
+    except VisitorError as error:
+        yield message(error), skip, opened(session)[-1], *IDLE
+    except Exception:
+        yield skip, skip, opened(session)[-1], *IDLE
+        raise
+
+
+@in_words
+def exact(event: gr.EventData, session: Session) -> Values:
+    """A strength outside the strip, computed for itself and added to what is there."""
+    bench, strength = bench_of(session), getattr(event, "strength", None)
+    edits = bench.edits
+    if edits is None or not isinstance(strength, int | float):
+        return
+    number, prompt = bench.begin(KIND), edits.shown
+    strength = round(min(max(float(strength), targets.LOW), targets.HIGH), 3)
+    with closing(targets.exact(edits, model_of(edits.card), prompt, strength)) as job:
+        for _ in job:
+            if bench.number != number:
+                return
+    yield {**edited(edits), "strength": strength}
+
+
+@in_words
+def look(session: Session, prompt: str) -> dict[str, Any]:
+    """Another target on the stage."""
+    edits = bench_of(session).edits
+    if edits is None or prompt not in edits.frames:
+        raise RequestError("This picture is no longer here. Edit again.")
+    edits.shown = prompt
+    return edited(edits)
+
+
+def edited(edits: Edits) -> dict[str, Any]:
+    """The stage with the strengths of the shown target."""
+    return {
+        "before": picture_url(edits.inversion.pixels),
+        "name": edits.shown,
+        "plain": True,
+        "low": targets.LOW,
+        "high": targets.HIGH,
+        "strength": 1.0,
+        "seconds": edits.seconds,
+        "strip": list(targets.STRENGTHS),
+        "frames": frames_json(edits.frames[edits.shown]),
+    }
+
+
+def cards(edits: Edits) -> Any:
+    """The targets at strength 1, to choose between; nothing if there is one."""
+    items = []
+    for prompt, frames in edits.frames.items():
+        frame = next(frame for frame in frames if frame.strength == 1)
+        items.append({"id": prompt, "name": prompt, "image": data_url(to_pil(frame.pixels)[0], quality=88)})
+    return Cards(items, edits.shown, visible=len(items) > 1, **CARDS)
+
+
+def remarks(edits: Edits, model: TextToImage) -> str:
+    """What the visitor should know of what was done."""
+    said = [
+        cut_note(f"“{prompt[:60]}” is too long for this model", cut)
+        for prompt in edits.prompts
+        if (cut := model.words_cut(prompt))
+    ]
+    if edits.note:
+        said.append(f'<div class="message" role="status">{escape(edits.note)}</div>')
+    return "".join(said)

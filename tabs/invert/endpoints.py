@@ -1,0 +1,255 @@
+"""Invert for programs: put a picture into a text-to-image model, make it again, edit it, study how robust that is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from core import regions as drawing
+from core.discovery.found import union
+from core.errors import RequestError
+from core.imaging import to_pil, to_pixels
+from core.inversion import editing, saved
+from core.inversion.editing import EditSettings
+from core.inversion.inversion import Inversion
+from core.inversion.methods import METHODS, compare
+from core.inversion.solution import DEFAULTS, Settings
+from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.studio.device import DEVICE, exclusively
+from core.studio.invert import robustness_study as robust
+from core.studio.invert import targets
+from core.studio.invert import trial as benches
+from core.studio.invert.run_methods import distance_of, run_methods
+from core.studio.invert.trial import Trial
+from core.studio.visit.session import Session
+from core.text_to_image import card_of, model_of
+from tabs.endpoints import Answers, stream_progress
+from tabs.shell import Shell, for_clients
+from tabs.widgets import PictureInput
+
+FIRST = "avatars-t2i"
+REGIONS = (
+    'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
+    "right, bottom]]}]; none for the whole picture"
+)
+Answers = Iterator[tuple[Any, ...]]
+
+
+def build(shell: Shell) -> None:
+    """Declare the endpoints; their parameters are components that are never shown."""
+    card = TEXT_TO_IMAGE[FIRST]
+    with gr.Column(visible=False):
+        image = PictureInput(
+            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
+        )
+        prompt = gr.Textbox("", label="Source prompt: what the picture shows; empty for a suggested one")
+        method = gr.Dropdown(list(METHODS), value="anchored", label="Method")
+        methods = gr.Textbox("anchored, DDIM", label="Methods, separated by commas")
+        steps = gr.Number(card.steps, precision=0, label="Steps of inversion and of editing, 4 to 200")
+        guidance = gr.Number(card.working_guidance, label="Working guidance, 1 to 30")
+        iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations per step of what is optimised")
+        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP")
+        budget = gr.Number(0, label="Time limit in seconds, 0 for none; the best so far is the result")
+        seed = gr.Number(0, precision=0, label="Seed, 0 or more")
+        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model")
+        inversion = gr.File(label="Inverted picture: a file that /invert gave", file_types=[saved.SUFFIX])
+        prompts = gr.Textbox("", label="Target prompts, one per line, up to 6", lines=2)
+        strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, up to 1.5")
+        attention = gr.Dropdown(
+            ["swap", "refine", "none"],
+            value="swap",
+            label="Prompt-to-prompt: swap replaced words, refine by new ones, or no attention control",
+        )
+        weights = gr.Textbox("", label="Weights of words of the target, for example 'smiling 2, glasses 0.5'")
+        regions = gr.JSON([], label=REGIONS)
+        cross = gr.Number(card.cross_steps, label="Share of the steps in which cross-attention is kept, 0 to 1")
+        itself = gr.Number(0.4, label="Share of the steps in which self-attention is kept, 0 to 1")
+        target_guidance = gr.Number(0, label="Guidance of the target, 1 to 30; 0 for the inversion's own")
+        others = gr.Textbox("", label="Changed source prompts, one per line, up to 6", lines=2)
+        sigmas = gr.Textbox("5, 10, 20", label="Strengths of the noise, of 255, separated by commas")
+        picture = gr.Image(label="Picture", format="png")
+        pictures = gr.Gallery(label="Pictures", format="png")
+        file = gr.File(label="Inverted picture")
+        about = gr.JSON(label="Measures")
+
+        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
+            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
+
+        asked = [steps, guidance, iterations, starts, seed]
+        declare(invert, [image, prompt, method, *asked, budget, model], [file, picture, about])
+        declare(reconstruct, [inversion], [picture, about])
+        edited = [attention, target_guidance, weights, regions, cross, itself]
+        declare(edit_inverted, [inversion, prompts, strength, *edited], [pictures, about])
+        declare(robustness, [image, prompt, others, sigmas, methods, *asked, model], [pictures, about])
+
+
+@for_clients
+def invert(
+    session: Session,
+    image: str | None,
+    prompt: str,
+    method: str,
+    steps: int,
+    guidance: float,
+    iterations: int,
+    starts: int,
+    seed: int,
+    budget: float,
+    model: str,
+) -> Answers:
+    """Put a picture and a prompt into a text-to-image model.
+
+    Returns a file for `/reconstruct` and `/edit_inverted`, which the page opens too, the reconstruction, and a JSON of
+    measures: PSNR, SSIM and perceptual distance to the picture and to what the autoencoder makes of it, seconds,
+    network evaluations, peak memory in bytes, and the words of the prompt that the model does not read. Until then the
+    JSON tells how far it is; cancelling ends the work.
+    """
+    settings = Settings(steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts)
+    trial, loaded, [method] = begun(image, prompt, [method], settings, model)
+    yield from stream_progress(run_methods(trial, loaded, [method]), beside=2)
+    if method in trial.failed:
+        raise RequestError(trial.failed[method])
+    made = trial.results[method]
+    measures = {name.replace(" ", "_"): round(value, 5) for name, value in made.inversion.measures.items()}
+    said = {"model": model, "method": method, "prompt": trial.prompt, "words_cut": trial.words_cut, "note": made.note}
+    path = session.file(f"inverted{saved.SUFFIX}", saved.to_bytes(made.inversion))
+    yield str(path), to_pil(made.inversion.reconstruction)[0], said | measures | {"peak_memory": made.peak}
+
+
+@for_clients
+def reconstruct(session: Session, inversion: str | None) -> Answers:
+    """Make an inverted picture again, from its noise.
+
+    Returns the picture and a JSON of measures against the one that was inverted, with the method, the prompt and the
+    seconds taken. Until then the JSON tells how far it is.
+    """
+    started = time.monotonic()
+    opened, trial = opened_file(inversion)
+    model = model_of(trial.card)
+    pixels = yield from stream_progress(exclusively(editing.reconstruct(model, opened)))
+    with DEVICE:
+        source = opened.pixels.to(model.device)
+        measures = compare(model, model.encode(source), source, pixels, distance_of(trial.card))
+    about = {"model": opened.model, "method": opened.method, "prompt": opened.prompt}
+    about |= {name.replace(" ", "_"): round(value, 5) for name, value in measures.items()}
+    yield to_pil(pixels)[0], about | {"seconds": round(time.monotonic() - started, 2)}
+
+
+@for_clients
+def edit_inverted(
+    session: Session,
+    inversion: str | None,
+    prompts: str,
+    strength: float,
+    attention: str,
+    guidance: float,
+    weights: str,
+    regions: Any,
+    cross_attention: float,
+    self_attention: float,
+) -> Answers:
+    """Turn an inverted picture into what target prompts say, all of them in one batch.
+
+    Returns a picture per prompt, and a JSON: for each prompt the perceptual distance, the identity and the attributes
+    before and after, and the words that the model does not read; the seconds taken. Until then the JSON tells how far
+    it is.
+    """
+    started = time.monotonic()
+    opened, trial = opened_file(inversion)
+    card = trial.card
+    region = union(drawing.parse(regions, card.resolution)) if regions else None
+    settings = EditSettings(guidance or None, attention, cross_attention, self_attention, region)
+    wanted = targets.read_prompts(prompts or "")
+    edits = targets.begin_edits(card, opened, wanted, settings, targets.read_weights(weights or ""))
+    model = model_of(card)
+    frames = yield from stream_progress(targets.at(edits, model, strength))
+    rows = [
+        {"prompt": prompt, "words_cut": model.words_cut(prompt)} | frame.measures.as_json()
+        for prompt, frame in zip(wanted, frames, strict=True)
+    ]
+    shown = [(to_pil(frame.pixels)[0], prompt) for prompt, frame in zip(wanted, frames, strict=True)]
+    about = {"strength": strength, "source": opened.prompt, "edits": rows, "note": edits.note}
+    yield shown, about | {"seconds": round(time.monotonic() - started, 2)}
+
+
+@for_clients
+def robustness(
+    session: Session,
+    image: str | None,
+    prompt: str,
+    other_prompts: str,
+    sigmas: str,
+    methods: str,
+    steps: int,
+    guidance: float,
+    iterations: int,
+    starts: int,
+    seed: int,
+    model: str,
+) -> Answers:
+    """Invert the same picture with noise and with other source prompts, by several methods.
+
+    Returns a picture per method and variant (what went in, its reconstruction, and the source prompt decoded at the
+    working guidance), and a JSON with their measures. Until then the JSON tells how far it is; cancelling ends it.
+    """
+    started = time.monotonic()
+    settings = Settings(steps, guidance, seed=seed, iterations=iterations, starts=starts)
+    chosen = [name.strip() for name in (methods or "").split(",") if name.strip()]
+    trial, loaded, chosen = begun(image, prompt, chosen, settings, model)
+    rows = robust.variants(trial, numbers(sigmas or ""), (other_prompts or "").splitlines())
+    yield from stream_progress(robust.study(trial, loaded, rows, chosen))
+    cells = [trial.cells[sigma, text, name] for sigma, text in rows for name in chosen]
+    shown = [
+        (
+            side_by_side([cell.noisy, cell.reconstruction, cell.decoded]),
+            f"{cell.method}, sigma {cell.sigma:g}, {cell.prompt}",
+        )
+        for cell in cells
+    ]
+    about = [
+        {"method": cell.method, "sigma": cell.sigma, "prompt": cell.prompt}
+        | {name.replace(" ", "_"): round(value, 5) for name, value in cell.measures.items()}
+        for cell in cells
+    ]
+    yield shown, {"model": model, "cells": about, "seconds": round(time.monotonic() - started, 2)}
+
+
+def begun(
+    image: str | None, prompt: str, methods: list[str], settings: Settings, model: str
+) -> tuple[Trial, Any, list[str]]:
+    """A trial of a program's picture, its model and the methods. Raises VisitorError."""
+    chosen, card = benches.known_methods(methods), card_of(model)
+    pixels = to_pixels(given(image), card.resolution)
+    loaded = model_of(card)
+    prompt = prompt or benches.suggestion(card, pixels)
+    return benches.begin_trial(loaded, pixels, prompt, settings), loaded, chosen
+
+
+def opened_file(path: str | None) -> tuple[Inversion, Trial]:
+    """An inversion of a file, and a trial that holds it. Raises VisitorError."""
+    if not path:
+        raise RequestError("There is no inverted picture. Give a file as `inversion`.")
+    trial = benches.read_file(path)
+    [made] = trial.results.values()
+    return made.inversion, trial
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers that are separated by commas. Raises RequestError."""
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise RequestError(f"“{text[:60]}” is not a list of numbers. Write for example: 5, 10, 20") from error
+
+
+def side_by_side(pictures: list[Any]) -> Image.Image:
+    shown = [to_pil(pixels)[0] for pixels in pictures]
+    side = shown[0].width
+    whole = Image.new("RGB", (len(shown) * side, side))
+    for i, picture in enumerate(shown):
+        whole.paste(picture, (i * side, 0))
+    return whole

@@ -1,0 +1,111 @@
+"""Directions of the visitor's own: trained from words, opened from a file, saved as one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from core import presets
+from core.errors import VisitorError
+from core.imaging import to_pil
+from core.models.loader import models
+from core.progress import Progress
+from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
+from core.studio.visit.session import Session
+from tabs.charts import loss_curve
+from tabs.shell import in_words
+from tabs.visit import chosen_preset, current_picture, message, preset_items
+from tabs.widgets import Cards, data_url
+
+Values = Iterator[tuple[Any, ...]]
+
+
+@in_words
+def offer_file(session: Session, key: str | None) -> Any:
+    """The chosen preset as a file to take away."""
+    preset = chosen_preset(session, key)
+    if preset is None:
+        return gr.update(interactive=False)
+    return gr.update(value=str(session.write(preset)), interactive=True)
+
+
+@in_words
+def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
+    if path is None:
+        return gr.skip(), gr.skip()
+    preset = presets.load(path)
+    presets.require_model(preset, models.get(session.model_id))
+    key = session.keep(preset)
+    return Cards(preset_items(session.model_id, session.own), key), gr.Tabs(selected="presets")
+
+
+def settings_for_form(form: str) -> tuple[int, int]:
+    """Sensible settings for the form: the fast one learns from fewer pictures in fewer steps."""
+    return SUGGESTED[form]
+
+
+@in_words
+def run_training(
+    session: Session, source: str, target: str, form: str, samples: int, steps: int, coefficient: float
+) -> Values:
+    """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own."""
+    going = (gr.update(visible=False), gr.update(visible=True, interactive=True, value="Stop and keep"))
+    over = (gr.update(visible=True), gr.update(visible=False))
+    session.stop_training = False
+    try:
+        yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
+        model = models.get(session.model_id)
+        settings = training_settings(form, int(samples), int(steps), float(coefficient))
+        training = start_training(model, source or "", target or "", settings, session)
+        started, drawn, faces = time.monotonic(), 0.0, ""
+        for event in train_preset(training, current_picture(session), lambda: session.stop_training):
+            if event.preview is not None and len(event.preview) == 2:
+                faces = preview_view(event)
+            if event.result is not None:
+                key = session.keep(event.result)
+                session.text_edit.keep_sources(training)
+                cards = Cards(preset_items(session.model_id, session.own), key)
+                view = training_view(f"{event.note}: “{event.result.name}” is among your presets", 1, training, faces)
+                file = gr.update(value=str(session.write(event.result)), interactive=True)
+                yield view, *over, cards, file
+            elif time.monotonic() - drawn > 0.5:
+                drawn = time.monotonic()
+                view = training_view(progress_note(event, started), event.step / event.total, training, faces)
+                yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    except VisitorError as error:
+        yield message(error), *over, gr.skip(), gr.skip()
+    except Exception:
+        yield "", *over, gr.skip(), gr.skip()
+        raise
+
+
+def progress_note(event: Progress, started: float) -> str:
+    if event.note == "preparing":
+        return f"Preparing pictures … {event.step} of {event.total}"
+    return f"Step {event.step} of {event.total}, {time.monotonic() - started:.0f} s"
+
+
+def training_view(note: str, done: float, training: Any = None, faces: str = "") -> str:
+    losses = training.losses if training is not None else []
+    chart = loss_curve(losses, training.total, len(training.timesteps)) if len(losses) > 1 else ""
+    return (
+        f'<div class="training"><div class="line" role="status"><span>{escape(note)}</span></div>'
+        f'<div class="rail"><i style="width:{100 * done:.0f}%"></i></div>{chart}{faces}</div>'
+    )
+
+
+def preview_view(event: Progress) -> str:
+    before, after = (data_url(picture, quality=80) for picture in to_pil(event.preview))
+    return (
+        f'<div class="faces"><figure><img src="{before}" alt="Before">before</figure>'
+        f'<figure><img src="{after}" alt="With what is learned so far">learned so far</figure></div>'
+    )
+
+
+def stop_training(session: Session) -> Any:
+    session.stop_training = True
+    return gr.update(value="Stopping …", interactive=False)
