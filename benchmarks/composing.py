@@ -1,8 +1,8 @@
-"""Whether directions add up, what keeping them apart is worth, and what composing costs, with the embedded model.
+"""Whether directions add up, what orthogonalising them is worth, and what composing costs, with the embedded model.
 
     python -m benchmarks.composing                                   # everything; about 10 minutes on two cores
     python -m benchmarks.composing linearity --portraits 1 --pairs 1 --steps 10
-    python -m benchmarks.composing times
+    python -m benchmarks.composing times --write                     # also into docs/benchmarks.md
 
 Changes are the probe's, in standard deviations of the population, against the same portrait edited with strength 0, on
 portraits no model was trained on. Pairs are those of all shipped directions of different attributes.
@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import mean, median
@@ -32,6 +32,7 @@ from statistics import mean, median
 import numpy as np
 import torch
 
+from benchmarks.report import HELP, reported
 from core import presets
 from core.errors import RequestError
 from core.models.loader import DiffusionModel, models
@@ -62,14 +63,16 @@ class Shipped:
 @dataclass
 class Measured:
     """Changes, one array per portrait: of every direction alone at 1 and at -1 (D, A) and of every pair (P, A), for
-    the attributes in their order. apart: by metric, of every pair without what they share: the first, the second, and
-    both (P, 3, A)."""
+    the attributes in their order. orthogonalised: by metric, of every pair without what they share: the first, the
+    second, and both (P, 3, A)."""
 
     attributes: list[str] = field(default_factory=list)
     alone: list[np.ndarray] = field(default_factory=list)
     reverse: list[np.ndarray] = field(default_factory=list)
     pairs: list[np.ndarray] = field(default_factory=list)
-    apart: dict[str, list[np.ndarray]] = field(default_factory=lambda: {metric: [] for metric in orthogonalise.METRICS})
+    orthogonalised: dict[str, list[np.ndarray]] = field(
+        default_factory=lambda: {metric: [] for metric in orthogonalise.METRICS}
+    )
 
 
 def portraits(count: int) -> list[Picture]:
@@ -78,11 +81,11 @@ def portraits(count: int) -> list[Picture]:
     return [Picture(to_pixels(image[None]), "avatars") for image in images[:count]]
 
 
-def shipped() -> list[Shipped]:
+def shipped_directions() -> list[Shipped]:
     """All directions that come with the app."""
-    known = library.shipped("avatars")
+    available = library.shipped("avatars")
     files = {name: presets.file_name(name).removesuffix(presets.SUFFIX) for name in RECIPES}
-    return [Shipped(RECIPES[name], known[file]) for name, file in files.items() if file in known]
+    return [Shipped(RECIPES[name], available[file]) for name, file in files.items() if file in available]
 
 
 # ------------------------------------------------------------------------------------------------------------ editing
@@ -93,7 +96,7 @@ def readings(
 ) -> tuple[list[str], np.ndarray]:
     """(attributes, their readings (n, A)) of a picture under the strengths in the rows of a table (n, D)."""
     rows, names = [], []
-    for part in np.array_split(table, -(-len(table) // applying.MAX_CELLS)):
+    for part in np.array_split(table, -(-len(table) // applying.MAX_PICTURES)):
         used = np.flatnonzero(part.any(axis=0)).tolist() or [0]
         chosen = [(directions[d], part[:, d].tolist()) for d in used]
         for frame in finish(applying.apply(model, picture, chosen, EditOptions(steps=steps))):
@@ -106,29 +109,30 @@ def readings(
 def measure(
     model: DiffusionModel,
     people: Sequence[Picture],
-    known: Sequence[Shipped],
+    directions: Sequence[Shipped],
     pairs: Sequence[Pair],
     steps: int,
-    kept: int,
+    orthogonal_portraits: int,
 ) -> Measured:
-    """Everything but the times, on all portraits; of the first `kept` of them also without what directions share."""
-    measured, directions, began = Measured(), [one.preset for one in known], time.monotonic()
-    alone = np.eye(len(known))
+    """Everything but the times, on all portraits; on the first `orthogonal_portraits` of them also without what
+    directions share."""
+    measured, plain, began = Measured(), [one.preset for one in directions], time.monotonic()
+    alone = np.eye(len(directions))
     both = np.array([alone[a] + alone[b] for a, b in pairs])
-    table = np.concatenate([np.zeros((1, len(known))), alone, -alone, both])
+    table = np.concatenate([np.zeros((1, len(directions))), alone, -alone, both])
     for number, picture in enumerate(people, start=1):
-        measured.attributes, read = readings(model, picture, directions, table, steps)
-        up, down, summed = np.split(read[1:] - read[0], [len(known), 2 * len(known)])
+        measured.attributes, read = readings(model, picture, plain, table, steps)
+        up, down, summed = np.split(read[1:] - read[0], [len(directions), 2 * len(directions)])
         measured.alone.append(up)
         measured.reverse.append(down)
         measured.pairs.append(summed)
-        if number <= kept:
+        if number <= orthogonal_portraits:
             for metric in orthogonalise.METRICS:
                 found = [
                     readings(model, picture, chosen, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), steps)[1] - read[0]
-                    for chosen in without_shared(model, picture, directions, pairs, metric)
+                    for chosen in without_shared(model, picture, plain, pairs, metric)
                 ]
-                measured.apart[metric].append(np.stack(found))
+                measured.orthogonalised[metric].append(np.stack(found))
         print(f"portrait {number} of {len(people)}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return measured
 
@@ -140,18 +144,18 @@ def without_shared(
     pairs: Sequence[Pair],
     metric: orthogonalise.Metric,
 ) -> Iterator[tuple[Preset, Preset]]:
-    """Of every pair: each without what it shares with the other; as it is if nothing is left. What all directions share
-    is looked at once, for every t_edit, and not for every pair."""
+    """Of every pair: each without what it shares with the other; as it is if nothing is left. All directions are
+    compared once for every t_edit, and not for every pair."""
     comparison = orthogonalise.Comparison(model, picture, directions, metric)
 
-    def kept(a: int, b: int) -> Preset:
+    def without(a: int, b: int) -> Preset:
         try:
-            return finish(comparison.without([a, b]))
+            return finish(comparison.orthogonalise([a, b]))
         except RequestError:
             return directions[a]
 
     for a, b in pairs:
-        yield kept(a, b), kept(b, a)
+        yield without(a, b), without(b, a)
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -163,17 +167,17 @@ def r_squared(measured: np.ndarray, expected: np.ndarray) -> float:
     return float(1 - np.square(measured - expected).sum() / max(1e-12, spread))
 
 
-def linearity(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
+def linearity(measured: Measured, directions: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
     single, both = np.stack(measured.alone), np.stack(measured.pairs)
     expected = np.stack([single[:, a] + single[:, b] for a, b in pairs], axis=1)
     values = [r_squared(both[:, p], expected[:, p]) for p in range(len(pairs))]
     on_average = [r_squared(both[:, p].mean(0), expected[:, p].mean(0)) for p in range(len(pairs))]
-    far = [known[a].recipe.part != known[b].recipe.part for a, b in pairs]
+    far = [directions[a].recipe.part != directions[b].recipe.part for a, b in pairs]
     print("| pair | R^2 | of mean changes | different parts |\n|---|---|---|---|")
     for (a, b), value, of_means, different in sorted(
         zip(pairs, values, on_average, far, strict=True), key=lambda row: row[1]
     ):
-        names = f"{known[a].preset.name} + {known[b].preset.name}"
+        names = f"{directions[a].preset.name} + {directions[b].preset.name}"
         print(f"| {names} | {value:.2f} | {of_means:.2f} | {'yes' if different else 'no'} |")
     for words, which in (("All pairs", [True] * len(pairs)), ("Pairs of different parts", far)):
         if not any(which):
@@ -190,12 +194,12 @@ def linearity(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair
     print()
 
 
-def negative(measured: Measured, known: Sequence[Shipped]) -> None:
+def negative(measured: Measured, directions: Sequence[Shipped]) -> None:
     print(
         "| direction | attribute | change at 1 | change at -1 | opposite signs | suggested |\n|---|---|---|---|---|---|"
     )
     reversed_ = []
-    for d, one in enumerate(known):
+    for d, one in enumerate(directions):
         column = measured.attributes.index(one.recipe.attribute)
         up, down = (np.stack(changes)[:, d, column] for changes in (measured.alone, measured.reverse))
         low, high = one.preset.strength_range
@@ -204,50 +208,52 @@ def negative(measured: Measured, known: Sequence[Shipped]) -> None:
             f"| {one.preset.name} | {one.recipe.attribute} | {up.mean():+.2f} | {down.mean():+.2f} | "
             f"{(up * down < 0).mean():.0%} | {low:g} to {high:g} |"
         )
-    print(f"\nReversed on average: {sum(reversed_)} of {len(known)}\n")
+    print(f"\nReversed on average: {sum(reversed_)} of {len(directions)}\n")
 
 
-def orthogonal(measured: Measured, known: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
-    count, metrics = len(measured.apart[orthogonalise.METRICS[0]]), orthogonalise.METRICS
+def orthogonal(measured: Measured, directions: Sequence[Shipped], pairs: Sequence[Pair]) -> None:
+    count, metrics = len(measured.orthogonalised[orthogonalise.METRICS[0]]), orthogonalise.METRICS
     single, both = np.stack(measured.alone[:count]), np.stack(measured.pairs[:count])
     before = np.stack([np.stack([single[:, a], single[:, b], both[:, p]], 1) for p, (a, b) in enumerate(pairs)], 1)
-    states = np.stack([before, *(np.stack(measured.apart[metric]) for metric in metrics)], -1)  # (n, P, 3, A, states)
+    after = [np.stack(measured.orthogonalised[metric]) for metric in metrics]
+    states = np.stack([before, *after], -1)  # (n, P, 3, A, states)
     rows = []
     for p, (a, b) in enumerate(pairs):
-        i, j = (measured.attributes.index(known[d].recipe.attribute) for d in (a, b))
-        off, (first, second, together) = unmeant(measured, known[a].meant | known[b].meant), states[:, p].swapaxes(0, 1)
-        dragged = np.maximum(np.abs(first[:, j]), np.abs(second[:, i])).mean(0)
+        i, j = (measured.attributes.index(directions[d].recipe.attribute) for d in (a, b))
+        off = off_target(measured, directions[a].meant | directions[b].meant)
+        first, second, together = states[:, p].swapaxes(0, 1)
+        side_effect = np.maximum(np.abs(first[:, j]), np.abs(second[:, i])).mean(0)
         own = (first[:, i].mean(0) / first[:, i, 0].mean() + second[:, j].mean(0) / second[:, j, 0].mean()) / 2
-        rows.append([dragged, np.abs(together[:, off]).max(1).mean(0), own])
+        rows.append([side_effect, np.abs(together[:, off]).max(1).mean(0), own])
     table = np.array(rows)  # (pairs, quantities, states)
-    words = {
-        "dragged": "Larger change of the other's attribute",
+    quantities = {
+        "side effect": "Larger change of the other's attribute",
         "off target": "Largest change off target of both together",
         "own": "Own change left",
     }
-    print(f"| pair | {' | '.join(f'{what}, {name}' for what in words for name in ('before', *metrics))} |")
+    print(f"| pair | {' | '.join(f'{what}, {name}' for what in quantities for name in ('before', *metrics))} |")
     print("|---" * (1 + 3 * states.shape[-1]) + "|")
     for (a, b), row in zip(pairs, table, strict=True):
         values = " | ".join(f"{value:.2f}" for value in row.ravel())
-        print(f"| {known[a].preset.name} + {known[b].preset.name} | {values} |")
-    for what, values in zip(words.values(), table.transpose(1, 2, 0), strict=True):
+        print(f"| {directions[a].preset.name} + {directions[b].preset.name} | {values} |")
+    for what, values in zip(quantities.values(), table.transpose(1, 2, 0), strict=True):
         print(f"\n{what}, mean over {len(pairs)} pairs: {values[0].mean():.3f} before", end="")
-        for name, after in zip(metrics, values[1:], strict=True):
-            print(f", {after.mean():.3f} in {name} (less for {np.mean(after < values[0]):.0%})", end="")
+        for name, changes in zip(metrics, values[1:], strict=True):
+            print(f", {changes.mean():.3f} in {name} (less for {np.mean(changes < values[0]):.0%})", end="")
     print("\n")
 
 
-def unmeant(measured: Measured, meant: set[str]) -> list[int]:
-    """Columns of the attributes that are not meant."""
+def off_target(measured: Measured, meant: set[str]) -> list[int]:
+    """Columns of the attributes that neither direction is meant to change."""
     return [i for i, name in enumerate(measured.attributes) if name not in meant]
 
 
-def times(model: DiffusionModel, picture: Picture, known: Sequence[Shipped], runs: int = 4) -> None:
-    chosen, spent = [(one.preset, 1.0) for one in known[:3]], {"sweep": [], "strength": []}
+def times(model: DiffusionModel, picture: Picture, directions: Sequence[Shipped], runs: int = 4) -> None:
+    chosen, spent = [(one.preset, 1.0) for one in directions[:3]], {"sweep": [], "strength": []}
     finish(applying.apply(model, picture, [(preset, [c]) for preset, c in chosen]))
     for k in range(runs):
         began = time.perf_counter()
-        grid = pictures.even(-1.0, 1.0, 5)
+        grid = pictures.evenly_spaced(-1.0, 1.0, 5)
         finish(pictures.sweep(model, picture, chosen[:2], 0, 1, grid, grid, EditOptions(steps=20)))
         spent["sweep"].append(time.perf_counter() - began)
         began = time.perf_counter()
@@ -269,33 +275,38 @@ def main() -> None:
     everything = ["linearity", "negative", "orthogonal", "times"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=10)
-    parser.add_argument("--apart", type=int, default=4, help="of them, for orthogonal")
+    parser.add_argument("--orthogonal-portraits", type=int, default=4, help="how many of them, for orthogonal")
     parser.add_argument("--pairs", type=int, help="so many pairs, evenly chosen; all by default")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()
     what = arguments.what or everything
-    if set(what) - set(everything) or min(arguments.portraits, arguments.apart) < 1:
+    if set(what) - set(everything) or min(arguments.portraits, arguments.orthogonal_portraits) < 1:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
 
-    began, model, known = time.monotonic(), models.get("avatars"), shipped()
+    began, model, directions = time.monotonic(), models.get("avatars"), shipped_directions()
     people = portraits(arguments.portraits)
     pairs = [
-        (a, b) for a, b in combinations(range(len(known)), 2) if known[a].recipe.attribute != known[b].recipe.attribute
+        (a, b)
+        for a, b in combinations(range(len(directions)), 2)
+        if directions[a].recipe.attribute != directions[b].recipe.attribute
     ]
     if arguments.pairs is not None:
         pairs = pairs[:: max(1, len(pairs) // arguments.pairs)][: arguments.pairs]
     if set(what) - {"times"}:
-        kept = min(arguments.apart, len(people)) if "orthogonal" in what else 0
-        measured = measure(model, people, known, pairs, arguments.steps, kept)
-    print(f"{len(known)} directions, {len(pairs)} pairs, {len(people)} portraits, {arguments.steps} steps\n")
-    if "linearity" in what:
-        linearity(measured, known, pairs)
-    if "negative" in what:
-        negative(measured, known)
-    if "orthogonal" in what:
-        orthogonal(measured, known, pairs)
-    if "times" in what:
-        times(model, people[0], known)
+        orthogonal_portraits = min(arguments.orthogonal_portraits, len(people)) if "orthogonal" in what else 0
+        measured = measure(model, people, directions, pairs, arguments.steps, orthogonal_portraits)
+    tables: dict[str, Callable[[], None]] = {
+        "linearity": lambda: linearity(measured, directions, pairs),
+        "negative": lambda: negative(measured, directions),
+        "orthogonal": lambda: orthogonal(measured, directions, pairs),
+        "times": lambda: times(model, people[0], directions),
+    }
+    for name in (name for name in tables if name in what):
+        with reported(f"benchmarks.composing.{name}", arguments.write):
+            counts = f"{len(directions)} directions, {len(pairs)} pairs, {len(people)} portraits"
+            print(f"{counts}, {arguments.steps} steps\n")
+            tables[name]()
     print(f"Wall time {time.monotonic() - began:.0f} s, {torch.get_num_threads()} threads")
 
 

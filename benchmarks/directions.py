@@ -2,7 +2,7 @@
 
     python -m benchmarks.directions                       # 100 portraits, every form: over an hour on two cores
     python -m benchmarks.directions --portraits 16 --forms implicit
-    python -m benchmarks.directions --write               # also write the figures into the preset files
+    python -m benchmarks.directions --write               # also write the figures into presets and docs/benchmarks.md
 
 Per direction and form, at strength 1 against strength 0 (both through the same sampler), on portraits that lack the
 attribute: the change of its own attribute by the probe, the largest change of any other attribute (both in standard
@@ -21,12 +21,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from benchmarks import report
 from core import clip, instruments, metrics, presets
+from core.asyrp.loss import s_dir
 from core.asyrp.prompts import templates
 from core.asyrp.train import global_direction, mean_direction
 from core.directions import Direction
 from core.editing import EditSettings, Intervals, edit, invert
-from core.models.cards import MODELS, ROOT
+from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
 from training.dataset import held_out, to_pixels
@@ -101,7 +103,7 @@ def effect(
     others = {name: abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also)}
     which = max(others, key=others.get)
     along = torch.stack([probe.attributes(row)[recipe.attribute] for row in pictures]) * recipe.sign
-    towards = metrics.s_dir(image_text, before, after, recipe.source, recipe.target, prompts)
+    towards = s_dir(image_text, before, after, recipe.source, recipe.target, prompts)
     correlations = [spearmanr(STRENGTHS, column.numpy()).statistic for column in along.T]
     return Effect(
         own=change[recipe.attribute] * recipe.sign,
@@ -120,11 +122,21 @@ def main() -> None:
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--forms", nargs="+", default=["implicit", "mean", "global"])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--write", action="store_true", help="write the figures of the implicit form into the presets")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the figures of the implicit form into the presets, the table of all into docs/benchmarks.md",
+    )
     arguments = parser.parse_args()
+    with report.reported("benchmarks.directions", arguments.write and not arguments.names):
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """A row for each direction and form."""
     model = load(MODELS["avatars"])
     image_text = clip.load_embedded(model.card.clip.folder, model.device)
-    probe = instruments.load(ROOT / model.card.instruments, model.device)
+    probe = instruments.load(PRESETS / model.card.instruments, model.device)
     prompts = templates(model.card)
     images, parameters = held_out(POOL)
     inverted: dict[int, tuple[Tensor, Tensor]] = {}  # row -> x_T and what it gives unedited

@@ -4,6 +4,7 @@
     python -m benchmarks.discovery locality      # 100 held-out portraits: most of an hour on two cores
     python -m benchmarks.discovery transfer      # the same directions on other portraits: as long again
     python -m benchmarks.discovery transfer --portraits 8 --directions 1 --methods contrast asyrp
+    python -m benchmarks.discovery speed --write # also into docs/benchmarks.md
 
 `speed`: one analysis and three regions, against the paper's algorithm done plainly (Local editing, Algorithm 2, r = 50
 per region) until it captures the same energy; both in one run. Then the refinement, and what half precision would do.
@@ -30,20 +31,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.report import HELP, reported
 from core import instruments, presets
 from core.directions import CompositeDirection, Direction
 from core.discovery import pca
-from core.discovery.basis import Basis, analyse, orthonormalise
-from core.discovery.found import Settings
-from core.discovery.linear import Jacobian, descend, nearest_timestep
-from core.discovery.locality import mean_squares, measure, roir, strength_for
+from core.discovery.basis import Basis, krylov_basis, orthonormalise
+from core.discovery.interface import DiscoverySettings
+from core.discovery.jacobian_operator import Jacobian, denoise_to, nearest_timestep
+from core.discovery.locality import mean_squares, measure_locality, roir, strength_for
 from core.discovery.methods import METHODS, discover
 from core.discovery.refinement import refine
 from core.editing import EditSettings, edit, invert
-from core.models.cards import MODELS, ROOT
+from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
-from core.regions import Region, preset_region
+from core.regions import Region, ready_made_region
 from core.unet import SplitUNet
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, preset_path
@@ -59,7 +61,7 @@ POOL = 2000  # held-out portraits, as the models' own evaluations keep them
 def point(model: DiffusionModel, pixels: Tensor, steps: int) -> tuple[Tensor, int]:
     """(x_t, t) of a picture at 0.6 T."""
     t = nearest_timestep(model, steps)
-    return finish(descend(model, finish(invert(model, pixels, steps)).x_T, t, steps)), t
+    return finish(denoise_to(model, finish(invert(model, pixels, steps)).x_T, t, steps)), t
 
 
 def energy(basis: Basis, region: Region) -> float:
@@ -73,16 +75,16 @@ def energy(basis: Basis, region: Region) -> float:
 def speed(model: DiffusionModel, source: int, steps: int) -> None:
     images, _ = held_out(POOL)
     x_t, t = point(model, to_pixels(images[source : source + 1]), steps)
-    regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth", "Hair")]
+    regions = [ready_made_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth", "Hair")]
 
-    finish(analyse(Jacobian(model, x_t, t), 16))  # warms up: a process's first products take longer
+    finish(krylov_basis(Jacobian(model, x_t, t), 16))  # warms up: a process's first products take longer
     jacobian = Jacobian(model, x_t, t)
     began = time.perf_counter()
-    basis = finish(analyse(jacobian))
+    basis = finish(krylov_basis(jacobian))
     analysis = time.perf_counter() - began
     print(f"analysis: {jacobian.forwards} forward, {jacobian.reverses} reverse, {analysis:.1f} s")
     for name in METHODS:
-        if name == pca.NAME:
+        if METHODS[name].prepare is not None:  # PCA asks the network for samples first
             continue
         basis._grams.clear()
         began = time.perf_counter()
@@ -103,9 +105,9 @@ def speed(model: DiffusionModel, source: int, steps: int) -> None:
     print(f"refinement of three regions: {products} products, {refining:.1f} s")
 
     for size in (48, 96):
-        other = Jacobian(model, x_t, t)
+        fresh = Jacobian(model, x_t, t)
         began = time.perf_counter()
-        wider = finish(analyse(other, size))
+        wider = finish(krylov_basis(fresh, size))
         took = time.perf_counter() - began
         shares = ", ".join(f"{r.label} {energy(wider, r) / truth[r.label]:.4f}" for r in regions)
         print(f"  with {size} vectors: {took:.1f} s, top-{TOP} energy {shares}")
@@ -123,7 +125,7 @@ def speed(model: DiffusionModel, source: int, steps: int) -> None:
 
     half = Jacobian(model, x_t, t, dtype=torch.bfloat16)
     began = time.perf_counter()
-    rough = finish(analyse(half))
+    rough = finish(krylov_basis(half))
     took = time.perf_counter() - began
     Q, P = basis.vectors.flatten(1)[:TOP].double(), rough.vectors.flatten(1)[:TOP].double()
     sine = (Q - (Q @ P.T) @ P).norm(dim=1).max().item()
@@ -181,8 +183,8 @@ def plain_subspace_iteration(jacobian: PlainProducts, region: Region, goal: floa
 
 
 @dataclass(frozen=True)
-class Row:
-    """Means over the portraits."""
+class EditMeasures:
+    """What an edit does, as means over the portraits."""
 
     roir: float
     mse_inside: float
@@ -231,9 +233,9 @@ def calibrate(
 
 
 @torch.no_grad()
-def row(
+def edit_measures(
     before: Tensor, after: Tensor, region: Region, probe: instruments.Instruments, backwards: Tensor | None = None
-) -> Row:
+) -> EditMeasures:
     """What changes from `before` to `after`; attributes from `backwards`, the edit at the opposite strength, if given.
     Pictures (N, 3, R, R)."""
     inside, outside = mean_squares(before, after, region.mask)
@@ -241,7 +243,7 @@ def row(
     changes = {name: (new[name] - old[name]) / known.spread for name, known in probe.known.items()}
     most = max(changes, key=lambda name: changes[name].mean().abs().item())
     sign = changes[most].mean().sign()
-    return Row(
+    return EditMeasures(
         roir=roir(before, after, region.mask).mean().item(),
         mse_inside=inside.mean().item(),
         mse_outside=outside.mean().item(),
@@ -256,7 +258,7 @@ def own_directions(
     model: DiffusionModel,
     pixels: Tensor,
     regions: list[Region],
-    settings: Settings,
+    settings: DiscoverySettings,
     names: list[str],
     change: float,
     steps: int,
@@ -264,7 +266,7 @@ def own_directions(
     """(region, method, number), the picture unedited and edited, for all that is found on a picture (1, 3, R, R)."""
     x_t, t = point(model, pixels, model.card.steps)
     jacobian = Jacobian(model, x_t, t)
-    basis = finish(analyse(jacobian))
+    basis = finish(krylov_basis(jacobian))
     chosen = [
         (region, candidate)
         for region in regions
@@ -304,7 +306,7 @@ def render_rows(
 HEAD = "| region | method | # | {}ROIR | MSE in | MSE out | identity | distance | probe | same |"
 
 
-def as_text(r: Row) -> str:
+def as_text(r: EditMeasures) -> str:
     return (
         f"{r.roir:.2f} | {r.mse_inside:.4f} | {r.mse_outside:.4f} | {r.identity:.3f} | {r.distance:.3f} | "
         f"{r.attribute} | {r.same_way:.0%} |"
@@ -314,33 +316,34 @@ def as_text(r: Row) -> str:
 def locality(
     model: DiffusionModel, portraits: int, directions: int, change: float, names: list[str], steps: int
 ) -> None:
-    probe = instruments.load(ROOT / model.card.instruments, model.device)
+    probe = instruments.load(PRESETS / model.card.instruments, model.device)
     images, _ = held_out(POOL)
-    regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
+    regions = [ready_made_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
     settings = settings_of(model, names, directions, steps)
-    made: dict[tuple[str, str, int], list[tuple[Tensor, Tensor]]] = {}
+    edits: dict[tuple[str, str, int], list[tuple[Tensor, Tensor]]] = {}
     began = time.time()
     for i in range(portraits):
         pixels = to_pixels(images[i : i + 1])
         for key, before, after in own_directions(model, pixels, regions, settings, names, change, steps):
-            made.setdefault(key, []).append((before, after))
+            edits.setdefault(key, []).append((before, after))
         if (i + 1) % 10 == 0:
             print(f"{i + 1} portraits, {time.time() - began:.0f} s", file=sys.stderr, flush=True)
     print(HEAD.format(""))
     print("|---" * 10 + "|")
-    for (label, name, number), pairs in sorted(made.items(), key=lambda item: (item[0][0], item[0][2])):
+    for (label, name, number), pairs in sorted(edits.items(), key=lambda item: (item[0][0], item[0][2])):
         region = next(region for region in regions if region.label == label)
         before, after = (torch.cat(column) for column in zip(*pairs, strict=True))
-        print(f"| {label} | {name} | {number} | {as_text(row(before, after, region, probe))}")
+        print(f"| {label} | {name} | {number} | {as_text(edit_measures(before, after, region, probe))}")
     print(f"\n{portraits} portraits, {steps} steps, change inside {change}, {time.time() - began:.0f} s")
 
 
-def settings_of(model: DiffusionModel, names: list[str], directions: int, steps: int) -> Settings:
-    components = None
+def settings_of(model: DiffusionModel, names: list[str], directions: int, steps: int) -> DiscoverySettings:
+    prepared = None
     if pca.NAME in names:
         t = nearest_timestep(model, model.card.steps)
-        components = finish(pca.collect(model, [t], samples=48, components=TOP, steps=model.card.steps))
-    return Settings(count=directions, components=components)
+        job = pca.principal_components(model, [t], samples=48, components=TOP, steps=model.card.steps)
+        prepared = finish(job)
+    return DiscoverySettings(count=directions, prepared=prepared)
 
 
 def transfer(
@@ -352,12 +355,12 @@ def transfer(
     names: list[str],
     steps: int,
 ) -> None:
-    probe = instruments.load(ROOT / model.card.instruments, model.device)
+    probe = instruments.load(PRESETS / model.card.instruments, model.device)
     images, _ = held_out(POOL)
     x_t, t = point(model, to_pixels(images[source : source + 1]), model.card.steps)
     jacobian = Jacobian(model, x_t, t)
-    basis = finish(analyse(jacobian))
-    regions = [preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
+    basis = finish(krylov_basis(jacobian))
+    regions = [ready_made_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth")]
     settings = settings_of(model, names, directions, steps)
 
     others = [to_pixels(images[i : i + 1]) for i in range(portraits + 1) if i != source][:portraits]
@@ -369,15 +372,17 @@ def transfer(
     print("|---" * 12 + "|")
     seen: Counter[tuple[str, str]] = Counter()
     for region in regions:
-        for one in candidates(model, jacobian, basis, region, regions, names, settings, change):
-            seen[region.label, one.name] += 1
+        for candidate in candidates(model, jacobian, basis, region, regions, names, settings, change):
+            seen[region.label, candidate.name] += 1
             few = slice(CALIBRATED_ON)
-            a = calibrate(model, x_T[few], before[few], one, region, change, steps)
-            after, backwards = (render(model, x_T, one, strength, steps) for strength in (a, -a))
-            r = row(before, after, region, probe, backwards)
-            linear = "" if one.linear is None else f"{one.linear:.2f}"
-            number = seen[region.label, one.name]
-            print(f"| {region.label} | {one.name} | {number} | {linear} | {a:.3g} | {as_text(r)}", flush=True)
+            a = calibrate(model, x_T[few], before[few], candidate, region, change, steps)
+            after, backwards = (render(model, x_T, candidate, strength, steps) for strength in (a, -a))
+            measures = edit_measures(before, after, region, probe, backwards)
+            linear = "" if candidate.linear is None else f"{candidate.linear:.2f}"
+            number = seen[region.label, candidate.name]
+            print(
+                f"| {region.label} | {candidate.name} | {number} | {linear} | {a:.3g} | {as_text(measures)}", flush=True
+            )
     print(f"\n{portraits} portraits, {steps} steps, change inside {change}, found on held-out portrait {source} at {t}")
 
 
@@ -388,21 +393,21 @@ def candidates(
     region: Region,
     regions: list[Region],
     names: list[str],
-    settings: Settings,
+    settings: DiscoverySettings,
     change: float,
 ) -> list[Candidate]:
     """The directions of every method that is named for a region, then Asyrp's for that part of the face."""
-    made = []
+    result = []
     for name in (name for name in names if name != ASYRP):
         found = discover(basis, regions, name, settings)
-        mine = [one for one in found if one.region == region.label]
-        mine = mine or measure(jacobian, [one for one in found if not one.region], region)
-        made += [Candidate(name, one.direction, one.ratio, strength_for(one, region, change)) for one in mine]
+        mine = [direction for direction in found if direction.region == region.label]
+        mine = mine or measure_locality(jacobian, [direction for direction in found if not direction.region], region)
+        result += [Candidate(name, d.direction, d.ratio, strength_for(d, region, change)) for d in mine]
     for recipe in RECIPES.values() if ASYRP in names else ():
         if recipe.part == region.label.lower() and preset_path(recipe.name).exists():
             preset = presets.load(preset_path(recipe.name))
-            made.append(Candidate(f"{ASYRP} {recipe.name}", preset.direction, None, 1.0, preset.injection))
-    return made
+            result.append(Candidate(f"{ASYRP} {recipe.name}", preset.direction, None, 1.0, preset.injection))
+    return result
 
 
 def main() -> None:
@@ -414,14 +419,16 @@ def main() -> None:
     parser.add_argument("--change", type=float, default=0.15, help="root mean square inside the region")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, ASYRP], choices=[*METHODS, ASYRP])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--write", action="store_true", help=HELP)
     a = parser.parse_args()
     model = load(MODELS["avatars"])
-    if a.what == "speed":
-        speed(model, a.source, model.card.steps)
-    elif a.what == "locality":
-        locality(model, a.portraits, a.directions, a.change, a.methods, a.steps)
-    else:
-        transfer(model, a.source, a.portraits, a.directions, a.change, a.methods, a.steps)
+    with reported(f"benchmarks.discovery.{a.what}", a.write):
+        if a.what == "speed":
+            speed(model, a.source, model.card.steps)
+        elif a.what == "locality":
+            locality(model, a.portraits, a.directions, a.change, a.methods, a.steps)
+        else:
+            transfer(model, a.source, a.portraits, a.directions, a.change, a.methods, a.steps)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The quick backward pass of `core/group_norm.py` beside PyTorch's, for the feature maps of the embedded network.
 
 python -m benchmarks.group_norm
+python -m benchmarks.group_norm --write        # also into docs/benchmarks.md
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from statistics import median
@@ -12,6 +14,7 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 
+from benchmarks import report
 from core.group_norm import group_norm
 
 SHAPES = [(32, 64), (64, 64), (96, 64), (64, 32), (128, 32)]
@@ -28,6 +31,14 @@ def milliseconds(work: Callable[[], object], runs: int = 7) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=report.HELP)
+    with report.reported("benchmarks.group_norm", parser.parse_args().write):
+        compare()
+
+
+def compare() -> None:
+    """A row for each kind of number and size of feature map."""
     print(f"16 maps, 16 groups, forward and backward, {torch.get_num_threads()} threads, median of 7")
     print("| dtype | channels | side | PyTorch | quick |\n|---|---|---|---|---|")
     for dtype in (torch.float32, torch.bfloat16):

@@ -6,6 +6,7 @@
     python -m benchmarks.inversion race --portraits 20
     python -m benchmarks.inversion times
     python -m benchmarks.inversion options --portraits 4
+    python -m benchmarks.inversion race --portraits 10 --write      # also into docs/benchmarks.md
 
 methods: reconstruction against the picture and against what the autoencoder makes of it; and an edit in which one
 word of the prompt changes (prompt-to-prompt, no region): what it changes of the attribute that is meant, in standard
@@ -32,7 +33,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -44,17 +45,17 @@ import torch
 from torch import Tensor
 
 from benchmarks import released_null_text
+from benchmarks.report import HELP, reported
 from core import metrics
-from core.inversion.editing import EditSettings, Target, edit
+from core.inversion.editing import PromptEditSettings, Target, edit
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
-from core.inversion.robustness import SIGMAS, study
-from core.inversion.solution import DEFAULTS, Settings
+from core.inversion.robustness import SIGMAS, study_robustness
+from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TextToImageCard
 from core.progress import finish
 from core.studio import measuring
-from core.studio.invert.run_methods import distance_of
-from core.text_to_image import TextToImage, card_of, model_of
+from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from training.dataset import held_out, to_pixels
 from training.evaluate_t2i import read_portraits
 from training.phrases import RULES
@@ -63,7 +64,7 @@ from training.portraits import Portrait, from_vector, part_mask
 MODEL = "avatars-t2i"
 MEASURED = Path(__file__).parent / "measured"
 ORDER = ("latent-TOP", "CycleDiffusion", "DDIB")  # of the paper, best first
-RELEASED = "null-text as released"
+RELEASED = released_null_text.METHOD.name
 ANYONE = "a face"
 SAME = 0.68  # similarity of identity at which the probe errs as often about one person as about two (its card)
 
@@ -180,9 +181,16 @@ class Rows:
         return self._rows[key]
 
 
-def rows_name(model: TextToImage, settings: Settings, edits: EditSettings) -> str:
+def rows_name(model: TextToImage, settings: InversionSettings, edits: PromptEditSettings) -> str:
     """Of the weights and the settings that rows are of."""
-    return f"{model.fingerprint[:8]}-{hashlib.sha256(repr((settings, edits)).encode()).hexdigest()[:4]}"
+    # The names that the settings had when the first rows were measured: with others, those would not be found.
+    described = f"({_described('Settings', settings)}, {_described('EditSettings', edits)})"
+    return f"{model.fingerprint[:8]}-{hashlib.sha256(described.encode()).hexdigest()[:4]}"
+
+
+def _described(name: str, settings: InversionSettings | PromptEditSettings) -> str:
+    values = (f"{field.name}={getattr(settings, field.name)!r}" for field in fields(settings))
+    return f"{name}({', '.join(values)})"
 
 
 @dataclass(frozen=True)
@@ -192,12 +200,13 @@ class Bench:
     card: TextToImageCard
     model: TextToImage
     rows: Rows
-    settings: Settings
-    edits: EditSettings
+    settings: InversionSettings
+    edits: PromptEditSettings
 
     def inverted(self, case: Case, method: str, **changes: object) -> Inversion:
         settings = replace(self.settings, **changes)
-        return finish(invert(self.model, case.pixels, case.prompt, method, settings, distance=distance_of(self.card)))
+        distance = measuring.distance_or_none(self.card)
+        return finish(invert(self.model, case.pixels, case.prompt, method, settings, distance=distance))
 
     def method(self, case: Case, method: str, **changes: object) -> Row:
         """Reconstruction and edit of one portrait by one method, with other settings if any are given."""
@@ -220,9 +229,10 @@ class Bench:
 
     def robust(self, case: Case, method: str, sigma: float, prompt: str) -> Row:
         """Reconstruction of one portrait with noise, or with another prompt."""
-        job = study(self.model, case.pixels, [prompt], [method], [sigma], self.settings, distance_of(self.card))
-        [cell] = finish(job)
-        return cell.measures
+        distance = measuring.distance_or_none(self.card)
+        job = study_robustness(self.model, case.pixels, [prompt], [method], [sigma], self.settings, distance)
+        [result] = finish(job)
+        return result.measures
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -250,19 +260,39 @@ COLUMNS = {
 }
 
 
+BELOW = "below bound"  # how far the PSNR of the median portrait is below the autoencoder's
+IN_DB = ("psnr", BELOW, "psnr outside")
+COMPARED = {  # of `methods`: its columns, and what they are called
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "distance": "distance",
+    BELOW: BELOW,
+    "success": "edit succeeds",
+    "own": "own change",
+    "identity": "identity",
+    "psnr outside": "PSNR outside",
+    "evaluations": "evaluations",
+    "gradients": "differentiated",
+}
+
+
 def methods(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
-    """Means over portraits, one row per method; and how far each is from the bound on the median portrait."""
+    """Means over portraits, one row per method; then how close each is to what the autoencoder makes of the picture."""
     table: dict[str, list[Row]] = {name: [] for name in names}
     for case in chosen:
         for name, rows in table.items():
             rows.append(bench.rows.get(("method", case.number, name), partial(bench.method, case, name)))
-    heading("method", COLUMNS)
+    heading("method", COMPARED.values())
     for name, rows in table.items():
-        print(f"| {name} | {' | '.join(format(mean(row[k] for row in rows), form) for k, form in COLUMNS.items())} |")
+        cells = {k: format(mean(row[k] for row in rows), COLUMNS[k]) for k in COMPARED if k in COLUMNS}
+        cells[BELOW] = f"{median(row['psnr bound'] - row['psnr'] for row in rows):.2f}"
+        print(f"| {name} | {' | '.join(cells[k] + (' dB' if k in IN_DB else '') for k in COMPARED)} |")
+    print()
+    to_bound = [column for column in COLUMNS if column.endswith("to bound")]
+    heading("method", to_bound)
     for name, rows in table.items():
-        below = median(row["psnr bound"] - row["psnr"] for row in rows)
-        print(f"\n{name}: {below:.2f} dB below the autoencoder's bound on the median portrait", end="")
-    print("\n")
+        print(f"| {name} | {' | '.join(format(mean(row[k] for row in rows), COLUMNS[k]) for k in to_bound)} |")
+    print()
 
 
 def robustness(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
@@ -289,7 +319,7 @@ def race(bench: Bench, chosen: Sequence[Case], most: int = 10) -> None:
     """On every portrait the least m with which latent-TOP is as close to the picture as null-text as released; with
     starts sampled around the empty prompt, as null-text starts, and around the source prompt."""
 
-    @patch.dict(METHODS, {RELEASED: released_null_text.invert})
+    @patch.dict(METHODS, {RELEASED: released_null_text.METHOD})
     def run(case: Case, method: str, iterations: int, start: str) -> Row:
         measured = bench.inverted(case, method, iterations=iterations, start=start).measures
         return {"psnr": measured["psnr"], "seconds": measured["seconds"]}
@@ -394,30 +424,34 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=DEFAULTS.guidance)
     parser.add_argument("--methods", nargs="+", default=None, choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--run", type=Path, default=MEASURED, help="where rows are kept")
+    parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()
     what = arguments.what or everything
     if set(what) - set(everything) or arguments.portraits < 1:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
-    card = card_of(MODEL)
-    model = model_of(card)
-    settings, visitors = replace(DEFAULTS, guidance=arguments.guidance), EditSettings(cross_steps=card.cross_steps)
+    if arguments.write and arguments.methods and "methods" in what:
+        parser.error("--write writes the table of all methods: leave --methods out")
+    card = text_to_image_card(MODEL)
+    model = load_text_to_image(card)
+    settings, visitors = (
+        replace(DEFAULTS, guidance=arguments.guidance),
+        PromptEditSettings(cross_steps=card.cross_steps),
+    )
     rows = Rows(arguments.run / f"inversion-{rows_name(model, settings, visitors)}.jsonl")
     bench = Bench(card, model, rows, settings, visitors)
     chosen = cases(arguments.portraits)
-    print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
-    if "methods" in what:
-        methods(bench, chosen, arguments.methods or list(METHODS))
-    if "robustness" in what:
-        robustness(bench, chosen, arguments.methods or ORDER)
-    if "race" in what:
-        race(bench, chosen)
-    if "times" in what:
-        times(bench, cases(4), arguments.methods or list(METHODS))
-    if "options" in what:
-        options(bench, chosen)
-    for name in EDITS:
-        if name in what:
-            edits(bench, chosen, name)
+    tables: dict[str, Callable[[], None]] = {
+        "methods": lambda: methods(bench, chosen, arguments.methods or list(METHODS)),
+        "robustness": lambda: robustness(bench, chosen, arguments.methods or ORDER),
+        "race": lambda: race(bench, chosen),
+        "times": lambda: times(bench, cases(4), arguments.methods or list(METHODS)),
+        "options": lambda: options(bench, chosen),
+        **{name: partial(edits, bench, chosen, name) for name in EDITS},
+    }
+    for name in (name for name in tables if name in what):
+        with reported(f"benchmarks.inversion.{name}", arguments.write):
+            print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
+            tables[name]()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed              # everything; about ten minutes on two cores
     python -m benchmarks.speed edit         # some of: start, edit, discover, train-global, train-implicit
+    python -m benchmarks.speed --write      # everything, also into docs/benchmarks.md
 
 Prints one row per claim: what was measured, the median of the runs, the worst of them, and the goal.
 """
@@ -16,13 +17,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 
-from core.models.cards import ROOT
+from benchmarks.report import HELP, reported
 from core.models.loader import models
 from core.progress import finish
-from core.regions import preset_region
+from core.regions import ready_made_region
 from core.studio import library
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.search import explore
@@ -31,6 +33,7 @@ from core.studio.frames import Picture
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120
 
 
@@ -99,7 +102,7 @@ def edit(runs: int = 5) -> None:
 def discover(runs: int = 3) -> None:
     """A new picture analysed for the eyes; then, on the same picture, the mouth as well: directions and thumbnails."""
     model = models.get("avatars")
-    eyes, mouth = (preset_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth"))
+    eyes, mouth = (ready_made_region("face", label, model.card.resolution) for label in ("Eyes", "Mouth"))
     pictures = [finish(sample_picture(model, seed, steps=10)) for seed in range(100, 101 + runs)]
     analysis, directions, thumbnails = [], [], []
     for k, picture in enumerate(pictures):
@@ -136,9 +139,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     everything = ["start", "edit", "discover", "train-global", "train-implicit"]
     parser.add_argument("what", nargs="*", choices=[*everything, []], default=everything)
+    parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()
+    if arguments.write and list(arguments.what) != everything:
+        parser.error("--write writes the whole table: measure everything")
+    with reported("benchmarks.speed", arguments.write):
+        measure(arguments.what)
+
+
+def measure(parts: Sequence[str]) -> None:
+    """A row for each claim of these parts, and the peak memory."""
     print("| what | median | worst | goal | |\n|---|---|---|---|---|")
-    for what in arguments.what:
+    for what in parts:
         name, _, form = what.partition("-")
         train(form) if name == "train" else {"start": start, "edit": edit, "discover": discover}[name]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -78,6 +78,12 @@ class ImageText:
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
 
+def text_embedding(image_text: ImageText, text: str, templates: Sequence[str]) -> Tensor:
+    """Unit vector (D,): the mean embedding of a text in all templates."""
+    text = " ".join(text.split())
+    return F.normalize(image_text.embed_texts([t.format(text) for t in templates]).mean(0), dim=0)
+
+
 def load_embedded(folder: str | Path, device: torch.device | str = "cpu") -> ImageText:
     """The open_clip model of a folder with open_clip_config.json, weights and `MERGES`.
 

@@ -1,4 +1,4 @@
-"""Reaching the Hugging Face Hub: whether it answers at all, and words for whatever its client raises."""
+"""Reaching the Hugging Face Hub: whether it answers, how long to wait, and words for whatever its client raises."""
 
 from __future__ import annotations
 
@@ -13,38 +13,66 @@ import huggingface_hub
 from huggingface_hub import errors
 from huggingface_hub.utils import parse_ratelimit_headers
 
-PATIENCE = 2.5  # seconds to wait for a sign of life; with all else an unreachable Hub costs less than 3
+from .errors import HubError, ResourceError, VisitorError
 
-Result = TypeVar("Result")
+# In seconds. With all else an unreachable Hub costs less than 3.
+ANSWER_TIMEOUT = 2.5  # of the first sign of life
+REQUEST_TIMEOUT = 10.0  # of one request
+BROWSE_DEADLINE = 60.0  # of everything that browsing takes
+TRANSFER_DEADLINE = 300.0  # of one file
+
+T = TypeVar("T")
 
 
 class TookTooLong(Exception):
     """The client did not come back in time."""
 
 
-def hub_answers(patience: float = PATIENCE) -> bool:
-    """Whether the Hub gives any answer within `patience` seconds (its client alone would retry for 23).
+def hub_answers(timeout: float = ANSWER_TIMEOUT) -> bool:
+    """Whether the Hub gives any answer within `timeout` seconds (its client alone would retry for 23).
 
     Asked through the client's own session, so that proxies, endpoint and offline mode count.
     """
 
     def ask() -> None:
-        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=patience)
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=timeout)
 
     try:
-        patiently(ask, patience)
+        with_deadline(ask, timeout)
     except Exception:  # no answer, whatever the reason
         return False
     return True
 
 
-def patiently(work: Callable[[], Result], seconds: float) -> Result:
+def require_hub() -> None:
+    """Raises HubError: the Hub cannot be reached."""
+    if not hub_answers():
+        raise HubError(unreachable())
+
+
+def ask_hub(work: Callable[[], T], seconds: float, repository: str, revision: str = "main") -> T:
+    """What `work` returns within so many seconds; its failures as errors that a visitor can read.
+
+    Raises:
+        HubError: the Hub refused, failed or took too long. ResourceError: the disk is full. Whatever VisitorError
+            `work` raises.
+    """
+    try:
+        return with_deadline(work, seconds)
+    except VisitorError:
+        raise
+    except Exception as error:  # the client's errors come from three libraries and share no base
+        on_disk = isinstance(error, OSError) and error.errno is not None
+        raise (ResourceError if on_disk else HubError)(explain(error, repository, revision)) from error
+
+
+def with_deadline(work: Callable[[], T], seconds: float) -> T:
     """What `work` returns or raises, if it does so in time: parts of the client wait for minutes or without a limit.
 
     Raises:
         TookTooLong: it did not. It goes on in a thread of its own, and its result is dropped.
     """
-    done: Future[Result] = Future()
+    done: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -116,6 +144,8 @@ def _explain_status(error: errors.HfHubHTTPError, repository: str) -> str:
             return (
                 "The Hub does not accept this token. Make a new one in your settings there (huggingface.co/settings)."
             )
+        case 402:
+            return "The Hub wants to be paid for that. Choose other hardware, or see the plans on your settings there."
         case 403:
             return f"This token may not do that with {repository}. Use one with write access to it."
         case 409 | 412:

@@ -39,7 +39,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Reading:
+class InstrumentOutputs:
     """The network's outputs for a batch: raw attributes (B, K), identity (B, D) unit, features (B, F), and the
     activations (B, C, H, W) of every depth."""
 
@@ -93,13 +93,13 @@ class InstrumentNet(nn.Module):
         self.auxiliary = nn.Linear(width, auxiliary)  # identity and pose parameters: only used in training
         self.identity = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, identity))
 
-    def forward(self, x: Tensor) -> Reading:
+    def forward(self, x: Tensor) -> InstrumentOutputs:
         depths = [F.relu(self.stem(x))]
         for block in self.blocks:
             depths.append(block(depths[-1]))
         common = self.trunk(F.relu(self.squeeze(depths[-1])).flatten(1))
         pooled = [d.float().mean((2, 3)) for d in depths[2:]]
-        return Reading(
+        return InstrumentOutputs(
             raw=self.attributes(common),
             identity=F.normalize(self.identity(common).float(), dim=-1),
             features=torch.cat([*pooled, common.float()], 1),
@@ -133,7 +133,7 @@ class Instruments:
         self.size = size
         self.device = torch.device(device)
 
-    def _read(self, pixels: Tensor) -> Reading:
+    def _read(self, pixels: Tensor) -> InstrumentOutputs:
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pixels must be (B, 3, H, W), not {tuple(pixels.shape)}")
         x = pixels.to(self.device, torch.float32)

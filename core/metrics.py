@@ -1,30 +1,30 @@
-"""Measures of an edit: how far it went towards the text, how much it changed, and whether it is the same person."""
+"""Measures of how much two pictures differ; `asyrp.loss.s_dir` says how far an edit went towards its text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import instruments
-from .asyrp.loss import directional_loss, text_direction
-from .clip import ImageText
 from .errors import ModelUnavailable
-from .models.cards import ROOT, ModelCard
+from .models.cards import PRESETS, BaseCard
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-def perceptual(card: ModelCard, device: torch.device | str = "cpu") -> Distance:
+def perceptual(card: BaseCard, device: torch.device | str = "cpu") -> Distance:
     """The perceptual distance of a model's world: two batches of pixels (B, 3, H, W) in [-1, 1] -> (B,).
 
     Raises:
         ModelUnavailable: its weights are not here and cannot be fetched.
     """
     if card.perceptual == "embedded":
-        return instruments.load(ROOT / card.instruments, device).distance
+        if card.instruments is None:
+            raise ModelUnavailable(f"{card.title} has no instruments, so there is no distance of its own.")
+        return instruments.load(PRESETS / card.instruments, device).distance
     import lpips  # loads torchvision's models, which only Hub models need
 
     try:
@@ -34,20 +34,6 @@ def perceptual(card: ModelCard, device: torch.device | str = "cpu") -> Distance:
             "The perceptual distance LPIPS has to be downloaded once and cannot be reached from here."
         ) from error
     return lambda a, b: network(a.to(device), b.to(device)).flatten()
-
-
-@torch.no_grad()
-def s_dir(
-    image_text: ImageText, before: Tensor, after: Tensor, source: str, target: str, templates: Sequence[str]
-) -> Tensor:
-    """Directional CLIP similarity S_dir (Asyrp Eq. 17): cosine of the change of the pictures' embeddings and of the
-    texts'. before: (1, 3, H, W) or (B, 3, H, W), after: (B, 3, H, W). Returns (B,) in [-1, 1].
-
-    Raises:
-        RequestError: a text is empty, or both mean the same.
-    """
-    dI = image_text.embed_images(after) - image_text.embed_images(before)
-    return 1 - directional_loss(dI, text_direction(image_text, source, target, templates))
 
 
 def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:

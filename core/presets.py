@@ -27,7 +27,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from . import tensor_file
-from .directions import Direction, from_state
+from .directions import Direction, Injection, from_state
 from .errors import PresetError
 from .intervals import Intervals
 from .models.loader import DiffusionModel
@@ -86,7 +86,7 @@ class About:
     target_text: str = ""
     region: list[Any] | None = None
     timestep: int | None = None
-    injection: str = "asymmetric"
+    injection: Injection = "asymmetric"
     t_edit: int | None = None
     t_boost: int | None = None
     strength: float = 1.0
@@ -185,7 +185,7 @@ def load(path: Path | str) -> Preset:
 
 def from_bytes(data: bytes) -> Preset:
     """The preset in a file's content. Raises PresetError like `load`."""
-    with _in_words():
+    with _explain_damage():
         about, direction_state = _described(data, len(data))
         held = tensors(data)
     return Preset(from_state(held, direction_state), **vars(about))
@@ -197,7 +197,7 @@ def header_size(start: bytes, size: int) -> int:
     Raises:
         PresetError: it is not a safetensors file, or too large.
     """
-    with _in_words():
+    with _explain_damage():
         return tensor_file.header_size(start, size, LIMITS)
 
 
@@ -207,7 +207,7 @@ def describe(start: bytes, size: int) -> tuple[About, str]:
     Raises:
         PresetError: like `load`, but for faults of the tensors' values.
     """
-    with _in_words():
+    with _explain_damage():
         about, direction_state = _described(start, size)
     return about, direction_state["kind"]
 
@@ -260,8 +260,8 @@ def _unchanged(path: Path, modified: int, size: int) -> Preset:
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
-    """What is wrong with a file, for a visitor."""
+def _explain_damage() -> Iterator[None]:
+    """Within the block, what is wrong with a file becomes a visitor's error. Raises PresetError."""
     try:
         yield
     except Damaged as fault:

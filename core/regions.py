@@ -50,13 +50,13 @@ class Region:
         return float(self.mask.mean())
 
     def as_json(self) -> dict[str, Any]:
-        """What `parse` makes this region of again (a mask from elsewhere has no shapes)."""
+        """Label and shapes, from which `parse_regions` makes the same region (a painted mask has no shapes)."""
         strokes = [{"points": [list(p) for p in stroke.points], "width": stroke.width} for stroke in self.strokes]
         return {"label": self.label, "boxes": [list(box) for box in self.boxes], "strokes": strokes}
 
 
 # The usual places, as fractions: portraits centred as in CelebA-HQ and in the drawn avatars.
-PRESETS: dict[str, dict[str, Box]] = {
+READY_MADE: dict[str, dict[str, Box]] = {
     "face": {
         "Eyes": (0.27, 0.36, 0.73, 0.56),
         "Mouth": (0.33, 0.57, 0.67, 0.82),
@@ -76,26 +76,26 @@ PRESETS: dict[str, dict[str, Box]] = {
 }
 
 
-def preset_regions(domain: str) -> list[str]:
+def ready_made_labels(domain: str) -> list[str]:
     """Labels of the one-click regions of a domain ("face", "church", ...)."""
-    return list(PRESETS.get(domain, {}))
+    return list(READY_MADE.get(domain, {}))
 
 
-def preset_region(domain: str, label: str, resolution: int) -> Region:
+def ready_made_region(domain: str, label: str, resolution: int) -> Region:
     """A one-click region.
 
     Raises:
         RequestError: the domain has no region of that name.
     """
-    known = PRESETS.get(domain, {})
-    if label not in known:
-        raise RequestError(f"There is no ready-made region {label!r}. Choose one of: {', '.join(known) or 'none'}.")
-    box = known[label]
+    boxes = READY_MADE.get(domain, {})
+    if label not in boxes:
+        raise RequestError(f"There is no ready-made region {label!r}. Choose one of: {', '.join(boxes) or 'none'}.")
+    box = boxes[label]
     return Region(label, box_mask(box, resolution), (box,))
 
 
-def parse(source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: int) -> list[Region]:
-    """Regions from JSON text or from what it stands for; everything is checked, coordinates are clamped.
+def parse_regions(source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: int) -> list[Region]:
+    """Regions from JSON, as text or already decoded; everything is checked, coordinates are clamped.
 
     `[{"label": "eyes", "boxes": [[left, top, right, bottom]], "strokes": [{"points": [[x, y]], "width": w}]}]`, or an
     object with that list as "regions". A box may be given as "box": [...] if it is the only one. Regions of one label
@@ -117,14 +117,14 @@ def parse(source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: i
     drawn: dict[str, tuple[list[Box], list[Stroke]]] = {}
     for number, item in enumerate(items, start=1):
         label, boxes, strokes = _shapes(item, number)
-        known = drawn.setdefault(label, ([], []))
-        known[0].extend(boxes)
-        known[1].extend(strokes)
+        all_boxes, all_strokes = drawn.setdefault(label, ([], []))
+        all_boxes.extend(boxes)
+        all_strokes.extend(strokes)
     return [_region(label, boxes, strokes, resolution) for label, (boxes, strokes) in drawn.items()]
 
 
-def from_mask(mask: np.ndarray, label: str, resolution: int) -> Region:
-    """A region from a painted mask (h, w) of any size, bool or numbers of which more than half the range is inside.
+def region_from_mask(mask: np.ndarray, label: str, resolution: int) -> Region:
+    """A region from a painted mask (h, w) of any size: True, or more than half of 1 or of 255, is inside.
 
     Raises:
         RequestError: it is not a mask, or marks too little or too much.
@@ -132,8 +132,8 @@ def from_mask(mask: np.ndarray, label: str, resolution: int) -> Region:
     mask = np.asarray(mask)
     if mask.ndim != 2 or not mask.size or max(mask.shape) > 8192 or mask.dtype.kind not in "buif":
         raise RequestError("The mask is not a picture with one channel.")
-    painted = np.nan_to_num(mask.astype(np.float32))
-    painted = painted > (0.5 if mask.dtype == bool or painted.max(initial=0) <= 1 else 127.5)
+    values = np.nan_to_num(mask.astype(np.float32))
+    painted = values > (0.5 if mask.dtype == bool or values.max(initial=0) <= 1 else 127.5)
     rows, columns = ((np.arange(resolution) + 0.5) * n / resolution for n in painted.shape)
     return _checked(Region(_label(label, 1), painted[np.ix_(rows.astype(int), columns.astype(int))]))
 
@@ -142,6 +142,13 @@ def rest(regions: Iterable[Region]) -> Region | None:
     """Everything outside all the regions, a region of its own; None if nothing is left."""
     outside = ~np.logical_or.reduce([region.mask for region in regions])
     return Region(REST, outside) if outside.any() else None
+
+
+def union(regions: Sequence[Region]) -> Region | None:
+    """All regions as one, without a label; None if there are none or nothing is left outside."""
+    if not regions or rest(regions) is None:
+        return None
+    return Region("", np.logical_or.reduce([region.mask for region in regions]))
 
 
 def box_mask(box: Box, resolution: int) -> np.ndarray:
@@ -194,10 +201,10 @@ def _shapes(item: Any, number: int) -> tuple[str, list[Box], list[Stroke]]:
         raise RequestError(f"“{label}” is empty: draw a box or a brush stroke.")
     if len(boxes) + len(strokes) > MAX_SHAPES:
         raise RequestError(f"“{label}” has more than {MAX_SHAPES} boxes and strokes. Draw fewer.")
-    read = [_stroke(stroke, label) for stroke in strokes]
-    if sum(len(stroke.points) for stroke in read) > MAX_POINTS:
+    checked = [_stroke(stroke, label) for stroke in strokes]
+    if sum(len(stroke.points) for stroke in checked) > MAX_POINTS:
         raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
-    return label, [_box(box, label) for box in boxes], read
+    return label, [_box(box, label) for box in boxes], checked
 
 
 def _region(label: str, boxes: list[Box], strokes: list[Stroke], resolution: int) -> Region:
@@ -261,5 +268,5 @@ def _stroke(value: Any, label: str) -> Stroke:
     if len(points) > MAX_POINTS:
         raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
     (width,) = _numbers([value.get("width")], 1, label, "a stroke with a width between 0 and 1")
-    read = tuple(tuple(_numbers(point, 2, label, "a stroke through points [x, y]")) for point in points)
-    return Stroke(read, min(width, MAX_WIDTH))
+    pairs = (_numbers(point, 2, label, "a stroke through points [x, y]") for point in points)
+    return Stroke(tuple((x, y) for x, y in pairs), min(width, MAX_WIDTH))

@@ -24,6 +24,21 @@ from .models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from .schedule import Schedule
 
 FEWER_PROMPTS = "Try fewer target prompts at once, or choose a smaller model."
+MAX_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
+
+
+def read_prompt(text: str, request: str) -> str:
+    """A prompt as one line of printable characters.
+
+    Raises:
+        RequestError: there is nothing left of it (`request` says what to write), or it is too long.
+    """
+    prompt = " ".join("".join(c if c.isprintable() else " " for c in text[: MAX_PROMPT + 1]).split())
+    if not prompt:
+        raise RequestError(request)
+    if len(text) > MAX_PROMPT:
+        raise RequestError(f"A prompt may have up to {MAX_PROMPT} characters. Shorten it.")
+    return prompt
 
 
 @dataclass
@@ -166,8 +181,8 @@ class TextToImage:
         both = torch.cat((unconditional, text))
         twice = t if isinstance(t, int) else [*t, *t]
         eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control).chunk(2)
-        known = eps_null if torch.equal(unconditional, text[:1].expand_as(text)) else None
-        return eps_null + guidance * (self._towards(eps_text, x, t, text[:1], strength, known) - eps_null)
+        eps_source = eps_null if torch.equal(unconditional, text[:1].expand_as(text)) else None
+        return eps_null + guidance * (self._towards(eps_text, x, t, text[:1], strength, eps_source) - eps_null)
 
     def _towards(
         self,
@@ -176,16 +191,16 @@ class TextToImage:
         t: int | Sequence[int],
         source: Tensor,
         strength: Tensor | None,
-        known: Tensor | None = None,
+        eps_source: Tensor | None = None,
     ) -> Tensor:
-        """eps(x, source) + s (eps - eps(x, source)). source: (1, L, E). known: eps(x, source), where it is there."""
+        """eps(x, source) + s (eps - eps(x, source)). source: (1, L, E). eps_source: eps(x, source), if it is known."""
         if strength is None:
             return eps
         rows = ((strength != 0) & (strength != 1)).flatten().nonzero().flatten().tolist()
         if not rows:
             return eps
         times = t if isinstance(t, int) else [t[row] for row in rows]
-        start = self.eps(x[rows], times, source) if known is None else known[rows]
+        start = self.eps(x[rows], times, source) if eps_source is None else eps_source[rows]
         eps = eps.clone()
         eps[rows] = start + strength[rows].to(eps) * (eps[rows] - start)
         return eps
@@ -263,14 +278,14 @@ class TextToImage:
 # --------------------------------------------------------------------------------------------------------- models by id
 
 
-def card_of(model_id: str) -> TextToImageCard:
+def text_to_image_card(model_id: str) -> TextToImageCard:
     """Raises RequestError: there is no such model."""
     if model_id not in TEXT_TO_IMAGE:
         raise RequestError(f"There is no model {model_id!r}. Choose one of: {', '.join(TEXT_TO_IMAGE)}.")
     return TEXT_TO_IMAGE[model_id]
 
 
-def not_here(card: TextToImageCard) -> str:
+def missing_words(card: TextToImageCard) -> str:
     """What to do about an embedded model that did not come with this copy; "" if it is there."""
     if not isinstance(card.source, Embedded) or (card.source.folder / "unet").is_dir():
         return ""
@@ -281,9 +296,9 @@ def not_here(card: TextToImageCard) -> str:
     )
 
 
-def model_of(card: TextToImageCard) -> TextToImage:
+def load_text_to_image(card: TextToImageCard) -> TextToImage:
     """A card's model, kept once loaded. Raises ModelUnavailable."""
-    if words := not_here(card):
+    if words := missing_words(card):
         raise ModelUnavailable(words)
     loaded = pipelines.get(card.id)
     return TextToImage.from_pipeline(loaded.pipeline, card.id, loaded.fingerprint)

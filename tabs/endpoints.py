@@ -1,4 +1,4 @@
-"""What the named endpoints of all tabs share: how they are declared, how they read a picture and tell their progress."""
+"""What the named endpoints of all tabs share: their declaration, reading a picture, telling their progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUEUE: dict[str, Any] = {"concurrency_id": "api", "concurrency_limit": 2}
 Answers = Iterator[tuple[Any, ...]]
 
 
-def declare(shell: Shell, handler: Callable[..., Answers], inputs: Sequence[Any], outputs: Any) -> None:
+def declare(shell: Shell, handler: Callable[..., Iterator[Any]], inputs: Sequence[Any], outputs: Any) -> None:
     """Offer a handler to programs under its own name; it gets the session and the values of `inputs`."""
     gr.on([], for_clients(handler), [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
 

@@ -17,7 +17,7 @@ from tabs.widgets import asset
 NEEDED = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 RETURNED = "logged-in"  # in the address of the tab that comes back from the Hub
 
-# The tab has done its duty; a browser that does not let it close shows the app, and a notice.
+# The tab is not needed any more; a browser that does not let it close shows the app, and a notice.
 CLOSE = f'<script>if (new URLSearchParams(location.search).has("{RETURNED}")) window.close();</script>'
 
 
@@ -27,7 +27,7 @@ def offered() -> bool:
 
 
 class Login(gr.HTML):
-    """A way to log in and out; `.release` tells that either may have happened. The value is a dictionary: name."""
+    """A way to log in and out; `.release` reports that either may have happened. The value is a dictionary: name."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -18,7 +17,7 @@ from core.errors import RequestError, VisitorError
 from core.imaging import Crop, crop_square, open_picture
 from core.models.cards import MODELS
 from core.models.loader import models
-from core.progress import Progress
+from core.progress import Progress, Running
 from core.studio import library
 from core.studio.sample import sample_picture
 from core.studio.visit.session import Session
@@ -111,22 +110,20 @@ class PictureChooser:
             paths = {path.stem: path for path in library.examples(session.model_id)}
             if example not in paths:
                 raise RequestError("This example does not belong to the chosen model. Choose another one.")
-            picture = library.open_picture(paths[example], session.model_id)
-            session.picture = replace(picture, example=example)
+            session.picture = library.open_example(paths[example], session.model_id)
             yield from showing(session, values)
 
         @in_words
         def imagine(session: Session, seed: float | None, words: str | None, *values: Any) -> Values:
-            ticket = session.begin()
+            turn = session.edits.begin()
             model = models.get(session.model_id)
             asked = (words or "") if takes_words(session.model_id) else ""
-            for event in sample_picture(model, -1 if seed is None else int(seed), words=asked):
-                if session.ticket != ticket:
-                    return
-                if event.result is not None:
-                    session.picture = event.result
-                elif event.preview is not None:
+            job = sample_picture(model, -1 if seed is None else int(seed), words=asked)
+            running = Running(turn.follow(job))
+            for event in running:
+                if event.preview is not None:
                     yield *untouched, *working(event)
+            session.picture = running.result
             yield *own_widgets(session), *unseen
             yield from showing(session, values)
 

@@ -6,19 +6,19 @@ from typing import Any
 
 import gradio as gr
 
-from core import regions
 from core.errors import VisitorError
 from core.models.cards import MODELS
-from core.studio.discover.overlays import shade
+from core.regions import READY_MADE, parse_regions
+from core.studio.discover.overlays import outside_overlay
 from tabs.widgets import asset, data_url
 
 
 class RegionBoard(gr.HTML):
     """A picture with labelled boxes and brush strokes. `.input` tells of every change.
 
-    value: a list of regions as `core.regions.parse` reads it. image: URL of the picture. overlay: URL of what
-    the server made of the regions. said: what is wrong with them. presets: ready-made ones, [{label, box}]. most: how
-    many there may be.
+    value: a list of regions as `core.regions.parse_regions` reads it. image: URL of the picture. overlay: URL of a
+    picture over it that shows the regions as the server reads them. said: what is wrong with them. presets: ready-made
+    regions, [{label, box}]. max_regions: how many there may be.
     """
 
     def __init__(self, value: list[Any] | None = None, **settings: Any) -> None:
@@ -31,18 +31,18 @@ class RegionBoard(gr.HTML):
         )
 
 
-def understood(value: Any, resolution: int) -> Any:
-    """What the server makes of the regions drawn on a board, or what is wrong with them."""
+def region_feedback(value: Any, resolution: int) -> dict[str, Any]:
+    """Properties of a board that show its regions as the server reads them, or say what is wrong with them."""
     if not value:
         return gr.update(overlay="", said="")
     try:
-        drawn = regions.parse(value, resolution)
+        regions = parse_regions(value, resolution)
     except VisitorError as error:
         return gr.update(overlay="", said=error.message)
-    return gr.update(overlay=data_url(shade(drawn, 384), "PNG"), said="")
+    return gr.update(overlay=data_url(outside_overlay(regions, 384), "PNG"), said="")
 
 
-def ready_made(model_id: str) -> list[dict[str, Any]]:
+def ready_made_regions(model_id: str) -> list[dict[str, Any]]:
     """The usual places in the pictures of a model, as `RegionBoard` offers them."""
-    known = regions.PRESETS.get(MODELS[model_id].domain_word, {})
-    return [{"label": label, "box": list(box)} for label, box in known.items()]
+    boxes = READY_MADE.get(MODELS[model_id].domain_word, {})
+    return [{"label": label, "box": list(box)} for label, box in boxes.items()]

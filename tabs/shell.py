@@ -36,8 +36,8 @@ class Shell:
 
 
 def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """For events of the page: an error becomes a notice, and everything on the page stays as it was. A request that is out
-    of date ends without a word."""
+    """For events of the page: an error becomes a notice, and everything on the page stays as it was. A request that is
+    out of date ends without a word."""
 
     def tell(error: Exception) -> None:
         if isinstance(error, VisitorError):

@@ -8,9 +8,10 @@ from typing import Any
 
 from core.models.loader import models
 from core.presets import Preset
-from core.studio.edit import edit_frames, strip_strengths
+from core.progress import Running, finish
+from core.studio.edit import Forms, edit_frames, strip_strengths
 from core.studio.frames import EditOptions, Frame, Picture
-from core.studio.visit.session import Session
+from core.studio.turns import Turn
 from tabs.results import busy, frames_json
 from tabs.visit import before_url
 
@@ -18,11 +19,14 @@ Stages = Iterator[dict[str, Any]]
 
 
 def strip(
-    session: Session, ticket: int, picture: Picture, preset: Preset, options: EditOptions, frames: list[Frame]
+    turn: Turn, picture: Picture, preset: Preset, options: EditOptions, frames: list[Frame], forms: Forms
 ) -> Stages:
-    """The suggested strength first, then the whole strip, until done or until the ticket is out of date.
+    """The suggested strength first, then the whole strip.
 
-    frames: filled in place, in the order of their strengths. Raises VisitorError.
+    frames: filled in place, in the order of their strengths. forms: where averaged forms of directions are kept.
+
+    Raises:
+        Outdated: the visitor has asked for something else. VisitorError.
     """
     started = time.monotonic()
     frames.clear()
@@ -30,45 +34,42 @@ def strip(
     low, high = preset.strength_range
     first = [min(max(preset.strength, low), high)]
     base: dict[str, Any] = {"before": before_url(picture), "name": preset.name}
-    for event in edit_frames(model, picture, preset, first, options, session.forms):
-        if session.ticket != ticket:
-            return
-        if event.result is None:
-            yield {**base, **busy(event)}
-        else:
-            frames[:] = event.result
+    running = Running(turn.follow(edit_frames(model, picture, preset, first, options, forms)))
+    for event in running:
+        yield {**base, **busy(event)}
+    frames[:] = running.result
+
     strengths = strip_strengths(preset)
     base |= {"low": low, "high": high, "strength": first[0], "seconds": time.monotonic() - started, "strip": strengths}
     rest = [strength for strength in strengths if strength not in first]
-    for event in edit_frames(model, picture, preset, rest, options, session.forms):
-        if session.ticket != ticket:
-            return
-        if event.result is not None:
-            frames[:] = sorted([*frames, *event.result], key=lambda frame: frame.strength)
-            yield {**base, "frames": frames_json(frames)}
-        elif event.preview is not None or event.step == options.steps + 1:
+    running = Running(turn.follow(edit_frames(model, picture, preset, rest, options, forms)))
+    for event in running:
+        if event.preview is not None or event.step == options.steps + 1:
             note = f"Now the other strengths … {100 * event.step // event.total}%"
             yield {**base, "note": note, "frames": frames_json(frames)}
+    _add(frames, running.result)
+    yield {**base, "frames": frames_json(frames)}
 
 
 def exact(
-    session: Session,
+    turn: Turn,
     picture: Picture,
     preset: Preset,
     options: EditOptions,
     strength: float,
     frames: list[Frame],
+    forms: Forms,
 ) -> Stages:
-    """A strength outside the strip, computed for itself and added to the frames. Raises VisitorError."""
-    ticket, started = session.begin(), time.monotonic()
+    """A strength outside the strip, computed for itself and added to the frames. Raises as `strip`."""
+    started = time.monotonic()
     low, high = preset.strength_range
     strength = round(min(max(float(strength), low), high), 4)
     model = models.get(picture.model_id)
-    for event in edit_frames(model, picture, preset, [strength], options, session.forms):
-        if session.ticket != ticket:
-            return
-        if event.result is not None:
-            frames[:] = sorted([*frames, *event.result], key=lambda frame: frame.strength)
+    _add(frames, finish(turn.follow(edit_frames(model, picture, preset, [strength], options, forms))))
     value = {"before": before_url(picture), "name": preset.name, "low": low, "high": high, "strength": strength}
     value |= {"seconds": time.monotonic() - started, "strip": strip_strengths(preset)}
     yield {**value, "frames": frames_json(frames)}
+
+
+def _add(frames: list[Frame], more: list[Frame]) -> None:
+    frames[:] = sorted([*frames, *more], key=lambda frame: frame.strength)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -64,7 +63,7 @@ def current_picture(session: Session) -> Picture | None:
     """The visitor's picture: the first example until they choose."""
     paths = library.examples(session.model_id)
     if session.picture is None and paths:
-        session.picture = replace(library.open_picture(paths[0], session.model_id), example=paths[0].stem)
+        session.picture = library.open_example(paths[0], session.model_id)
     return session.picture
 
 

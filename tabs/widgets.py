@@ -53,7 +53,9 @@ class Cards(gr.HTML):
     chosen ones, in order.
     """
 
-    def __init__(self, choices: list[dict[str, Any]] | None = None, value: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, choices: list[dict[str, Any]] | None = None, value: str | list[str] | None = None, **settings: Any
+    ) -> None:
         self.choices = choices or []  # Gradio takes an attribute it does not find for an event
         super().__init__(
             value=value,

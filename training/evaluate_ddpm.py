@@ -2,11 +2,12 @@
 
     python -m training.evaluate_ddpm                              # the released model; about an hour on two cores
     python -m training.evaluate_ddpm --samples 200 --no-card      # a quick look
+    python -m training.evaluate_ddpm --write                      # the figures also into docs/benchmarks.md
 
 Reconstruction: PSNR of 100 held-out portraits through inversion and back. New portraits, as the app draws them
-(`studio.imagine`): Frechet distance of 2,000 to 2,000 fresh renders in the probe's feature space, beside that of 2,000
-other renders, the floor of that number; and how much the halves of a face differ, by the probe. h-space: how much of
-what the network predicts h decides, and not the skip connections.
+(`core/studio/sample.py`): Frechet distance of 2,000 to 2,000 fresh renders in the probe's feature space, beside that of
+2,000 other renders, the floor of that number; and how much the halves of a face differ, by the probe. h-space: how much
+of what the network predicts h decides, and not the skip connections.
 
 What is measured of new portraits is kept in the cache, so that the command goes on from there when it is begun again.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -28,16 +30,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.report import HELP, write_section
 from core import instruments
 from core.curves import measure_curves
 from core.editing import EditSettings, edit, invert
 from core.metrics import perceptual, psnr
-from core.models.cards import MODELS, ROOT
+from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
 from core.sampling import draw, sample
 from core.studio.edit import described, sampling_steps
-from core.text_to_image import card_of, model_of
+from core.text_to_image import load_text_to_image, text_to_image_card
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels
 from training.dataset import load as load_portraits
@@ -97,7 +100,7 @@ def new_portraits(
 ) -> Looks:
     """Of new portraits, `count` in all, those of the seeds from 0 on; kept, where another model draws them."""
     drawn, parts = model.card.drawn, []
-    drawing = None if drawn is None else model_of(card_of(drawn.model))
+    drawing = None if drawn is None else load_text_to_image(text_to_image_card(drawn.model))
     for first in range(0, count, batch):
         seeds = range(first, min(first + batch, count))
         if drawing is None:
@@ -209,11 +212,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=cache_folder() / "ddpm", help="for the card; optional")
     parser.add_argument("--note", default="", help="words for the card about how it was trained")
     parser.add_argument("--no-card", action="store_true")
+    parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()
     began = time.time()
     model = load(MODELS["avatars"])
     sample_steps = arguments.sample_steps or sampling_steps(model.card)
-    probe = instruments.load(ROOT / model.card.instruments, model.device)
+    probe = instruments.load(PRESETS / model.card.instruments, model.device)
     images, _ = held_out(arguments.samples)
     others, _ = load_portraits(arguments.samples)
     pixels = to_pixels(images[: arguments.portraits])
@@ -236,9 +240,6 @@ def main() -> None:
     print(f"Stains of the backdrop: {stained:.2f}% of the range, of renders {clean:.2f}%", end="; ")
     print(f"grain {grained:.2f}%, of renders {smooth:.2f}%")
     print(f"{time.time() - began:.0f} s")
-    if arguments.no_card:
-        return
-    curves.save(ROOT / model.card.curves)
     figures = MEASURED.format(
         portraits=arguments.portraits,
         mean=at40.mean(),
@@ -255,7 +256,12 @@ def main() -> None:
         smooth=smooth,
         **shares,
     )
-    path = ROOT / model.card.source.path / "README.md"
+    if arguments.write:
+        write_section("training.evaluate_ddpm", textwrap.dedent(figures.partition("\n")[2]))
+    if arguments.no_card:
+        return
+    curves.save(PRESETS / model.card.curves)
+    path = PRESETS / model.card.source.path / "README.md"
     if (arguments.run / "checkpoint.pt").exists():
         path.write_text(about(model, arguments.run, arguments.note) + figures)
     else:  # trained elsewhere: what the card says of that stays

@@ -2,6 +2,7 @@
 
     python -m training.evaluate_t2i --autoencoder      # the autoencoder alone, no card; a minute
     python -m training.evaluate_t2i                    # everything; about half an hour on two cores
+    python -m training.evaluate_t2i --write            # the table of captions also into docs/benchmarks.md
 
 Autoencoder: PSNR of held-out portraits, the bound of every inversion. Text: pictures are sampled from captions of
 held-out portraits at several guidance scales, the probe reads their attributes, and the captions' statements are
@@ -20,10 +21,11 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import Tensor
 
+from benchmarks.report import HELP, write_section
 from core import instruments
 from core.instruments import Instruments
 from core.metrics import psnr
-from core.models.cards import ROOT
+from core.models.cards import PRESETS
 from core.models.pipelines import load, read_autoencoder
 from core.models.placing import best_dtype
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
@@ -151,11 +153,21 @@ def measure(
 
 def report(figures: dict[str, dict]) -> str:
     """The figures of the text as two Markdown tables."""
-    lines = ["| pictures | statements that hold | captions that hold whole |", "|---|---|---|"]
-    lines += [f"| {name} | {100 * a:.0f} % | {100 * b:.0f} % |" for name, (a, b) in figures["captions"].items()]
-    lines += ["", "| text | samples that have it | found where true | all portraits |", "|---|---|---|---|"]
+    lines = [
+        captions_table(figures),
+        "",
+        "| text | samples that have it | found where true | all portraits |",
+        "|---|---|---|---|",
+    ]
     for text, shares in figures["attributes"].items():
         lines.append(f"| {text} | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |")
+    return "\n".join(lines)
+
+
+def captions_table(figures: dict[str, dict]) -> str:
+    """How much of what captions state holds in pictures, as a Markdown table."""
+    lines = ["| pictures | statements that hold | captions that hold whole |", "|---|---|---|"]
+    lines += [f"| {name} | {100 * a:.0f} % | {100 * b:.0f} % |" for name, (a, b) in figures["captions"].items()]
     return "\n".join(lines)
 
 
@@ -243,15 +255,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--autoencoder", type=Path, nargs="?", const=OUT, help="only the vae/ of this folder")
     parser.add_argument("--no-card", action="store_true")
+    parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args(argv)
     if arguments.autoencoder:
         bound = reconstruction(read_autoencoder(arguments.autoencoder), to_pixels(held_out(arguments.portraits)[0]))
         print(f"PSNR {bound.mean():.2f} dB (median {bound.median():.2f}, worst {bound.min():.2f})")
         return
     card = TEXT_TO_IMAGE["avatars-t2i"]
-    probe = instruments.load(ROOT / card.instruments)
+    probe = instruments.load(PRESETS / card.instruments)
     figures = measure(card, probe, arguments.portraits, arguments.each, arguments.steps)
     print(f"PSNR {figures['psnr']['mean']:.2f} dB (worst {figures['psnr']['worst']:.2f})\n{report(figures)}")
+    if arguments.write:
+        write_section("training.evaluate_t2i", captions_table(figures))
     if not arguments.no_card:
         write_card(card, figures, arguments)
 

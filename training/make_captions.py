@@ -9,7 +9,7 @@ without glasses says nothing about glasses, and then there are too many of them.
 
 import numpy as np
 
-from core.models.cards import MODELS, ROOT
+from core.models.cards import MODELS, PRESETS
 from training.phrases import caption_rules, compose, truth_table
 from training.portraits import sample, to_vector
 from training.train_t2i import MAX_STATEMENTS
@@ -27,7 +27,7 @@ def captions(count: int = COUNT) -> list[str]:
 def main() -> None:
     drawn = MODELS["avatars"].drawn
     assert drawn is not None
-    (ROOT / drawn.captions).write_text("\n".join(captions()) + "\n")
+    (PRESETS / drawn.captions).write_text("\n".join(captions()) + "\n")
 
 
 if __name__ == "__main__":

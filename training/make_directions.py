@@ -27,14 +27,14 @@ from core.asyrp.train import Sources, Training, TrainingSettings, source_traject
 from core.directions import Direction
 from core.editing import EditSettings, Intervals, edit, invert
 from core.imaging import to_pil
-from core.models.cards import MODELS, ROOT
+from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
 from training.dataset import load as load_portraits
 from training.dataset import to_pixels
 from training.portraits import HELD_OUT, render, sample, varied
 
-FOLDER = ROOT / "presets" / "directions" / "avatars"
+FOLDER = PRESETS / "directions" / "avatars"
 STEPS = 20
 
 

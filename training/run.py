@@ -7,6 +7,8 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,78 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return state["step"], state["seconds"]
+
+
+# losses(model, fraction, rng, noise): named losses of one step; `fraction` of the budget is used, and both sources of
+# randomness are the step's own.
+Losses = Callable[[nn.Module, float, np.random.Generator, torch.Generator], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves: the network, and what it took."""
+
+    network: nn.Module
+    steps: int
+    minutes: float
+
+
+def train_in_budget(
+    accelerator: Accelerator,
+    arguments: argparse.Namespace,
+    learner: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: Losses,
+    weights: Mapping[str, float],
+) -> Finished:
+    """Descend the weighted sum of losses until the budget of `arguments` (see `arguments_of`) is used, with one cycle
+    of the learning rate, going on from the checkpoint if that is asked for, and writing one as asked and at the end."""
+    world, rank = accelerator.num_processes, accelerator.process_index
+    checkpoint, step, spent = arguments.run / "checkpoint.pt", 0, 0.0
+    if arguments.resume and checkpoint.exists():
+        step, spent = load_checkpoint(checkpoint, learner, optimiser)
+        accelerator.print(f"resumed at step {step}")
+    model, optimiser = accelerator.prepare(learner, optimiser)
+    budget = Budget(accelerator, arguments.steps, arguments.minutes, spent)
+
+    def keep() -> None:
+        if accelerator.is_main_process:
+            save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimiser, step, budget.seconds)
+
+    while (fraction := budget.fraction(step)) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = one_cycle(fraction, arguments.rate)
+        parts = losses(model, fraction, *generator(step, rank, world))
+        optimiser.zero_grad(set_to_none=True)
+        accelerator.backward(sum(weight * parts[name] for name, weight in weights.items()))
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        if step % 20 == 0:
+            words = "  ".join(f"{name} {float(loss.detach()):.3f}" for name, loss in parts.items())
+            accelerator.print(f"step {step}  {budget.seconds / 60:.1f} min  {words}", flush=True)
+        if step % arguments.every == 0:
+            keep()
+    keep()
+    return Finished(accelerator.unwrap_model(model), step, budget.seconds / 60)
+
+
+def card_fields(
+    arguments: argparse.Namespace, finished: Finished, world: int, network: nn.Module, table: str
+) -> dict[str, Any]:
+    """What the cards of both instruments say alike: how they were made, and the table of their figures."""
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()) / 1e6,
+        "pairs": f"{arguments.pairs:,}",
+        "command": command(world),
+        "steps": f"{finished.steps:,}",
+        "batch": arguments.batch,
+        "minutes": finished.minutes,
+        "where": where(world),
+        "held_out": f"{arguments.held_out:,}",
+        "half": f"{arguments.held_out // 2:,}",
+        "table": table,
+    }
 
 
 @torch.no_grad()

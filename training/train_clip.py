@@ -42,16 +42,7 @@ from training.phrases import (
     truth_table,
     vocabulary,
 )
-from training.run import (
-    Budget,
-    arguments_of,
-    command,
-    generator,
-    load_checkpoint,
-    one_cycle,
-    save_checkpoint,
-    where,
-)
+from training.run import Finished, arguments_of, card_fields, train_in_budget
 from training.targets import BINARY, CONTINUOUS, STRUCTURE, values, visible
 from training.variants import EDIT_NAMES, EDITS
 
@@ -175,7 +166,7 @@ def edit_texts(rng: np.random.Generator) -> tuple[list[str], list[str]]:
 def main() -> None:
     arguments = arguments_of(__doc__, "clip", OUT).parse_args()
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
-    world, rank = accelerator.num_processes, accelerator.process_index
+    world = accelerator.num_processes
     if accelerator.is_main_process:
         write_merges(arguments.run / MERGES)
         variants.load("edited", arguments.pairs)
@@ -195,18 +186,12 @@ def main() -> None:
     plain = [p for p in student.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=arguments.rate, betas=(0.9, 0.98))
-    checkpoint, step, spent = arguments.run / "checkpoint.pt", 0, 0.0
-    if arguments.resume and checkpoint.exists():
-        step, spent = load_checkpoint(checkpoint, student, optimiser)
-        accelerator.print(f"resumed at step {step}")
-    model, optimiser = accelerator.prepare(student, optimiser)
-    budget = Budget(accelerator, arguments.steps, arguments.minutes, spent)
     pairs = max(2, arguments.batch // (2 * world))
     device = accelerator.device
-    while (fraction := budget.fraction(step)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = one_cycle(fraction, arguments.rate)
-        rng, noise = generator(step, rank, world)
+
+    def losses(
+        model: nn.Module, fraction: float, rng: np.random.Generator, noise: torch.Generator
+    ) -> dict[str, Tensor]:
         rows = rng.permutation(len(images))[:pairs]
         rows_of_both = np.concatenate([rows, rows + len(images)])
         pixels = dataset.to_pixels(np.concatenate([images[rows], edited[rows]])).to(device)
@@ -222,28 +207,20 @@ def main() -> None:
         caption, source, target = text.float().split([len(captions), len(EDIT_NAMES), len(EDIT_NAMES)])
         true = torch.from_numpy(agreement(truth[rows_of_both], captions)).to(device)
         image = image.float()
-        losses = {
+        return {
             "contrast": contrast(image, caption, true, scale),
             "read": ((read.float() - wanted[rows_of_both].to(device)) ** 2)[seen[rows_of_both].to(device)].mean(),
             "direction": directional(
                 *image.chunk(2), target - source, torch.from_numpy(edits[rows]).to(device), direction_scale
             ),
         }
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(losses["contrast"] + 2 * losses["read"] + 0.5 * losses["direction"])
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        if step % 20 == 0:
-            words = "  ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
-            accelerator.print(f"step {step}  {budget.seconds / 60:.1f} min  {words}", flush=True)
-        if step % arguments.every == 0 and accelerator.is_main_process:
-            save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimiser, step, budget.seconds)
+
+    weights = {"contrast": 1.0, "read": 2.0, "direction": 0.5}
+    finished = train_in_budget(accelerator, arguments, student, optimiser, losses, weights)
     if accelerator.is_main_process:
-        save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimiser, step, budget.seconds)
-        release(accelerator.unwrap_model(model), arguments.run / MERGES, arguments.out)
+        release(finished.network, arguments.run / MERGES, arguments.out)
         figures = measure(load_embedded(arguments.out), arguments.held_out)
-        write_card(arguments, figures, step, budget.seconds / 60, world)
+        write_card(arguments, figures, finished, world)
         print(report(figures))
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -258,23 +235,14 @@ def release(student: Student, merges: Path, folder: Path) -> None:
     write_weights(student.clip, folder, "open_clip_model.safetensors")
 
 
-def write_card(arguments: argparse.Namespace, figures: dict, steps: int, minutes: float, world: int) -> None:
+def write_card(arguments: argparse.Namespace, figures: dict, finished: Finished, world: int) -> None:
     """The model card, from the figures just measured."""
     model = load_embedded(arguments.out).model
     text = CARD.format(
         width=WIDTH,
-        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         vocabulary=model.vocab_size,
-        pairs=f"{arguments.pairs:,}",
-        command=command(world),
-        steps=f"{steps:,}",
-        batch=arguments.batch,
-        minutes=minutes,
-        where=where(world),
-        held_out=f"{arguments.held_out:,}",
-        half=f"{arguments.held_out // 2:,}",
         edits=len(EDIT_NAMES),
-        table=report(figures),
+        **card_fields(arguments, finished, world, model, report(figures)),
     )
     (arguments.out / "README.md").write_text(text)
 

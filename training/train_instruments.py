@@ -27,16 +27,7 @@ from core.models.small_networks import read_weights, write_config, write_weights
 from training import dataset, variants
 from training.augment import augment
 from training.evaluate_instruments import CALIBRATION, CARD, OUT, calibrate, measure, report
-from training.run import (
-    Budget,
-    arguments_of,
-    command,
-    generator,
-    load_checkpoint,
-    one_cycle,
-    save_checkpoint,
-    where,
-)
+from training.run import Finished, arguments_of, card_fields, train_in_budget
 from training.targets import BINARY, CONTINUOUS, STRUCTURE, values, visible
 
 NETWORK = {"channels": [16, 32, 64, 128], "width": 192, "identity": 32, "size": 128}
@@ -89,7 +80,7 @@ def known_attributes(parameters: np.ndarray) -> tuple[Attribute, ...]:
 def main() -> None:
     arguments = arguments_of(__doc__, "instruments", OUT).parse_args()
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
-    world, rank = accelerator.num_processes, accelerator.process_index
+    world = accelerator.num_processes
     if accelerator.is_main_process:
         dataset.load(arguments.images)
         for kind in ("same_person", "edited"):
@@ -109,17 +100,9 @@ def main() -> None:
     torch.manual_seed(0)
     learner = Learner().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(learner.parameters(), lr=arguments.rate, weight_decay=0.01, betas=(0.9, 0.98))
-    checkpoint, step, spent = arguments.run / "checkpoint.pt", 0, 0.0
-    if arguments.resume and checkpoint.exists():
-        step, spent = load_checkpoint(checkpoint, learner, optimiser)
-        accelerator.print(f"resumed at step {step}")
-    model, optimiser = accelerator.prepare(learner, optimiser)
-    budget = Budget(accelerator, arguments.steps, arguments.minutes, spent)
     pairs, device = max(2, arguments.batch // (2 * world)), accelerator.device
-    while (fraction := budget.fraction(step)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = one_cycle(fraction, arguments.rate)
-        rng, noise = generator(step, rank, world)
+
+    def losses(model: nn.Module, _: float, rng: np.random.Generator, noise: torch.Generator) -> dict[str, Tensor]:
         rows = rng.permutation(len(images))[:pairs]
         kinds = (rng.random(pairs) < EDITED_SHARE).astype(int)  # 0: the same person anew, 1: after one edit
         second = np.stack([partners[k][0][i] for k, i in zip(kinds, rows, strict=True)])
@@ -129,26 +112,18 @@ def main() -> None:
 
         raw, identity, scale = model(pixels)
         target = torch.from_numpy(wanted[tables_of, rows_of]).to(device)
-        losses = {
+        return {
             "read": reading_loss(raw.float(), target, torch.from_numpy(seen[tables_of, rows_of]).to(device)),
             "identity": identity_loss(*identity.float().chunk(2), scale),
         }
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(losses["read"] + 0.15 * losses["identity"])
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        if step % 20 == 0:
-            words = "  ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
-            accelerator.print(f"step {step}  {budget.seconds / 60:.1f} min  {words}", flush=True)
-        if step % arguments.every == 0 and accelerator.is_main_process:
-            save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimiser, step, budget.seconds)
+
+    weights = {"read": 1.0, "identity": 0.15}
+    finished = train_in_budget(accelerator, arguments, learner, optimiser, losses, weights)
     if accelerator.is_main_process:
-        save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimiser, step, budget.seconds)
-        release(accelerator.unwrap_model(model).net, known, arguments.out, min(CALIBRATION, arguments.held_out))
+        release(finished.network.net, known, arguments.out, min(CALIBRATION, arguments.held_out))
         instruments = load(arguments.out)
         figures = measure(instruments, arguments.held_out)
-        write_card(arguments, instruments, figures, step, budget.seconds / 60, world)
+        write_card(arguments, instruments, figures, finished, world)
         print(report(instruments, figures))
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -171,23 +146,14 @@ def release(net: InstrumentNet, known: tuple[Attribute, ...], folder: Path, cali
 
 
 def write_card(
-    arguments: argparse.Namespace, instruments: Instruments, figures: dict, steps: int, minutes: float, world: int
+    arguments: argparse.Namespace, instruments: Instruments, figures: dict, finished: Finished, world: int
 ) -> None:
     """The model card, from the figures just measured."""
     text = CARD.format(
-        parameters=sum(p.numel() for p in instruments.net.parameters()) / 1e6,
         identity=NETWORK["identity"],
-        pairs=f"{arguments.pairs:,}",
-        command=command(world),
-        steps=f"{steps:,}",
-        batch=arguments.batch,
-        minutes=minutes,
-        where=where(world),
-        held_out=f"{arguments.held_out:,}",
-        half=f"{arguments.held_out // 2:,}",
         scale=instruments.distance_scale,
         calibration=min(CALIBRATION, arguments.held_out),
-        table=report(instruments, figures),
+        **card_fields(arguments, finished, world, instruments.net, report(instruments, figures)),
     )
     (arguments.out / "README.md").write_text(text)
 

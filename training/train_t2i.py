@@ -9,8 +9,8 @@
 A Stable Diffusion in small: the U-Net attends to the tokens of CLIP's text encoder, that of `avatars` (see
 `text_tower.py`), which stays as it is. The latents of the training portraits are encoded once, and `CAPTIONS` captions
 of each are written, which say up to `MAX_STATEMENTS` true things about it; in one step of ten it has none, so that
-guidance has its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows and
-mouth weigh more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
+guidance has its unconditional half (Ho and Salimans 2022). v-prediction on the noise schedule of `avatars`; eyes, brows
+and mouth weigh more (`noising.py`). The loop and its options: `training/loop.py`; the optimiser: `training/muon.py`.
 
 While it is trained the middle block also tells which statements are true of the portrait (as in Yu et al. 2024,
 "Representation alignment for generation", where it tells another network's features): where there is much noise only

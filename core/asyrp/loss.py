@@ -1,4 +1,4 @@
-"""The training loss of Asyrp (Eq. 4 and Eq. 7)."""
+"""The training loss of Asyrp (Eq. 4 and Eq. 7), and S_dir, which measures an edit by it (Eq. 17)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..clip import ImageText
+from ..clip import ImageText, text_embedding
 from ..errors import RequestError
 
 LossForm = Literal["cosine", "log"]
-
-
-def text_embedding(image_text: ImageText, text: str, templates: Sequence[str]) -> Tensor:
-    """Unit vector (D,): the mean embedding of a text in all templates."""
-    text = " ".join(text.split())
-    return F.normalize(image_text.embed_texts([t.format(text) for t in templates]).mean(0), dim=0)
 
 
 def text_direction(image_text: ImageText, source: str, target: str, templates: Sequence[str]) -> Tensor:
@@ -46,6 +40,20 @@ def directional_loss(dI: Tensor, dT: Tensor, form: LossForm = "cosine") -> Tenso
     """
     cosine = (dI * dT).sum(-1) / (dI.norm(dim=-1) * dT.norm() + 1e-6)
     return 1 - cosine if form == "cosine" else -torch.log((1 + cosine).clamp(min=1e-4) / 2)
+
+
+@torch.no_grad()
+def s_dir(
+    image_text: ImageText, before: Tensor, after: Tensor, source: str, target: str, templates: Sequence[str]
+) -> Tensor:
+    """Directional CLIP similarity S_dir (Eq. 17): cosine of the change of the pictures' embeddings and of the
+    texts'. before: (1, 3, H, W) or (B, 3, H, W), after: (B, 3, H, W). Returns (B,) in [-1, 1].
+
+    Raises:
+        RequestError: a text is empty, or both mean the same.
+    """
+    dI = image_text.embed_images(after) - image_text.embed_images(before)
+    return 1 - directional_loss(dI, text_direction(image_text, source, target, templates))
 
 
 def asyrp_loss(

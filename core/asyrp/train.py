@@ -5,8 +5,7 @@ CLIP embeddings. `Sources` can be shared by many trainings. A `Training` can be 
 saved, and run on.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -82,8 +81,10 @@ class Sources:
     h_rms: list[float]
 
 
-def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: int, chunk: int = 8) -> Job:
-    """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps. Result: `Sources`."""
+def source_trajectories(
+    model: DiffusionModel, x_T: Tensor, steps: int, t_edit: int, chunk: int = 8
+) -> Job[Sources]:
+    """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps."""
     timesteps = [t for t in reversed(model.schedule.timesteps(steps)) if t >= t_edit]
     parts, squares = [], torch.zeros(len(timesteps))
     for start in range(0, len(x_T), chunk):
@@ -102,7 +103,8 @@ def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: 
         if done < len(x_T):
             yield Progress(done, len(x_T), "preparing", P[-1].float())
     rms = (squares / len(x_T)).sqrt().tolist()
-    yield Progress(len(x_T), len(x_T), "preparing", result=Sources(x_T, steps, timesteps, torch.cat(parts, 1), rms))
+    yield Progress(len(x_T), len(x_T), "preparing")
+    return Sources(x_T, steps, timesteps, torch.cat(parts, 1), rms)
 
 
 @dataclass
@@ -193,14 +195,12 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses = state["step"], list(state["losses"])
 
-    def prepare(self) -> Iterator[Progress]:
+    def prepare(self) -> Job[Sources]:
         """Source trajectories and their embeddings, if they are not there yet."""
         s = self.settings
         if self.sources is None:
             x_T = sample_latent(self.model, s.first_seed, s.samples).x_T if self.x_T is None else self.x_T
-            for event in source_trajectories(self.model, x_T, s.steps, self.t_edit):
-                yield replace(event, result=None)
-                self.sources = event.result
+            self.sources = yield from source_trajectories(self.model, x_T, s.steps, self.t_edit)
         first, count = len(self.before), len(self.timesteps)
         if self.sources.steps != s.steps or len(self.sources.timesteps) < first + count:
             raise ValueError("the source trajectories were made with other steps or a higher t_edit")
@@ -216,6 +216,7 @@ class Training:
         if s.form == "global":  # the rate is relative to the size of what is shifted
             rms = sum(self.sources.h_rms[first : first + count]) / count
             self.optimiser.param_groups[0]["lr"] = (s.rate or RATE[s.form]) * rms
+        return self.sources
 
     @torch.no_grad()
     def unedited(self, x: Tensor) -> Tensor:
@@ -226,14 +227,14 @@ class Training:
             x = self.model.schedule.reverse_step(x, eps, eps, t, t_prev)
         return x
 
-    def run(self) -> Job:
-        """Algorithm 2, one optimiser step per timestep and batch of latents. Result: the direction.
+    def run(self) -> Job[Direction]:
+        """Algorithm 2, one optimiser step per timestep and batch of latents. Returns the direction.
 
         Stop consuming to cancel; `direction()` has what was learned until then.
         """
         s = self.settings
-        yield from self.prepare()
-        n, K = len(self.sources.x_T), len(self.timesteps)
+        sources = yield from self.prepare()
+        n, K = len(sources.x_T), len(self.timesteps)
         batches, total = -(-n // s.batch), self.total
         while self.step < total:
             epoch, batch = divmod(self.step // K, batches)
@@ -246,9 +247,8 @@ class Training:
                 if k < K - 1:
                     yield Progress(self.step + k + 1, total, "training", loss=loss)
             self.step += K
-            if self.step < total:
-                yield Progress(self.step, total, "training", P.clamp(-1, 1), loss=loss)
-        yield Progress(total, total, "done", P.clamp(-1, 1), self.direction(), self.losses[-1])
+            yield Progress(self.step, total, "training" if self.step < total else "done", P.clamp(-1, 1), loss)
+        return self.direction()
 
     def loss_at(self, x: Tensor, features: Features, rows: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Lines 13, 14 and 17 at timestep k of the editing interval: (loss, P in network space, P as pixels).
@@ -348,6 +348,6 @@ def train_direction(
     target: str,
     settings: TrainingSettings = TrainingSettings(),
     x_T: Tensor | None = None,
-) -> Job:
-    """A whole training as one job; the result is a `Direction`. Keep a `Training` to cancel without losing the work."""
-    yield from Training(model, image_text, source, target, settings, x_T).run()
+) -> Job[Direction]:
+    """A whole training as one job. Keep a `Training` to cancel without losing the work."""
+    return (yield from Training(model, image_text, source, target, settings, x_T).run())

@@ -14,15 +14,15 @@ from torch import Tensor
 from ..directions import GlobalDirection
 from ..errors import RequestError
 from ..progress import Job, Progress
-from .linear import Jacobian
+from .jacobian_operator import Jacobian
 
 # 64 vectors hold 97 to 99% of the energy of the leading five directions of eyes, mouth and hair, 96 hold 99%, in half
 # as much time again (`python -m benchmarks.discovery speed`). Small blocks do as well as large ones for the same
 # products (Chen et al. 2025).
-SIZE, BLOCK = 64, 8
-MAX_SIZE = 512  # basis vectors
+BASIS_SIZE, BLOCK_SIZE = 64, 8
+MAX_BASIS_SIZE = 512
 MAX_GRAMS = 32  # kept per basis
-MEMORY = 64 * 2**20  # bytes of responses in float32; beyond, they are kept in bfloat16
+RESPONSE_BYTES = 64 * 2**20  # of responses in float32; beyond, they are kept in bfloat16
 DEPENDENT = 1e-4  # a new vector is dropped if less than this share of it is new
 
 
@@ -31,9 +31,9 @@ class Basis:
     """Approximate right singular vectors of J, the largest first, with their image responses.
 
     vectors: float32 (k, C, H, W), orthonormal rows. responses: (k, 3, R, R), J q of each row, in float32 or bfloat16.
-    whole: float64 (k, k), the Gram matrix of the responses, diagonal but for their rounding. t: timestep. steps: S, the
-    step count at which a strength of 1 adds a direction once per step (see `locality`). forwards, reverses: products
-    that were made for it.
+    whole: float64 (k, k), the Gram matrix of the responses over the whole image, diagonal but for their rounding. t:
+    timestep. steps: S, the step count at which a strength of 1 adds a direction once per step (see `locality`).
+    forwards, reverses: how many products were made for it.
     """
 
     vectors: Tensor
@@ -77,16 +77,17 @@ class Basis:
         if key not in self._grams:
             while len(self._grams) >= MAX_GRAMS:
                 self._grams.pop(next(iter(self._grams)), None)
-            rows = self.responses.flatten(2)[:, :, self._where(mask)].flatten(1).float()
+            rows = self.responses.flatten(2)[:, :, self._pixels(mask)].flatten(1).float()
             self._grams[key] = (rows @ rows.T).double().cpu()
         return self._grams[key]
 
     def brightness(self, mask: np.ndarray) -> Tensor:
         """Sum of each response over a region, float64 (k,). mask: boolean (R, R)."""
-        rows = self.responses.flatten(2)[:, :, self._where(mask)]
+        rows = self.responses.flatten(2)[:, :, self._pixels(mask)]
         return rows.sum((1, 2), dtype=torch.float32).double().cpu()
 
-    def _where(self, mask: np.ndarray) -> Tensor:
+    def _pixels(self, mask: np.ndarray) -> Tensor:
+        """Indices of the pixels of a mask in a flattened image."""
         return torch.from_numpy(np.flatnonzero(mask)).to(self.responses.device)
 
     def direction(self, y: Tensor) -> GlobalDirection:
@@ -100,8 +101,14 @@ class Basis:
         return torch.tensordot(unit, self.responses.float(), dims=1).cpu()
 
 
-def analyse(jacobian: Jacobian, size: int = SIZE, block: int = BLOCK, seed: int = 0, memory: int = MEMORY) -> Job:
-    """Block Krylov basis of `size` vectors from random pictures. Result: a `Basis`.
+def krylov_basis(
+    jacobian: Jacobian,
+    size: int = BASIS_SIZE,
+    block: int = BLOCK_SIZE,
+    seed: int = 0,
+    memory: int = RESPONSE_BYTES,
+) -> Job[Basis]:
+    """Block Krylov basis of `size` vectors from random pictures; fewer where the Jacobian has a smaller rank.
 
     Musco and Musco 2015, Algorithm 2, with full reorthogonalisation and Rayleigh-Ritz at the end: the span of
     J^T Y, (J^T J) J^T Y, ... takes `size` forward and `size` reverse products. A start in the range of J^T costs one
@@ -110,11 +117,11 @@ def analyse(jacobian: Jacobian, size: int = SIZE, block: int = BLOCK, seed: int 
     Raises:
         RequestError: size or block out of range. ResourceError: out of memory.
     """
-    if not 1 <= block <= size <= MAX_SIZE:
-        raise RequestError(f"A basis has between 1 and {MAX_SIZE} vectors, in blocks of no more than that.")
+    if not 1 <= block <= size <= MAX_BASIS_SIZE:
+        raise RequestError(f"A basis has between 1 and {MAX_BASIS_SIZE} vectors, in blocks of no more than that.")
     generator = torch.Generator().manual_seed(seed)
     Y = torch.randn((block, *jacobian.image_shape), generator=generator)
-    Q, JQ, done = torch.zeros(0, *jacobian.h_shape), None, 0
+    Q, JQ, done = torch.zeros(0, *jacobian.h_shape), torch.zeros(0, *jacobian.image_shape), 0
     while done < size:
         W = jacobian.reverse(Y[: size - done])
         yield Progress(2 * done + len(W), 2 * size, "analysing")
@@ -123,18 +130,17 @@ def analyse(jacobian: Jacobian, size: int = SIZE, block: int = BLOCK, seed: int 
             break
         Y = jacobian.forward(new)
         Q = torch.cat((Q.to(new), new))
-        JQ = Y if JQ is None else torch.cat((JQ, Y))
+        JQ = torch.cat((JQ.to(Y), Y))
         done += len(W)
-        if done < size:
-            yield Progress(2 * done, 2 * size, "analysing")
-    yield Progress(2 * size, 2 * size, "analysing", result=rayleigh_ritz(jacobian, Q, JQ, memory))
+        yield Progress(2 * done, 2 * size, "analysing")
+    return rayleigh_ritz(jacobian, Q, JQ, memory)
 
 
 def orthonormalise(W: Tensor, Q: Tensor) -> Tensor:
-    """What of the rows W (n, C, H, W) is orthogonal to the orthonormal rows Q (k, C, H, W), as m <= n orthonormal rows.
+    """An orthonormal basis (m <= n rows) of the part of W (n, C, H, W) that is orthogonal to Q (k, C, H, W).
 
-    Gram-Schmidt twice in float64 (Giraud et al. 2005: twice is enough). Rows with less than `DEPENDENT` of their length
-    left are dropped.
+    Q has orthonormal rows. Gram-Schmidt twice in float64 (Giraud et al. 2005: twice is enough). Rows of which less than
+    `DEPENDENT` of their length remains are dropped.
     """
     w, q = W.flatten(1).double(), Q.flatten(1).double()
     w = w / w.norm(dim=1, keepdim=True).clamp(min=1e-300)
@@ -145,10 +151,11 @@ def orthonormalise(W: Tensor, Q: Tensor) -> Tensor:
     return w.to(W.dtype).unflatten(1, W.shape[1:])
 
 
-def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = MEMORY) -> Basis:
+def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = RESPONSE_BYTES) -> Basis:
     """The `Basis` of the span of Q, rotated so that J Q has orthogonal columns: approximate right singular vectors.
 
-    Q: (k, C, H, W), orthonormal rows. JQ: (k, 3, R, R).
+    Q: (k, C, H, W), orthonormal rows. JQ: (k, 3, R, R). memory: bytes of responses in float32; if they would take
+    more, they are kept in bfloat16.
     """
     rows = JQ.flatten(1).float()
     _, rotation = torch.linalg.eigh((rows @ rows.T).double())

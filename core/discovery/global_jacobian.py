@@ -4,15 +4,21 @@ from collections.abc import Sequence
 
 import torch
 
-from ..regions import Region
+from ..regions import Region, union
+from .algebra import directions_of
 from .basis import Basis
-from .found import Found, Settings, describe, union
+from .interface import DiscoveryMethod, DiscoverySettings, FoundDirection
 
 NAME = "global"
 
 
-def directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> list[Found]:
+def directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySettings) -> list[FoundDirection]:
     """The unsupervised baseline of both papers on local editing: the same whatever is drawn. The ratio, if there are
     regions, is that of all of them together."""
     Y = torch.eye(len(basis), dtype=torch.float64)[:, : settings.count]
-    return describe(basis, union(regions), Y, basis.values[: settings.count], NAME)
+    return directions_of(basis, union(regions), Y, basis.values[: settings.count], NAME)
+
+
+METHOD = DiscoveryMethod(
+    name=NAME, label="Global: whatever changes the picture most", find=directions, needs_region=False
+)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..regions import Region
+from ..regions import Region, union
+from .algebra import directions_of, leading_eigenvectors
 from .basis import Basis
-from .found import Found, Settings, describe, leading, union, with_rest
+from .interface import DiscoveryMethod, DiscoverySettings, FoundDirection, with_rest
+from .refinement import refine_singular_vectors
 
-JOINT, INDIVIDUAL = "jive_joint", "jive_individual"
+INDIVIDUAL_NAME, JOINT_NAME = "jive_individual", "jive_joint"
 TOLERANCE, MAX_ITERATIONS = 1e-5, 300
 RANK_TOLERANCE = 1e-7
 
@@ -36,7 +38,7 @@ def jive(
     joint_rank: int,
     individual_rank: int,
     tolerance: float = TOLERANCE,
-    most: int = MAX_ITERATIONS,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> Decomposition:
     """Algorithm 3. X: matrices (r_i, k) in float64. Stops when the residual changes by less than `tolerance` of ||X||.
 
@@ -45,16 +47,16 @@ def jive(
     norm = torch.cat(list(X)).norm().item()
     A = [torch.zeros_like(x) for x in X]
     residuals: list[float] = []
-    for _ in range(most):
+    for _ in range(max_iterations):
         joint = torch.cat([x - a for x, a in zip(X, A, strict=True)])
         V = _row_space(joint, joint_rank)
         C = ((joint @ V) @ V.T).split([len(x) for x in X])
         # (X_i - C_i)(I - V V^T) = X_i - X_i V V^T: the rows of C_i lie in the span of V.
         A = []
         for x in X:
-            left = x - (x @ V) @ V.T
-            W = _row_space(left, individual_rank)
-            A.append((left @ W) @ W.T)
+            orthogonal = x - (x @ V) @ V.T
+            W = _row_space(orthogonal, individual_rank)
+            A.append((orthogonal @ W) @ W.T)
         residuals.append(sum((x - c - a).square().sum().item() for x, c, a in zip(X, C, A, strict=True)) ** 0.5)
         if len(residuals) > 1 and abs(residuals[-2] - residuals[-1]) <= tolerance * norm:
             break
@@ -71,7 +73,7 @@ def _row_space(X: Tensor, rank: int) -> Tensor:
     return torch.where(s > RANK_TOLERANCE * s.max(), V / s, 0.0)
 
 
-def decompose(basis: Basis, regions: Sequence[Region], settings: Settings) -> Decomposition:
+def decompose(basis: Basis, regions: Sequence[Region], settings: DiscoverySettings) -> Decomposition:
     """JIVE of the regions and the rest of the image, in the coordinates of the basis; the rest is the last.
 
     Ranks beyond what the basis holds are cut: r_C + r_A <= k.
@@ -81,13 +83,13 @@ def decompose(basis: Basis, regions: Sequence[Region], settings: Settings) -> De
     """
     X = []
     for region in with_rest(regions):
-        energies, Y = leading(basis.gram(region.mask), settings.rank)
+        energies, Y = leading_eigenvectors(basis.gram(region.mask), settings.rank)
         X.append(energies.clamp(min=0).sqrt()[:, None] * Y.T)
     individual_rank = min(settings.individual_rank, max(1, len(basis) - 1))
     return jive(X, min(settings.joint_rank, max(1, len(basis) - individual_rank)), individual_rank)
 
 
-def individual_directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> list[Found]:
+def individual_directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySettings) -> list[FoundDirection]:
     """Local directions: per region, right singular vectors of A_i. Up to r_A of them.
 
     Raises:
@@ -98,11 +100,11 @@ def individual_directions(basis: Basis, regions: Sequence[Region], settings: Set
     for region, A in zip(regions, parts, strict=False):  # the last part is that of the rest
         _, s, Vh = torch.linalg.svd(A, full_matrices=False)
         n = min(settings.count, settings.individual_rank)
-        found += describe(basis, region, Vh[:n].T, s[:n], INDIVIDUAL)
+        found += directions_of(basis, region, Vh[:n].T, s[:n], INDIVIDUAL_NAME)
     return found
 
 
-def joint_directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> list[Found]:
+def joint_directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySettings) -> list[FoundDirection]:
     """Directions that change the regions together: right singular vectors of C, the same for every region.
 
     Raises:
@@ -110,4 +112,13 @@ def joint_directions(basis: Basis, regions: Sequence[Region], settings: Settings
     """
     _, s, Vh = torch.linalg.svd(torch.cat(decompose(basis, regions, settings).joint), full_matrices=False)
     n = min(settings.count, settings.joint_rank)
-    return describe(basis, union(regions), Vh[:n].T, s[:n], JOINT)
+    return directions_of(basis, union(regions), Vh[:n].T, s[:n], JOINT_NAME)
+
+
+INDIVIDUAL = DiscoveryMethod(
+    name=INDIVIDUAL_NAME,
+    label="JIVE individual: what changes here alone",
+    find=individual_directions,
+    refine=refine_singular_vectors,
+)
+JOINT = DiscoveryMethod(name=JOINT_NAME, label="JIVE joint: what changes here and elsewhere", find=joint_directions)

@@ -1,10 +1,10 @@
 """How local a direction is, and how strong to apply it.
 
-Strengths. The paper edits with a = 50 along a unit vector at every step and does not say how many steps
-(Local editing, supplement A.2). A direction found here counts as made with S = the model's own step count (40, Asyrp's
-S), so a strength of a adds a * delta at each of 40 steps and a * delta * 40 / S~ at each of S~: the sum is preserved as
-in Asyrp (section 3.4). What a = 50 changes differs by model and direction, so `strength_for` chooses a by the change
-in the picture; on the avatars that comes to 40 to 80.
+The paper edits with a = 50 along a unit vector at every step and does not say how many steps (Local editing, supplement
+A.2). A direction found here counts as made with S = the model's own step count (40, Asyrp's S): a strength of a adds
+a * delta at each of 40 steps and a * delta * 40 / S~ at each of S~ steps, so that the sum is preserved (Asyrp, section
+3.4). What a = 50 changes differs by model and direction, so `strength_for` chooses a by the change in the picture; on
+the avatars that comes to 40 to 80.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..directions import GlobalDirection
+from ..directions import Direction
 from ..regions import Region
-from .found import Found
-from .linear import Jacobian
+from .interface import FoundDirection
+from .jacobian_operator import Jacobian
 
 PAPER_STRENGTH = 50.0
-PLAIN_CHANGE = 0.12  # root mean square inside the region, pixels in [-1, 1]: plain to see, not yet broken
+VISIBLE_CHANGE = 0.12  # root mean square inside the region, pixels in [-1, 1]: clearly visible, nothing broken yet
 ACCUMULATION = 2.3  # change of the finished picture over that of P_t in one step (avatars: 1.4 to 2.8)
 MIN_STRENGTH, MAX_STRENGTH = 0.1, 100.0
 
 
-def strength_for(found: Found, region: Region, change: float = PLAIN_CHANGE) -> float:
+def strength_for(found: FoundDirection, region: Region, change: float = VISIBLE_CHANGE) -> float:
     """The strength at which the picture is expected to change by a root mean square of `change` inside the region.
 
-    The linearised change of P_t at the direction's timestep, times what injection at every step adds up to.
-
-    Rounded to two digits and kept between `MIN_STRENGTH` and `MAX_STRENGTH`; `PAPER_STRENGTH` where `inside` is
+    The linearised change of P_t at one timestep, times `ACCUMULATION`, because the direction is added at every step.
+    Rounded to two digits and kept between `MIN_STRENGTH` and `MAX_STRENGTH`; `PAPER_STRENGTH` where `found.inside` is
     unknown.
     """
     if not found.inside:
@@ -40,18 +39,25 @@ def strength_for(found: Found, region: Region, change: float = PLAIN_CHANGE) -> 
     return float(f"{min(MAX_STRENGTH, max(MIN_STRENGTH, strength)):.2g}")
 
 
-def measure(jacobian: Jacobian, found: Sequence[Found], region: Region) -> list[Found]:
+def delta_at(direction: Direction, jacobian: Jacobian) -> Tensor:
+    """delta_h (1, C, H, W) of a direction that does not depend on h, at the Jacobian's timestep."""
+    h = torch.zeros(1, *jacobian.h_shape)
+    return direction.delta_h(h, torch.zeros(1, 1), jacobian.t)
+
+
+def measure_locality(jacobian: Jacobian, found: Sequence[FoundDirection], region: Region) -> list[FoundDirection]:
     """The same directions with `inside` and `ratio` for a region, by one forward product each.
 
     For directions that lie outside the basis, or that come from elsewhere. Directions that are not global are
     evaluated at the Jacobian's timestep.
     """
-    rows = [_at(one, jacobian) for one in found]
-    changes = jacobian.forward(torch.cat(rows)) if rows else torch.zeros(0)
+    if not found:
+        return []
+    changes = jacobian.forward(torch.cat([delta_at(direction.direction, jacobian) for direction in found]))
     inside, outside = (_norms(changes, mask) for mask in (region.mask, ~region.mask))
     return [
-        replace(one, inside=i, ratio=o / i if i > 0 else float("inf"), region=region.label)
-        for one, i, o in zip(found, inside, outside, strict=True)
+        replace(direction, inside=i, ratio=o / i if i > 0 else float("inf"), region=region.label)
+        for direction, i, o in zip(found, inside, outside, strict=True)
     ]
 
 
@@ -69,14 +75,6 @@ def mean_squares(before: Tensor, after: Tensor, mask: np.ndarray) -> tuple[Tenso
     difference = (after - before).float()
     inside, outside = (torch.tensor(_norms(difference, m)).square() / max(1, 3 * int(m.sum())) for m in (mask, ~mask))
     return inside, outside
-
-
-def _at(found: Found, jacobian: Jacobian) -> Tensor:
-    """delta_h (1, C, H, W) at the Jacobian's timestep."""
-    if isinstance(found.direction, GlobalDirection):
-        return found.direction.delta
-    h = torch.zeros(1, *jacobian.h_shape)
-    return found.direction.delta_h(h, torch.zeros(1, 1), jacobian.t)
 
 
 def _norms(images: Tensor, mask: np.ndarray) -> list[float]:

@@ -1,33 +1,44 @@
-"""The methods by name. A new one is a file with a function, and a line here."""
+"""The methods by name, in the order in which the page offers them. A new one is a file, and a line here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..errors import RequestError
 from ..regions import Region
-from . import contrast, global_jacobian, jacobian, jive, pca, projection
+from . import contrast, global_jacobian, jive, pca, projection, region_jacobian
 from .basis import Basis
-from .found import DEFAULTS, Found, Settings
+from .interface import DEFAULT_SETTINGS, DiscoveryMethod, DiscoverySettings, FoundDirection, require_regions
 
-Method = Callable[[Basis, Sequence[Region], Settings], list[Found]]
-
-METHODS: dict[str, Method] = {
-    contrast.NAME: contrast.directions,
-    jive.INDIVIDUAL: jive.individual_directions,
-    projection.NAME: projection.directions,
-    jacobian.NAME: jacobian.directions,
-    jive.JOINT: jive.joint_directions,
-    global_jacobian.NAME: global_jacobian.directions,
-    pca.NAME: pca.directions,
+METHODS: dict[str, DiscoveryMethod] = {
+    method.name: method
+    for method in (
+        contrast.METHOD,
+        jive.INDIVIDUAL,
+        projection.METHOD,
+        region_jacobian.METHOD,
+        jive.JOINT,
+        global_jacobian.METHOD,
+        pca.METHOD,
+    )
 }
-WITHOUT_REGION = (global_jacobian.NAME, pca.NAME)
+DEFAULT_METHOD = contrast.METHOD.name
 
 
-def discover(basis: Basis, regions: Sequence[Region], method: str, settings: Settings = DEFAULTS) -> list[Found]:
+def find_method(name: str) -> DiscoveryMethod:
+    """The method of a name. Raises RequestError: there is none."""
+    if name not in METHODS:
+        raise RequestError(f"There is no method {name!r}. Choose one of: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def discover(
+    basis: Basis, regions: Sequence[Region], method: str, settings: DiscoverySettings = DEFAULT_SETTINGS
+) -> list[FoundDirection]:
     """Directions by the method of a name, per region the best first.
 
     Raises:
         RequestError: there is no such method, or it cannot be used with these regions and settings.
     """
-    if method not in METHODS:
-        raise RequestError(f"There is no method {method!r}. Choose one of: {', '.join(METHODS)}.")
-    return METHODS[method](basis, regions, settings)
+    chosen = find_method(method)
+    if chosen.needs_region:
+        require_regions(regions)
+    return chosen.find(basis, regions, settings)

@@ -1,4 +1,4 @@
-"""What does it do? A suggested name for a direction, from the model's own image-text model; and what the probe reads.
+"""A suggested name for a direction, from the model's own image-text model, and the attributes that the probe reads.
 
 The change of the picture's embedding from one side of the direction to the other is compared with the change of the
 text's embedding from the domain's word to each attribute phrase (Asyrp, Eq. 4, both ways): the best cosine names it.
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..asyrp.loss import text_embedding
-from ..clip import ImageText
+from ..clip import ImageText, text_embedding
 from ..errors import RequestError
 from ..instruments import Instruments
 
@@ -100,8 +99,8 @@ MIN_CONFIDENCE = 0.2  # below, the phrase is left out of the name
 
 
 @dataclass(frozen=True)
-class Change:
-    """An attribute that the probe read on both sides; `change` in standard deviations of the model's pictures."""
+class AttributeChange:
+    """An attribute that the probe read on both sides. change: in standard deviations of the model's pictures."""
 
     attribute: str
     change: float
@@ -111,16 +110,16 @@ class Change:
 class Suggestion:
     """A name for a visitor to edit.
 
-    text: what the positive end shows ("face with closed eyes"), or "" if nothing stands out. opposite: the phrase of
-    the negative end. confidence: from 0 to 1, of `text`. likely: the best phrases with their cosines. changes: what the
-    probe measured, the largest first; empty without a probe.
+    text: what the positive end shows ("face with closed eyes"), or "" if no phrase is likely enough. opposite: the
+    phrase of the negative end. confidence: from 0 to 1, of `text`. likely: the best phrases with their cosines.
+    changes: what the probe measured, the largest first; empty without a probe.
     """
 
     text: str
     opposite: str
     confidence: float
     likely: tuple[tuple[str, float], ...] = ()
-    changes: tuple[Change, ...] = ()
+    changes: tuple[AttributeChange, ...] = ()
 
 
 class Namer:
@@ -145,14 +144,17 @@ class Namer:
         self.image_text = image_text
         source = text_embedding(image_text, domain, templates)
         E = torch.stack([text_embedding(image_text, phrase, templates) for phrase in self.phrases])
-        # Phrases share what "attribute words" have in common; only what tells them apart names a direction.
+        # All phrases share a mean direction, which says nothing about any one of them: only differences name something.
         E = E - source
         self._directions = F.normalize(E - E.mean(0), dim=1)
 
     @torch.no_grad()
     def suggest(self, minus: Tensor, plus: Tensor, probe: Instruments | None = None) -> Suggestion:
-        """A name from pictures on both sides of the direction. minus, plus: pixels (B, 3, H, W), row by row the same
-        picture at a negative (or zero) and at the positive strength; several pictures make the name surer."""
+        """A name from pictures on both sides of the direction.
+
+        minus, plus: pixels (B, 3, H, W), row by row the same picture at a negative (or zero) and at the positive
+        strength; several pictures make the name more certain.
+        """
         dI = (self.image_text.embed_images(plus) - self.image_text.embed_images(minus)).mean(0)
         changes = () if probe is None else read_changes(minus, plus, probe)
         if dI.norm() < MIN_CHANGE:
@@ -171,11 +173,11 @@ class Namer:
 
 
 @torch.no_grad()
-def read_changes(minus: Tensor, plus: Tensor, probe: Instruments) -> tuple[Change, ...]:
+def read_changes(minus: Tensor, plus: Tensor, probe: Instruments) -> tuple[AttributeChange, ...]:
     """Mean change of every attribute from `minus` to `plus` (B, 3, H, W), the largest first."""
     before, after = probe.attributes(minus), probe.attributes(plus)
     changes = [
-        Change(name, round(float((after[name] - before[name]).mean()) / known.spread, 3))
-        for name, known in probe.known.items()
+        AttributeChange(name, round(float((after[name] - before[name]).mean()) / attribute.spread, 3))
+        for name, attribute in probe.known.items()
     ]
     return tuple(sorted(changes, key=lambda change: -abs(change.change)))

@@ -7,29 +7,32 @@ the text around it speaks of the subspace: V_m <- V_m - (V_m V_u^T) V_u.
 from collections.abc import Sequence
 
 from ..regions import Region
+from .algebra import directions_of, leading_eigenvectors
 from .basis import Basis
-from .found import Found, Settings, describe, leading, require_regions
+from .interface import DiscoveryMethod, DiscoverySettings, FoundDirection
+from .refinement import refine_singular_vectors
 
 NAME = "projection"
 MIN_KEPT = 1e-3  # of a direction's length after the projection
 
 
-def directions(basis: Basis, regions: Sequence[Region], settings: Settings) -> list[Found]:
+def directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySettings) -> list[FoundDirection]:
     """Per region, V_m projected off the `projection_rank` leading right singular vectors V_u of everything outside it.
 
-    Rank 1 is the printed equation. A direction of which nothing is left is left out.
-
-    Raises:
-        RequestError: there are no regions.
+    Rank 1 is the printed equation. A direction of which nothing remains is left out.
     """
-    require_regions(regions)
     found = []
     for region in regions:
         inside = basis.gram(region.mask)
-        _, V_m = leading(inside, settings.count)
-        _, V_u = leading(basis.whole - inside, settings.projection_rank)
+        _, V_m = leading_eigenvectors(inside, settings.count)
+        _, V_u = leading_eigenvectors(basis.whole - inside, settings.projection_rank)
         V = V_m - V_u @ (V_u.T @ V_m)
-        left = V.norm(dim=0)
-        V = V[:, left > MIN_KEPT] / left[left > MIN_KEPT]
-        found += describe(basis, region, V, (V * (inside @ V)).sum(0).clamp(min=0).sqrt(), NAME)
+        length = V.norm(dim=0)
+        V = V[:, length > MIN_KEPT] / length[length > MIN_KEPT]
+        found += directions_of(basis, region, V, (V * (inside @ V)).sum(0).clamp(min=0).sqrt(), NAME)
     return found
+
+
+METHOD = DiscoveryMethod(
+    name=NAME, label="Projection: freed of what changes outside", find=directions, refine=refine_singular_vectors
+)

@@ -1,9 +1,9 @@
 """Refinement: the basis extended by products aimed at one region, until its directions are converged.
 
-Started from the basis, each round makes J^T of what the wanted directions change (reverse), adds what is new to the
-basis with its responses (forward), and solves again in the larger span (Rayleigh-Ritz): a subspace iteration that
-forgets nothing, so every other region gains too. Converged when the residual ||J_m^T u - s v|| / s is small; singular
-vectors are never compared element by element, which would depend on signs and rotations.
+Each round applies J^T to what the sought directions change (reverse), adds to the basis what is new in it, with its
+responses (forward), and solves again in the larger span (Rayleigh-Ritz): a subspace iteration that drops no vector, so
+that every other region gains too. Converged when the residual ||J_m^T u - s v|| / s is small; singular vectors are
+never compared element by element, which would depend on signs and rotations.
 """
 
 import numpy as np
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..progress import Job, Progress
-from .basis import MAX_SIZE, MEMORY, Basis, orthonormalise, rayleigh_ritz
-from .found import leading
-from .linear import Jacobian
+from ..regions import Region
+from .algebra import leading_eigenvectors
+from .basis import MAX_BASIS_SIZE, RESPONSE_BYTES, Basis, orthonormalise, rayleigh_ritz
+from .interface import DiscoverySettings
+from .jacobian_operator import Jacobian
 
 TOLERANCE = 0.05  # residual; the error of the captured energy goes with its square
 MAX_ROUNDS = 12
@@ -28,50 +30,65 @@ def refine(
     mu: float | None = None,
     tolerance: float = TOLERANCE,
     rounds: int = MAX_ROUNDS,
-    memory: int = MEMORY,
-) -> Job:
-    """A larger `Basis` in which the `count` leading directions of a region are converged; events carry the residual.
+    memory: int = RESPONSE_BYTES,
+) -> Job[Basis]:
+    """A larger basis in which the `count` leading directions of a region are converged; events carry the residual.
 
     mask: boolean (R, R). mu: None for the singular vectors of J_m; else the ridge of contrast, whose generalised
-    eigenvectors are then the wanted ones, with the residual ||A v - l B v|| / ||A v||. Stops early at `rounds` rounds
-    or `MAX_SIZE` vectors, with what is there.
+    eigenvectors are then sought, with the residual ||A v - l B v|| / ||A v||. Stops early at `rounds` rounds or
+    `MAX_BASIS_SIZE` vectors, with the basis as it is then. memory: see `basis.rayleigh_ritz`.
 
     Raises:
         RequestError: nothing in the region changes. ResourceError: out of memory.
     """
     for done in range(rounds + 1):
-        Y, cotangents, subtract, scale = _wanted(basis, mask, count, mu)
+        Y, cotangents, shifts, scale = _residual_parts(basis, mask, count, mu)
         W = jacobian.reverse(cotangents)
         v = torch.tensordot(Y.T.to(basis.vectors), basis.vectors, dims=1)
-        residual = W - subtract.to(W)[:, None, None, None] * v.to(W)
+        residual = W - shifts.to(W)[:, None, None, None] * v.to(W)
         sizes = residual.flatten(1).norm(dim=1).double().cpu() / scale
-        worst = sizes.max().item()
-        new = W[(sizes > tolerance).to(W.device)][: MAX_SIZE - len(basis)]
+        largest = sizes.max().item()
+        new = W[(sizes > tolerance).to(W.device)][: MAX_BASIS_SIZE - len(basis)]
         if len(new):
             new = orthonormalise(new, basis.vectors.to(new))
         if done == rounds or not len(new):
-            yield Progress(rounds, rounds, "refining", result=basis, loss=worst)
-            return
-        yield Progress(done, rounds, "refining", loss=worst)
+            break
+        yield Progress(done, rounds, "refining", loss=largest)
         Q = torch.cat((basis.vectors.to(new), new))
         basis = rayleigh_ritz(jacobian, Q, torch.cat((basis.responses.to(new), jacobian.forward(new))), memory)
+    yield Progress(rounds, rounds, "refining", loss=largest)
+    return basis
 
 
-def _wanted(basis: Basis, mask: np.ndarray, count: int, mu: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of A v = l B v in the basis: v's coordinates (k, n); images whose J^T is A v - l (B v less its ridge), (n, 3, R,
-    R); ridge l (n,); ||A v|| within the basis (n,). A = J_m^T J_m; B = I, or J_u^T J_u + ridge I."""
+def refine_singular_vectors(
+    jacobian: Jacobian, basis: Basis, region: Region, settings: DiscoverySettings
+) -> Job[Basis]:
+    """The leading singular vectors of a region's Jacobian, converged. Returns the larger basis; raises as `refine`."""
+    return refine(jacobian, basis, region.mask, settings.count)
+
+
+def _residual_parts(
+    basis: Basis, mask: np.ndarray, count: int, mu: float | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The eigenpairs A v = l B v in the basis, in the parts that their residuals A v - l B v are made of.
+
+    A = J_m^T J_m; B = I (mu None), or J_u^T J_u + r I with the ridge r. With images C = M_m J v - l M_u J v (without
+    the second term if B = I) the residual is J^T C - s v, where s = l if B = I and s = r l otherwise.
+
+    Returns v in coordinates of the basis (k, n); C (n, 3, R, R); s (n,); ||A v|| within the basis (n,).
+    """
     inside = basis.gram(mask)
-    weight, ridge, B = 0.0, 1.0, None
+    outside_weight, ridge, B = 0.0, 1.0, None
     if mu is not None:
         ridge = mu * torch.linalg.eigvalsh(inside)[-1].item()
-        weight, B = 1.0, basis.whole - inside + ridge * torch.eye(len(inside), dtype=inside.dtype)
-    values, Y = leading(inside, count, B)
+        outside_weight, B = 1.0, basis.whole - inside + ridge * torch.eye(len(inside), dtype=inside.dtype)
+    values, Y = leading_eigenvectors(inside, count, B)
     scale = (inside @ Y).norm(dim=0)
-    kept = scale > 1e-8 * basis.whole[0, 0]
-    if not kept.any():
+    effective = scale > 1e-8 * basis.whole[0, 0]
+    if not effective.any():
         raise RequestError("Nothing in this region changes with h. Draw it elsewhere.")
-    values, Y, scale = values[kept], Y[:, kept], scale[kept]
+    values, Y, scale = values[effective], Y[:, effective], scale[effective]
     change = torch.tensordot(Y.T.to(basis.responses.device, torch.float32), basis.responses.float(), dims=1)
     M = torch.from_numpy(mask).to(change.device)
-    outside = -weight * values.to(change)[:, None, None, None]
-    return Y, torch.where(M, change, outside * change), ridge * values, scale
+    factor = -outside_weight * values.to(change)[:, None, None, None]
+    return Y, torch.where(M, change, factor * change), ridge * values, scale

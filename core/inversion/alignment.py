@@ -54,7 +54,7 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
     words = words_of(prompt)
     spans = _spans(model, words)
     for word, weight in weights.items():
-        places = [n for n, known in enumerate(words) if [known] == words_of(word)]
+        places = [n for n, other in enumerate(words) if [other] == words_of(word)]
         if not places:
             raise RequestError(f"“{word}” is not a word of “{prompt}”. Re-weight one of its words.")
         if not -5 <= weight <= 5:
@@ -78,9 +78,9 @@ def _spans(model: TextToImage, words: Sequence[str]) -> list[range]:
     return spans
 
 
-def _merged(spans: list[range], most: int) -> list[range]:
-    """At most `most` spans: those in excess are one with the last."""
-    return spans if len(spans) <= most else [*spans[: most - 1], range(spans[most - 1].start, spans[-1].stop)]
+def _merged(spans: list[range], count: int) -> list[range]:
+    """At most `count` spans: those in excess are one with the last."""
+    return spans if len(spans) <= count else [*spans[: count - 1], range(spans[count - 1].start, spans[-1].stop)]
 
 
 def _correspond(mapping: Tensor, share: Tensor, a: range, b: range) -> None:

@@ -6,14 +6,15 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from ..progress import Progress
+from ..progress import Job, Progress
 from ..schedule import Schedule
-from .solution import Solution, Solving, Task
+from .anchored import AnchoredStep
+from .solution import InversionMethod, Solution, Task
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """The DPM-Encoder (section 3.2, Eq. 5): x_T ~ q(x_T | x_0), x_{t-1} ~ q(x_{t-1} | x_t, x_0), and
-    z_t = (x_{t-1} - mu(x_t)) / sigma_t, which the sampler takes from the anchored source and carries to targets.
+    z_t = (x_{t-1} - mu(x_t)) / sigma_t, which `AnchoredStep` takes from the source and carries to targets.
 
     guidance of the encoder: 1, as in section 4.3; targets are decoded at the working guidance. The last step has no
     noise; what it lacks is carried all the same. Needs no network evaluation of its own.
@@ -22,7 +23,7 @@ def invert(task: Task) -> Solving:
     guidance = 1.0 if settings.source_guidance is None else settings.source_guidance
     trajectory = posterior_sample(task.model.schedule, task.x0, task.levels, settings.eta, task.generator())
     yield Progress(1, 1, "sampling")
-    return Solution(trajectory, guidance, task.empty, anchored=True, carry=1.0, eta=settings.eta)
+    return Solution(trajectory, guidance, task.empty, AnchoredStep(carry=1.0, eta=settings.eta))
 
 
 def posterior_sample(
@@ -39,3 +40,12 @@ def posterior_sample(
         eps = (xs[-1] - sqrt(a) * x0) / sqrt(1 - a)
         xs.append(schedule.reverse_step(xs[-1], eps, eps, t, t_prev, eta, normal()))
     return torch.cat([x0, *reversed(xs)])
+
+
+METHOD = InversionMethod(
+    "CycleDiffusion",
+    "CycleDiffusion",
+    "The noise of a stochastic sampler, computed from the picture.",
+    invert,
+    AnchoredStep,
+)

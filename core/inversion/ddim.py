@@ -1,15 +1,22 @@
 """Plain DDIM inversion (Song et al. 2020a; latent-TOP, Appendix A.1.2 and A.1.3)."""
 
-from .solution import Solution, Solving, Task
-from .trajectory import ascend
+from ..progress import Job
+from .solution import InversionMethod, Solution, Task
+from .trajectory import ddim_trajectory
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """Up and down at guidance 1: approximate, and weak edits."""
-    return Solution((yield from ascend(task)), 1.0, task.empty)
+    return Solution((yield from ddim_trajectory(task)), 1.0, task.empty)
 
 
-def invert_guided(task: Task) -> Solving:
+def invert_guided(task: Task) -> Job[Solution]:
     """Up and down at the working guidance, which amplifies the error of every step (Eq. 8)."""
     guidance = task.settings.guidance
-    return Solution((yield from ascend(task, guidance)), guidance, task.empty)
+    return Solution((yield from ddim_trajectory(task, guidance)), guidance, task.empty)
+
+
+METHOD = InversionMethod("DDIM", "DDIM", "Plain DDIM inversion and decoding at guidance 1.", invert)
+GUIDED = InversionMethod(
+    "DDIM, guided", "DDIM, guided", "Plain DDIM inversion and decoding, both at the working guidance.", invert_guided
+)

@@ -1,11 +1,22 @@
 """Direct inversion (PnP inversion, Ju et al. 2023): the source's deviation is put right at every step."""
 
-from .solution import Solution, Solving, Task
-from .trajectory import ascend
+from ..progress import Job
+from .anchored import AnchoredStep
+from .solution import InversionMethod, Solution, Task
+from .trajectory import ddim_trajectory
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """Algorithm 1: the source goes down at the working guidance with o_t = x_{t-1} - step(x_t) added at every step,
     which holds it on the trajectory of guidance 1; targets go their own way (carry 0)."""
-    trajectory = yield from ascend(task)
-    return Solution(trajectory, task.settings.guidance, task.empty, anchored=True, carry=0.0)
+    trajectory = yield from ddim_trajectory(task)
+    return Solution(trajectory, task.settings.guidance, task.empty, AnchoredStep(carry=0.0))
+
+
+METHOD = InversionMethod(
+    "direct",
+    "Direct",
+    "DDIM inversion; what a step misses is added again while decoding.",
+    invert,
+    AnchoredStep,
+)

@@ -7,23 +7,26 @@ layers with p keep them together. The algebra is inverted exactly; in float64, b
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
 from torch import Tensor
 
+from ..progress import Job
 from ..schedule import Schedule
-from .solution import Solution, Solving, Task
+from .decoding import Decoder, ReverseStep, State
+from .solution import RANGES, InversionMethod, Solution, Task
 
 Eps = Callable[[Tensor], Tensor]
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """Section 4.2, Eq. 15, with the source prompt at the working guidance (source_guidance if that is set)."""
     settings, schedule, levels = task.settings, task.model.schedule, task.levels
     guidance = settings.guidance if settings.source_guidance is None else settings.source_guidance
     x0, S = task.x0.double(), settings.steps
-    done = task.checkpoint.part("coupled")
+    done: list[tuple[Tensor, Tensor]] = task.checkpoint.part("coupled")
     if not done:
         done.append((x0, x0))
     for i in range(len(done) - 1, S):
@@ -37,7 +40,35 @@ def invert(task: Task) -> Solving:
         e = schedule.eps_between(done[-1][0], done[-2][0], t, t_prev)
         yield task.event(i + 1, S, "inverting", schedule.predicted_x0(done[-1][0], e, t))
     trajectory, partner = (torch.cat(sequence) for sequence in zip(*done, strict=True))
-    return Solution(trajectory, guidance, task.empty, partner=partner, mixing=settings.mixing)
+    return Solution(trajectory, guidance, task.empty, CoupledStep(partner, settings.mixing))
+
+
+@dataclass(frozen=True)
+class CoupledStep(Decoder):
+    """Both sequences down, Eq. 14; x is the solution's trajectory, y beside it.
+
+    partner: (S + 1, C, h, w), the path of y by level. mixing: p.
+    """
+
+    partner: Tensor
+    mixing: float
+
+    kind = "coupled"
+    numbers = {"mixing": RANGES["mixing"]}
+    tensors = ("partner",)
+
+    def start(self, trajectory: Tensor, level: int) -> State:
+        return trajectory[level : level + 1], self.partner[level : level + 1]
+
+    def step(self, step: ReverseStep, state: State) -> tuple[State, Tensor]:
+        (x, y), schedule, t, t_prev = state, step.schedule, step.t, step.t_prev
+        x_prev, y_prev = denoise(schedule, x, y, t, t_prev, step.eps, self.mixing, x_first=step.i % 2 == 0)
+        if t_prev < 0:
+            return (x_prev, y_prev), x_prev
+        return (x_prev, y_prev), schedule.predicted_x0(x, schedule.eps_between(x, x_prev, t, t_prev), t)
+
+    def to(self, device: torch.device | str) -> CoupledStep:
+        return replace(self, partner=self.partner.to(device))
 
 
 def denoise(
@@ -74,3 +105,12 @@ def _coefficients(schedule: Schedule, t: int, t_prev: int) -> tuple[float, float
     """x_{t-1} = a x_t + b eps, DDIM (Eq. 6)."""
     a = sqrt(schedule.alpha(t_prev) / schedule.alpha(t))
     return a, sqrt(1 - schedule.alpha(t_prev)) - a * sqrt(1 - schedule.alpha(t))
+
+
+METHOD = InversionMethod(
+    "EDICT",
+    "EDICT",
+    "Two coupled sequences that can be run backwards exactly.",
+    invert,
+    CoupledStep,
+)

@@ -12,12 +12,13 @@ from torch.nn import functional as F
 
 from ..attention_control import StepControl
 from ..errors import RequestError
-from ..progress import Job, Previews, Progress
+from ..progress import Job, Previews, Progress, Running
 from ..regions import Region
-from ..text_to_image import TextToImage
+from ..text_to_image import TextToImage, read_prompt
 from .alignment import align, scales
-from .inversion import Inversion, read_prompt
-from .sampling import Rows, descend
+from .inversion import Inversion
+from .sampler import Conditioning, denoise_batch
+from .solution import Solution
 
 MAX_TARGETS = 16
 SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents' side, 16x16 at 512 pixels
@@ -34,7 +35,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class EditSettings:
+class PromptEditSettings:
     """How to edit.
 
     guidance: at the target; None: the inversion's working guidance. attention: prompt-to-prompt, "swap" where words
@@ -69,30 +70,33 @@ class EditSettings:
             raise RequestError(f"What is carried to targets must lie between 0 and 1, not {self.carry}.")
 
 
-def reconstruct(model: TextToImage, inversion: Inversion) -> Job:
-    """The picture again, from its latent with the source prompt. Result: pixels (1, 3, R, R).
+def reconstruct(model: TextToImage, inversion: Inversion) -> Job[Tensor]:
+    """The picture again, pixels (1, 3, R, R), from its latent with the source prompt.
 
-    An anchored source ends where its trajectory does, so nothing has to be computed for it. (With another guidance
-    than the solution's: `edit` with the source prompt as the target.)
+    Where the source is held on its trajectory, nothing has to be computed for it. (With another guidance than the
+    solution's: `edit` with the source prompt as the target.)
 
     Raises:
         RequestError: the inversion was made with another model. ResourceError: out of memory.
     """
     inversion.require(model)
     solution = inversion.solution
-    if solution.anchored:
+    if solution.decoder.holds_source:
         pixels = model.decode(solution.trajectory[:1])
-        yield Progress(1, 1, "done", pixels, pixels)
-        return
+        yield Progress(1, 1, "done", pixels)
+        return pixels
     guidance = torch.full((1, 1, 1, 1), solution.guidance, device=model.device)
-    rows = Rows(model.embed([inversion.prompt]), guidance, torch.ones_like(guidance), guidance[1:])
-    yield from _run(model, inversion, rows, 0.0, "reconstructing", slice(0, 1))
+    rows = Conditioning(model.embed([inversion.prompt]), guidance, torch.ones_like(guidance))
+    return (yield from _decode(model, solution, rows, 0.0, "reconstructing", slice(0, 1)))
 
 
 def edit(
-    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings = EditSettings()
-) -> Job:
-    """Target prompts from the inverted picture's latent, all in one batch with the source. Result: pixels (n, 3, R, R).
+    model: TextToImage,
+    inversion: Inversion,
+    targets: Sequence[Target],
+    settings: PromptEditSettings = PromptEditSettings(),
+) -> Job[Tensor]:
+    """Target prompts from the inverted picture's latent, all in one batch with the source: pixels (n, 3, R, R).
 
     A target of strength s has predictions and a guidance that lie s of the way from the source's to its own; at 0 it is
     the reconstruction. (Not embeddings: those of prompts with another number of words have no common places, and half
@@ -103,6 +107,28 @@ def edit(
         ResourceError: out of memory.
     """
     inversion.require(model)
+    targets = _checked(targets, settings)
+    solution = inversion.solution
+    if settings.carry is not None:
+        solution = replace(solution, decoder=solution.decoder.with_carry(settings.carry))
+    skip = solution.decoder.skip if settings.skip is None else settings.skip
+
+    # A control keeps all rows in one call, so many targets are done in groups, each with the source.
+    size = len(targets) if settings.attention == "none" else max(1, model.rows // 2 - 1)
+    groups = [targets[i : i + size] for i in range(0, len(targets), size)]
+    pixels = torch.empty(0, 3, model.resolution, model.resolution, device=model.device)
+    for n, group in enumerate(groups):
+        rows = _conditioning(model, inversion, group, settings)
+        decoding = Running(_decode(model, solution, rows, skip, "editing", slice(1, None)))
+        for event in decoding:
+            preview = None if event.preview is None else torch.cat((pixels, event.preview))
+            yield replace(event, step=n * event.total + event.step, total=len(groups) * event.total, preview=preview)
+        pixels = torch.cat((pixels, decoding.result))
+    return pixels
+
+
+def _checked(targets: Sequence[Target], settings: PromptEditSettings) -> list[Target]:
+    """The targets with their prompts as one line each. Raises RequestError."""
     if not 0 < len(targets) <= MAX_TARGETS:
         raise RequestError(f"Give between 1 and {MAX_TARGETS} target prompts, not {len(targets)}.")
     request = "Write a target prompt: what the picture should show instead."
@@ -112,44 +138,29 @@ def edit(
             raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
         if not -5 <= target.strength <= 5:
             raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
-    skip = inversion.solution.skip if settings.skip is None else settings.skip
-
-    # A control keeps all rows in one call, so many targets are done in groups, each with the source.
-    size = len(targets) if settings.attention == "none" else max(1, model.rows // 2 - 1)
-    groups = [targets[i : i + size] for i in range(0, len(targets), size)]
-    done: list[Tensor] = []
-    for n, group in enumerate(groups):
-        rows = _rows(model, inversion, group, settings)
-        for event in _run(model, inversion, rows, skip, "editing", slice(1, None)):
-            preview = None if event.preview is None else torch.cat([*done, event.preview])
-            step, total = n * event.total + event.step, len(groups) * event.total
-            if event.result is not None:
-                done.append(event.result)
-            yield replace(event, step=step, total=total, preview=preview, result=preview if step == total else None)
+    return targets
 
 
-def _rows(model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings) -> Rows:
+def _conditioning(
+    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: PromptEditSettings
+) -> Conditioning:
     """Row 0 is the source: its maps are given to the others, and it is what stays outside the region."""
-    solution = inversion.solution
     s = torch.tensor([0.0, *(target.strength for target in targets)], device=model.device)
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
-    carry = solution.carry if settings.carry is None else settings.carry
+    own = inversion.solution.guidance_beside(guidance)
     strength = s[:, None, None, None]
-    share = strength.clamp(0, 1)
-    own = solution.guidance_beside(guidance)
-    return Rows(
+    return Conditioning(
         text=torch.where(s[:, None, None] == 0, embedded[:1], embedded),
-        guidance=own + share * (guidance - own),
+        guidance=own + strength.clamp(0, 1) * (guidance - own),
         strength=strength,
-        carry=1 + share[1:] * (carry - 1),
         control=attention_control(model, inversion, targets, settings),
         mask=_latent_mask(settings.region, model),
     )
 
 
 def attention_control(
-    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: EditSettings
+    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: PromptEditSettings
 ) -> Callable[[int, int], StepControl | None]:
     """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source. Re-weighting
     acts at every step."""
@@ -170,8 +181,10 @@ def attention_control(
         cross, itself = done < settings.cross_steps, done < settings.self_steps
         if not cross and not itself and not weighted:
             return None
-        maps = (mapping, share if cross else zero, scale) if cross or weighted else (None, None, None)
-        return StepControl(len(targets), *maps, self_tokens if itself else 0)
+        tokens = self_tokens if itself else 0
+        if not cross and not weighted:
+            return StepControl(len(targets), self_tokens=tokens)
+        return StepControl(len(targets), mapping, share if cross else zero, scale, tokens)
 
     return at
 
@@ -184,13 +197,16 @@ def _latent_mask(region: Region | None, model: TextToImage) -> Tensor | None:
     return F.adaptive_avg_pool2d(mask, model.latent_shape[1:]).to(model.device)
 
 
-def _run(model: TextToImage, inversion: Inversion, rows: Rows, skip: float, note: str, shown: slice) -> Job:
-    solution = inversion.solution
-    total, previews = solution.steps - round(skip * solution.steps), Previews()
-    for i, x0, x in descend(model, solution, rows, skip):
-        done = total - i
-        if i == 0:
-            pixels = model.decode(x[shown])
-            yield Progress(total, total, "done", pixels, pixels)
-        else:
+def _decode(
+    model: TextToImage, solution: Solution, rows: Conditioning, skip: float, note: str, shown: slice
+) -> Job[Tensor]:
+    """Pixels (n, 3, R, R) of the rows that are to be shown."""
+    total, previews = solution.steps_left(skip), Previews()
+    x = solution.trajectory[:1]
+    for i, x0, x_i in denoise_batch(model, solution, rows, skip):
+        x, done = x_i, total - i
+        if i > 0:
             yield Progress(done, total, note, model.decode(x0[shown]) if previews.due(done, total) else None)
+    pixels = model.decode(x[shown])
+    yield Progress(total, total, "done", pixels)
+    return pixels

@@ -4,15 +4,21 @@ The prediction from the eps of the steps before is ours: with one evaluation per
 it leaves far less of the linearisation error.
 """
 
-from .solution import Solution, Solving, Task
-from .trajectory import ascend
+from ..progress import Job
+from .solution import InversionMethod, Solution, Task
+from .trajectory import ddim_trajectory
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """Sections 3.2 and 3.3: each step inverted exactly, at the working guidance, as far as the iteration converges."""
     settings = task.settings
     guidance = settings.guidance if settings.source_guidance is None else settings.source_guidance
-    trajectory = yield from ascend(
+    trajectory = yield from ddim_trajectory(
         task, guidance, settings.solver_iterations, settings.depth, settings.solver_tolerance
     )
     return Solution(trajectory, guidance, task.empty)
+
+
+METHOD = InversionMethod(
+    "fixed point", "Fixed point", "Solves every DDIM step exactly, at the working guidance (AIDI).", invert
+)

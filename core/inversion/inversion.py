@@ -10,22 +10,6 @@ from ..errors import RequestError
 from ..text_to_image import TextToImage
 from .solution import Solution
 
-MAX_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
-
-
-def read_prompt(text: str, request: str) -> str:
-    """A prompt as one line of printable characters.
-
-    Raises:
-        RequestError: there is nothing left of it (`request` says what to write), or it is too long.
-    """
-    prompt = " ".join("".join(c if c.isprintable() else " " for c in text[: MAX_PROMPT + 1]).split())
-    if not prompt:
-        raise RequestError(request)
-    if len(text) > MAX_PROMPT:
-        raise RequestError(f"A prompt may have up to {MAX_PROMPT} characters. Shorten it.")
-    return prompt
-
 
 @dataclass(frozen=True)
 class Inversion:

@@ -1,4 +1,4 @@
-"""The methods by name, and the one way to call them. A new one is a file with a function, and a line here."""
+"""The methods by name, and the one way to call them. A new one is a file that declares itself, and a line here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import metrics
 from ..errors import RequestError
 from ..imaging import content_hash
 from ..progress import Job
-from ..text_to_image import TextToImage
+from ..text_to_image import TextToImage, read_prompt
 from . import (
     anchored,
     cycle_diffusion,
@@ -28,24 +28,28 @@ from . import (
     teacher_forced,
 )
 from .editing import reconstruct
-from .inversion import Inversion, read_prompt
+from .inversion import Inversion
 from .optimise import gaussianity
-from .solution import DEFAULTS, Checkpoint, Method, Settings, Task
+from .solution import DEFAULTS, Checkpoint, InversionMethod, InversionSettings, Task
 
-METHODS: dict[str, Method] = {
-    "anchored": anchored.invert,
-    "latent-TOP": latent_top.invert,
-    "teacher-forced": teacher_forced.invert,
-    "fixed point": fixed_point.invert,
-    "direct": direct.invert,
-    "EDICT": edict.invert,
-    "edit-friendly DDPM": edit_friendly.invert,
-    "null-text": null_text.invert,
-    "negative prompt": negative_prompt.invert,
-    "CycleDiffusion": cycle_diffusion.invert,
-    "DDIB": ddib.invert,
-    "DDIM, guided": ddim.invert_guided,
-    "DDIM": ddim.invert,
+# In the order in which the page shows them.
+METHODS: dict[str, InversionMethod] = {
+    method.name: method
+    for method in (
+        anchored.METHOD,
+        latent_top.METHOD,
+        teacher_forced.METHOD,
+        fixed_point.METHOD,
+        direct.METHOD,
+        edict.METHOD,
+        edit_friendly.METHOD,
+        null_text.METHOD,
+        negative_prompt.METHOD,
+        cycle_diffusion.METHOD,
+        ddib.METHOD,
+        ddim.GUIDED,
+        ddim.METHOD,
+    )
 }
 
 
@@ -54,12 +58,12 @@ def invert(
     pixels: Tensor,
     prompt: str,
     method: str,
-    settings: Settings = DEFAULTS,
+    settings: InversionSettings = DEFAULTS,
     checkpoint: Checkpoint | None = None,
     distance: metrics.Distance | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Job:
-    """Put a picture (1, 3, R, R) in [-1, 1] and its prompt into a model. Result: an `Inversion`.
+) -> Job[Inversion]:
+    """Put a picture (1, 3, R, R) in [-1, 1] and its prompt into a model.
 
     Events count the steps of each phase of the method, then those of the reconstruction. Closing the job cancels it;
     begun again with the same `checkpoint` it goes on from where it was. When settings.budget is used up, nothing more
@@ -93,7 +97,7 @@ def invert(
         started=clock() - checkpoint.seconds,
     )
     try:
-        solution = yield from METHODS[method](task)
+        solution = yield from METHODS[method].invert(task)
     finally:
         checkpoint.seconds = clock() - task.started
     out_of_time = task.out_of_time()
@@ -102,19 +106,16 @@ def invert(
     inversion = Inversion(
         method, model.id, model.fingerprint, prompt, solution, settings.guidance, pixels.cpu(), pixels.cpu()
     )
-    for event in reconstruct(model, inversion):
-        if event.result is None:
-            yield event
+    reconstruction = yield from reconstruct(model, inversion)
     measures = {
-        **compare(model, task.x0, pixels, event.result, distance),
+        **compare(model, task.x0, pixels, reconstruction, distance),
         "gaussianity": gaussianity(solution.x_T.float()).item(),
         "evaluations": float(checkpoint.evaluations.forward),
         "gradients": float(checkpoint.evaluations.backward),
         "seconds": checkpoint.seconds,
         "out of time": float(out_of_time),
     }
-    inversion = replace(inversion, reconstruction=event.result.cpu(), measures=measures)
-    yield replace(event, result=inversion)
+    return replace(inversion, reconstruction=reconstruction.cpu(), measures=measures)
 
 
 def compare(
@@ -123,10 +124,10 @@ def compare(
     """The measures of a reconstruction against the picture and against the autoencoder's own, see `invert`."""
     pixels, reconstruction = pixels.to(model.device), reconstruction.to(model.device)
     bound = model.decode(x0)
-    found = {"psnr bound": metrics.psnr(bound, pixels).item()}
+    measures = {"psnr bound": metrics.psnr(bound, pixels).item()}
     for to, goal in (("", pixels), (" to bound", bound)):
-        found["psnr" + to] = metrics.psnr(reconstruction, goal).item()
-        found["ssim" + to] = metrics.ssim(reconstruction, goal).item()
+        measures["psnr" + to] = metrics.psnr(reconstruction, goal).item()
+        measures["ssim" + to] = metrics.ssim(reconstruction, goal).item()
         if distance is not None:
-            found["distance" + to] = distance(reconstruction, goal).item()
-    return found
+            measures["distance" + to] = distance(reconstruction, goal).item()
+    return measures

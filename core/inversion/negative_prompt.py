@@ -1,10 +1,19 @@
 """Negative-prompt inversion (Miyake et al. 2023): the source prompt takes the place of the empty one."""
 
-from .solution import Solution, Solving, Task
-from .trajectory import ascend
+from ..progress import Job
+from .solution import InversionMethod, Solution, Task
+from .trajectory import ddim_trajectory
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """Section 3.2: null-text inversion would make the unconditional prediction equal the conditional one; so does this,
     without optimising. What is left is the error of plain DDIM inversion, at any guidance."""
-    return Solution((yield from ascend(task)), task.settings.guidance, task.text)
+    return Solution((yield from ddim_trajectory(task)), task.settings.guidance, task.text)
+
+
+METHOD = InversionMethod(
+    "negative prompt",
+    "Negative prompt",
+    "The source prompt in place of the empty one; guidance leaves that alone.",
+    invert,
+)

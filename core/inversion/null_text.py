@@ -3,27 +3,28 @@
 import torch
 from torch import Tensor
 
-from .optimise import fit_in_time, follow
-from .solution import Solution, Solving, Task
-from .trajectory import ascend, reverse
+from ..progress import Job
+from .optimise import minimise_in_time, trajectory_objective
+from .solution import InversionMethod, Solution, Task
+from .trajectory import ddim_trajectory, reverse_steps
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """Algorithm 1: DDIM inversion at guidance 1 gives the pivots; then, from t = T down at the working guidance, the
     empty embedding of each step is optimised so that the step ends at its pivot (Eq. 3), from that of the step before.
 
     As released: Adam with a rate that falls by a hundredth per step, and a tolerance that grows by 2e-5 per step.
     """
     settings, S = task.settings, task.settings.steps
-    pivots = yield from ascend(task)
+    pivots = yield from ddim_trajectory(task)
     done: list[tuple[Tensor, Tensor]] = task.checkpoint.part("null-text")
     for n in range(len(done), S):
         i = S - 1 - n
         x, null = done[-1] if done else (pivots[-1:], task.empty)
 
-        objective = follow(task, x, pivots[i : i + 1], [i])
+        objective = trajectory_objective(task, x, pivots[i : i + 1], [i])
         rate, tolerance = settings.rate_or(1e-2) * (1 - n / 100), settings.tolerance + 2e-5 * n
-        (null,), loss, _ = fit_in_time(task, objective, [null], [rate], settings.iterations, tolerance)
+        (null,), loss, _ = minimise_in_time(task, objective, [null], [rate], settings.iterations, tolerance)
 
         done.append((_step(task, x, null, i), null))
         yield task.event(n + 1, S, "optimising", done[-1][0], loss.item())
@@ -34,4 +35,9 @@ def invert(task: Task) -> Solving:
 @torch.no_grad()
 def _step(task: Task, x: Tensor, null: Tensor, i: int) -> Tensor:
     eps = task.model.guided(x, task.levels[i + 1], task.text, null, task.settings.guidance)
-    return reverse(task, x, eps, [i])
+    return reverse_steps(task, x, eps, [i])
+
+
+METHOD = InversionMethod(
+    "null-text", "Null-text", "Optimises the empty prompt of each step, one after another.", invert
+)

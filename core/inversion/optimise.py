@@ -10,18 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..text_to_image import memory
+from ..memory import explain_memory_errors
+from ..text_to_image import FEWER_PROMPTS
 from .solution import Task
-from .trajectory import reverse
+from .trajectory import reverse_steps
 
-Objective = Callable[..., tuple[Tensor, Tensor]]
+Objective = Callable[..., tuple[Tensor, Tensor]]  # parameters -> losses (B,) and outputs (B, ...)
+Minimum = tuple[list[Tensor], Tensor, Tensor]  # parameters, losses (B,), outputs (B, ...)
 
 TEXT_RATE = 2e-2  # of the text bias of latent-TOP and the teacher-forced method
 
 SCALE = 1e4  # of the loss in the backward pass: gradients stay within half precision, and Adam does not see it
 
 
-def fit(
+def minimise(
     objective: Objective,
     start: Sequence[Tensor],
     rates: Sequence[float],
@@ -29,7 +31,7 @@ def fit(
     tolerance: float,
     optimiser: Literal["adam", "lbfgs"] = "adam",
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[list[Tensor], Tensor, Tensor]:
+) -> Minimum:
     """Minimises the sum of `objective(*parameters) -> (losses (B,), outputs (B, ...))` for B independent rows.
 
     Parameters have a row for each loss, or a single one for all. Float32 (or float64), whatever the network runs in.
@@ -52,39 +54,36 @@ def fit(
                 best[n] = torch.where(chosen, new, old)
         return losses
 
-    def closure() -> Tensor:
+    def closure() -> float:
         method.zero_grad()
         with torch.enable_grad():
             losses = evaluate()
             if bool((best[0] < tolerance).all()):
-                raise _Reached
-            loss = SCALE * losses.sum()
-            with memory():
-                loss.backward()
-        return loss.detach()
+                raise _Converged
+            return backward(losses)
 
     method = _optimiser(parameters, rates, optimiser)
-    with suppress(_Reached):
+    with suppress(_Converged):
         for _ in range(iterations):
             if best and stop():
-                raise _Reached
+                raise _Converged
             method.step(closure)
         with torch.no_grad():
             evaluate()
     return best[2:], best[0], best[1]
 
 
-def fit_in_time(
+def minimise_in_time(
     task: Task,
     objective: Objective,
     start: Sequence[Tensor],
     rates: Sequence[float],
     iterations: int,
     tolerance: float | None = None,
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """`fit` with the task's settings; nothing is optimised once its time is up."""
+) -> Minimum:
+    """`minimise` with the task's settings; nothing is optimised once its time is up."""
     settings = task.settings
-    return fit(
+    return minimise(
         objective,
         start,
         rates,
@@ -95,8 +94,20 @@ def fit_in_time(
     )
 
 
-class _Reached(Exception):
+class _Converged(Exception):
     """Nothing more is to be optimised."""
+
+
+def backward(losses: Tensor) -> float:
+    """Gradients of the sum of losses (B,), `SCALE` times as large. Returns that sum, scaled as well.
+
+    Raises:
+        ResourceError: out of memory.
+    """
+    loss = SCALE * losses.sum()
+    with explain_memory_errors(FEWER_PROMPTS):
+        loss.backward()
+    return loss.item()
 
 
 def _optimiser(parameters: list[Tensor], rates: Sequence[float], name: str) -> torch.optim.Optimizer:
@@ -106,7 +117,7 @@ def _optimiser(parameters: list[Tensor], rates: Sequence[float], name: str) -> t
     return torch.optim.Adam(groups)
 
 
-def follow(task: Task, x: Tensor, goal: Tensor, steps: Sequence[int]) -> Objective:
+def trajectory_objective(task: Task, x: Tensor, goal: Tensor, steps: Sequence[int]) -> Objective:
     """The trajectory loss of unconditional embeddings: |x*_{t-1} - x_{t-1}|^2 per row, and x*_{t-1} (latent-TOP,
     section 2.2; null-text inversion, Eq. 3).
 
@@ -127,8 +138,8 @@ def follow(task: Task, x: Tensor, goal: Tensor, steps: Sequence[int]) -> Objecti
 def trajectory_loss(
     task: Task, x: Tensor, goal: Tensor, steps: Sequence[int], eps_null: Tensor, eps_text: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Losses (B,) and x*_{t-1} of `follow` from both predictions (B, C, h, w) at x."""
-    x_prev = reverse(task, x, eps_null + task.settings.guidance * (eps_text - eps_null), steps)
+    """Losses (B,) and x*_{t-1} of `trajectory_objective` from both predictions (B, C, h, w) at x."""
+    x_prev = reverse_steps(task, x, eps_null + task.settings.guidance * (eps_text - eps_null), steps)
     return mean_square(x_prev - goal), x_prev
 
 

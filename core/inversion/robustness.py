@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..progress import Job, Progress
+from ..progress import Job, Progress, Running
 from ..text_to_image import TextToImage
-from .editing import EditSettings, Target, edit
+from .editing import PromptEditSettings, Target, edit
 from .inversion import Inversion
 from .methods import invert
-from .solution import DEFAULTS, Settings
+from .solution import DEFAULTS, InversionSettings
 
 SIGMAS = (0.0, 5.0, 10.0, 20.0)
 
 
 @dataclass(frozen=True)
-class Cell:
+class RobustnessResult:
     """One method on one picture. sigma: of the noise, of 255. inversion: with the noisy picture and the prompt in it.
 
     decoded: (1, 3, R, R), the source prompt at the working guidance as the target of an edit: what edits start from. An
@@ -43,35 +43,37 @@ class Cell:
         }
 
 
-def study(
+def study_robustness(
     model: TextToImage,
     pixels: Tensor,
     prompts: Sequence[str],
     methods: Sequence[str],
     sigmas: Sequence[float] = SIGMAS,
-    settings: Settings = DEFAULTS,
+    settings: InversionSettings = DEFAULTS,
     distance: metrics.Distance | None = None,
-) -> Job:
+) -> Job[list[RobustnessResult]]:
     """Every method on a picture (1, 3, R, R) with each noise and the first prompt, then with each other prompt and no
-    noise. Result: a list of `Cell`; events count cells.
+    noise. Events count results.
 
     Raises:
         RequestError: as `invert`. ResourceError: out of memory.
     """
     variants = [(sigma, prompts[0]) for sigma in sigmas] + [(0.0, prompt) for prompt in prompts[1:]]
-    cells: list[Cell] = []
+    results: list[RobustnessResult] = []
     total = len(methods) * len(variants)
     for sigma, prompt in variants:
         noisy = add_noise(pixels, sigma, settings.seed)
         for method in methods:
-            for event in invert(model, noisy, prompt, method, settings, distance=distance):
-                yield Progress(len(cells), total, f"{method}: {event.note}", event.preview)
-            inversion: Inversion = event.result
-            for event in edit(model, inversion, [Target(inversion.prompt)], EditSettings(attention="none")):
-                yield Progress(len(cells), total, f"{method}: decoding", event.preview)
-            cells.append(Cell(method, sigma, inversion, event.result.cpu()))
-            done = len(cells) == total
-            yield Progress(len(cells), total, method, event.result, result=cells if done else None)
+            inverting = Running(invert(model, noisy, prompt, method, settings, distance=distance))
+            for event in inverting:
+                yield Progress(len(results), total, f"{method}: {event.note}", event.preview)
+            inversion = inverting.result
+            decoding = Running(edit(model, inversion, [Target(inversion.prompt)], PromptEditSettings(attention="none")))
+            for event in decoding:
+                yield Progress(len(results), total, f"{method}: decoding", event.preview)
+            results.append(RobustnessResult(method, sigma, inversion, decoding.result.cpu()))
+            yield Progress(len(results), total, method, decoding.result)
+    return results
 
 
 def add_noise(pixels: Tensor, sigma: float, seed: int = 0) -> Tensor:

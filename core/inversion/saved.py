@@ -2,13 +2,19 @@
 
 A file may come from anyone, so it is checked completely before any of it is used: its size before it is read, its
 header before a tensor is made, every field before it is believed, and the shapes against the model by
-`Inversion.require`. Tensors: trajectory, unconditional and, of EDICT, partner as `Solution` has them; pixels and
-reconstruction with 8 bits. Everything else is JSON under "inversion" in the metadata.
+`Inversion.require`.
+
+Tensors: trajectory and unconditional as `Solution` has them, those of its decoder under their own names; pixels and
+reconstruction with 8 bits. Everything else is JSON under "inversion" in the metadata, where the solution names its
+decoder and has its numbers: {"guidance": 7.5, "decoder": {"kind": "anchored", "carry": 1.0, ...}}. A method that has a
+decoder of its own says in its own file what is kept of it. Files of version 2 had the numbers of all decoders side by
+side; they are read as before.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +24,21 @@ from torch import Tensor
 
 from ..errors import PresetError
 from ..tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
-from .inversion import MAX_PROMPT, Inversion
+from ..text_to_image import MAX_PROMPT
+from .anchored import AnchoredStep
+from .decoding import Decoder, PlainStep
+from .edict import CoupledStep
+from .inversion import Inversion
+from .methods import METHODS
 from .solution import RANGES, Solution
 
 FORMAT = "inverted-picture"
-VERSION = "2"
+VERSION = "3"
 SUFFIX = ".safetensors"
-LIMITS = Limits(128 * 2**20, tensors=5, kinds=("U8", "F32", "F64"))
+LIMITS = Limits(128 * 2**20, tensors=8, kinds=("U8", "F32", "F64"))
 MAX_MEASURES = 64
 
 _TEXT_LIMITS = {"method": 60, "model": 120, "fingerprint": 64, "prompt": MAX_PROMPT}
-_SOLUTION_RANGES = {name: RANGES[name] for name in ("guidance", "eta", "skip", "mixing")}
-_SOLUTION_RANGES |= {"carry": (0, 1), "share": (0, 1)}
-_SOLUTION_FLAGS = ("anchored",)
 
 
 def save(inversion: Inversion, path: Path) -> Path:
@@ -65,10 +73,11 @@ def to_bytes(inversion: Inversion) -> bytes:
         "pixels": _to_8_bits(inversion.pixels),
         "reconstruction": _to_8_bits(inversion.reconstruction),
     }
-    if solution.partner is not None:
-        values["partner"] = solution.partner
+    decoder = solution.decoder
+    values |= {name: getattr(decoder, name) for name in decoder.tensors}
+    described = {"kind": decoder.kind, **{name: getattr(decoder, name) for name in decoder.numbers}}
     about = {name: getattr(inversion, name) for name in (*_TEXT_LIMITS, "edit_guidance", "measures")}
-    about["solution"] = {name: getattr(solution, name) for name in (*_SOLUTION_RANGES, *_SOLUTION_FLAGS)}
+    about["solution"] = {"guidance": solution.guidance, "decoder": described}
     try:
         description = json.dumps(about, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -85,10 +94,12 @@ def from_bytes(data: bytes) -> Inversion:
     """The inverted picture in a file's content. Raises PresetError like `load`."""
     try:
         metadata = header(data, len(data), LIMITS).get("__metadata__")
-        expect(isinstance(metadata, dict) and metadata.get("format") == FORMAT, "it does not hold an inverted picture")
-        expect(metadata.get("format_version") == VERSION, "it was written by another version of the app")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        expect(metadata.get("format") == FORMAT, "it does not hold an inverted picture")
+        version = metadata.get("format_version")
+        expect(version in ("2", VERSION), "it was written by another version of the app")
         about = parse_json(metadata.get("inversion"), "its description is damaged")
-        return _inversion(about, tensors(data))
+        return _inversion(about, tensors(data), version)
     except Damaged as fault:
         raise _unusable(fault) from fault
 
@@ -100,7 +111,7 @@ def _unusable(fault: Damaged) -> PresetError:
 # ---------------------------------------------------------------------------------------------------------- checking
 
 
-def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
+def _inversion(about: Any, values: dict[str, Tensor], version: str) -> Inversion:
     """Every field checked for type, length and range, every tensor for its shape."""
     expect(isinstance(about, dict), "its description is damaged")
     expect(about.keys() == {*_TEXT_LIMITS, "edit_guidance", "measures", "solution"}, "its description is incomplete")
@@ -116,7 +127,7 @@ def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
     )
     return Inversion(
         **{key: about[key] for key in _TEXT_LIMITS},
-        solution=_solution(about["solution"], values),
+        solution=_solution(about["solution"], values, version),
         edit_guidance=float(about["edit_guidance"]),
         pixels=_picture(values, "pixels"),
         reconstruction=_picture(values, "reconstruction"),
@@ -124,20 +135,44 @@ def _inversion(about: Any, values: dict[str, Tensor]) -> Inversion:
     )
 
 
-def _solution(about: Any, values: dict[str, Tensor]) -> Solution:
+def _solution(about: Any, values: dict[str, Tensor], version: str) -> Solution:
     expect(isinstance(about, dict), "its solution is damaged")
-    expect(about.keys() == {*_SOLUTION_RANGES, *_SOLUTION_FLAGS}, "its solution is incomplete")
-    expect(all(type(about[name]) is bool for name in _SOLUTION_FLAGS), "its solution is damaged")
-    for name, (low, high) in _SOLUTION_RANGES.items():
-        _in_range(about[name], low, high, name)
+    about = _of_version_2(about, values) if version == "2" else about
+    expect(about.keys() == {"guidance", "decoder"}, "its solution is incomplete")
+    _in_range(about["guidance"], *RANGES["guidance"], "guidance")
     trajectory, unconditional = (_finite(values, name) for name in ("trajectory", "unconditional"))
     expect(trajectory.ndim == 4 and len(trajectory) >= 3, "its trajectory is damaged")
     expect(unconditional.ndim == 3 and len(unconditional) in (1, len(trajectory) - 1), "its embeddings are damaged")
-    partner = None
-    if "partner" in values:
-        partner = _finite(values, "partner")
-        expect(partner.shape == trajectory.shape, "its second trajectory is damaged")
-    return Solution(trajectory, unconditional=unconditional, partner=partner, **about)
+    decoder = _decoder(about["decoder"], values)
+    same = all(getattr(decoder, name).shape == trajectory.shape for name in decoder.tensors)
+    expect(same, "its second trajectory is damaged")
+    return Solution(trajectory, about["guidance"], unconditional, decoder)
+
+
+def _decoder(about: Any, values: dict[str, Tensor]) -> Decoder:
+    expect(isinstance(about, dict) and isinstance(about.get("kind"), str), "its solution is damaged")
+    kinds = {method.decoder.kind: method.decoder for method in METHODS.values()}
+    expect(about["kind"] in kinds, "it is of a method that is not known here")
+    kind = kinds[about["kind"]]
+    expect(about.keys() == {"kind", *kind.numbers}, "its solution is incomplete")
+    for name, (low, high) in kind.numbers.items():
+        _in_range(about[name], low, high, name)
+    fields: dict[str, Any] = {name: about[name] for name in kind.numbers}
+    make: Callable[..., Decoder] = kind
+    return make(**fields, **{name: _finite(values, name) for name in kind.tensors})
+
+
+def _of_version_2(about: dict[str, Any], values: dict[str, Tensor]) -> dict[str, Any]:
+    """The description of a solution in the words of today, from the numbers of all decoders side by side."""
+    ranges = {**AnchoredStep.numbers, **CoupledStep.numbers}
+    expect(about.keys() == {"guidance", "anchored", *ranges}, "its solution is incomplete")
+    expect(type(about["anchored"]) is bool, "its solution is damaged")
+    for name, (low, high) in ranges.items():
+        _in_range(about[name], low, high, name)
+    kind: type[Decoder] = AnchoredStep if about["anchored"] else PlainStep
+    kind = CoupledStep if "partner" in values else kind
+    decoder = {"kind": kind.kind, **{name: about[name] for name in kind.numbers}}
+    return {"guidance": about["guidance"], "decoder": decoder}
 
 
 def _in_range(value: Any, low: float, high: float, name: str) -> None:

@@ -1,9 +1,9 @@
-"""What every inversion method takes and gives: a task with its settings, and a solution that the sampler replays."""
+"""What every inversion method takes and gives: a task with its settings, and a solution that the sampler decodes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..progress import Previews, Progress
+from ..progress import Job, Previews, Progress
 from ..text_to_image import Evaluations, TextToImage
+from .decoding import Decoder, PlainStep
 
 RANGES = {  # of settings, and of what a solution has of them
     "guidance": (1, 30),
@@ -35,7 +36,7 @@ RANGES = {  # of settings, and of what a solution has of them
 
 
 @dataclass(frozen=True)
-class Settings:
+class InversionSettings:
     """Settings of all methods; None is what the method's paper has.
 
     steps: S. guidance: G, the working guidance. source_guidance: of the methods that keep noise maps. seed: of whatever
@@ -100,7 +101,7 @@ class Settings:
         return default if self.rate is None else self.rate
 
 
-DEFAULTS = Settings()
+DEFAULTS = InversionSettings()
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,13 @@ class Solution:
 
     trajectory: (S + 1, C, h, w), the latents that the source is meant to pass, by level; the last is x_T with its
     correction. guidance: at which the source prompt gives the picture again. unconditional: (S, L, E) per step, or
-    (1, L, E). anchored: the source is held on its trajectory; what that takes at each step (a correction, or a noise
-    map sigma_t z_t) is added to targets `carry` times. share: an anchored source whose targets have guidance G takes
-    1 + share (G - 1) in place of its own guidance; 0 leaves it that. eta: of the steps. skip: share of the steps that
-    an edit leaves out. partner, mixing: the second sequence (S + 1, C, h, w) and p of EDICT.
+    (1, L, E). decoder: makes the steps.
     """
 
     trajectory: Tensor
     guidance: float
     unconditional: Tensor
-    anchored: bool = False
-    share: float = 0.0
-    carry: float = 0.0
-    eta: float = 0.0
-    skip: float = 0.0
-    partner: Tensor | None = None
-    mixing: float = 0.93
+    decoder: Decoder = PlainStep()
 
     @property
     def steps(self) -> int:
@@ -139,17 +131,20 @@ class Solution:
 
     def to(self, device: torch.device | str) -> Solution:
         """The same on another device."""
-        partner = None if self.partner is None else self.partner.to(device)
         return replace(
             self,
             trajectory=self.trajectory.to(device),
             unconditional=self.unconditional.to(device),
-            partner=partner,
+            decoder=self.decoder.to(device),
         )
+
+    def steps_left(self, skip: float) -> int:
+        """How many reverse steps there are, at least one, if this share of them is left out."""
+        return max(1, self.steps - round(skip * self.steps))
 
     def guidance_beside(self, guidance: float) -> float:
         """Of the source, while targets have `guidance`."""
-        return 1 + self.share * (guidance - 1) if self.share else self.guidance
+        return self.decoder.guidance_beside(self.guidance, guidance)
 
     def unconditional_at(self, i: int) -> Tensor:
         """(1, L, E) of step i."""
@@ -187,7 +182,7 @@ class Task:
     x0: Tensor
     text: Tensor
     empty: Tensor
-    settings: Settings = DEFAULTS
+    settings: InversionSettings = DEFAULTS
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     clock: Callable[[], float] = time.monotonic
     started: float = -float("inf")
@@ -212,6 +207,17 @@ class Task:
         return Progress(done, total, note, preview, loss=loss)
 
 
-# A method is a generator of events that returns its solution.
-Solving = Generator[Progress, None, Solution]
-Method = Callable[[Task], Solving]
+@dataclass(frozen=True)
+class InversionMethod:
+    """A method as it declares itself at the end of its file; `core.inversion.methods` lists it.
+
+    name: in files, in links and for programs, never changed. label: on the page. help: a sentence there on what it
+    does. invert: the job, whose events count the steps of each of its phases. decoder: the kind that its solutions
+    have.
+    """
+
+    name: str
+    label: str
+    help: str
+    invert: Callable[[Task], Job[Solution]]
+    decoder: type[Decoder] = PlainStep

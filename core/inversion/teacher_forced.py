@@ -8,23 +8,32 @@ while optimising.
 import torch
 from torch import Tensor
 
-from .optimise import TEXT_RATE, fit_in_time, follow
-from .solution import Solution, Solving, Task
-from .trajectory import ascend
+from ..progress import Job
+from .optimise import TEXT_RATE, minimise_in_time, trajectory_objective
+from .solution import InversionMethod, Solution, Task
+from .trajectory import ddim_trajectory
 
 
-def invert(task: Task) -> Solving:
+def invert(task: Task) -> Job[Solution]:
     """One empty embedding per step, from the prior (`prior_iterations`), at the working guidance."""
     settings, S = task.settings, task.settings.steps
-    prior = yield from ascend(task, iterations=settings.prior_iterations, depth=settings.depth)
+    prior = yield from ddim_trajectory(task, iterations=settings.prior_iterations, depth=settings.depth)
     done: list[Tensor] = task.checkpoint.part("teacher-forced")  # embeddings, from T down
     while (n := sum(len(null) for null in done)) < S:
         steps = range(S - 1 - n, max(-1, S - 1 - n - task.model.rows), -1)
         start = task.text if settings.start == "source" else task.empty
         null = (done[-1][-1:] if done else start).repeat(len(steps), 1, 1)
-        at, goal = [i + 1 for i in steps], list(steps)
-        objective, rate = follow(task, prior[at], prior[goal], steps), settings.rate_or(TEXT_RATE)
-        (null,), losses, x_prev = fit_in_time(task, objective, [null], [rate], settings.iterations)
+        objective = trajectory_objective(task, prior[[i + 1 for i in steps]], prior[list(steps)], steps)
+        rate = settings.rate_or(TEXT_RATE)
+        (null,), losses, x_prev = minimise_in_time(task, objective, [null], [rate], settings.iterations)
         done.append(null)
         yield task.event(n + len(steps), S, "optimising", x_prev[-1:], losses.mean().item())
     return Solution(prior, settings.guidance, torch.cat(done).flip(0))
+
+
+METHOD = InversionMethod(
+    "teacher-forced",
+    "Teacher-forced",
+    "The steps of latent-TOP, optimised side by side instead of in turn.",
+    invert,
+)

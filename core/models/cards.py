@@ -4,23 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..errors import ModelUnavailable
 from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
 
-ROOT = Path(__file__).resolve().parents[2]
+# What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
+_INSTALLED = Path(__file__).resolve().parents[1] / "data"
+PRESETS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "presets"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A model in the repository: `path`/unet and `path`/scheduler as written by `save_pretrained`.
+    """A model that comes with the app: `path`/unet and `path`/scheduler as written by `save_pretrained`.
 
-    path: relative to the repository, or absolute.
+    path: relative to `PRESETS`, or absolute.
     """
 
     path: str
 
     @property
     def folder(self) -> Path:
-        return ROOT / self.path
+        return PRESETS / self.path
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,19 @@ class Hub:
 
 
 @dataclass(frozen=True)
+class InMemory:
+    """A network that the caller had already; see `wrapping`."""
+
+
+@dataclass(frozen=True)
 class EmbeddedClip:
-    """An image-text model in open_clip form in the repository."""
+    """An image-text model in open_clip form that comes with the app; `path` as in `Embedded`."""
 
     path: str
 
     @property
     def folder(self) -> Path:
-        return ROOT / self.path
+        return PRESETS / self.path
 
 
 @dataclass(frozen=True)
@@ -53,48 +61,61 @@ class OpenClip:
 @dataclass(frozen=True)
 class Drawn:
     """How new pictures are made for a model that does not draw them itself: by a text-to-image model, from one of the
-    descriptions in a file (relative to the repository, one per line) or a visitor's own words."""
+    descriptions in a file (relative to `PRESETS`, one per line) or a visitor's own words."""
 
     model: str
     captions: str
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """One model.
+@dataclass(frozen=True, kw_only=True)
+class BaseCard:
+    """What is known of every model, whatever its kind.
 
-    resolution: side of its pictures in pixels. h_shape: (C, H, W) of h-space. codec: key of `CODECS`.
-    domain_word: what its pictures show, as the source prompt says it. perceptual: the distance that measures edits.
-    instruments: folder of the probe that reads attributes and identity off its pictures, if there is one.
-    curves: the Asyrp paper's table, or the file with the model's own curves (relative to the repository).
-    drawn: how new pictures are made, None: by the model itself. half: half precision is good enough where the machine
-    is faster with it. steps: default number of DDIM steps.
+    resolution: side of its pictures in pixels. perceptual: the distance that measures reconstructions and edits.
+    instruments: folder of the probe that reads attributes and identity off its pictures, if there is one. half: half
+    precision is good enough where the machine is faster with it. steps: default number of DDIM steps.
     """
 
     id: str
     title: str
     description: str
-    source: Embedded | Hub
+    source: Embedded | Hub | InMemory
     resolution: int
+    perceptual: Literal["embedded", "lpips-alex"]
+    licence: str
+    instruments: str | None = None
+    half: bool = True
+    steps: int = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(BaseCard):
+    """One unconditional model.
+
+    h_shape: (C, H, W) of h-space. codec: key of `CODECS`. domain_word: what its pictures show, as the source prompt
+    says it. curves: the Asyrp paper's table, or the file with the model's own curves (relative to `PRESETS`);
+    None: not known. drawn: how new pictures are made, None: by the model itself.
+    """
+
     h_shape: tuple[int, int, int]
     codec: Literal["identity", "haar"]
     domain_word: str
     clip: EmbeddedClip | OpenClip
-    perceptual: Literal["embedded", "lpips-alex"]
-    curves: PublishedTable | str
-    licence: str
-    instruments: str | None = None
+    curves: PublishedTable | str | None
     drawn: Drawn | None = None
-    half: bool = True
-    steps: int = 40
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
 
         Raises:
-            ModelUnavailable: the model's curves are not there.
+            ModelUnavailable: the model's curves are not there, or not known.
         """
-        return self.curves if isinstance(self.curves, PublishedTable) else Curves.load(ROOT / self.curves)
+        if self.curves is None:
+            raise ModelUnavailable(
+                f"The intervals of {self.id} are not known: give the end of the editing interval (t_edit) and the "
+                "start of the boosting interval (t_boost)."
+            )
+        return self.curves if isinstance(self.curves, PublishedTable) else Curves.load(PRESETS / self.curves)
 
 
 def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, shows: str) -> ModelCard:
@@ -122,17 +143,17 @@ MODELS: dict[str, ModelCard] = {
             id="avatars",
             title="Avatars",
             description="Drawn portraits at 128x128. Small, made for this app, and works offline.",
-            source=Embedded("presets/models/avatars"),
+            source=Embedded("models/avatars"),
             resolution=128,
             h_shape=(256, 8, 8),
             codec="haar",
             domain_word="face",
-            clip=EmbeddedClip("presets/models/avatars/clip"),
+            clip=EmbeddedClip("models/avatars/clip"),
             perceptual="embedded",
-            curves="presets/models/avatars/curves.json",
+            curves="models/avatars/curves.json",
             licence="mit",
-            instruments="presets/models/avatars/instruments",
-            drawn=Drawn("avatars-t2i", "presets/models/avatars/captions.txt"),
+            instruments="models/avatars/instruments",
+            drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),

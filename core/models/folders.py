@@ -11,8 +11,7 @@ from torch import nn
 
 from ..errors import ModelUnavailable
 from ..hub_access import explain, hub_answers, unreachable
-from .cards import Embedded, Hub, ModelCard
-from .t2i_cards import TextToImageCard
+from .cards import BaseCard, Embedded, Hub, InMemory
 
 Content = TypeVar("Content")
 
@@ -20,9 +19,7 @@ Content = TypeVar("Content")
 DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
-def obtain(
-    card: ModelCard | TextToImageCard, read: Callable[[Path], Content], fetch: Callable[..., str], kind: str
-) -> Content:
+def obtain(card: BaseCard, read: Callable[[Path], Content], fetch: Callable[..., str], kind: str) -> Content:
     """What `read` finds in the model's folder: the repository's, that of the Hub's cache, or one that is downloaded.
 
     read: raises one of `DAMAGED` if a folder is not what it should be. fetch: takes a repository and, as keywords, its
@@ -42,6 +39,8 @@ def obtain(
                 ) from error
         case Hub(repo, revision):
             return _from_hub(card.title, repo, revision, read, fetch, kind)
+        case InMemory():
+            raise ModelUnavailable(f"“{card.title}” was given as a network: there are no files to load it from.")
 
 
 def _from_hub(

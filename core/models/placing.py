@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from .cards import ModelCard
-from .t2i_cards import TextToImageCard
+from .cards import BaseCard
 
 
 def best_device() -> torch.device:
@@ -21,7 +20,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def chosen(
-    card: ModelCard | TextToImageCard, device: torch.device | str | None, dtype: torch.dtype | None
+    card: BaseCard, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> tuple[torch.device, torch.dtype]:
     """The device and the precision that were asked for; what is None is chosen for the model and the machine."""
     device = torch.device(device) if device is not None else best_device()

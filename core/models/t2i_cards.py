@@ -1,34 +1,21 @@
 """What the app knows of each text-to-image model: one card per model, all of them in `TEXT_TO_IMAGE`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from .cards import Embedded, Hub
+from .cards import BaseCard, Embedded, Hub
 
 
-@dataclass(frozen=True)
-class TextToImageCard:
+@dataclass(frozen=True, kw_only=True)
+class TextToImageCard(BaseCard):
     """One latent diffusion model with a text encoder, in the form of `StableDiffusionPipeline`.
 
-    resolution: side of its pictures in pixels. prompt: a sentence to begin with. perceptual: the distance that
-    measures reconstructions and edits. instruments: folder of the probe that reads attributes and identity off its
-    pictures, if there is one. variant: which of several precisions in a Hub repository. half: half precision is good
-    enough where the machine is faster with it. steps: of sampling and inversion. guidance: of sampling.
+    prompt: a sentence to begin with. variant: which of several precisions in a Hub repository. guidance: of sampling.
     working_guidance: of inversion and edits. cross_steps: default share of an edit's steps in which cross-attention
     is the source's, that of prompt-to-prompt unless measured otherwise.
     """
 
-    id: str
-    title: str
-    description: str
-    source: Embedded | Hub
-    resolution: int
     prompt: str
-    perceptual: Literal["embedded", "lpips-alex"]
-    licence: str
-    instruments: str | None = None
     variant: str | None = None
-    half: bool = True
     steps: int = 50
     guidance: float = 7.5
     working_guidance: float = 7.5
@@ -42,12 +29,12 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             id="avatars-t2i",
             title="Avatars from text",
             description="Drawn portraits at 128x128 from a description. Small, made for this app, and works offline.",
-            source=Embedded("presets/models/avatars-t2i"),
+            source=Embedded("models/avatars-t2i"),
             resolution=128,
             prompt="a smiling face with glasses",
             perceptual="embedded",
             licence="mit",
-            instruments="presets/models/avatars/instruments",
+            instruments="models/avatars/instruments",
             guidance=3.0,  # at 7.5 a prompt adds hair and glasses that it does not name
             working_guidance=5.0,  # by `benchmarks.inversion guidance`: with less more edits fail
             cross_steps=0.0,  # by `benchmarks.inversion attention`: with more an edit fails more often

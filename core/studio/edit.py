@@ -54,10 +54,10 @@ def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Inte
     t_boost = preset.t_boost if options.t_boost is None else options.t_boost
     if t_edit is None or t_boost is None:
         source = card.interval_source()
-        alike = 1.0
+        text_similarity = 1.0
         if t_edit is None and preset.source_text and preset.target_text:
-            alike = similarity(measuring.image_text(card), preset.source_text, preset.target_text)
-        t_edit = source.t_edit(alike) if t_edit is None else t_edit
+            text_similarity = similarity(measuring.image_text(card), preset.source_text, preset.target_text)
+        t_edit = source.t_edit(text_similarity) if t_edit is None else t_edit
         t_boost = source.t_boost() if t_boost is None else t_boost
     return Intervals(t_edit, t_boost)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import presets
 from ..errors import RequestError
 from ..imaging import Crop, Source, to_pixels
-from ..models.cards import MODELS, ROOT
+from ..models.cards import MODELS, PRESETS
 from ..presets import Preset
 from .frames import Picture
 
@@ -18,13 +18,13 @@ PICTURES = (".png", ".webp", ".jpg")
 
 def examples(model_id: str) -> list[Path]:
     """The pictures that come with a model, in order."""
-    folder = ROOT / "presets" / "examples" / model_id
+    folder = PRESETS / "examples" / model_id
     return sorted(path for path in folder.glob("*") if path.suffix in PICTURES)
 
 
 def shipped(model_id: str) -> dict[str, Preset]:
     """The presets that come with a model, by the name of their file."""
-    folder = ROOT / "presets" / "directions" / model_id
+    folder = PRESETS / "directions" / model_id
     return {path.stem: preset for path, preset in presets.shelf(folder)}
 
 

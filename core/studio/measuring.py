@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .. import clip, instruments, metrics
+from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
 from ..errors import ModelUnavailable
-from ..models.cards import ROOT, EmbeddedClip, ModelCard
+from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
-from ..models.t2i_cards import TextToImageCard
 from .frames import AttributeReading, Measures
 
 P, T = ParamSpec("P"), TypeVar("T")
@@ -41,18 +41,18 @@ def image_text(card: ModelCard) -> clip.ImageText:
     return _image_text(card)
 
 
-def probe(card: ModelCard | TextToImageCard) -> instruments.Instruments | None:
+def probe(card: BaseCard) -> instruments.Instruments | None:
     """The instruments that read a model's pictures, if it has any. Raises ModelUnavailable."""
-    return _probe(ROOT / card.instruments) if card.instruments else None
+    return _probe(PRESETS / card.instruments) if card.instruments else None
 
 
-def distance(card: ModelCard | TextToImageCard) -> metrics.Distance:
+def distance(card: BaseCard) -> metrics.Distance:
     """The perceptual distance of a card. Raises ModelUnavailable."""
     instrument = probe(card)
     return instrument.distance if instrument else _lpips(card)
 
 
-def distance_or_none(card: ModelCard | TextToImageCard) -> metrics.Distance | None:
+def distance_or_none(card: BaseCard) -> metrics.Distance | None:
     """The perceptual distance of a card, or None where it cannot be had."""
     try:
         return distance(card)
@@ -73,14 +73,12 @@ def _probe(folder: Path) -> instruments.Instruments:
 
 
 @_once
-def _lpips(card: ModelCard | TextToImageCard) -> metrics.Distance:
+def _lpips(card: BaseCard) -> metrics.Distance:
     return metrics.perceptual(card, models.device)
 
 
 @torch.no_grad()
-def measure(
-    card: ModelCard | TextToImageCard, before: Tensor, after: Tensor, source: str = "", target: str = ""
-) -> list[Measures]:
+def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", target: str = "") -> list[Measures]:
     """Measures of each edited picture against the one it came from.
 
     before: pixels (1, 3, R, R). after: (B, 3, R, R). S_dir needs both texts, and a card with an image-text model. What
@@ -90,7 +88,7 @@ def measure(
     originals = before.to(after).expand_as(after)
     if source and target and isinstance(card, ModelCard):
         try:
-            values = metrics.s_dir(image_text(card), before, after, source, target, templates(card))
+            values = s_dir(image_text(card), before, after, source, target, templates(card))
             rows = [replace(row, s_dir=float(v)) for row, v in zip(rows, values, strict=True)]
         except ModelUnavailable:
             pass

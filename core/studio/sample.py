@@ -7,11 +7,10 @@ from pathlib import Path
 
 from .. import sampling
 from ..errors import RequestError
-from ..inversion.inversion import read_prompt
-from ..models.cards import ROOT, Drawn, ModelCard
+from ..models.cards import PRESETS, Drawn, ModelCard
 from ..models.loader import DiffusionModel
 from ..progress import Job, stage
-from ..text_to_image import card_of, model_of
+from ..text_to_image import load_text_to_image, read_prompt, text_to_image_card
 from .device import exclusively
 from .frames import Picture, require_range
 
@@ -31,8 +30,10 @@ def sample_picture(model: DiffusionModel, seed: int, steps: int | None = None, w
     steps = sampling_steps(model.card) if steps is None else steps
     if drawn is not None:
         prompt = read_prompt(words or described(drawn, seed), "Say what the picture should show.")
-        card = card_of(drawn.model)
-        job = sampling.draw(model_of(card), [prompt], seed, steps, card.guidance if words else sampling.GUIDANCE)
+        card = text_to_image_card(drawn.model)
+        job = sampling.draw(
+            load_text_to_image(card), [prompt], seed, steps, card.guidance if words else sampling.GUIDANCE
+        )
     elif words:
         raise RequestError(f"{model.card.title} are imagined without words. Leave the description empty.")
     else:
@@ -48,7 +49,7 @@ def sampling_steps(card: ModelCard) -> int:
 
 def described(drawn: Drawn, seed: int) -> str:
     """What the picture of a seed shows."""
-    captions = _captions(ROOT / drawn.captions)
+    captions = _captions(PRESETS / drawn.captions)
     return captions[seed % len(captions)]
 
 

@@ -57,6 +57,8 @@ class Turn:
                 try:
                     event = next(job)
                 except StopIteration as end:
+                    if not self.is_current:  # meanwhile its last step was under way
+                        raise Outdated from None
                     return end.value
                 if not self.is_current:
                     raise Outdated

@@ -1,4 +1,4 @@
-// The composition as a mixing desk: a row with a slider per direction. Every change is told by `release` as
+// The composition as a mixing desk: a row with a slider per direction. Every change is reported by `release` as
 // {what, key, value}; the server answers with the new value.
 const root = element.querySelector(".mixer");
 const $ = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -38,7 +38,7 @@ function row(part, index, count) {
   const line = make("div", "channel");
   line.dataset.key = part.key;
   line.setAttribute("role", "listitem");
-  line.classList.toggle("silent", !part.heard);
+  line.classList.toggle("silent", !part.active);
 
   const grip = button(`Move ${part.name}: drag, or use the arrow keys`, "grip");
   grip.classList.add("grip");

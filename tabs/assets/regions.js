@@ -12,7 +12,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const board = $("board");
 const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
 const round = (value) => Math.round(value * 1e4) / 1e4;
-const LEAST = 0.03; // side of a box that was drawn on purpose
+const MIN_SIDE = 0.03; // side of a box that was drawn on purpose
 let regions = [];
 let chosen = -1;
 let tool = "box";
@@ -35,8 +35,8 @@ function freeLabel(word) {
   for (let n = 1; ; n++) if (!regions.some((r) => r.label === `${word} ${n}`)) return `${word} ${n}`;
 }
 function add(region) {
-  if (regions.length >= props.most) {
-    saidHere = `Up to ${props.most} regions can be used. Remove one first.`;
+  if (regions.length >= props.max_regions) {
+    saidHere = `Up to ${props.max_regions} regions can be used. Remove one first.`;
     draw();
     return false;
   }
@@ -110,8 +110,8 @@ board.addEventListener("pointermove", (event) => {
   } else if (drag.kind === "resize") {
     const box = [...drag.box];
     const [i, j] = { nw: [0, 1], ne: [2, 1], sw: [0, 3], se: [2, 3] }[drag.corner];
-    box[i] = i === 0 ? Math.min(x, box[2] - LEAST) : Math.max(x, box[0] + LEAST);
-    box[j] = j === 1 ? Math.min(y, box[3] - LEAST) : Math.max(y, box[1] + LEAST);
+    box[i] = i === 0 ? Math.min(x, box[2] - MIN_SIDE) : Math.max(x, box[0] + MIN_SIDE);
+    box[j] = j === 1 ? Math.min(y, box[3] - MIN_SIDE) : Math.max(y, box[1] + MIN_SIDE);
     setBox(drag.index, box);
     drag.changed = true;
   } else {
@@ -127,7 +127,7 @@ function drop(event) {
   if (done.kind === "new") {
     const [x, y] = done.to || done.from;
     const box = [Math.min(x, done.from[0]), Math.min(y, done.from[1]), Math.max(x, done.from[0]), Math.max(y, done.from[1])];
-    if (event.type !== "pointercancel" && box[2] - box[0] >= LEAST && box[3] - box[1] >= LEAST) {
+    if (event.type !== "pointercancel" && box[2] - box[0] >= MIN_SIDE && box[3] - box[1] >= MIN_SIDE) {
       if (add({ label: freeLabel("Region"), boxes: [box.map(round)] })) return tell();
     } else {
       chosen = -1;
@@ -157,7 +157,7 @@ board.addEventListener("keydown", (event) => {
     if (!event.repeat) remember();
     if (event.shiftKey) {
       const [l, t, r, b] = box;
-      setBox(index, [l, t, clamp(r + step * move[0], l + LEAST, 1), clamp(b + step * move[1], t + LEAST, 1)]);
+      setBox(index, [l, t, clamp(r + step * move[0], l + MIN_SIDE, 1), clamp(b + step * move[1], t + MIN_SIDE, 1)]);
     } else setBox(index, moved(box, step * move[0], step * move[1]));
     chosen = index;
     tell();
@@ -269,10 +269,10 @@ function drawStrokes() {
   );
 }
 const SIDES = {
-  Left: [([l]) => l, ([l, t, r, b], v) => [v, t, Math.max(v + r - l, v + LEAST), b]],
-  Top: [([, t]) => t, ([l, t, r, b], v) => [l, v, r, Math.max(v + b - t, v + LEAST)]],
-  Width: [([l, , r]) => r - l, ([l, t, , b], v) => [l, t, l + Math.max(v, LEAST), b]],
-  Height: [([, t, , b]) => b - t, ([l, t, r], v) => [l, t, r, t + Math.max(v, LEAST)]],
+  Left: [([l]) => l, ([l, t, r, b], v) => [v, t, Math.max(v + r - l, v + MIN_SIDE), b]],
+  Top: [([, t]) => t, ([l, t, r, b], v) => [l, v, r, Math.max(v + b - t, v + MIN_SIDE)]],
+  Width: [([l, , r]) => r - l, ([l, t, , b], v) => [l, t, l + Math.max(v, MIN_SIDE), b]],
+  Height: [([, t, , b]) => b - t, ([l, t, r], v) => [l, t, r, t + Math.max(v, MIN_SIDE)]],
 };
 function number(index, side) {
   const label = make("label", "", side);

@@ -16,22 +16,19 @@ from core.models.loader import models
 from core.presets import Preset
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
-from core.studio.frames import EditOptions, Picture
+from core.studio.compose.composition import MAX_COMPONENTS
+from core.studio.frames import EditOptions
 from core.studio.visit.session import Session
-from tabs.endpoints import stream_progress
-from tabs.shell import Shell, for_clients
-from tabs.widgets import PictureInput
+from tabs.endpoints import Answers, declare, given_picture, picture_input, stream_progress
+from tabs.shell import Shell
 
-Values = Iterator[tuple[Any, dict[str, Any]]]
-MAX_TEXT = 4000
+MAX_TEXT = 4000  # characters of a composition
 
 
 def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     with gr.Column(visible=False):
-        image = PictureInput(
-            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
-        )
+        image = picture_input()
         composition = gr.Textbox(
             "", label='Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}'
         )
@@ -46,16 +43,13 @@ def build(shell: Shell) -> None:
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")
 
-        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
-            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
-
-        declare(compose, [image, composition, steps, seed, model], [picture, about])
-        declare(sweep, [image, across, down, low, high, count, composition, steps, seed, model], [picture, about])
-        declare(presets, [model], about)
+        declare(shell, compose, [image, composition, steps, seed, model], [picture, about])
+        asked = [image, across, down, low, high, count, composition, steps, seed, model]
+        declare(shell, sweep, asked, [picture, about])
+        declare(shell, presets, [model], about)
 
 
-@for_clients
-def compose(session: Session, image: str | None, composition: str, steps: int, seed: int, model: str) -> Values:
+def compose(session: Session, image: str | None, composition: str, steps: int, seed: int, model: str) -> Answers:
     """Apply several directions to a picture in one pass.
 
     Directions are presets by their names, or ones trained before in this session; their strengths may be negative.
@@ -66,18 +60,16 @@ def compose(session: Session, image: str | None, composition: str, steps: int, s
     started = time.monotonic()
     options = EditOptions(steps=steps, seed=seed)
     chosen = _chosen(session, composition, model)
-    loaded, source = models.get(model), _picture(image, model)
-    [frame] = yield from stream_progress(
-        applying.apply(loaded, source, [(preset, [c]) for preset, c in chosen], options)
-    )
+    loaded, source = models.get(model), given_picture(image, model)
+    columns = [(preset, [c]) for preset, c in chosen]
+    [frame] = yield from stream_progress(applying.apply(loaded, source, columns, options))
     intervals = applying.intervals_of(loaded.card, [preset for preset, _ in chosen], options)
-    said = {"composition": applying.in_words(chosen), "model": model, "steps": steps}
-    said |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
-    said |= {"seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(frame.pixels)[0], said | frame.measures.as_json()
+    about = {"composition": applying.describe_composition(chosen), "model": model, "steps": steps}
+    about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
+    about |= {"seconds": round(time.monotonic() - started, 2)}
+    yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
 
 
-@for_clients
 def sweep(
     session: Session,
     image: str | None,
@@ -90,7 +82,7 @@ def sweep(
     steps: int,
     seed: int,
     model: str,
-) -> Values:
+) -> Answers:
     """Two directions against each other: a grid of pictures with every pair of their strengths.
 
     `composition` may hold further directions that stay as they are.
@@ -100,23 +92,22 @@ def sweep(
     """
     started = time.monotonic()
     options = EditOptions(steps=steps, seed=seed)
-    strengths = pictures.even(low, high, count)
-    pair = [(_found(session, name, model), 0.0) for name in (across, down)]
+    strengths = pictures.evenly_spaced(low, high, count)
+    pair = [(_named(session, name, model), 0.0) for name in (across, down)]
     rest = _chosen(session, composition, model) if (composition or "").strip() else []
     others = [(preset, c) for preset, c in rest if preset not in (pair[0][0], pair[1][0])]
     if pair[0][0] is pair[1][0]:
         raise RequestError("A sweep needs two different directions.")
-    job = pictures.sweep(
-        models.get(model), _picture(image, model), [*pair, *others], 0, 1, strengths, strengths, options
-    )
-    made = yield from stream_progress(job)
-    cells = [frame.measures.as_json() for frame in made.frames]
-    said = {"across": made.across, "down": made.down, "strengths": strengths, "model": model, "steps": steps}
-    yield animation.sheet(made), said | {"cells": cells, "seconds": round(time.monotonic() - started, 2)}
+    loaded, source = models.get(model), given_picture(image, model)
+    job = pictures.sweep(loaded, source, [*pair, *others], 0, 1, strengths, strengths, options)
+    result = yield from stream_progress(job)
+    cells = [frame.measures.as_json() for frame in result.frames]
+    about = {"across": result.across, "down": result.down, "strengths": strengths, "model": model, "steps": steps}
+    about |= {"cells": cells, "seconds": round(time.monotonic() - started, 2)}
+    yield animation.sheet(result), about
 
 
-@for_clients
-def presets(session: Session, model: str) -> Iterator[dict[str, Any]]:
+def presets(session: Session, model: str) -> Iterator[list[dict[str, Any]]]:
     """The directions that there are for a model: those that come with it, and those of this session.
 
     Returns a JSON list with the name, description, kind, method, texts, suggested strengths, intervals and measured
@@ -124,28 +115,22 @@ def presets(session: Session, model: str) -> Iterator[dict[str, Any]]:
     """
     if model not in MODELS:
         raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
-    own = [(preset, True) for preset in session.own.values() if preset.model == model]
-    yield [_described(preset, mine) for preset, mine in [*own, *((p, False) for p in library.shipped(model).values())]]
+    own = [_described(preset, True) for preset in session.own.values() if preset.model == model]
+    yield [*own, *(_described(preset, False) for preset in library.shipped(model).values())]
 
 
-def _described(preset: Preset, mine: bool) -> dict[str, Any]:
-    about = {"name": preset.name, "own": mine, "kind": preset.direction.kind}
+def _described(preset: Preset, own: bool) -> dict[str, Any]:
+    about = {"name": preset.name, "own": own, "kind": preset.direction.kind}
     for name in ("description", "method", "source_text", "target_text", "strength", "strength_range"):
         about[name] = getattr(preset, name)
     return about | {"t_edit": preset.t_edit, "t_boost": preset.t_boost, "measured": preset.measured}
 
 
-def _picture(image: str | None, model: str) -> Picture:
-    if not image:
-        raise RequestError("There is no picture. Give one as `image`.")
-    return library.open_picture(image, model)
-
-
-def _found(session: Session, name: str, model: str) -> Preset:
+def _named(session: Session, name: str, model: str) -> Preset:
     """Raises RequestError: there is no such direction."""
     if not (name or "").strip():
         raise RequestError("Give the names of two directions.")
-    return library.find_preset(model, name, "", "", session.own)
+    return library.named_preset(model, name, session.own)
 
 
 def _chosen(session: Session, composition: str, model: str) -> list[tuple[Preset, float]]:
@@ -155,6 +140,8 @@ def _chosen(session: Session, composition: str, model: str) -> list[tuple[Preset
     except (ValueError, RecursionError) as error:
         raise RequestError('The composition is not JSON. Write it like {"smiling": 1, "old": -0.5}.') from error
     fits = isinstance(named, dict) and all(type(c) in (int, float) for c in named.values())
-    if not fits or not 1 <= len(named) <= 12:
-        raise RequestError('A composition names 1 to 12 directions with strengths, like {"smiling": 1, "old": -0.5}.')
-    return [(_found(session, name, model), float(c)) for name, c in named.items()]
+    if not fits or not 1 <= len(named) <= MAX_COMPONENTS:
+        raise RequestError(
+            f'A composition names 1 to {MAX_COMPONENTS} directions with strengths, like {{"smiling": 1, "old": -0.5}}.'
+        )
+    return [(_named(session, name, model), float(c)) for name, c in named.items()]

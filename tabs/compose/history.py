@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from core.studio.compose.history import Result
 
 from core.errors import RequestError
 from core.imaging import to_pil
+from core.studio.compose.state import Result
 from core.studio.visit.session import Session
 from tabs.results import frames_json
-from tabs.widgets import data_url
+from tabs.widgets import Cards, data_url
 
 RESULTS: dict[str, Any] = {
     "columns": 8,
@@ -22,27 +22,32 @@ RESULTS: dict[str, Any] = {
 }
 
 
-def history_items(session: Session) -> list[dict[str, Any]]:
-    """Cards of the visit's results, newest first."""
-    return [
+def history_cards(session: Session) -> Cards:
+    """The visit's results, newest first."""
+    items = [
         {
             "id": str(result.number),
             "name": f"No. {result.number}",
             "image": data_url(to_pil(result.frame.pixels)[0], quality=80),
             "about": result.words,
         }
-        for result in reversed(session.history.results)
+        for result in reversed(session.compose.history.results)
     ]
+    return Cards(items, [], **RESULTS)
 
 
-def compared(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any, ...]:
-    """Values of the cards, of the comparison and of the way back, after a click: the last two that were clicked."""
-    picked = [number for number in picked or [] if number != clicked]
-    if len(picked) != len(picked or []) or clicked not in picked:
-        picked = [*picked, clicked][-2:]
-    results = [session.history.result(int(number)) for number in picked]
-    if None in results:
+def kept_result(session: Session, number: str | None) -> Result:
+    """The result of that number. Raises RequestError: it is not kept any more."""
+    result = session.compose.history.result(int(number)) if number else None
+    if result is None:
         raise RequestError("This result is not kept any more. Choose another one.")
+    return result
+
+
+def pick(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any, ...]:
+    """Values of the cards, of the comparison and of the way back, after a click: the last two that were clicked."""
+    picked = [*(number for number in picked or [] if number != clicked), clicked][-2:]
+    results = [kept_result(session, number) for number in picked]
     return gr.update(value=picked), gr.update(value=comparison(results), visible=True), gr.update(visible=True)
 
 

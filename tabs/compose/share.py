@@ -1,4 +1,4 @@
-"""The sections of Compose by which directions come and go: the Hub, presets as files, links, publishing."""
+"""The section of Compose by which a composition leaves the visit: as a preset file, as a link, or on the Hub."""
 
 from __future__ import annotations
 
@@ -9,28 +9,21 @@ from typing import Any
 
 import gradio as gr
 
-from core import hub, presets
-from core.errors import HubError, PresetError, RequestError, VisitorError
-from core.hub_card import KNOWN_LICENCES
+from core import hub
+from core.errors import VisitorError
+from core.hub.card import KNOWN_LICENCES
+from core.imaging import thumbnail
 from core.models.loader import models
+from core.progress import Running
 from core.studio.compose import applying, link
-from core.studio.compose.composition import Composition
-from core.studio.visit import compose as changes
+from core.studio.visit.compose import active_presets, available_presets
 from core.studio.visit.session import Session
 from tabs import hub_login
-from tabs.compose.pictures import options_of
+from tabs.compose.choices import options_of
 from tabs.compose.widgets import Link
 from tabs.results import progress_line
 from tabs.shell import in_words
 from tabs.visit import current_picture, message
-from tabs.widgets import Cards, data_url
-
-ON_HUB: dict[str, Any] = {
-    "columns": 1,
-    "multiple": True,
-    "title": "Directions on the Hub",
-    "nothing": "Directions that others have published. Look into a repository, and choose one to add it.",
-}
 
 TOKEN = (
     "Your own directions, with a card that shows them, in a repository of yours. The token needs write access; it is "
@@ -44,116 +37,12 @@ LOGIN = (
 NONE_YET = "You have no directions of your own yet: save this composition as a preset, for example"
 OWN_REPOSITORY = "directions"  # of whoever has logged in and names none
 
-Values = Iterator[tuple[Any, ...]]
-
-
-# ------------------------------------------------------------------------------------------------------------ the Hub
-
-
-class HubBrowser:
-    """A repository of presets: its list with thumbnails; a click downloads one and adds it."""
-
-    def __init__(self) -> None:
-        with gr.Row(elem_classes="seed"):
-            self.repository = gr.Textbox(
-                hub.default_repository(), label="Repository on the Hub", max_lines=1, elem_id="hub-repository"
-            )
-            self.look = gr.Button("Look", variant="secondary", min_width=60, elem_id="hub-look")
-        self.note = gr.HTML(elem_id="hub-note")
-        with gr.Column(elem_classes="scroll"):
-            self.cards = Cards([], [], elem_id="hub-cards", **ON_HUB)
-
-    def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
-        """Returns the event after which the composition may be another one."""
-        outputs = [self.note, self.cards]
-        gr.on([self.look.click, self.repository.submit], browse, [session, self.repository], outputs, **settings)
-        return self.cards.release(take, [session, self.cards], outputs, **settings)
-
-
-@in_words
-def browse(session: Session, repository: str) -> Values:
-    """The presets of a repository; what was downloaded before, if the Hub cannot be reached."""
-    repository = hub.repository_id(repository or hub.default_repository())
-    yield '<p class="words" role="status">Looking …</p>', gr.skip()
-    try:
-        listing = hub.browse(repository)
-        entries, words = listing.entries, ""
-        if listing.left_out:
-            count = len(listing.left_out)
-            words = f'<p class="words">{count} file{"s" if count > 1 else ""} there cannot be used.</p>'
-    except HubError as error:
-        entries, words = tuple(hub.downloaded(repository)), message(error)
-        if entries:
-            words += '<p class="words">These were downloaded before:</p>'
-    fitting = [entry for entry in entries if entry.about.model == session.model_id]
-    if others := sorted({entry.about.model for entry in entries} - {session.model_id}):
-        count = len(entries) - len(fitting)
-        words += f'<p class="words">{count} more for other models: {escape(", ".join(others)[:300])}.</p>'
-    elif not entries and not words:
-        words = '<p class="words">There are no presets in this repository.</p>'
-    yield words, Cards([item(entry) for entry in fitting], session.composition.keys, **ON_HUB)
-
-
-def item(entry: hub.Entry) -> dict[str, Any]:
-    """A preset of the Hub as a card."""
-    about = entry.about
-    picture = about.picture()
-    effect = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(about.measured.items())[:2])
-    note = " · ".join(part for part in (about.model, f"{about.method}, {entry.kind}", effect) if part)
-    key = link.hub_key(entry.repository, entry.revision, entry.path)
-    image = data_url(picture) if picture else None
-    return {"id": key, "name": about.name, "note": note, "image": image, "about": about.description}
-
-
-@in_words
-def take(event: gr.EventData, session: Session, on: list[str] | None) -> Values:
-    """A card of the Hub: downloaded and added, or taken out again."""
-    key = str(getattr(event, "id", ""))
-    if key in session.composition:
-        changes.change(session, session.composition.remove(key))
-    else:
-        yield '<p class="words" role="status">Downloading …</p>', gr.skip()
-        try:
-            fetch_one(session, key)
-            changes.add(session, key)
-        except VisitorError as error:
-            yield message(error), gr.skip()
-            return
-    yield "", gr.update(value=session.composition.keys)
-
-
-def fetch_one(session: Session, key: str) -> None:
-    """Have a preset of the Hub among the visit's own; at once if it was downloaded before. Raises VisitorError."""
-    place = link.HUB.fullmatch(key)
-    if place is None:
-        raise RequestError("This direction cannot be added by its name. Open its file instead.")
-    if key in session.own:
-        return
-    repository, revision, path = place["repo"], place["revision"], place["file"]
-    if hub.cached(repository, revision, path) is None:
-        hub.download(repository, path, revision)
-    preset = presets.load(hub.cached(repository, revision, path))
-    presets.require_model(preset, models.get(session.model_id))
-    session.own[key] = preset
-
-
-def fetch(session: Session, composition: Composition) -> Composition:
-    """A composition of a link with everything that it needs; what cannot be had is left out, with a notice."""
-    for component in composition.components:
-        try:
-            if component.key not in changes.known(session):
-                fetch_one(session, component.key)
-        except (HubError, PresetError, RequestError) as error:
-            gr.Warning(f"“{component.key}” is left out. {error.message}", duration=9, title="The link is incomplete")
-            composition = composition.remove(component.key)
-    return composition
-
-
-# ------------------------------------------------------------------------------------------------------ keep and share
-
 
 class Share:
-    """`follow`: the widgets that depend on the composition and on the visitor's own directions."""
+    """Saving, linking and publishing.
+
+    `follow`: the widgets that depend on the composition and on the visitor's own directions.
+    """
 
     def __init__(self) -> None:
         with gr.Row(elem_classes="seed"):
@@ -221,14 +110,13 @@ def to_publish(session: Session) -> dict[str, Any]:
 @in_words
 def save(session: Session, name: str | None, steps: float, seed: float | None) -> tuple[Any, ...]:
     """The composition as a preset: a file to take away, and one of the visitor's own from now on."""
-    chosen, options = changes.chosen(session), options_of(steps, seed)
-    words = applying.in_words(chosen)
-    name = " ".join((name or "").split())[:80] or words[:80]
+    chosen, options = active_presets(session), options_of(steps, seed)
+    name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
     model = models.get(session.model_id)
     preset = applying.combine(model.card, chosen, name, options)
-    result = session.history.latest(session.composition)
+    result = session.compose.history.latest(session.compose.composition)
     if result is not None:
-        preset = applying.with_thumbnail(preset, result.frame.pixels)
+        preset = replace(preset, thumbnail=thumbnail(result.frame.pixels))
     path = session.write(preset)
     session.keep(preset)
     note = f'<p class="words" role="status">“{escape(name)}” is among your directions now.</p>'
@@ -238,10 +126,10 @@ def save(session: Session, name: str | None, steps: float, seed: float | None) -
 @in_words
 def make_link(session: Session, steps: float, seed: float | None) -> tuple[Any, ...]:
     options = options_of(steps, seed)
-    composition, picture = session.composition, link.picture_name(current_picture(session))
+    composition, picture = session.compose.composition, link.picture_name(current_picture(session))
     token = link.encode(composition, session.model_id, picture, options.steps, options.seed)
-    known = changes.known(session)
-    stay = [known[c.key].name for c in composition.components if c.key in known and not link.travels(c.key)]
+    available = available_presets(session)
+    stay = [available[c.key].name for c in composition.components if c.key in available and not link.travels(c.key)]
     notes = []
     if stay:
         notes.append(f"{', '.join(stay)} cannot travel in a link: save the composition as a preset for that.")
@@ -269,11 +157,10 @@ def publish(
             if key in session.own
         ]
         repository = repository or (f"{profile.username}/{OWN_REPOSITORY}" if profile else "")
-        for event in hub.publish(owned, repository, token or (granted.token if granted else "")):
-            if event.result is None:
-                yield progress_line(event)
-                continue
-            address = escape(event.result.address, quote=True)
-            yield f'<p class="words" role="status">Published: <a href="{address}" target="_blank">{address}</a></p>'
+        running = Running(hub.publish(owned, repository, token or (granted.token if granted else "")))
+        for event in running:
+            yield progress_line(event)
+        address = escape(running.result.address, quote=True)
+        yield f'<p class="words" role="status">Published: <a href="{address}" target="_blank">{address}</a></p>'
     except VisitorError as error:
         yield message(error)

@@ -1,4 +1,4 @@
-"""The section of Compose on what directions share: their similarities, and one of them without the others."""
+"""The section of Compose on what directions share: a table of similarities, and orthogonalising them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from core.errors import RequestError
 from core.models.loader import models
 from core.presets import Preset
-from core.progress import Progress
+from core.progress import Job, Progress, Running
 from core.studio.compose import orthogonalise
 from core.studio.discover.analysis import Analysis
-from core.studio.visit import compose as changes
+from core.studio.turns import Outdated
+from core.studio.visit.compose import analysis_of, available_presets, exchange_presets
 from core.studio.visit.session import Session
-from tabs.compose.pictures import names_of
+from tabs.compose.choices import component_choices
 from tabs.results import progress_line
 from tabs.shell import QUIET, in_words
 from tabs.visit import current_picture
@@ -36,7 +37,7 @@ EFFECTS = (
 )
 
 
-class Likeness:
+class Similarity:
     """`follow`: the widgets that depend on the composition."""
 
     def __init__(self) -> None:
@@ -50,18 +51,18 @@ class Likeness:
                 self.removed = gr.CheckboxGroup(
                     [], label="what it shares with", elem_id="removed", min_width=240, visible=False
                 )
-            self.make = gr.Button("Keep them apart", variant="primary", elem_id="orthogonalise")
-            self.note = gr.HTML(elem_id="likeness-note")
+            self.make = gr.Button("Orthogonalise", variant="primary", elem_id="orthogonalise")
+            self.note = gr.HTML(elem_id="similarity-note")
         self.follow = [self.hint, self.choices, self.kept, self.removed, self.matrix]
 
     def for_composition(self, session: Session) -> tuple[Any, ...]:
         """Values of `follow`."""
-        names = names_of(session)
-        enough = len(names) > 1
+        choices = component_choices(session)
+        enough = len(choices) > 1
         shown = (gr.update(visible=not enough), gr.update(visible=enough))
         if not enough:
             return *shown, *(gr.skip(),) * 3
-        kept = gr.update(choices=[("each what it shares with the others", EACH), *names], value=EACH)
+        kept = gr.update(choices=[("each what it shares with the others", EACH), *choices], value=EACH)
         return *shown, kept, others_of(session, EACH), ""
 
     def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
@@ -75,89 +76,89 @@ class Likeness:
 
 @in_words
 def others_of(session: Session, kept: str | None) -> Any:
-    others = [(name, key) for name, key in names_of(session) if key != kept]
+    others = [(name, key) for name, key in component_choices(session) if key != kept]
     return gr.update(choices=others, value=[key for _, key in others], visible=kept != EACH)
 
 
 @in_words
-def compare(session: Session, metric: str) -> Values:
-    ticket = session.begin()
+def compare(session: Session, metric: orthogonalise.Metric) -> Values:
+    turn = session.edits.begin()
     picture = current_picture(session)
-    known, names = changes.known(session), names_of(session)
-    if picture is None or len(names) < 2:
+    available, choices = available_presets(session), component_choices(session)
+    if picture is None or len(choices) < 2:
         raise RequestError("There is nothing to compare yet: choose a picture and two directions.")
-    model, analysed = models.get(session.model_id), changes.analysed(session, picture)
-    chosen = [known[key] for _, key in names]
-    for event in orthogonalise.similarities(model, picture, chosen, metric, analysed):
-        if session.ticket != ticket:
-            yield "", gr.skip()
-            return
-        if event.result is None:
+    model, analysis = models.get(session.model_id), analysis_of(session, picture)
+    compared = [available[key] for _, key in choices]
+    running = Running(turn.follow(orthogonalise.similarities(model, picture, compared, metric, analysis)))
+    try:
+        for event in running:
             yield progress_line(event), gr.skip()
-        else:
-            yield "", table([name for name, _ in names], event.result, legend(metric, analysed))
+    except Outdated:
+        yield "", gr.skip()
+        return
+    yield "", table([name for name, _ in choices], running.result, legend(metric, analysis))
 
 
-def legend(metric: str, analysed: Analysis | None) -> str:
+def legend(metric: orthogonalise.Metric, analysis: Analysis | None) -> str:
     """How to read the table, and what was compared."""
-    return f"{EFFECTS if metric == 'effect' else COSINES} {by_what(metric, analysed)}"
+    return f"{EFFECTS if metric == 'effect' else COSINES} {basis_of_comparison(metric, analysis)}"
 
 
-def by_what(metric: str, analysed: Analysis | None) -> str:
+def basis_of_comparison(metric: orthogonalise.Metric, analysis: Analysis | None) -> str:
     """What was compared, and where."""
     if metric == "effect":
         return "Compared: what they change in this picture at strength 1."
     if metric == "h-space":
         return "Compared: the shifts of h that they make on this picture's way back from noise."
-    if analysed is None:
+    if analysis is None:
         return "Compared: what they do to this picture, to first order, at 0.6 of the way from it to noise."
     return (
         f"Compared: what they do to this picture, to first order, where Discover has analysed it: at t = "
-        f"{analysed.t}, with its {len(analysed.basis)} directions."
+        f"{analysis.t}, with its {len(analysis.basis)} directions."
     )
 
 
 @in_words
-def run_orthogonalise(session: Session, kept: str | None, removed: list[str], metric: str) -> Iterator[Any]:
+def run_orthogonalise(
+    session: Session, kept: str | None, removed: list[str], metric: orthogonalise.Metric
+) -> Iterator[str]:
     """One direction without what it shares with others takes its place, or each does, as the visitor's own."""
-    ticket = session.begin()
-    picture, known = current_picture(session), changes.known(session)
-    keys = [key for _, key in names_of(session)] if kept == EACH else [kept]
-    if picture is None or not {*keys, *(removed or [])} <= set(known):
+    turn = session.edits.begin()
+    picture, available = current_picture(session), available_presets(session)
+    keys = [key for _, key in component_choices(session)] if kept == EACH else [kept or ""]
+    if picture is None or not {*keys, *(removed or [])} <= set(available):
         raise RequestError("Choose a picture, a direction, and others that it should have nothing in common with.")
     model = models.get(session.model_id)
     yield progress_line(Progress(0, 1), "Starting")
-    analysed = changes.analysed(session, picture)
-    if kept == EACH:
-        job = orthogonalise.orthogonalise_all(model, picture, [known[key] for key in keys], metric, analysed)
-    else:
-        others = [known[key] for key in removed or [] if key != kept]
-        job = orthogonalise.orthogonalise(model, picture, known[kept], others, metric, analysed)
+    analysis = analysis_of(session, picture)
+    presets = [available[key] for key in keys]
+    others = [available[key] for key in removed or [] if key not in keys]
     try:
-        for event in job:
-            if session.ticket != ticket:
-                yield ""
-                return
-            if event.result is None:
-                yield progress_line(event)
-                continue
-            made = event.result if kept == EACH else [event.result]
-            changes.exchange(session, dict(zip(keys, made, strict=True)))
-            yield (
-                f'<p class="words" role="status">{told(made)} {by_what(metric, analysed)} '
-                "Undo brings what was there back.</p>"
-            )
+        if kept == EACH:
+            job = orthogonalise.orthogonalise_all(model, picture, presets, metric, analysis)
+        else:
+            job = as_list(orthogonalise.orthogonalise(model, picture, presets[0], others, metric, analysis))
+        running = Running(turn.follow(job))
+        for event in running:
+            yield progress_line(event)
+        exchange_presets(session, dict(zip(keys, running.result, strict=True)))
     except Exception:
         yield ""
         raise
+    words = f"{describe_exchange(running.result)} {basis_of_comparison(metric, analysis)}"
+    yield f'<p class="words" role="status">{words} Undo brings what was there back.</p>'
 
 
-def told(made: list[Preset]) -> str:
-    """What has taken whose place."""
-    left = [f"“{escape(preset.name)}” ({100 * preset.measured['left']:.0f}% is left)" for preset in made]
-    if len(left) == 1:
-        return f"{left[0]} has taken its place."
-    return f"{', '.join(left[:-1])} and {left[-1]} have taken their places."
+def as_list(job: Job[Preset]) -> Job[list[Preset]]:
+    return [(yield from job)]
+
+
+def describe_exchange(presets: list[Preset]) -> str:
+    """Which directions have replaced the ones that were there."""
+    named = [f"“{escape(preset.name)}” ({100 * preset.measured['left']:.0f}% is left)" for preset in presets]
+    if len(named) == 1:
+        return f"{named[0]} has taken its place."
+    return f"{', '.join(named[:-1])} and {named[-1]} have taken their places."
 
 
 def table(names: list[str], values: Tensor, note: str) -> str:

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
 from core import presets
-from core.errors import RequestError, VisitorError
+from core.errors import VisitorError
 from core.imaging import content_hash
-from core.models.loader import DiffusionModel, models
-from core.progress import finish
-from core.studio import library
-from core.studio.compose import applying, link
-from core.studio.frames import Picture
-from core.studio.sample import sample_picture
-from core.studio.visit import compose as changes
+from core.models.loader import models
+from core.progress import Running
+from core.studio.compose import applying
+from core.studio.turns import Outdated, Turn
+from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
-from tabs.compose.history import RESULTS, compared, history_items
-from tabs.compose.pictures import Batch, Film, Sweep, options_of
-from tabs.compose.share import HubBrowser, Share, fetch
-from tabs.compose.similarity import Likeness
+from tabs.compose.batch import Batch
+from tabs.compose.choices import options_of
+from tabs.compose.filmstrip import Filmstrip
+from tabs.compose.history import RESULTS, history_cards, kept_result, pick
+from tabs.compose.hub_browser import HubBrowser
+from tabs.compose.mixer import change_composition, mixer_value
+from tabs.compose.opened_link import restore
+from tabs.compose.share import Share
+from tabs.compose.similarity import Similarity
+from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
 from tabs.picture import PictureChooser
 from tabs.results import busy, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items
-from tabs.widgets import Cards, Stage, data_url
+from tabs.widgets import Cards, Stage
 
 TITLE = "Compose"
 
@@ -72,9 +76,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Accordion("Sweep: two strengths against each other", open=False, elem_id="sweep"):
                 sweep = Sweep()
             with gr.Accordion("Filmstrip and animation", open=False, elem_id="animation"):
-                film = Film()
-            with gr.Accordion("What they share, and how to keep them apart", open=False, elem_id="likeness"):
-                alike = Likeness()
+                filmstrip = Filmstrip()
+            with gr.Accordion("What they share, and how to orthogonalise them", open=False, elem_id="similarity"):
+                similarity = Similarity()
             with gr.Accordion("Keep and share", open=False, elem_id="share"):
                 share = Share()
             with gr.Accordion("Several pictures at once", open=False, elem_id="batch"):
@@ -90,64 +94,69 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
 
     session, advanced = shell.session, [steps, seed]
-    follow = [palette, mixer, *sweep.follow, *alike.follow, *share.follow, steps, seed]
-    shown = [stage, *follow]
+    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, steps, seed]
+    shown, unchanged = [stage, *follow], (gr.skip(),) * len(follow)
 
     def following(visit: Session) -> tuple[Any, ...]:
         """Values of `follow` for the visit's composition."""
         return (
             palette_cards(visit),
-            desk(visit),
+            mixer_value(visit),
             *sweep.for_composition(visit),
-            *alike.for_composition(visit),
+            *similarity.for_composition(visit),
             *share.for_composition(visit),
-            *(visit.restored or (gr.skip(), gr.skip())),
+            *(visit.compose.restored or (gr.skip(), gr.skip())),
         )
 
     def rendering(visit: Session, *values: Any) -> Values:
         """Values of `shown`: what follows the composition at once, its picture when it is there."""
-        ticket, told, visit.composed = visit.begin(), None, None
-        for staged in composing(visit, ticket, *(visit.restored or values)):
-            # As things are now: another request may have changed the composition since this one began.
-            now = visit.composition
-            yield staged, *(following(visit) if now is not told else (gr.skip(),) * len(follow))
-            told = now
-        # And so it may have since the last answer was made, which can arrive after the other request's.
-        while visit.composition is not told:
-            told = visit.composition
+        state, turn = visit.compose, visit.edits.begin()
+        state.shown, followed = None, None
+        staged: dict[str, Any] = {}
+        with suppress(Outdated):  # the picture is shown by the request that came after this one
+            for staged in render(visit, turn, *(state.restored or values)):
+                # As things are now: another request may have changed the composition since this one began.
+                composition = state.composition
+                yield staged, *(following(visit) if composition is not followed else unchanged)
+                followed = composition
+        # And it may have done so since this one's last values, which can reach the page after the other request's.
+        while state.composition is not followed:
+            followed = state.composition
             yield gr.skip(), *following(visit)
-        if visit.ticket == ticket and not staged.get("bad"):
-            visit.composed = wanted(visit, values)
+        if turn.is_current and not staged.get("bad"):
+            state.shown = dependencies(visit, values)
 
     @in_words
     def refresh(visit: Session, *values: Any) -> Values:
         """The composition or the visit's own directions may be others than those shown."""
-        if visit.composed != wanted(visit, values):
+        if visit.compose.shown != dependencies(visit, values):
             yield from rendering(visit, *values)
 
     @in_words
     def toggle(event: gr.EventData, visit: Session, *values: Any) -> Values:
         """A card of the palette: added, or taken out again."""
-        key = str(getattr(event, "id", ""))
-        if key in visit.composition:
-            changes.change(visit, visit.composition.remove(key))
+        state, key = visit.compose, str(getattr(event, "id", ""))
+        if key in state.composition:
+            state.change(state.composition.remove(key))
         else:
-            changes.add(visit, key)
+            add_preset(visit, key)
         yield from rendering(visit, *values)
 
     @in_words
     def mix(event: gr.EventData, visit: Session, *values: Any) -> Values:
-        """Something was done at the desk."""
-        at_the_desk(visit, *(getattr(event, name, None) for name in ("what", "key", "value")))
+        """Something was done at the mixing desk."""
+        change_composition(visit, *(getattr(event, name, None) for name in ("what", "key", "value")))
         yield from rendering(visit, *values)
 
     @in_words
     def take_cell(event: gr.EventData, visit: Session, across: str, down: str, *values: Any) -> Values:
         """The strengths of a sweep's cell become those of the composition, locked or not."""
-        composition = visit.composition.lock(False)
+        state = visit.compose
+        composition = state.composition.lock(False)
         for key, name in ((across, "across"), (down, "down")):
-            composition = composition.set(key, getattr(event, name, None))
-        changes.change(visit, composition.lock(visit.composition.locked))
+            strength: Any = getattr(event, name, None)  # refused below if it is no number
+            composition = composition.set(key, strength)
+        state.change(composition.lock(state.composition.locked))
         yield from rendering(visit, *values)
 
     @in_words
@@ -156,26 +165,23 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             return
         preset = presets.load(path)
         presets.require_model(preset, models.get(visit.model_id))
-        changes.add(visit, visit.keep(preset))
+        add_preset(visit, visit.keep(preset))
         yield from rendering(visit, *values)
 
     @in_words
-    def pick(event: gr.EventData, visit: Session, picked: list[str] | None) -> tuple[Any, ...]:
+    def pick_result(event: gr.EventData, visit: Session, picked: list[str] | None) -> tuple[Any, ...]:
         """A result of the history: one is looked at, two are compared."""
-        return compared(visit, picked, str(getattr(event, "id", "")))
+        return pick(visit, picked, str(getattr(event, "id", "")))
 
     @in_words
     def go_back(visit: Session, picked: list[str] | None, *values: Any) -> Values:
-        result = visit.history.result(int(picked[-1])) if picked else None
-        if result is None:
-            raise RequestError("This result is not kept any more. Choose another one.")
-        changes.change(visit, result.composition)
+        visit.compose.change(kept_result(visit, picked[-1] if picked else None).composition)
         yield from rendering(visit, *values)
 
     @in_words
     def retune(visit: Session, *values: Any) -> Values:
         """The visitor's own steps or seed."""
-        visit.restored = None
+        visit.compose.restored = None
         yield from rendering(visit, *values)
 
     @in_words
@@ -183,154 +189,97 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         visit.change_model(model_id)
         return *chooser.for_model(visit), first_stage(model_id) | {"hint": HINT}, *following(visit)
 
+    @in_words
+    def open_link(visit: Session, request: gr.Request) -> tuple[Any, Any]:
+        """If the page was opened by a link: its composition, its picture, and this tab."""
+        token = request.query_params.get(QUERY)
+        if not token:
+            return gr.skip(), gr.skip()
+        return gr.Tabs(selected=TITLE), restore(visit, token)
+
     given = [session, *advanced]
-    unseen = (gr.skip(),) * len(follow)
-    chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unseen), HEAVY)
-    made = [
+    chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
+    changes = [
         palette.release(toggle, given, shown, **HEAVY),
         mixer.release(mix, given, shown, **HEAVY),
         tab.select(refresh, given, shown, **HEAVY),
         gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
-        alike.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
+        similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
         hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
         back.click(go_back, [session, history, *advanced], shown, **HEAVY),
     ]
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
-    for event in made:
+    for event in changes:
         event.then(history_cards, session, history, **QUIET)
     past.expand(history_cards, session, history, **QUIET)
-    history.release(pick, [session, history], [history, comparison, back], **QUIET)
+    history.release(pick_result, [session, history], [history, comparison, back], **QUIET)
     sweep.connect(session, advanced, HEAVY)
-    film.connect(session, advanced, HEAVY)
+    filmstrip.connect(session, advanced, HEAVY)
     batch.connect(session, advanced, HEAVY)
     share.connect(session, advanced, QUIET).then(palette_cards, session, palette, **QUIET)
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
+    assert tab.parent is not None  # the page's tabs
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
-    shell.page.load(restore, session, [tab.parent, shell.model], **QUIET)
+    shell.page.load(open_link, session, [tab.parent, shell.model], **QUIET)
 
 
 # ------------------------------------------------------------------------------------------------------------- at work
 
 
-def wanted(session: Session, values: tuple[Any, ...]) -> tuple[Any, ...]:
+def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, ...]:
     """What the tab's widgets depend on. values: steps and seed."""
-    own = tuple((key, preset.name) for key, preset in session.own.items())
-    return session.composition, id(session.picture), session.model_id, own, session.restored or values
+    own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
+    return state.composition, id(session.picture), session.model_id, own, state.restored or values
 
 
 def palette_cards(session: Session) -> Cards:
     """The directions to add, those that are part of the composition marked."""
-    return Cards(preset_items(session.model_id, session.own), session.composition.keys, **PALETTE)
+    return Cards(preset_items(session.model_id, session.own), session.compose.composition.keys, **PALETTE)
 
 
-def desk(session: Session) -> dict[str, Any]:
-    """Value of the mixer."""
-    known, heard = changes.known(session), session.composition.heard
-    parts = []
-    for component in session.composition.components:
-        preset = known.get(component.key)
-        if preset is None:
-            continue
-        picture = preset.picture()
-        low, high = preset.strength_range
-        part = {"key": component.key, "name": preset.name, "image": data_url(picture) if picture else None}
-        part |= {"strength": component.strength, "unit": preset.strength, "low": low, "high": high}
-        parts.append(part | {"muted": component.muted, "solo": component.solo, "heard": component in heard})
-    return {"parts": parts, "locked": session.composition.locked, "undo": bool(session.history.past)}
+def render(session: Session, turn: Turn, steps: float, seed: float | None) -> Iterator[dict[str, Any]]:
+    """Values of the stage, until the composition's picture is there.
 
-
-def at_the_desk(session: Session, what: Any, key: Any, value: Any) -> None:
-    """One change of the composition as the mixer tells it. Raises RequestError."""
-    composition = session.composition
-    match what:
-        case "undo":
-            changes.undo(session)
-            return
-        case "clear":
-            composition = type(composition)(locked=composition.locked)
-        case "lock":
-            composition = composition.lock(bool(value))
-        case "set":
-            composition = composition.set(key, value)
-        case "mute":
-            composition = composition.mute(key, bool(value))
-        case "solo":
-            composition = composition.solo(key, bool(value))
-        case "move" if isinstance(value, int):
-            composition = composition.move(key, value)
-        case "remove":
-            composition = composition.remove(key)
-        case _:
-            raise RequestError("This change is not understood. Try it again.")
-    changes.change(session, composition)
-
-
-@in_words
-def restore(session: Session, request: gr.Request) -> tuple[Any, ...]:
-    """The page was opened by a link: its composition, its picture, and this tab."""
-    token = request.query_params.get(QUERY)
-    if not token:
-        return gr.skip(), gr.skip()
-    restored = link.decode(token)
-    model = models.get(restored.model_id)
-    session.change_model(restored.model_id)
-    session.picture = named_picture(model, restored.picture)
-    session.restored = restored.steps, restored.seed
-    changes.change(session, fetch(session, restored.composition))
-    return gr.Tabs(selected=TITLE), restored.model_id
-
-
-def named_picture(model: DiffusionModel, name: str) -> Picture | None:
-    """The picture that a link means: an example, or a sample by its seed; None if it names none that is here."""
-    if name.startswith("seed-"):
-        return finish(sample_picture(model, int(name.removeprefix("seed-"))))
-    for path in library.examples(model.card.id):
-        if path.stem == name:
-            return replace(library.open_picture(path, model.card.id), example=name)
-    return None
-
-
-def history_cards(session: Session) -> Cards:
-    """Everything that this visit has made."""
-    return Cards(history_items(session), [], **RESULTS)
-
-
-def composing(session: Session, ticket: int, steps: float, seed: float | None) -> Iterator[dict[str, Any]]:
-    """Values of the stage, until done or until the visitor asks for something else."""
+    Raises:
+        Outdated: the visitor has asked for something else.
+    """
     picture = current_picture(session)
     if picture is None:
         yield {"hint": HINT}
         return
     base: dict[str, Any] = {"before": before_url(picture), "hint": HINT}
+    composition, history = session.compose.composition, session.compose.history
     try:
-        chosen, options = changes.chosen(session), options_of(steps, seed)
+        chosen = applying.resolve(composition, available_presets(session))
+        options = options_of(steps, seed)
         if not chosen:
-            note = "All directions are muted." if session.composition.components else ""
+            note = "All directions are muted." if composition.components else ""
             yield {**base, "note": note}
             return
-        base["name"] = applying.in_words(chosen)
-        heard = session.composition.heard
-        key = (content_hash(picture.pixels), session.model_id, frozenset((c.key, c.strength) for c in heard), options)
-        result = session.history.find(key)
+        base["name"] = applying.describe_composition(chosen)
+        strengths = frozenset((c.key, c.strength) for c in composition.active)
+        key = (content_hash(picture.pixels), session.model_id, strengths, options)
+        result = history.find(key)
         if result is None:
-            # The last picture stays until the new one is there.
-            last = session.history.results[-1] if session.history.results else None
-            there = last is not None and last.key[0] == key[0]
-            kept = {"frames": frames_json([last.frame]), "seconds": last.seconds} if there else {}
+            # The last result of the same picture stays until the new one is there.
+            last = history.results[-1] if history.results else None
+            kept: dict[str, Any] = {}
+            if last is not None and last.key[0] == key[0]:
+                kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
             started = time.monotonic()
             model = models.get(session.model_id)
-            for event in applying.apply(model, picture, [(preset, [c]) for preset, c in chosen], options):
-                if session.ticket != ticket:
-                    return
-                if event.result is None and (event.preview is not None or not there):
+            columns = [(preset, [c]) for preset, c in chosen]
+            running = Running(turn.follow(applying.apply(model, picture, columns, options)))
+            for event in running:
+                if event.preview is not None or not kept:
                     yield {**base, **busy(event), **kept}
-            before, [frame] = picture.pixels[0], event.result
+            [frame] = running.result
             seconds = time.monotonic() - started
-            result = session.history.keep(key, session.composition, base["name"], before, frame, seconds)
+            result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

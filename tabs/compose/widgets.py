@@ -15,9 +15,9 @@ LINK = (
 
 
 class Mixer(gr.HTML):
-    """The composition with a row per direction; `.release` tells of a change in its event data (what, key, value).
+    """The composition with a row per direction; `.release` reports a change in its event data (what, key, value).
 
-    The value is a dictionary: parts [{key, name, image, strength, unit, low, high, muted, solo, heard}], locked, undo.
+    The value is a dictionary: parts [{key, name, image, strength, unit, low, high, muted, solo, active}], locked, undo.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:

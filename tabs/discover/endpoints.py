@@ -3,70 +3,64 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from PIL import Image
+from torch import Tensor
 
-from core import regions as drawing
-from core.discovery.basis import SIZE
-from core.discovery.found import DEFAULTS, Settings
-from core.discovery.methods import METHODS, WITHOUT_REGION
-from core.errors import RequestError
+from core.directions import Injection
+from core.discovery.basis import BASIS_SIZE
+from core.discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
+from core.discovery.methods import DEFAULT_METHOD, METHODS
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
-from core.studio import library
-from core.studio.discover import analysis
-from core.studio.discover.exploration import Exploration
+from core.studio.discover.analysis import analyse_picture
+from core.studio.discover.exploration import MAX_COUNT, Exploration, requested_regions
 from core.studio.discover.preset import as_preset
-from core.studio.discover.rows import Row
 from core.studio.discover.search import explore
 from core.studio.visit.session import Session
-from tabs.endpoints import Answers, stream_progress
-from tabs.shell import Shell, for_clients
-from tabs.widgets import PictureInput
+from tabs.endpoints import Answers, declare, given_picture, picture_input, stream_progress
+from tabs.shell import Shell
 
 REGIONS = (
     'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
-    '[{"points": [[x, y]], "width": 0.1}]}]; none for global and pca'
+    '[{"points": [[x, y]], "width": 0.1}]}]; none for '
+    + " and ".join(name for name, method in METHODS.items() if not method.needs_region)
 )
-Answers = Iterator[tuple[Any, ...]]
 
 
 def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
+    defaults = DEFAULT_SETTINGS
     with gr.Column(visible=False):
-        image = PictureInput(
-            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
-        )
+        image = picture_input()
         regions = gr.JSON(label=REGIONS)
-        method = gr.Dropdown(list(METHODS), value="contrast", label="Method")
-        count = gr.Number(DEFAULTS.count, precision=0, label="Directions per region, 1 to 12")
-        rank = gr.Number(DEFAULTS.rank, precision=0, label="JIVE: singular vectors kept of each region")
-        joint = gr.Number(DEFAULTS.joint_rank, precision=0, label="JIVE: rank of the joint part")
-        individual = gr.Number(DEFAULTS.individual_rank, precision=0, label="JIVE: rank of each individual part")
-        off = gr.Number(DEFAULTS.projection_rank, precision=0, label="Projection: vectors of the outside taken off")
+        method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method")
+        count = gr.Number(defaults.count, precision=0, label=f"Directions per region, 1 to {MAX_COUNT}")
+        rank = gr.Number(defaults.rank, precision=0, label="JIVE: singular vectors kept of each region")
+        joint = gr.Number(defaults.joint_rank, precision=0, label="JIVE: rank of the joint part")
+        individual = gr.Number(defaults.individual_rank, precision=0, label="JIVE: rank of each individual part")
+        projection = gr.Number(
+            defaults.projection_rank, precision=0, label="Projection: vectors of the outside taken off"
+        )
         timestep = gr.Number(600, precision=0, label="Timestep, 0 to 1000; the nearest one of 40 steps is taken")
         injection = gr.Dropdown(["symmetric", "asymmetric"], value="symmetric", label="How directions are applied")
         refine = gr.Checkbox(True, label="Converge the directions of these regions; without, the quick answer")
-        size = gr.Number(SIZE, precision=0, label="Basis vectors, 8 to 512")
+        size = gr.Number(BASIS_SIZE, precision=0, label="Basis vectors, 8 to 512")
         model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
         seen = gr.Image(label="Picture as the model sees it", format="png")
         about = gr.JSON(label="Measures")
         files = gr.File(label="Preset files, one per direction", file_count="multiple")
         pictures = gr.Gallery(label="One picture per direction: at -, 0 and + its strength", format="png")
 
-        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
-            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
-
-        declare(analyse, [image, timestep, size, model], [seen, about])
-        asked = [image, regions, method, count, rank, joint, individual, off, timestep, injection, refine, size, model]
-        declare(discover, asked, [files, pictures, about])
+        declare(shell, analyse, [image, timestep, size, model], [seen, about])
+        ranks = [rank, joint, individual, projection]
+        inputs = [image, regions, method, count, *ranks, timestep, injection, refine, size, model]
+        declare(shell, discover, inputs, [files, pictures, about])
 
 
-@for_clients
 def analyse(session: Session, image: str | None, timestep: int, size: int, model: str) -> Answers:
     """Analyse a picture once, for any region that is asked of `/discover` afterwards.
 
@@ -75,15 +69,15 @@ def analyse(session: Session, image: str | None, timestep: int, size: int, model
     tells how far it is.
     """
     started = time.monotonic()
-    picture = library.open_picture(given(image), model)
-    known = yield from stream_progress(analysis.analyse(models.get(model), picture, timestep, size))
-    basis = known.basis
-    about = {"model": model, "timestep": basis.t, "basis": len(basis), "values": rounded(basis.values.tolist())}
+    picture = given_picture(image, model)
+    analysis = yield from stream_progress(analyse_picture(models.get(model), picture, timestep, size))
+    basis = analysis.basis
+    values = [round(value, 5) for value in basis.values.tolist()]
+    about = {"model": model, "timestep": basis.t, "basis": len(basis), "values": values}
     about |= {"products": basis.forwards + basis.reverses, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(picture.pixels)[0], about
 
 
-@for_clients
 def discover(
     session: Session,
     image: str | None,
@@ -95,7 +89,7 @@ def discover(
     individual_rank: int,
     projection_rank: int,
     timestep: int,
-    injection: str,
+    injection: Injection,
     refine: bool,
     size: int,
     model: str,
@@ -107,35 +101,27 @@ def discover(
     then the JSON tells how far it is. In the same session, `/edit_text` finds the directions by their names.
     """
     started = time.monotonic()
-    loaded, picture = models.get(model), library.open_picture(given(image), model)
-    free = method in WITHOUT_REGION and not regions
-    areas = [] if free else drawing.parse([] if regions is None else regions, loaded.card.resolution)
-    settings = Settings(count, rank, joint_rank, individual_rank, projection_rank)
-    one = Exploration(loaded, picture, areas, method, settings, timestep, size, injection)
-    yield from stream_progress(explore(one, bool(refine)), beside=2)
-    made = [as_preset(one, row) for row in one.rows]
-    for preset in made:
+    loaded, picture = models.get(model), given_picture(image, model)
+    areas = requested_regions(regions, method, loaded.card.resolution)
+    settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
+    job = explore(Exploration(loaded, picture, areas, method, settings, timestep, size, injection), bool(refine))
+    exploration = yield from stream_progress(job, beside=2)
+    presets = [as_preset(exploration, row) for row in exploration.rows]
+    for preset in presets:
         session.keep(preset)
-    about = {"model": model, "method": method, "timestep": one.analysis.t, "basis": len(one.analysis.basis)}
-    about |= {"directions": [row.as_json() for row in one.rows], "seconds": round(time.monotonic() - started, 2)}
-    yield [str(session.write(preset)) for preset in made], [strip_of(row) for row in one.rows], about
+    analysis = exploration.require_analysis()
+    about = {"model": model, "method": method, "timestep": analysis.t, "basis": len(analysis.basis)}
+    about |= {"directions": [row.as_json() for row in exploration.rows]}
+    about |= {"seconds": round(time.monotonic() - started, 2)}
+    strips = [(side_by_side(row.frames), row.name) for row in exploration.rows if row.frames is not None]
+    yield [str(session.write(preset)) for preset in presets], strips, about
 
 
-def given(image: str | None) -> str:
-    if not image:
-        raise RequestError("There is no picture. Give one as `image`.")
-    return image
-
-
-def rounded(values: list[float]) -> list[float]:
-    return [round(value, 5) for value in values]
-
-
-def strip_of(row: Row) -> tuple[Image.Image, str]:
-    """The three pictures of a row side by side, with its name."""
-    frames = to_pil(row.frames)
-    side = frames[0].width
-    strip = Image.new("RGB", (3 * side, side))
-    for i, frame in enumerate(frames):
-        strip.paste(frame, (i * side, 0))
-    return strip, row.name
+def side_by_side(frames: Tensor) -> Image.Image:
+    """Pictures (n, 3, R, R) in one row."""
+    pictures = to_pil(frames)
+    side = pictures[0].width
+    strip = Image.new("RGB", (len(pictures) * side, side))
+    for i, picture in enumerate(pictures):
+        strip.paste(picture, (i * side, 0))
+    return strip

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import suppress
 from html import escape
 from typing import Any
 
 import gradio as gr
 from torch import Tensor
 
-from core import regions as drawing
-from core.discovery.found import union
 from core.errors import RequestError, VisitorError
 from core.imaging import to_pil
-from core.inversion.editing import EditSettings
+from core.inversion.editing import PromptEditSettings
 from core.models.t2i_cards import TextToImageCard
+from core.progress import Running, finish
+from core.regions import MAX_REGIONS, parse_regions, union
 from core.studio.invert import targets
-from core.studio.invert.trial import Edits, bench_of
+from core.studio.invert.targets import PromptEdits
+from core.studio.turns import Outdated
 from core.studio.visit.session import Session
-from core.text_to_image import TextToImage, model_of
-from tabs.invert.jobs import EVERY, IDLE, RUNNING, stop, working
+from core.text_to_image import TextToImage, load_text_to_image
+from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import cut_note, picture_url
 from tabs.invert.words import label
-from tabs.regions import RegionBoard, ready_made, understood
+from tabs.regions import RegionBoard, ready_made_regions, region_feedback
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, in_words
 from tabs.visit import message
@@ -43,7 +44,7 @@ STEPS = [
     "The strength goes from the source to the target, and a little beyond.",
 ]
 CARDS: dict[str, Any] = {"columns": 6, "title": "Target prompts", "nothing": ""}
-BOARD = 128  # side at which regions are checked while they are drawn
+BOARD_RESOLUTION = 128  # side at which regions are checked while they are drawn
 KIND = "edit"
 
 Values = Iterator[tuple[Any, ...]]
@@ -68,8 +69,8 @@ class Editor:
             self.board = RegionBoard(
                 [],
                 image="" if picture is None else picture_url(picture),
-                presets=ready_made(model_id),
-                most=drawing.MAX_REGIONS,
+                presets=ready_made_regions(model_id),
+                max_regions=MAX_REGIONS,
                 elem_classes="narrow",
             )
         with gr.Accordion("Guidance, weights of words, steps of attention", open=False, elem_id="edit-advanced"):
@@ -98,16 +99,16 @@ class Editor:
         with gr.Row(elem_classes="actions"):
             self.edit = gr.Button("Edit", variant="primary", min_width=140, elem_id="edit-inverted")
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-edit")
-        self.said = gr.HTML(elem_id="edit-said")
+        self.note = gr.HTML(elem_id="edit-said")
         self.cards = Cards([], None, elem_id="edited", visible=False, **CARDS)
         self.stage = Stage({}, elem_id="edit-stage")
         self.buttons = [self.edit, self.stop]
-        self.shown = [self.said, self.cards, self.stage]
+        self.shown = [self.note, self.cards, self.stage]
         self.defaults = [self.guidance, self.cross]
-        self.given = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
+        self.inputs = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
 
     def connect(self, session: gr.State) -> None:
-        self.edit.click(run, [session, self.prompts, *self.given], [*self.shown, *self.buttons], **HEAVY)
+        self.edit.click(run, [session, self.prompts, *self.inputs], [*self.shown, *self.buttons], **HEAVY)
         self.stop.click(stop, session, self.stop, queue=False, **QUIET)
         self.cards.input(look, [session, self.cards], self.stage, **QUIET)
         self.stage.release(exact, session, self.stage, **HEAVY)
@@ -116,29 +117,29 @@ class Editor:
 
 def opened(session: Session) -> tuple[Any, ...]:
     """The panel was opened: values of its board and of `shown`, for the inversion that is chosen now."""
-    bench = bench_of(session)
-    inversion = bench.inversion
+    state = session.invert
+    inversion = state.inversion
     if inversion is None:
         return gr.skip(), "", gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
     picture = picture_url(inversion.pixels)
     # All properties, because those of a widget that has not been shown yet are replaced by what comes.
-    board = gr.update(image=picture, presets=ready_made(session.model_id), most=drawing.MAX_REGIONS)
-    if bench.edits is None:
+    board = gr.update(image=picture, presets=ready_made_regions(session.model_id), max_regions=MAX_REGIONS)
+    if state.edits is None:
         hint = f"Inverted by {label(inversion.method)}. {HINT}"
         return board, "", gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
-    return board, "", cards(bench.edits), edited(bench.edits)
+    return board, "", cards(state.edits), edited(state.edits)
 
 
 @in_words
 def check(session: Session, value: Any) -> Any:
     """What the server makes of the region, or what is wrong with it."""
-    return understood(value, BOARD)
+    return region_feedback(value, BOARD_RESOLUTION)
 
 
 # --------------------------------------------------------------------------------------------------------------- edit
 
 
-def asked(
+def requested_edits(
     session: Session,
     prompts: str,
     attention: str,
@@ -147,44 +148,42 @@ def asked(
     weights: str,
     cross: float,
     itself: float,
-) -> Edits:
-    """What the visitor wants. Raises RequestError."""
-    bench = bench_of(session)
-    if bench.trial is None or bench.inversion is None:
+) -> PromptEdits:
+    """The edits that the visitor wants, with nothing done yet. Raises RequestError."""
+    state = session.invert
+    if state.trial is None or state.inversion is None:
         raise RequestError("There is nothing to edit yet. Invert the picture first.")
-    card = bench.trial.card
-    region = union(drawing.parse(value, card.resolution)) if value else None
-    settings = EditSettings(float(guidance or 0), attention, float(cross or 0), float(itself or 0), region)
-    wanted = targets.read_prompts(prompts or "")
-    return targets.begin_edits(card, bench.inversion, wanted, settings, targets.read_weights(weights or ""))
+    card = state.trial.card
+    region = union(parse_regions(value, card.resolution)) if value else None
+    settings = PromptEditSettings(float(guidance or 0), attention, float(cross or 0), float(itself or 0), region)
+    lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
+    return targets.begin_edits(card, state.inversion, lines, settings, by_word)
 
 
 @in_words
 def run(session: Session, *values: Any) -> Values:
     """Values of `shown` and of the buttons: every target first, then the strips of strengths."""
-    bench, skip = bench_of(session), gr.skip()
-    number = bench.begin(KIND)
+    state, skip = session.invert, gr.skip()
+    turn = state.jobs.begin(KIND)
     try:
-        edits = asked(session, *values)
+        edits = requested_edits(session, *values)
         base = {"before": picture_url(edits.inversion.pixels), "plain": True}
         yield "", skip, {**base, "busy": True, "note": "Starting …", "fraction": 0}, *RUNNING
-        model = model_of(edits.card)
-        bench.edits, version, told, preview = None, 0, 0.0, None
-        with closing(targets.run(edits, model)) as job:
-            for event in job:
-                if bench.number != number:
-                    break
-                if edits.version != version and not version:
-                    bench.edits = edits
-                    yield remarks(edits, model), cards(edits), {**edited(edits), "note": f"{event.note} …"}, skip, skip
-                elif edits.version != version:
-                    yield skip, cards(edits), {**edited(edits), "note": f"{event.note} …"}, skip, skip
-                elif not version and (event.preview is not None or time.monotonic() - told > EVERY):
+        model = load_text_to_image(edits.card)
+        state.edits, version, last_report, preview = None, 0, 0.0, None
+        with suppress(Outdated):
+            for event in Running(turn.follow(targets.run(edits, model))):
+                if edits.version != version:
+                    notes = skip
+                    if not version:
+                        state.edits, notes = edits, remarks(edits, model)
+                    version = edits.version
+                    yield notes, cards(edits), {**edited(edits), "note": f"{event.note} …"}, skip, skip
+                elif not version and (event.preview is not None or time.monotonic() - last_report > PROGRESS_INTERVAL):
                     shown = working(event, preview)
-                    told, preview = time.monotonic(), shown["preview"]
+                    last_report, preview = time.monotonic(), shown["preview"]
                     yield skip, skip, {**base, **shown}, skip, skip
-                version = edits.version
-        if bench.last[KIND] == number:
+        if turn.is_last_of_kind:
             yield skip, skip, opened(session)[-1], *IDLE
     except VisitorError as error:
         yield message(error), skip, opened(session)[-1], *IDLE
@@ -196,37 +195,35 @@ def run(session: Session, *values: Any) -> Values:
 @in_words
 def exact(event: gr.EventData, session: Session) -> Values:
     """A strength outside the strip, computed for itself and added to what is there."""
-    bench, strength = bench_of(session), getattr(event, "strength", None)
-    edits = bench.edits
+    state, strength = session.invert, getattr(event, "strength", None)
+    edits = state.edits
     if edits is None or not isinstance(strength, int | float):
         return
-    number, prompt = bench.begin(KIND), edits.shown
-    strength = round(min(max(float(strength), targets.LOW), targets.HIGH), 3)
-    with closing(targets.exact(edits, model_of(edits.card), prompt, strength)) as job:
-        for _ in job:
-            if bench.number != number:
-                return
+    turn, prompt = state.jobs.begin(KIND), edits.shown
+    strength = round(min(max(float(strength), targets.MIN_STRENGTH), targets.MAX_STRENGTH), 3)
+    job = targets.add_strength(edits, load_text_to_image(edits.card), prompt, strength)
+    finish(turn.follow(job))
     yield {**edited(edits), "strength": strength}
 
 
 @in_words
 def look(session: Session, prompt: str) -> dict[str, Any]:
     """Another target on the stage."""
-    edits = bench_of(session).edits
+    edits = session.invert.edits
     if edits is None or prompt not in edits.frames:
         raise RequestError("This picture is no longer here. Edit again.")
     edits.shown = prompt
     return edited(edits)
 
 
-def edited(edits: Edits) -> dict[str, Any]:
+def edited(edits: PromptEdits) -> dict[str, Any]:
     """The stage with the strengths of the shown target."""
     return {
         "before": picture_url(edits.inversion.pixels),
         "name": edits.shown,
         "plain": True,
-        "low": targets.LOW,
-        "high": targets.HIGH,
+        "low": targets.MIN_STRENGTH,
+        "high": targets.MAX_STRENGTH,
         "strength": 1.0,
         "seconds": edits.seconds,
         "strip": list(targets.STRENGTHS),
@@ -234,7 +231,7 @@ def edited(edits: Edits) -> dict[str, Any]:
     }
 
 
-def cards(edits: Edits) -> Any:
+def cards(edits: PromptEdits) -> Any:
     """The targets at strength 1, to choose between; nothing if there is one."""
     items = []
     for prompt, frames in edits.frames.items():
@@ -243,13 +240,13 @@ def cards(edits: Edits) -> Any:
     return Cards(items, edits.shown, visible=len(items) > 1, **CARDS)
 
 
-def remarks(edits: Edits, model: TextToImage) -> str:
+def remarks(edits: PromptEdits, model: TextToImage) -> str:
     """What the visitor should know of what was done."""
-    said = [
+    notes = [
         cut_note(f"“{prompt[:60]}” is too long for this model", cut)
         for prompt in edits.prompts
         if (cut := model.words_cut(prompt))
     ]
     if edits.note:
-        said.append(f'<div class="message" role="status">{escape(edits.note)}</div>')
-    return "".join(said)
+        notes.append(f'<div class="message" role="status">{escape(edits.note)}</div>')
+    return "".join(notes)

@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from core import regions as drawing
-from core.discovery.found import union
 from core.errors import RequestError
 from core.imaging import to_pil, to_pixels
 from core.inversion import editing, saved
-from core.inversion.editing import EditSettings
+from core.inversion.editing import PromptEditSettings
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, compare
-from core.inversion.solution import DEFAULTS, Settings
+from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.regions import parse_regions, union
+from core.studio import measuring
 from core.studio.device import DEVICE, exclusively
-from core.studio.invert import robustness_study as robust
 from core.studio.invert import targets
-from core.studio.invert import trial as benches
-from core.studio.invert.run_methods import distance_of, run_methods
-from core.studio.invert.trial import Trial
+from core.studio.invert.robustness_study import fill_study, variants
+from core.studio.invert.run_methods import run_methods
+from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
 from core.studio.visit.session import Session
-from core.text_to_image import card_of, model_of
-from tabs.endpoints import Answers, stream_progress
-from tabs.shell import Shell, for_clients
-from tabs.widgets import PictureInput
+from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
+from tabs.endpoints import Answers, declare, given_path, picture_input, stream_progress
+from tabs.shell import Shell
 
 FIRST = "avatars-t2i"
 REGIONS = (
     'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
     "right, bottom]]}]; none for the whole picture"
 )
-Answers = Iterator[tuple[Any, ...]]
 
 
 def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     card = TEXT_TO_IMAGE[FIRST]
     with gr.Column(visible=False):
-        image = PictureInput(
-            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
-        )
+        image = picture_input()
         prompt = gr.Textbox("", label="Source prompt: what the picture shows; empty for a suggested one")
         method = gr.Dropdown(list(METHODS), value="anchored", label="Method")
         methods = gr.Textbox("anchored, DDIM", label="Methods, separated by commas")
@@ -76,18 +70,14 @@ def build(shell: Shell) -> None:
         file = gr.File(label="Inverted picture")
         about = gr.JSON(label="Measures")
 
-        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
-            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
-
-        asked = [steps, guidance, iterations, starts, seed]
-        declare(invert, [image, prompt, method, *asked, budget, model], [file, picture, about])
-        declare(reconstruct, [inversion], [picture, about])
-        edited = [attention, target_guidance, weights, regions, cross, itself]
-        declare(edit_inverted, [inversion, prompts, strength, *edited], [pictures, about])
-        declare(robustness, [image, prompt, others, sigmas, methods, *asked, model], [pictures, about])
+        shared = [steps, guidance, iterations, starts, seed]
+        declare(shell, invert, [image, prompt, method, *shared, budget, model], [file, picture, about])
+        declare(shell, reconstruct, [inversion], [picture, about])
+        editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
+        declare(shell, edit_inverted, [inversion, prompts, strength, *editing_inputs], [pictures, about])
+        declare(shell, robustness, [image, prompt, others, sigmas, methods, *shared, model], [pictures, about])
 
 
-@for_clients
 def invert(
     session: Session,
     image: str | None,
@@ -108,19 +98,27 @@ def invert(
     network evaluations, peak memory in bytes, and the words of the prompt that the model does not read. Until then the
     JSON tells how far it is; cancelling ends the work.
     """
-    settings = Settings(steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts)
-    trial, loaded, [method] = begun(image, prompt, [method], settings, model)
+    settings = InversionSettings(
+        steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
+    )
+    trial, loaded, [method] = requested_trial(image, prompt, [method], settings, model)
     yield from stream_progress(run_methods(trial, loaded, [method]), beside=2)
     if method in trial.failed:
         raise RequestError(trial.failed[method])
-    made = trial.results[method]
-    measures = {name.replace(" ", "_"): round(value, 5) for name, value in made.inversion.measures.items()}
-    said = {"model": model, "method": method, "prompt": trial.prompt, "words_cut": trial.words_cut, "note": made.note}
-    path = session.file(f"inverted{saved.SUFFIX}", saved.to_bytes(made.inversion))
-    yield str(path), to_pil(made.inversion.reconstruction)[0], said | measures | {"peak_memory": made.peak}
+    result = trial.results[method]
+    inversion = result.inversion
+    facts = {
+        "model": model,
+        "method": method,
+        "prompt": trial.prompt,
+        "words_cut": trial.words_cut,
+        "note": result.note,
+    }
+    path = session.file(f"inverted{saved.SUFFIX}", saved.to_bytes(inversion))
+    measures = rounded(inversion.measures)
+    yield str(path), to_pil(inversion.reconstruction)[0], facts | measures | {"peak_memory": result.peak}
 
 
-@for_clients
 def reconstruct(session: Session, inversion: str | None) -> Answers:
     """Make an inverted picture again, from its noise.
 
@@ -128,18 +126,16 @@ def reconstruct(session: Session, inversion: str | None) -> Answers:
     seconds taken. Until then the JSON tells how far it is.
     """
     started = time.monotonic()
-    opened, trial = opened_file(inversion)
-    model = model_of(trial.card)
+    opened, trial = given_inversion(inversion)
+    model = load_text_to_image(trial.card)
     pixels = yield from stream_progress(exclusively(editing.reconstruct(model, opened)))
     with DEVICE:
         source = opened.pixels.to(model.device)
-        measures = compare(model, model.encode(source), source, pixels, distance_of(trial.card))
+        measures = compare(model, model.encode(source), source, pixels, measuring.distance_or_none(trial.card))
     about = {"model": opened.model, "method": opened.method, "prompt": opened.prompt}
-    about |= {name.replace(" ", "_"): round(value, 5) for name, value in measures.items()}
-    yield to_pil(pixels)[0], about | {"seconds": round(time.monotonic() - started, 2)}
+    yield to_pil(pixels)[0], about | rounded(measures) | {"seconds": round(time.monotonic() - started, 2)}
 
 
-@for_clients
 def edit_inverted(
     session: Session,
     inversion: str | None,
@@ -159,24 +155,23 @@ def edit_inverted(
     it is.
     """
     started = time.monotonic()
-    opened, trial = opened_file(inversion)
+    opened, trial = given_inversion(inversion)
     card = trial.card
-    region = union(drawing.parse(regions, card.resolution)) if regions else None
-    settings = EditSettings(guidance or None, attention, cross_attention, self_attention, region)
-    wanted = targets.read_prompts(prompts or "")
-    edits = targets.begin_edits(card, opened, wanted, settings, targets.read_weights(weights or ""))
-    model = model_of(card)
-    frames = yield from stream_progress(targets.at(edits, model, strength))
+    region = union(parse_regions(regions, card.resolution)) if regions else None
+    settings = PromptEditSettings(guidance or None, attention, cross_attention, self_attention, region)
+    lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
+    edits = targets.begin_edits(card, opened, lines, settings, by_word)
+    model = load_text_to_image(card)
+    frames = yield from stream_progress(targets.at_strength(edits, model, strength))
     rows = [
         {"prompt": prompt, "words_cut": model.words_cut(prompt)} | frame.measures.as_json()
-        for prompt, frame in zip(wanted, frames, strict=True)
+        for prompt, frame in zip(lines, frames, strict=True)
     ]
-    shown = [(to_pil(frame.pixels)[0], prompt) for prompt, frame in zip(wanted, frames, strict=True)]
+    shown = [(to_pil(frame.pixels)[0], prompt) for prompt, frame in zip(lines, frames, strict=True)]
     about = {"strength": strength, "source": opened.prompt, "edits": rows, "note": edits.note}
     yield shown, about | {"seconds": round(time.monotonic() - started, 2)}
 
 
-@for_clients
 def robustness(
     session: Session,
     image: str | None,
@@ -197,11 +192,11 @@ def robustness(
     working guidance), and a JSON with their measures. Until then the JSON tells how far it is; cancelling ends it.
     """
     started = time.monotonic()
-    settings = Settings(steps, guidance, seed=seed, iterations=iterations, starts=starts)
+    settings = InversionSettings(steps, guidance, seed=seed, iterations=iterations, starts=starts)
     chosen = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    trial, loaded, chosen = begun(image, prompt, chosen, settings, model)
-    rows = robust.variants(trial, numbers(sigmas or ""), (other_prompts or "").splitlines())
-    yield from stream_progress(robust.study(trial, loaded, rows, chosen))
+    trial, loaded, chosen = requested_trial(image, prompt, chosen, settings, model)
+    rows = variants(trial, numbers(sigmas or ""), (other_prompts or "").splitlines())
+    yield from stream_progress(fill_study(trial, loaded, rows, chosen))
     cells = [trial.cells[sigma, text, name] for sigma, text in rows for name in chosen]
     shown = [
         (
@@ -211,31 +206,34 @@ def robustness(
         for cell in cells
     ]
     about = [
-        {"method": cell.method, "sigma": cell.sigma, "prompt": cell.prompt}
-        | {name.replace(" ", "_"): round(value, 5) for name, value in cell.measures.items()}
-        for cell in cells
+        {"method": cell.method, "sigma": cell.sigma, "prompt": cell.prompt} | rounded(cell.measures) for cell in cells
     ]
     yield shown, {"model": model, "cells": about, "seconds": round(time.monotonic() - started, 2)}
 
 
-def begun(
-    image: str | None, prompt: str, methods: list[str], settings: Settings, model: str
-) -> tuple[Trial, Any, list[str]]:
+def requested_trial(
+    image: str | None, prompt: str, methods: list[str], settings: InversionSettings, model: str
+) -> tuple[Trial, TextToImage, list[str]]:
     """A trial of a program's picture, its model and the methods. Raises VisitorError."""
-    chosen, card = benches.known_methods(methods), card_of(model)
-    pixels = to_pixels(given(image), card.resolution)
-    loaded = model_of(card)
-    prompt = prompt or benches.suggestion(card, pixels)
-    return benches.begin_trial(loaded, pixels, prompt, settings), loaded, chosen
+    chosen, card = check_methods(methods), text_to_image_card(model)
+    pixels = to_pixels(given_path(image), card.resolution)
+    loaded = load_text_to_image(card)
+    prompt = prompt or suggestion(card, pixels)
+    return begin_trial(loaded, pixels, prompt, settings), loaded, chosen
 
 
-def opened_file(path: str | None) -> tuple[Inversion, Trial]:
+def given_inversion(path: str | None) -> tuple[Inversion, Trial]:
     """An inversion of a file, and a trial that holds it. Raises VisitorError."""
     if not path:
         raise RequestError("There is no inverted picture. Give a file as `inversion`.")
-    trial = benches.read_file(path)
-    [made] = trial.results.values()
-    return made.inversion, trial
+    trial = read_file(path)
+    [result] = trial.results.values()
+    return result.inversion, trial
+
+
+def rounded(measures: dict[str, float]) -> dict[str, float]:
+    """Measures with names for programs: psnr_to_bound."""
+    return {name.replace(" ", "_"): round(value, 5) for name, value in measures.items()}
 
 
 def numbers(text: str) -> list[float]:

@@ -7,12 +7,11 @@ from typing import Any
 import gradio as gr
 
 from core.progress import Progress
-from core.studio.invert.trial import bench_of
 from core.studio.visit.session import Session
 from tabs.results import busy
 from tabs.shell import in_words
 
-EVERY = 0.25  # seconds between reports of progress
+PROGRESS_INTERVAL = 0.25  # seconds between reports of progress
 # Values of a panel's two buttons, the one that begins and the one that stops.
 RUNNING = gr.update(visible=False), gr.update(visible=True, value="Stop", interactive=True)
 IDLE = gr.update(visible=True), gr.update(visible=False)
@@ -30,5 +29,5 @@ def working(event: Progress, preview: str | None) -> dict[str, Any]:
 @in_words
 def stop(session: Session) -> Any:
     """The job ends at its next step, and says so itself."""
-    bench_of(session).begin()
+    session.invert.jobs.begin()
     return gr.update(value="Stopping …", interactive=False)

@@ -12,9 +12,11 @@ from torch import Tensor
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.inversion import saved
+from core.inversion.methods import METHODS
 from core.studio.invert.run_methods import ERROR_GAIN, error_map
-from core.studio.invert.targets import measured
-from core.studio.invert.trial import Bench, MethodResult, Trial, bench_of
+from core.studio.invert.state import InvertState
+from core.studio.invert.targets import measured_frames
+from core.studio.invert.trial import MethodResult, Trial
 from core.studio.visit.session import Session
 from tabs.charts import Point, front_plot
 from tabs.invert import words
@@ -24,8 +26,8 @@ from tabs.visit import good
 from tabs.widgets import Stage, data_url
 
 HINT = "Describe the picture, choose methods, and invert it."
-SHOWN = 176  # side of a picture in the table, twice what it is on the page
-HEADS = [
+THUMBNAIL_SIDE = 176  # side of a picture in the table, twice what it is on the page
+COLUMNS = [
     ("PSNR", words.PSNR),
     ("SSIM", words.SSIM),
     ("Distance", words.DISTANCE),
@@ -40,34 +42,34 @@ class Reconstructions:
 
     def __init__(self, picture: Tensor | None) -> None:
         self.stage = Stage(resting(picture), elem_id="invert-stage")
-        self.table = gr.HTML(elem_id="tries")
+        self.table = gr.HTML(elem_id="method-table")
         with gr.Row(visible=False, elem_classes="actions", elem_id="inverted") as self.actions:
-            self.chosen = gr.Radio([], label="Edit and save the one by", elem_id="chosen-try")
+            self.chosen = gr.Radio([], label="Edit and save the one by", elem_id="chosen-method")
             self.save = gr.Button("Save to a file", min_width=140, elem_id="save-inversion")
             self.file = gr.DownloadButton("Download", visible=False, min_width=140, elem_id="inversion-file")
-        self.said = gr.HTML(elem_id="invert-said")
+        self.note = gr.HTML(elem_id="invert-said")
         self.plot = gr.HTML(elem_id="front")
-        self.shown = [self.stage, self.table, self.actions, self.chosen, self.file, self.said, self.plot]
+        self.shown = [self.stage, self.table, self.actions, self.chosen, self.file, self.note, self.plot]
 
     def connect(self, session: gr.State) -> None:
-        self.save.click(save_file, session, [self.file, self.said], **QUIET)
-        self.chosen.input(choose, [session, self.chosen], [self.stage, self.file, self.said], **QUIET)
+        self.save.click(save_file, session, [self.file, self.note], **QUIET)
+        self.chosen.input(choose, [session, self.chosen], [self.stage, self.file, self.note], **QUIET)
 
 
-def values(bench: Bench, trial: Trial | None, methods: Sequence[str], picture: Tensor | None) -> tuple[Any, ...]:
+def values(state: InvertState, trial: Trial | None, methods: Sequence[str], picture: Tensor | None) -> tuple[Any, ...]:
     """Values of `shown` when nothing is being computed."""
     if trial is None:
         hidden = gr.update(visible=False)
         return resting(picture), "", hidden, gr.update(choices=[], value=None), hidden, "", ""
-    done = [method for method in words.METHODS if method in trial.results]
-    if bench.chosen not in done:
-        bench.chosen = done[0] if done else None
+    done = [method for method in METHODS if method in trial.results]
+    if state.chosen not in done:
+        state.chosen = done[0] if done else None
     choices = [(words.label(method), method) for method in done]
     return (
-        staged(bench, trial),
+        staged(state, trial),
         table(trial, methods),
         gr.update(visible=bool(done)),
-        gr.update(choices=choices, value=bench.chosen),
+        gr.update(choices=choices, value=state.chosen),
         gr.update(visible=False),
         notes(trial),
         front(trial),
@@ -80,9 +82,9 @@ def resting(picture: Tensor | None) -> dict[str, Any]:
     return {**shown, "hint": HINT, "steps": words.STEPS}
 
 
-def staged(bench: Bench, trial: Trial) -> dict[str, Any]:
+def staged(state: InvertState, trial: Trial) -> dict[str, Any]:
     """The stage with the chosen reconstruction, or with the picture alone."""
-    inversion = bench.inversion
+    inversion = state.inversion
     if inversion is None:
         return resting(trial.pixels)
     return {
@@ -91,7 +93,7 @@ def staged(bench: Bench, trial: Trial) -> dict[str, Any]:
         "tags": ["Picture", "Reconstruction"],
         "plain": True,
         "seconds": inversion.measures.get("seconds"),
-        "frames": frames_json(measured(trial.card, inversion, inversion.reconstruction, [0.0])),
+        "frames": frames_json(measured_frames(trial.card, inversion, inversion.reconstruction, [0.0])),
     }
 
 
@@ -115,58 +117,60 @@ def cut_note(what: str, cut: str) -> str:
 
 def table(trial: Trial, methods: Sequence[str], running: str | None = None) -> str:
     """A row per method: what is done first, then what is wanted, was stopped or failed."""
-    done = [method for method in words.METHODS if method in trial.results]
-    others = [m for m in words.METHODS if m not in done and (m in methods or m in trial.checkpoints)]
-    heads = "".join(f'<th scope="col" title="{escape(title)}">{name}</th>' for name, title in HEADS)
+    done = [method for method in METHODS if method in trial.results]
+    others = [m for m in METHODS if m not in done and (m in methods or m in trial.checkpoints)]
+    heads = "".join(f'<th scope="col" title="{escape(title)}">{name}</th>' for name, title in COLUMNS)
     body = "".join(row(trial, method, trial.results[method]) for method in done)
     body += "".join(idle_row(trial, method, method == running, running is not None) for method in others)
     if not body:
         return ""
-    bound = [trial.results[method].inversion.measures.get("psnr bound") for method in done]
-    known = next((value for value in bound if value is not None), None)
+    bounds = [trial.results[method].inversion.measures.get("psnr bound") for method in done]
+    bound = next((value for value in bounds if value is not None), None)
     legend = f"Second picture: the error, {ERROR_GAIN} times, black where there is none."
-    if known is not None:
-        legend += f" The autoencoder alone gives {known:.1f} dB: no method gets beyond that."
+    if bound is not None:
+        legend += f" The autoencoder alone gives {bound:.1f} dB: no method gets beyond that."
     return (
-        f'<table class="tries"><thead><tr><th scope="col">Method</th>{heads}</tr></thead><tbody>{body}</tbody></table>'
+        f'<table class="method-table"><thead><tr><th scope="col">Method</th>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
         f'<p class="legend">{legend}</p>'
     )
 
 
-def row(trial: Trial, method: str, made: MethodResult) -> str:
-    inversion = made.inversion
-    picture = to_pil(inversion.reconstruction)[0].resize((SHOWN, SHOWN))
-    error = error_map(inversion.reconstruction, trial.pixels).resize((SHOWN, SHOWN))
+def row(trial: Trial, method: str, result: MethodResult) -> str:
+    inversion = result.inversion
+    picture = to_pil(inversion.reconstruction, THUMBNAIL_SIDE)[0]
+    error = error_map(inversion.reconstruction, trial.pixels).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     cells = "".join(
         f'<td data-head="{name}" title="{escape(title)}">{value}</td>'
-        for (name, title), value in zip(HEADS, numbers(made), strict=True)
+        for (name, title), value in zip(COLUMNS, numbers(result), strict=True)
     )
-    note = made.note
-    if made.out_of_time:
+    note = result.note
+    if result.out_of_time:
         note = f"{note} The time was up: the best so far.".strip()
     small = f"<small>{escape(note)}</small>" if note else ""
     pictures = (
         f'<img src="{data_url(picture)}" alt="Reconstruction by {escape(words.label(method))}">'
         f'<img src="{data_url(error, quality=85)}" alt="Its error">'
     )
-    about = escape(words.METHODS[method][1])
-    name = f'<b title="{about}">{escape(words.label(method))}</b>'
+    name = f'<b title="{escape(METHODS[method].help)}">{escape(words.label(method))}</b>'
     who = f'<div class="who"><span class="pair">{pictures}</span><div>{name}{small}</div></div>'
     return f'<tr data-method="{escape(method)}"><th scope="row">{who}</th>{cells}</tr>'
 
 
-def numbers(made: MethodResult) -> list[str]:
-    """As the table shows them, in the order of `HEADS`."""
-    measures = made.inversion.measures
+def numbers(result: MethodResult) -> list[str]:
+    """As the table shows them, in the order of `COLUMNS`."""
+    measures = result.inversion.measures
 
-    def told(name: str, form: str) -> str:
+    def formatted(name: str, form: str) -> str:
         return format(measures[name], form) if name in measures else "–"
 
     gradients = measures.get("gradients", 0)
-    evaluations = told("evaluations", ".0f") + (f"<small>{gradients:.0f} with gradient</small>" if gradients else "")
-    memory = "–" if made.peak is None else f"{made.peak / 2**20:,.0f} MB"
-    accuracy = [told("psnr", ".1f"), told("ssim", ".3f"), told("distance", ".3f")]
-    return [*accuracy, told("seconds", ".1f"), evaluations, memory]
+    evaluations = formatted("evaluations", ".0f") + (
+        f"<small>{gradients:.0f} with gradient</small>" if gradients else ""
+    )
+    memory = "–" if result.peak is None else f"{result.peak / 2**20:,.0f} MB"
+    accuracy = [formatted("psnr", ".1f"), formatted("ssim", ".3f"), formatted("distance", ".3f")]
+    return [*accuracy, formatted("seconds", ".1f"), evaluations, memory]
 
 
 def idle_row(trial: Trial, method: str, running: bool, busy_now: bool) -> str:
@@ -179,21 +183,22 @@ def idle_row(trial: Trial, method: str, running: bool, busy_now: bool) -> str:
         state = "stopped: “Invert” goes on from there"
     else:
         state = "waiting …" if busy_now else "not computed yet"
-    name = f'<b title="{escape(words.METHODS[method][1])}">{escape(words.label(method))}</b>'
+    name = f'<b title="{escape(METHODS[method].help)}">{escape(words.label(method))}</b>'
     who = f'<div class="who"><span class="pair"><i></i><i></i></span><div>{name}</div></div>'
     return (
         f'<tr class="idle" data-method="{escape(method)}"><th scope="row">{who}</th>'
-        f'<td colspan="{len(HEADS)}" class="state">{state}</td></tr>'
+        f'<td colspan="{len(COLUMNS)}" class="state">{state}</td></tr>'
     )
 
 
 def front(trial: Trial) -> str:
     """Time against accuracy of all methods that are done."""
-    measured = [(method, made.inversion.measures) for method, made in trial.results.items()]
-    points = [Point(words.label(m), v["seconds"], v["psnr"]) for m, v in measured if {"seconds", "psnr"} <= v.keys()]
+    measures = {method: result.inversion.measures for method, result in trial.results.items()}
+    complete = [(method, v) for method, v in measures.items() if {"seconds", "psnr"} <= v.keys()]
+    points = [Point(words.label(method), v["seconds"], v["psnr"]) for method, v in complete]
     if len(points) < 2:
         return ""
-    bound = next((v["psnr bound"] for _, v in measured if "psnr bound" in v), None)
+    bound = next((v["psnr bound"] for v in measures.values() if "psnr bound" in v), None)
     return f'<h4 class="split">Time and accuracy</h4>{front_plot(points, bound)}'
 
 
@@ -203,19 +208,19 @@ def front(trial: Trial) -> str:
 @in_words
 def choose(session: Session, method: str) -> tuple[Any, ...]:
     """Another inversion to look at, to edit and to save."""
-    bench = bench_of(session)
-    if bench.trial is None or method not in bench.trial.results:
+    state = session.invert
+    if state.trial is None or method not in state.trial.results:
         raise RequestError("This inversion is no longer here. Invert the picture again.")
-    bench.chosen, bench.edits = method, None
-    return staged(bench, bench.trial), gr.update(visible=False), ""
+    state.chosen, state.edits = method, None
+    return staged(state, state.trial), gr.update(visible=False), ""
 
 
 @in_words
 def save_file(session: Session) -> tuple[Any, ...]:
-    inversion = bench_of(session).inversion
+    inversion = session.invert.inversion
     if inversion is None:
         raise RequestError("There is nothing to save yet. Invert the picture first.")
     method = "".join(c if c.isalnum() else "-" for c in inversion.method.lower())
     path = session.file(f"inverted-{method}{saved.SUFFIX}", saved.to_bytes(inversion))
-    told = "The file holds picture, prompt and inversion. Open it here later, and edit without inverting again."
-    return gr.update(value=str(path), visible=True), good(told)
+    note = "The file holds picture, prompt and inversion. Open it here later, and edit without inverting again."
+    return gr.update(value=str(path), visible=True), good(note)

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from core.imaging import to_pil
-from core.studio.invert import robustness_study as robust
-from core.studio.invert.robustness_study import Variant
-from core.studio.invert.trial import Cell, Trial
+from core.inversion.methods import METHODS
+from core.studio.invert.robustness_study import MAX_PROMPTS, SIGMAS, Variant
+from core.studio.invert.trial import StudyCell, Trial
 from tabs.invert import words
 from tabs.widgets import data_url
 
@@ -20,7 +20,7 @@ INTRO = (
     "puts the noisy picture, or the picture with another prompt, into the model; the numbers compare with what it was "
     "given.</p>"
 )
-SHOWN = 176  # side of a picture in the grid
+THUMBNAIL_SIDE = 176  # side of a picture in the grid
 KIND = "robustness"
 
 
@@ -32,8 +32,8 @@ class Robustness:
         with gr.Row(elem_classes="asked"):
             with gr.Column(min_width=220, scale=2):
                 self.sigmas = gr.CheckboxGroup(
-                    [(f"σ {sigma:g}", sigma) for sigma in robust.SIGMAS],
-                    value=list(robust.SIGMAS),
+                    [(f"σ {sigma:g}", sigma) for sigma in SIGMAS],
+                    value=list(SIGMAS),
                     label="Noise, of 255",
                     elem_id="sigmas",
                 )
@@ -42,7 +42,7 @@ class Robustness:
                     label="Changed source prompts, one per line",
                     placeholder="a face\na photo of a dog",
                     lines=2,
-                    max_lines=robust.MAX_PROMPTS,
+                    max_lines=MAX_PROMPTS,
                     elem_id="changed-prompts",
                 )
         with gr.Row(elem_classes="actions"):
@@ -56,15 +56,15 @@ class Robustness:
 
 def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     """Variants down, methods across; what is not computed yet is blank."""
-    heads = "".join(f'<th scope="col" title="{escape(words.METHODS[m][1])}">{words.label(m)}</th>' for m in methods)
+    heads = "".join(f'<th scope="col" title="{escape(METHODS[m].help)}">{words.label(m)}</th>' for m in methods)
     body = ""
     for sigma, prompt in rows:
         cells = [trial.cells.get((sigma, prompt, method)) for method in methods]
-        known = next((cell for cell in cells if cell is not None), None)
-        picture = "<i></i>" if known is None else image(known.noisy, "What went in")
-        body += f'<tr><th scope="row">{picture}<span>{name(trial, sigma, prompt)}</span></th>'
+        first = next((cell for cell in cells if cell is not None), None)
+        picture = "<i></i>" if first is None else image(first.noisy, "What went in")
+        body += f'<tr><th scope="row">{picture}<span>{variant_name(trial, sigma, prompt)}</span></th>'
         for method, cell in zip(methods, cells, strict=True):
-            body += f'<td data-method="{escape(method)}">{filled(cell) if cell else "<i></i>"}</td>'
+            body += f'<td data-method="{escape(method)}">{cell_html(cell) if cell else "<i></i>"}</td>'
         body += "</tr>"
     legend = (
         "PSNR in dB and SSIM of the reconstruction, and after “edits” the PSNR of the source prompt decoded at the "
@@ -77,13 +77,13 @@ def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     )
 
 
-def name(trial: Trial, sigma: float, prompt: str) -> str:
+def variant_name(trial: Trial, sigma: float, prompt: str) -> str:
     if sigma:
         return f"σ = {sigma:g}"
     return "As it is" if prompt == trial.prompt else f"“{escape(prompt)}”"
 
 
-def filled(cell: Cell) -> str:
+def cell_html(cell: StudyCell) -> str:
     v = cell.measures
     title = f"PSNR {v['psnr']:.2f} dB, SSIM {v['ssim']:.3f}, {v['seconds']:.1f} s, {v['evaluations']:.0f} evaluations"
     return (
@@ -93,4 +93,4 @@ def filled(cell: Cell) -> str:
 
 
 def image(pixels: Any, alt: str) -> str:
-    return f'<img src="{data_url(to_pil(pixels)[0].resize((SHOWN, SHOWN)), quality=85)}" alt="{escape(alt)}">'
+    return f'<img src="{data_url(to_pil(pixels, THUMBNAIL_SIDE)[0], quality=85)}" alt="{escape(alt)}">'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -14,26 +14,28 @@ from torch import Tensor
 from core.errors import VisitorError
 from core.imaging import to_pixels
 from core.inversion import saved
-from core.inversion.solution import DEFAULTS, Settings
+from core.inversion.methods import METHODS
+from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
-from core.progress import Progress
+from core.progress import Progress, Running
 from core.studio import library
-from core.studio.invert import robustness_study as robust
-from core.studio.invert import trial as benches
+from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
-from core.studio.invert.trial import Trial, bench_of
+from core.studio.invert.trial import MIN_STEPS, Trial, begin_trial, check_methods, suggestion
+from core.studio.turns import Outdated
+from core.studio.visit.invert import last_trial, open_inversion, pixels_for
 from core.studio.visit.session import Session
-from core.text_to_image import card_of, model_of, not_here
+from core.text_to_image import TextToImage, load_text_to_image, missing_words, text_to_image_card
 from tabs.invert import edit as invert_edit
 from tabs.invert import reconstructions as invert_results
 from tabs.invert import robustness as invert_robustness
 from tabs.invert import words
 from tabs.invert.edit import Editor
-from tabs.invert.jobs import EVERY, IDLE, RUNNING, stop, working
+from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import Reconstructions, picture_url, table
 from tabs.invert.robustness import Robustness
 from tabs.picture import PictureChooser, own_widgets
-from tabs.regions import ready_made
+from tabs.regions import ready_made_regions
 from tabs.results import progress_line
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import current_picture, message
@@ -71,7 +73,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Model and methods</h3>")
                 model = gr.Dropdown(
-                    [(known.title, known.id) for known in TEXT_TO_IMAGE.values()],
+                    [(other.title, other.id) for other in TEXT_TO_IMAGE.values()],
                     value=FIRST,
                     label="Text-to-image model",
                     filterable=False,
@@ -79,7 +81,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 )
                 here = gr.HTML(missing(card), elem_id="text-model-here")
                 methods = gr.CheckboxGroup(
-                    [(words.label(method), method) for method in words.METHODS],
+                    [(words.label(method), method) for method in METHODS],
                     value=CHOSEN,
                     label="Methods, side by side",
                     elem_id="methods",
@@ -91,9 +93,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 )
             advanced = gr.Accordion("Advanced", open=False, elem_classes="advanced", elem_id="invert-advanced")
             with advanced, gr.Column(elem_classes="section"):
-                steps = gr.Slider(
-                    benches.MIN_STEPS, 100, card.steps, step=1, label="Steps", info="of inversion and of editing"
-                )
+                steps = gr.Slider(MIN_STEPS, 100, card.steps, step=1, label="Steps", info="of inversion and of editing")
                 guidance = gr.Slider(1, 15, card.working_guidance, step=0.5, label="Working guidance", info="1 is none")
                 budget = gr.Number(
                     0, minimum=0, label="Time limit in seconds", info="per method, 0 for none; the best so far is kept"
@@ -134,7 +134,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_model(visit: Session, model_id: str, *values: Any) -> tuple[Any, ...]:
         """Another model of the other tabs: other examples, another picture."""
         visit.change_model(model_id)
-        board = gr.update(value=[], presets=ready_made(model_id), overlay="", said="")
+        board = gr.update(value=[], presets=ready_made_regions(model_id), overlay="", said="")
         return *chooser.for_model(visit), board, *next(fresh(visit, *values))
 
     changed = [*chooser.widgets, editor.board, *fresh_shown]
@@ -143,7 +143,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
 def missing(card: TextToImageCard) -> str:
     """What to do about a model that is not here, or what it is."""
-    absent = not_here(card)
+    absent = missing_words(card)
     if absent:
         return f'<div class="message" role="status">{absent}</div>'
     return f'<p class="words">{card.description}</p>'
@@ -163,27 +163,27 @@ def first_picture(model_id: str, card: TextToImageCard) -> Tensor | None:
 def first_prompt(model_id: str, card: TextToImageCard) -> str:
     """What is suggested for the first example."""
     picture = first_picture(model_id, card)
-    return "" if picture is None else benches.suggestion(card, picture)
+    return "" if picture is None else suggestion(card, picture)
 
 
 def suggested(session: Session, card: TextToImageCard, written: str) -> Any:
     """An update of the prompt for another picture, unless the visitor has written one."""
-    bench = bench_of(session)
-    ours = {"", bench.prompt, first_prompt(session.model_id, card)}
+    state = session.invert
+    ours = {"", state.suggested, first_prompt(session.model_id, card)}
     if written.strip() not in ours or current_picture(session) is None:
         return gr.skip()
-    bench.prompt = benches.suggestion(card, benches.picture_of(session, card))
-    return gr.update(value=bench.prompt, placeholder=card.prompt)
+    state.suggested = suggestion(card, pixels_for(session, card))
+    return gr.update(value=state.suggested, placeholder=card.prompt)
 
 
 def fresh(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> Values:
     """Another picture: what was made of the one before is put away. Values of prompt, `shown`, panels and the grid."""
-    bench, card = bench_of(session), card_of(model_id)
-    bench.begin()
-    picture = None if current_picture(session) is None else benches.picture_of(session, card)
-    bench.show(benches.trial_of(session, card))
-    made = invert_results.values(bench, bench.trial, methods, picture)
-    yield suggested(session, card, prompt or ""), *made, *IDLE, gr.Tabs(selected="made"), ""
+    state, card = session.invert, text_to_image_card(model_id)
+    state.jobs.begin()
+    picture = None if current_picture(session) is None else pixels_for(session, card)
+    state.show(last_trial(session, card))
+    results = invert_results.values(state, state.trial, methods, picture)
+    yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="made"), ""
 
 
 def imagined(event: Progress) -> tuple[Any, ...]:
@@ -194,20 +194,20 @@ def imagined(event: Progress) -> tuple[Any, ...]:
 
 @in_words
 def suggest_prompt(session: Session, model_id: str) -> Any:
-    card = card_of(model_id)
+    card = text_to_image_card(model_id)
     current_picture(session)
-    caption = benches.suggestion(card, benches.picture_of(session, card))
+    caption = suggestion(card, pixels_for(session, card))
     if not caption:
         gr.Info(f"There is nothing that reads pictures of “{card.title}”: describe it in your own words.")
         return gr.skip()
-    bench_of(session).prompt = caption
+    session.invert.suggested = caption
     return caption
 
 
 @in_words
 def choose_model(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> tuple[Any, ...]:
     """Another text-to-image model: its defaults, its view of the picture."""
-    card = card_of(model_id)
+    card = text_to_image_card(model_id)
     defaults = card.steps, card.working_guidance, card.working_guidance, card.cross_steps
     return missing(card), *defaults, *next(fresh(session, prompt, model_id, methods))
 
@@ -215,7 +215,7 @@ def choose_model(session: Session, prompt: str, model_id: str, methods: Sequence
 # ------------------------------------------------------------------------------------------------------------- invert
 
 
-def begun(
+def requested_trial(
     session: Session,
     prompt: str,
     model_id: str,
@@ -226,10 +226,10 @@ def begun(
     iterations: float,
     starts: float,
     seed: float,
-) -> tuple[Trial, Any, list[str]]:
+) -> tuple[Trial, TextToImage, list[str]]:
     """The trial that the visitor asks for, its model, and the methods. Raises VisitorError."""
-    chosen = benches.known_methods(methods or [])
-    settings = Settings(
+    chosen = check_methods(methods or [])
+    settings = InversionSettings(
         int(steps or 0),
         float(guidance or 0),
         seed=int(seed or 0),
@@ -237,39 +237,37 @@ def begun(
         iterations=int(iterations or 0),
         starts=int(starts or 0),
     )
-    card, bench = card_of(model_id), bench_of(session)
+    card, state = text_to_image_card(model_id), session.invert
     session.seen[TAB] = current_picture(session)
-    pixels = benches.picture_of(session, card)
-    model = model_of(card)
-    trial = benches.begin_trial(model, pixels, prompt or "", settings, bench.kept)
-    bench.show(trial)
+    pixels = pixels_for(session, card)
+    model = load_text_to_image(card)
+    trial = begin_trial(model, pixels, prompt or "", settings, state.kept)
+    state.show(trial)
     return trial, model, chosen
 
 
 @in_words
 def run(session: Session, *values: Any) -> Values:
     """Values of panels and `shown`: the methods one after the other, each with its progress and a preview."""
-    bench, skip = bench_of(session), gr.skip()
-    number, few = bench.begin(KIND), (gr.skip(),) * 5
+    state, skip, few = session.invert, gr.skip(), (gr.skip(),) * 5
+    turn = state.jobs.begin(KIND)
     yield gr.Tabs(selected="made"), waiting(session, values[1]), skip, *few, *RUNNING
     try:
-        trial, model, methods = begun(session, *values)
+        trial, model, methods = requested_trial(session, *values)
         base = {"before": picture_url(trial.pixels), "plain": True}
-        done, told, preview = -1, 0.0, None
-        with closing(run_methods(trial, model, methods)) as job:
-            for event in job:
-                if bench.number != number:
-                    break
+        done, last_report, preview = -1, 0.0, None
+        with suppress(Outdated):
+            for event in Running(turn.follow(run_methods(trial, model, methods))):
                 if len(trial.results) + len(trial.failed) != done:
                     done, preview = len(trial.results) + len(trial.failed), None
                     next_one = next((m for m in trial.missing(methods) if m not in trial.failed), None)
                     rows = table(trial, methods, next_one or "")
                     yield skip, {**base, **working(event, None)}, rows, *few, skip, skip
-                elif event.preview is not None or time.monotonic() - told > EVERY:
+                elif event.preview is not None or time.monotonic() - last_report > PROGRESS_INTERVAL:
                     shown = working(event, preview)
-                    told, preview = time.monotonic(), shown["preview"]
+                    last_report, preview = time.monotonic(), shown["preview"]
                     yield skip, {**base, **shown}, skip, *few, skip, skip
-        if bench.last[KIND] == number:
+        if turn.is_last_of_kind:
             yield skip, *settled(session, values[1], values[2]), *IDLE
     except VisitorError as error:
         yield skip, *settled(session, values[1], values[2], error.message), *IDLE
@@ -282,7 +280,7 @@ def waiting(session: Session, model_id: str) -> dict[str, Any]:
     """The stage while a model is being loaded."""
     try:
         current_picture(session)
-        before = picture_url(benches.picture_of(session, card_of(model_id)))
+        before = picture_url(pixels_for(session, text_to_image_card(model_id)))
     except VisitorError:
         return {"busy": True, "note": "Starting …", "plain": True}
     return {"before": before, "busy": True, "note": "Starting …", "fraction": 0, "plain": True}
@@ -291,9 +289,9 @@ def waiting(session: Session, model_id: str) -> dict[str, Any]:
 def settled(session: Session, model_id: str, methods: Sequence[str], failed: str | None = None) -> tuple[Any, ...]:
     """Values of the results when a job is over, with what went wrong."""
     card = TEXT_TO_IMAGE.get(model_id, TEXT_TO_IMAGE[FIRST])
-    picture = None if session.picture is None else benches.picture_of(session, card)
-    bench = bench_of(session)
-    stage, *others = invert_results.values(bench, bench.trial, methods or [], picture)
+    picture = None if session.picture is None else pixels_for(session, card)
+    state = session.invert
+    stage, *others = invert_results.values(state, state.trial, methods or [], picture)
     if failed is not None:
         stage = {**stage, "note": failed, "bad": True}
     return stage, *others
@@ -302,10 +300,10 @@ def settled(session: Session, model_id: str, methods: Sequence[str], failed: str
 @in_words
 def open_file(session: Session, path: str) -> tuple[Any, ...]:
     """A saved inversion: its picture, prompt and model are the visitor's from here on."""
-    trial = benches.open_file(session, path)
-    card, bench = trial.card, bench_of(session)
-    session.seen[TAB], bench.prompt = session.picture, trial.prompt
-    values = invert_results.values(bench, trial, [], trial.pixels)
+    trial = open_inversion(session, path)
+    card, state = trial.card, session.invert
+    session.seen[TAB], state.suggested = session.picture, trial.prompt
+    values = invert_results.values(state, trial, [], trial.pixels)
     return (
         *own_widgets(session),
         card.id,
@@ -326,26 +324,24 @@ def open_file(session: Session, path: str) -> tuple[Any, ...]:
 @in_words
 def run_study(session: Session, *values: Any) -> Values:
     """Values of the panel's `shown`: the grid fills up."""
-    bench, skip, kind = bench_of(session), gr.skip(), invert_robustness.KIND
-    number = bench.begin(kind)
+    skip = gr.skip()
+    turn = session.invert.jobs.begin(invert_robustness.KIND)
     yield progress_line(Progress(0, 1), "Starting"), skip, *RUNNING
     try:
         *asked, sigmas, prompts = values
-        trial, model, methods = begun(session, *asked)
-        rows = robust.variants(trial, sigmas or [], (prompts or "").splitlines())
-        done, told = -1, 0.0
-        with closing(robust.study(trial, model, rows, methods)) as job:
-            for event in job:
-                if bench.number != number:
-                    break
+        trial, model, methods = requested_trial(session, *asked)
+        rows = variants(trial, sigmas or [], (prompts or "").splitlines())
+        grid, done, last_report = invert_robustness.grid, -1, 0.0
+        with suppress(Outdated):
+            for event in Running(turn.follow(fill_study(trial, model, rows, methods))):
                 if len(trial.cells) != done:
                     done = len(trial.cells)
-                    yield progress_line(event), invert_robustness.grid(trial, rows, methods), skip, skip
-                elif time.monotonic() - told > EVERY:
-                    told = time.monotonic()
+                    yield progress_line(event), grid(trial, rows, methods), skip, skip
+                elif time.monotonic() - last_report > PROGRESS_INTERVAL:
+                    last_report = time.monotonic()
                     yield progress_line(event, f"{event.note}, {event.step} of {event.total}"), skip, skip, skip
-        if bench.last[kind] == number:
-            yield "", skip, *IDLE
+        if turn.is_last_of_kind:
+            yield "", grid(trial, rows, methods), *IDLE
     except VisitorError as error:
         yield message(error), skip, *IDLE
     except Exception:

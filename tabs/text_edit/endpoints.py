@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import gradio as gr
 
-from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
@@ -18,19 +15,14 @@ from core.studio.frames import EditOptions
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
-from tabs.shell import Shell, for_clients
-from tabs.widgets import PictureInput
-
-Values = Iterator[tuple[Any, dict[str, Any]]]
+from tabs.endpoints import Answers, declare, given_path, picture_input, stream_progress
+from tabs.shell import Shell
 
 
 def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
-    models = list(MODELS)
     with gr.Column(visible=False):
-        image = PictureInput(
-            type="filepath", image_mode=None, label="Picture: a file in any common format; its central square is used"
-        )
+        image = picture_input()
         direction = gr.Textbox("", label="Name of a direction, for example 'smiling'; empty to use the two texts")
         source = gr.Textbox("", label="What the pictures show, for example 'face'")
         target = gr.Textbox("", label="What they should show, for example 'smiling face'")
@@ -39,7 +31,7 @@ def build(shell: Shell) -> None:
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
-        model = gr.Dropdown(models, value=shell.model.value, label="Model")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
@@ -49,15 +41,13 @@ def build(shell: Shell) -> None:
         measures = gr.JSON(label="Measures")
         file = gr.File(label="Preset file")
 
-        def declare(handler: Any, inputs: list[Any], outputs: list[Any]) -> None:
-            gr.on([], handler, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
+        asked = [image, direction, strength, steps, seed, source, target, model]
+        declare(shell, edit_text, asked, [picture, measures])
+        asked = [source, target, form, samples, train_steps, coefficient, model]
+        declare(shell, train_direction, asked, [file, measures])
+        declare(shell, sample, [seed, sample_steps, model, words], [picture, measures])
 
-        declare(edit_text, [image, direction, strength, steps, seed, source, target, model], [picture, measures])
-        declare(train_direction, [source, target, form, samples, train_steps, coefficient, model], [file, measures])
-        declare(sample, [seed, sample_steps, model, words], [picture, measures])
 
-
-@for_clients
 def edit_text(
     session: Session,
     image: str | None,
@@ -68,7 +58,7 @@ def edit_text(
     source_text: str,
     target_text: str,
     model: str,
-) -> Values:
+) -> Answers:
     """Edit a picture along a direction of meaning.
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
@@ -77,19 +67,17 @@ def edit_text(
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
     """
-    if not image:
-        raise RequestError("There is no picture. Give one as `image`.")
-    started = time.monotonic()
+    path, started = given_path(image), time.monotonic()
     options = EditOptions(steps=steps, seed=seed)
     loaded = models.get(model)
-    source = library.open_picture(image, model)
+    source = library.open_picture(path, model)
     preset = library.find_preset(model, direction or "", source_text or "", target_text or "", session.own)
     if preset is None:
         settings = training_settings("global", *SUGGESTED["global"])
-        training = start_training(loaded, source_text, target_text, settings, session)
+        training = start_training(loaded, source_text, target_text, settings, session.text_edit)
         preset = yield from stream_progress(train_preset(training))
         session.keep(preset)
-    job = edit_frames(loaded, source, preset, [strength], options, session.forms)
+    job = edit_frames(loaded, source, preset, [strength], options, session.text_edit.forms)
     [frame] = yield from stream_progress(job)
     intervals = intervals_for(loaded.card, preset, options)
     about = {"direction": preset.name, "model": model, "strength": strength, "steps": steps}
@@ -97,7 +85,6 @@ def edit_text(
     yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
 
 
-@for_clients
 def train_direction(
     session: Session,
     source_text: str,
@@ -107,7 +94,7 @@ def train_direction(
     steps: int,
     coefficient: float,
     model: str,
-) -> Values:
+) -> Answers:
     """Train a direction from two texts.
 
     Returns a preset file, which the page opens too, and a JSON with its name, the losses and the seconds taken. Until
@@ -116,7 +103,7 @@ def train_direction(
     """
     started = time.monotonic()
     settings = training_settings(form, samples, steps, coefficient)
-    training = start_training(models.get(model), source_text or "", target_text or "", settings, session)
+    training = start_training(models.get(model), source_text or "", target_text or "", settings, session.text_edit)
     preset = yield from stream_progress(train_preset(training))
     session.keep(preset)
     losses = [round(loss, 4) for loss in training.losses]
@@ -124,8 +111,7 @@ def train_direction(
     yield str(session.write(preset)), about
 
 
-@for_clients
-def sample(session: Session, seed: int, steps: int, model: str, words: str) -> Values:
+def sample(session: Session, seed: int, steps: int, model: str, words: str) -> Answers:
     """Let the model imagine a picture; the same seed and words give the same one.
 
     Returns the picture and a JSON with the model, the seed, what the picture was drawn from and the seconds taken.

@@ -199,9 +199,9 @@ def render(session: Session, key: str | None, *advanced: Any) -> Values:
 
 def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     """Values for stage, plot, t_edit and t_boost, until done or until the visitor asks for something else."""
-    ticket = session.begin()
+    turn, state = session.edits.begin(), session.text_edit
     skip = (gr.skip(),) * 3
-    session.frames.clear()
+    state.frames.clear()
     picture = current_picture(session)
     if picture is None:
         return
@@ -217,7 +217,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
         intervals = intervals_for(MODELS[session.model_id], preset, options)
         drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
         moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)))
-        for value in strip(session, ticket, picture, preset, options, session.frames):
+        for value in strip(turn, picture, preset, options, state.frames, state.forms):
             yield value, *moved
             moved = skip
     except VisitorError as error:
@@ -231,5 +231,7 @@ def exact_strength(event: gr.EventData, session: Session, key: str | None, *adva
     preset, picture = chosen_preset(session, key), current_picture(session)
     if preset is None or picture is None or not isinstance(strength, int | float):
         return
-    for value in exact(session, picture, preset, chosen_options(advanced), strength, session.frames):
+    turn, state = session.edits.begin(), session.text_edit
+    options = chosen_options(advanced)
+    for value in exact(turn, picture, preset, options, strength, state.frames, state.forms):
         yield value, *(gr.skip(),) * 3

@@ -8,12 +8,13 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from torch import Tensor
 
 from core import presets
 from core.errors import VisitorError
 from core.imaging import to_pil
 from core.models.loader import models
-from core.progress import Progress
+from core.progress import Progress, Running
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
 from tabs.charts import loss_curve
@@ -55,27 +56,29 @@ def run_training(
     """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own."""
     going = (gr.update(visible=False), gr.update(visible=True, interactive=True, value="Stop and keep"))
     over = (gr.update(visible=True), gr.update(visible=False))
-    session.stop_training = False
+    state = session.text_edit
+    state.stop_training = False
     try:
         yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = models.get(session.model_id)
         settings = training_settings(form, int(samples), int(steps), float(coefficient))
-        training = start_training(model, source or "", target or "", settings, session)
+        training = start_training(model, source or "", target or "", settings, state)
         started, drawn, faces = time.monotonic(), 0.0, ""
-        for event in train_preset(training, current_picture(session), lambda: session.stop_training):
+        running = Running(train_preset(training, current_picture(session), lambda: state.stop_training))
+        for event in running:
             if event.preview is not None and len(event.preview) == 2:
-                faces = preview_view(event)
-            if event.result is not None:
-                key = session.keep(event.result)
-                session.text_edit.keep_sources(training)
-                cards = Cards(preset_items(session.model_id, session.own), key)
-                view = training_view(f"{event.note}: “{event.result.name}” is among your presets", 1, training, faces)
-                file = gr.update(value=str(session.write(event.result)), interactive=True)
-                yield view, *over, cards, file
-            elif time.monotonic() - drawn > 0.5:
+                faces = preview_view(event.preview)
+            if time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 view = training_view(progress_note(event, started), event.step / event.total, training, faces)
                 yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        preset = running.result
+        key = session.keep(preset)
+        state.keep_sources(training)
+        cards = Cards(preset_items(session.model_id, session.own), key)
+        ended = "Done" if len(training.losses) == training.total else "Stopped early"
+        view = training_view(f"{ended}: “{preset.name}” is among your presets", 1, training, faces)
+        yield view, *over, cards, gr.update(value=str(session.write(preset)), interactive=True)
     except VisitorError as error:
         yield message(error), *over, gr.skip(), gr.skip()
     except Exception:
@@ -98,8 +101,8 @@ def training_view(note: str, done: float, training: Any = None, faces: str = "")
     )
 
 
-def preview_view(event: Progress) -> str:
-    before, after = (data_url(picture, quality=80) for picture in to_pil(event.preview))
+def preview_view(preview: Tensor) -> str:
+    before, after = (data_url(picture, quality=80) for picture in to_pil(preview))
     return (
         f'<div class="faces"><figure><img src="{before}" alt="Before">before</figure>'
         f'<figure><img src="{after}" alt="With what is learned so far">learned so far</figure></div>'
@@ -107,5 +110,5 @@ def preview_view(event: Progress) -> str:
 
 
 def stop_training(session: Session) -> Any:
-    session.stop_training = True
+    session.text_edit.stop_training = True
     return gr.update(value="Stopping …", interactive=False)

@@ -12,7 +12,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from core import presets
-from core.regions import parse
+from core.regions import parse_regions
 from core.studio import library
 
 EXAMPLE = library.examples("avatars")[0]
@@ -44,7 +44,7 @@ def test_analyse_then_discover(client: Client) -> None:
     for path, picture, row in zip(files, pictures, measures["directions"], strict=True):
         preset = presets.load(path)
         assert (preset.name, preset.method, preset.timestep) == (row["name"], "contrast", measures["timestep"])
-        assert parse(preset.region, 128)[0].boxes == ((0.33, 0.57, 0.67, 0.82),)
+        assert parse_regions(preset.region, 128)[0].boxes == ((0.33, 0.57, 0.67, 0.82),)
         assert preset.measured["roir"] == pytest.approx(row["roir"], abs=1e-3)
         assert picture["caption"] == row["name"]
         minus, zero, plus = np.split(np.asarray(Image.open(picture["image"]).convert("RGB"), dtype=float), 3, axis=1)
@@ -108,7 +108,7 @@ def test_rubbish_for_regions_is_refused_with_words(client: Client) -> None:
     for _ in range(40):
         regions = rubbish(source)
         try:
-            json.dumps(parse(regions, 128)[0].as_json())
+            json.dumps(parse_regions(regions, 128)[0].as_json())
         except Exception:
             with pytest.raises(AppError) as error:
                 discover(client, regions)

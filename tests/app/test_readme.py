@@ -1,4 +1,4 @@
-"""What the README says can be called from Python, called as it stands there."""
+"""What the README and docs/api.md say can be called from Python, called as it stands there."""
 
 import re
 import shutil
@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 from gradio_client import Client, handle_file
+from PIL import Image, ImageChops
 
 from core.studio import library
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-CALLS = dict(re.findall(r"^\| ([a-z ]+) \| `(client\..+)` \|$", README, re.MULTILINE))
+ROOT = Path(__file__).parents[2]
+README, API = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/api.md"))
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CALLS = dict(re.findall(r"^\| ([a-z ]+) \| `(client\..+)` \|$", API, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +55,24 @@ def test_a_picture_is_inverted_and_edited(call: Callable[[str], Any], folder: Pa
     [file] = [value for value in call("invert") if str(value).endswith(".safetensors")]
     shutil.copy(file, folder / "inverted.safetensors")
     assert call("edit that")
+
+
+def test_the_library_in_five_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    [lines] = [block for block in BLOCK.findall(README) if "import hspace" in block]
+    assert lines in API
+    exec(lines, {})
+    before, after = (Image.open(name).convert("RGB") for name in ("portrait.png", "out.png"))
+    assert after.size == (128, 128)
+    difference = ImageChops.difference(before.resize(after.size), after)
+    assert max(high for _, high in difference.getextrema()) > 50
+
+
+def test_the_app_from_a_program(served: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the README has it, at the address of this app."""
+    monkeypatch.chdir(folder)
+    [lines] = [block for block in BLOCK.findall(README) if "gradio_client" in block]
+    assert "http://127.0.0.1:7860" in lines
+    known: dict[str, Any] = {}
+    exec(lines.replace("http://127.0.0.1:7860", served), known)
+    assert known["client"].src.rstrip("/") == served.rstrip("/")

@@ -169,14 +169,14 @@ def test_the_desk(composing: Callable[..., Page]) -> None:
 
 def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
-    section(page, "likeness")
+    section(page, "similarity")
     page.get_by_label("What they add in h-space").check()
     page.locator("#compare").click()
     expect(page.locator("#matrix tbody td")).to_have_count(4)
     assert page.locator("#matrix tbody td").first.inner_text() == "+1.00"
     expect(page.locator("#removed")).to_be_hidden()
     page.locator("#orthogonalise").click()
-    expect(page.locator("#likeness-note")).to_contain_text("have taken their places")
+    expect(page.locator("#similarity-note")).to_contain_text("have taken their places")
     names = page.locator("#mixer .channel .name")
     expect(names).to_have_text([f"{NAMES[0]} without {NAMES[1]}", f"{NAMES[1]} without {NAMES[0]}"])
     page.get_by_role("button", name="Undo").click()
@@ -187,14 +187,14 @@ def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     expect(page.locator("#removed")).to_contain_text(NAMES[0])
     page.get_by_label("What each is for").check()
     page.locator("#orthogonalise").click()
-    expect(page.locator("#likeness-note")).to_contain_text("has taken its place")
-    expect(page.locator("#likeness-note")).to_contain_text("at strength 1")
+    expect(page.locator("#similarity-note")).to_contain_text("has taken its place")
+    expect(page.locator("#similarity-note")).to_contain_text("at strength 1")
     expect(names).to_have_text([NAMES[0], f"{NAMES[1]} without {NAMES[0]}"])
 
 
 def test_the_analysis_of_discover_is_used(composing: Callable[..., Page]) -> None:
     page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
-    section(page, "likeness")
+    section(page, "similarity")
     page.get_by_label("What they do to this picture").check()
     page.locator("#compare").click()
     expect(page.locator("#matrix")).to_contain_text("at 0.6 of the way")
@@ -212,7 +212,7 @@ def test_the_analysis_of_discover_is_used(composing: Callable[..., Page]) -> Non
     page.locator("#compare").click()
     expect(page.locator("#matrix")).to_contain_text("where Discover has analysed it")
     page.locator("#orthogonalise").click()
-    expect(page.locator("#likeness-note")).to_contain_text("where Discover has analysed it")
+    expect(page.locator("#similarity-note")).to_contain_text("where Discover has analysed it")
 
 
 def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_damaged_link_is_told(visit: Visit) -> None:
 
 def test_on_a_phone(composing: Callable[..., Page]) -> None:
     page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5", width=390, height=844, has_touch=True, is_mobile=True)
-    for name in ("sweep", "animation", "likeness", "share", "batch", "history"):
+    for name in ("sweep", "animation", "similarity", "share", "batch", "history"):
         section(page, name)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.get_by_role("button", name=f"Remove {NAMES[0]}").tap()

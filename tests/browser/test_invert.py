@@ -15,7 +15,6 @@ from core.inversion import methods
 from core.models.cards import Embedded
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Progress
-from core.text_to_image import OUT_OF_MEMORY
 
 Visit = Callable[..., Page]
 NUMBER = re.compile(r"^\d+\.\d+$")
@@ -43,7 +42,7 @@ def choose(root: Locator, *wanted: str) -> None:
 
 
 def row(root: Locator, method: str) -> Locator:
-    return root.locator(f'#tries tr[data-method="{method}"]')
+    return root.locator(f'#method-table tr[data-method="{method}"]')
 
 
 def inverted(root: Locator, *expected: str) -> None:
@@ -95,10 +94,10 @@ def test_invert_compare_edit_save_and_reopen(page: Page, visit: Visit, tmp_path:
     stage = root.locator("#invert-stage")
     expect(stage.locator("[data-part=title]")).to_have_text("Anchored")
     anchored = shown(stage)
-    root.locator("#chosen-try").get_by_label("DDIB").check()
+    root.locator("#chosen-method").get_by_label("DDIB").check()
     expect(stage.locator("[data-part=title]")).to_have_text("DDIB")
     assert shown(stage) != anchored
-    root.locator("#chosen-try").get_by_label("Anchored").check()
+    root.locator("#chosen-method").get_by_label("Anchored").check()
     expect(stage.locator("[data-part=title]")).to_have_text("Anchored")
 
     root.locator("#save-inversion").click()
@@ -156,7 +155,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     method = Slow()
-    monkeypatch.setitem(methods.METHODS, "EDICT", method)
+    monkeypatch.setitem(methods.METHODS, "EDICT", replace(methods.METHODS["EDICT"], invert=method))
     return method
 
 
@@ -285,9 +284,9 @@ def test_words_for_what_goes_wrong(page: Page, monkeypatch: pytest.MonkeyPatch, 
 
     def never(task: Any) -> Iterator[Progress]:
         yield Progress(0, 1)
-        raise ResourceError(OUT_OF_MEMORY)
+        raise ResourceError("The machine ran out of memory. Try fewer target prompts at once.")
 
-    monkeypatch.setitem(methods.METHODS, "null-text", never)
+    monkeypatch.setitem(methods.METHODS, "null-text", replace(methods.METHODS["null-text"], invert=never))
     choose(root, "Null-text", "DDIM")
     inverted(root, "DDIM")
     expect(row(root, "null-text")).to_contain_text("ran out of memory")

@@ -2,8 +2,8 @@
 
 It answers the requests that huggingface_hub makes for a listing (`/api/models/...`, with its tree), a file
 (`/{repo}/resolve/...`, large ones redirected to another origin as the Hub does), an account, and a commit (create,
-validate-yaml, preupload, LFS batch with upload and verification, commit). It also lets somebody log in to an app, as
-OpenID Connect has it.
+validate-yaml, preupload, LFS batch with upload and verification, commit), for models and for Spaces, which have
+hardware, variables and secrets as well. It also lets somebody log in to an app, as OpenID Connect has it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,8 @@ from joserfc.jwk import RSAKey
 
 Files = dict[str, bytes]
 
+MAX_IN_GIT = 10 * 2**20  # bytes
+
 
 @dataclass
 class Repository:
@@ -40,9 +42,10 @@ class Repository:
     gated: bool = False
     writers: set[str] = field(default_factory=set)
 
-    def commit(self, files: Files) -> str:
-        """Add or replace files; the new commit's hash."""
+    def commit(self, files: Files, deleted: Iterable[str] = ()) -> str:
+        """Add, replace or delete files; the new commit's hash."""
         files = {**(self.commits[-1][1] if self.commits else {}), **files}
+        files = {path: data for path, data in files.items() if path not in set(deleted)}
         history = [sorted((path, git_hash(data)) for path, data in files.items()), [c for c, _ in self.commits]]
         self.commits.append((hashlib.sha1(json.dumps(history).encode()).hexdigest(), files))
         return self.commits[-1][0]
@@ -56,6 +59,16 @@ class Repository:
         if revision == "main":
             return self.commits[-1]
         return next((commit for commit in self.commits if commit[0] == revision), None)
+
+
+@dataclass
+class Space(Repository):
+    """A repository with an app in it. hardware: what was asked for, all of it, oldest first."""
+
+    sdk: str = "gradio"
+    hardware: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class StandIn:
 
     address: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
     accounts: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     uploads: Files = field(default_factory=dict)
@@ -96,6 +110,12 @@ class StandIn:
         self.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n", **(files or {})})
         return self.repositories[name]
 
+    def space(self, name: str, files: Files | None = None, **values: Any) -> Space:
+        """Make a Space with one commit."""
+        self.spaces[name] = Space(**values)
+        self.spaces[name].commit({".gitattributes": b"*.safetensors filter=lfs\n", **(files or {})})
+        return self.spaces[name]
+
     def asked(self, *parts: str) -> list[Request]:
         """The requests whose path contains all of `parts`."""
         return [request for request in self.requests if all(part in request.path for part in parts)]
@@ -110,9 +130,9 @@ def git_hash(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def is_large(path: str) -> bool:
-    """What the Hub's default .gitattributes keeps outside git."""
-    return path.endswith((".safetensors", ".bin"))
+def is_large(path: str, size: int = 0) -> bool:
+    """What the Hub's default .gitattributes keeps outside git, and whatever is too large for it."""
+    return path.endswith((".safetensors", ".bin")) or size > MAX_IN_GIT
 
 
 @contextlib.contextmanager
@@ -269,14 +289,25 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/api/models/(?P<repo>[^/]+/[^/]+)", self._info),
             (r"/(?P<repo>[^/]+/[^/]+)/resolve/(.+?)/(.+)", self._resolve),
         )
-        for pattern, handle in routes:
+        space_routes = (
+            (r"/spaces/(?P<space>[^/]+/[^/]+)\.git/info/lfs/objects/batch", self._lfs_batch),
+            (r"/api/spaces/(?P<space>[^/]+/[^/]+)/preupload/(.+)", self._preupload),
+            (r"/api/spaces/(?P<space>[^/]+/[^/]+)/commit/(.+)", self._commit),
+            (r"/api/spaces/(?P<space>[^/]+/[^/]+)/(variables|secrets)", self._set_variable),
+            (r"/api/spaces/(?P<space>[^/]+/[^/]+)/hardware", self._request_hardware),
+            (r"/api/spaces/(?P<space>[^/]+/[^/]+)/revision/(.+)", self._info),
+            (r"/api/spaces/(?P<space>[^/]+/[^/]+)", self._info),
+        )
+        for pattern, handle in (*routes, *space_routes):
             if match := re.fullmatch(pattern, path):
-                if "repo" not in match.groupdict():
+                if not match.groupdict():
                     return handle(*match.groups())
-                repository = self.hub.repositories.get(match["repo"])
+                named = match.groupdict()
+                kept = self.hub.repositories if "repo" in named else self.hub.spaces
+                repository = kept.get(match[1])
                 if repository is None or (repository.private and self.token is None):
                     return self._refuse(401 if self.token is None else 404, "RepoNotFound", "Repository not found")
-                return handle(match["repo"], repository, *match.groups()[1:])
+                return handle(match[1], repository, *match.groups()[1:])
         return self._refuse(404, message=f"no such route: {path}")
 
     # --------------------------------------------------------------------------------------------------- reading
@@ -350,11 +381,35 @@ class _Handler(BaseHTTPRequestHandler):
         if asked["organization"] != account:
             return self._refuse(403, message="You don't have the rights to create a model under this namespace")
         name = f"{account}/{asked['name']}"
+        if asked.get("type") == "space":
+            return self._create_space(name, asked)
         url = f"{self.hub.address}/{name}"
         if name in self.hub.repositories:
             return self._answer(409, {"error": "You already created this model repo", "url": url})
         self.hub.repository(name, writers={self.token}, private=asked.get("visibility") == "private")
         return self._answer(200, {"url": url})
+
+    def _create_space(self, name: str, asked: dict[str, Any]) -> None:
+        url = f"{self.hub.address}/spaces/{name}"
+        if name in self.hub.spaces:
+            return self._answer(409, {"error": "You already created this space repo", "url": url})
+        values = {"writers": {self.token}, "private": asked.get("visibility") == "private", "sdk": asked["sdk"]}
+        for kind in ("variables", "secrets"):
+            values[kind] = {entry["key"]: entry["value"] for entry in asked.get(kind, [])}
+        self.hub.space(name, **values, hardware=[asked["hardware"]] if "hardware" in asked else [])
+        return self._answer(200, {"url": url})
+
+    def _set_variable(self, name: str, space: Space, kind: str) -> None:
+        if self._may_write(space):
+            asked = json.loads(self.body)
+            variables = getattr(space, kind)
+            variables[asked["key"]] = asked["value"]
+            self._answer(200, {key: {"value": value} for key, value in variables.items()})
+
+    def _request_hardware(self, name: str, space: Space) -> None:
+        if self._may_write(space):
+            space.hardware.append(json.loads(self.body)["flavor"])
+            self._answer(200, {"stage": "BUILDING", "hardware": {"current": None, "requested": space.hardware[-1]}})
 
     def _validate_yaml(self) -> None:
         content = json.loads(self.body)["content"]
@@ -375,8 +430,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         files = []
         for file in json.loads(self.body)["files"]:
-            mode = "lfs" if is_large(file["path"]) else "regular"
+            mode = "lfs" if is_large(file["path"], file["size"]) else "regular"
             files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False})
+            data = repository.commits[-1][1].get(file["path"])
+            if data is not None:
+                files[-1]["oid"] = hashlib.sha256(data).hexdigest() if mode == "lfs" else git_hash(data)
         self._answer(200, {"files": files})
 
     def _lfs_batch(self, name: str, repository: Repository) -> None:
@@ -384,6 +442,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         objects = []
         for known in json.loads(self.body)["objects"]:
+            if known["oid"] in self.hub.uploads:
+                objects.append(known)
+                continue
             upload = {"href": f"{self.hub.address}/upload/{known['oid']}"}
             verify = {"href": f"{self.hub.address}/verify"}
             objects.append({**known, "actions": {"upload": upload, "verify": verify}})
@@ -407,14 +468,17 @@ class _Handler(BaseHTTPRequestHandler):
         header = next(line["value"] for line in lines if line["key"] == "header")
         if header.get("parentCommit", repository.head) != repository.head:
             return self._refuse(412, message="A commit has happened since. Please refresh and try again.")
-        files = {}
+        files: Files = {}
+        deleted = [line["value"]["path"] for line in lines if line["key"] == "deletedFile"]
         for line in lines:
             value = line["value"]
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+                if len(files[value["path"]]) > MAX_IN_GIT:
+                    return self._refuse(400, message="Files above 10 MB have to go up as large files")
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.hub.uploads[value["oid"]]
-        commit = repository.commit(files)
+        commit = repository.commit(files, deleted)
         return self._answer(
             200, {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.address}/{name}/commit/{commit}"}
         )

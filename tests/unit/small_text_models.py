@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.inversion.solution import Settings, Solution, Solving, Task
+from core.inversion.solution import InversionSettings, Solution, Task
 from core.schedule import Schedule
 from core.text_to_image import Autoencoder, TextToImage
 
@@ -165,13 +165,4 @@ def closed_form_task(slope: float, source: float = 0.3, empty: float = -0.2, row
     """A picture (1, 3, 4, 4) in the closed form; the source's embedding is `source`, that of "" `empty`."""
     x0 = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     values: Sequence[Tensor] = [torch.full((1, 2, 1), value, dtype=torch.float64) for value in (source, empty)]
-    return Task(closed_form_model(slope, rows), x0, *values, settings=Settings(**{"steps": 10, **settings}))
-
-
-def solution_of(solving: Solving) -> Solution:
-    """What a method returns."""
-    while True:
-        try:
-            next(solving)
-        except StopIteration as stop:
-            return stop.value
+    return Task(closed_form_model(slope, rows), x0, *values, settings=InversionSettings(**{"steps": 10, **settings}))

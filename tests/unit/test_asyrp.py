@@ -16,10 +16,10 @@ from core.asyrp.train import (
     mean_direction,
     source_trajectories,
 )
-from core.directions import ImplicitDirection
+from core.directions import GlobalDirection, ImplicitDirection
 from core.editing import EditSettings, Intervals, edit, sample_latent
 from core.errors import RequestError
-from core.progress import finish
+from core.progress import Running, finish
 from tests.unit.small_models import small_model, trained_block
 
 
@@ -178,12 +178,12 @@ def test_cancelling_keeps_what_was_learned() -> None:
     assert made.direction().delta.abs().max() > 0
 
 
-def test_the_last_event_carries_the_direction_and_steps_count_up() -> None:
+def test_the_direction_is_returned_and_steps_count_up() -> None:
     made = training(dtype=torch.float32)
-    events = [event for event in made.run() if event.note != "preparing"]
+    running = Running(made.run())
+    events = [event for event in running if event.note != "preparing"]
     assert [event.step for event in events] == list(range(1, made.total + 1))
-    assert events[-1].result is not None
-    assert all(event.result is None for event in events[:-1])
+    assert isinstance(running.result, GlobalDirection)
 
 
 def test_the_source_trajectory_is_the_unedited_process() -> None:

@@ -11,7 +11,7 @@ from core import instruments, presets
 from core.directions import ImplicitDirection
 from core.editing import EditSettings, Intervals, edit, invert
 from core.metrics import psnr
-from core.models.cards import MODELS, ROOT
+from core.models.cards import MODELS, PRESETS
 from core.models.loader import models
 from core.progress import finish
 from core.sampling import sample
@@ -31,7 +31,7 @@ def pictures(count: int, **changes: float) -> Tensor:
 
 @cache
 def probe() -> instruments.Instruments:
-    return instruments.load(ROOT / MODELS["avatars"].instruments)
+    return instruments.load(PRESETS / MODELS["avatars"].instruments)
 
 
 @cache

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from core import instruments
-from core.inversion.editing import EditSettings, Target, edit
+from core.inversion.editing import PromptEditSettings, Target, edit
 from core.inversion.inversion import Inversion
 from core.inversion.methods import invert
-from core.inversion.solution import Settings
+from core.inversion.solution import InversionSettings
 from core.metrics import psnr
-from core.models.cards import ROOT
+from core.models.cards import PRESETS
 from core.models.pipelines import load
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import finish
@@ -24,7 +24,7 @@ from training.portraits import HELD_OUT, sample, varied
 
 CARD = TEXT_TO_IMAGE["avatars-t2i"]  # other tests put a smaller model in its place
 PROMPT, OTHER = "the smiling face", "the sad face"
-SETTINGS = Settings(steps=20, guidance=CARD.working_guidance)
+SETTINGS = InversionSettings(steps=20, guidance=CARD.working_guidance)
 
 
 @cache
@@ -35,7 +35,7 @@ def model() -> TextToImage:
 
 @cache
 def probe() -> instruments.Instruments:
-    return instruments.load(ROOT / CARD.instruments)
+    return instruments.load(PRESETS / CARD.instruments)
 
 
 @cache
@@ -80,7 +80,7 @@ def test_an_anchored_portrait_comes_back_as_the_autoencoder_has_it() -> None:
 def test_a_word_of_the_prompt_changes_what_it_means_and_not_the_person() -> None:
     kept = []
     for picture, inversion in zip(pictures().split(1), inverted(), strict=True):
-        made = finish(edit(model(), inversion, [Target(OTHER)], EditSettings(attention="swap"))).cpu()
+        made = finish(edit(model(), inversion, [Target(OTHER)], PromptEditSettings(attention="swap"))).cpu()
         assert read(made, "smile") < read(picture, "smile") - 1
         assert (probe().identity(made) * probe().identity(picture)).sum() > 0.8
         hair = slice(0, 30)

@@ -13,14 +13,14 @@ from small_models import small_card, small_model
 from test_unet import ARCHITECTURES
 from torch import Tensor
 
-from core.discovery.basis import Basis, analyse, orthonormalise
-from core.discovery.linear import Jacobian, descend, nearest_timestep
+from core.discovery.basis import Basis, krylov_basis, orthonormalise
+from core.discovery.jacobian_operator import Jacobian, denoise_to, nearest_timestep
 from core.discovery.refinement import refine
 from core.editing import EditSettings, edit, invert, sample_latent
 from core.errors import RequestError, ResourceError
 from core.models.codec import CODECS
 from core.models.loader import DiffusionModel
-from core.progress import finish
+from core.progress import Running, finish
 from core.schedule import Schedule
 from core.unet import SplitUNet
 
@@ -52,7 +52,7 @@ def exact() -> tuple[Jacobian, np.ndarray]:
 
 @cache
 def analysed(size: int = 96) -> Basis:
-    return finish(analyse(exact()[0], size))
+    return finish(krylov_basis(exact()[0], size))
 
 
 def angles(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -230,7 +230,7 @@ def test_a_small_matrix_is_exhausted() -> None:
     with torch.no_grad():
         model.unet.unet.conv_out.weight[0, 0] = 1.0
     jacobian = Jacobian(model, point(model), T)
-    basis = finish(analyse(jacobian, 512, 64))
+    basis = finish(krylov_basis(jacobian, 512, 64))
     beyond = basis.values[256:]  # one channel of 16x16
     assert len(basis) < 512
     assert (beyond < 1e-4 * basis.values[0]).all()
@@ -239,9 +239,9 @@ def test_a_small_matrix_is_exhausted() -> None:
 
 def test_responses_are_kept_in_half_beyond_the_memory() -> None:
     jacobian = exact()[0]
-    basis = finish(analyse(jacobian, 32, memory=1))
+    basis = finish(krylov_basis(jacobian, 32, memory=1))
     assert basis.responses.dtype == torch.bfloat16
-    full = finish(analyse(jacobian, 32))
+    full = finish(krylov_basis(jacobian, 32))
     assert full.responses.dtype == torch.float32
     assert basis.nbytes < full.nbytes
     error = basis.gram(EYES) - full.gram(EYES)
@@ -251,21 +251,21 @@ def test_responses_are_kept_in_half_beyond_the_memory() -> None:
 
 def test_the_analysis_can_be_cancelled_and_reports() -> None:
     jacobian = Jacobian(small_model(), point(small_model()), T)
-    job = analyse(jacobian, 24, 8)
+    job = krylov_basis(jacobian, 24, 8)
     events = [next(job), next(job)]
     job.close()
     assert (jacobian.forwards, jacobian.reverses) == (8, 8)
     assert [event.step for event in events] == [8, 16]
     assert events[0].total == 48
-    full = list(analyse(jacobian, 24, 8))
-    assert [event.step for event in full] == [8, 16, 24, 32, 40, 48]
-    assert [event.result is not None for event in full] == [False] * 5 + [True]
+    running = Running(krylov_basis(jacobian, 24, 8))
+    assert [event.step for event in running] == [8, 16, 24, 32, 40, 48]
+    assert len(running.result) == 24
 
 
 @pytest.mark.parametrize(("size", "block"), [(0, 1), (8, 16), (10_000, 8), (8, 0)])
 def test_sizes_out_of_range(size: int, block: int) -> None:
     with pytest.raises(RequestError):
-        finish(analyse(exact()[0], size, block))
+        finish(krylov_basis(exact()[0], size, block))
 
 
 def test_orthonormalise_drops_what_is_not_new() -> None:
@@ -279,11 +279,12 @@ def test_orthonormalise_drops_what_is_not_new() -> None:
 
 def test_refinement_converges_on_a_region() -> None:
     jacobian, J = exact()
-    start = finish(analyse(jacobian, 24))
+    start = finish(krylov_basis(jacobian, 24))
     J_m = J.reshape(3, 32, 32, 512)[:, EYES].reshape(-1, 512)
     _, s, Vh = np.linalg.svd(J_m, full_matrices=False)
-    events = list(refine(jacobian, start, EYES, count=4, tolerance=0.01, rounds=20))
-    refined = events[-1].result
+    running = Running(refine(jacobian, start, EYES, count=4, tolerance=0.01, rounds=20))
+    events = list(running)
+    refined = running.result
     assert events[-1].loss < 0.01 < events[0].loss
     found = torch.linalg.eigvalsh(refined.gram(EYES)).flip(0)[:4].sqrt()
     np.testing.assert_allclose(found, s[:4], rtol=1e-3)
@@ -299,8 +300,9 @@ def test_refinement_of_contrast() -> None:
     A, mu = J_m.T @ J_m, 0.05
     B = J_u.T @ J_u + mu * np.linalg.eigvalsh(A)[-1] * np.eye(512)
     true = scipy.linalg.eigh(A, B, eigvals_only=True, subset_by_index=(510, 511))[::-1]
-    events = list(refine(jacobian, analysed(), EYES, count=2, mu=mu, tolerance=0.02, rounds=20))
-    refined = events[-1].result
+    running = Running(refine(jacobian, analysed(), EYES, count=2, mu=mu, tolerance=0.02, rounds=20))
+    events = list(running)
+    refined = running.result
     inside = refined.gram(EYES).numpy()
     ridge = mu * np.linalg.eigvalsh(inside)[-1]
     pencil = scipy.linalg.eigh(inside, refined.whole.numpy() - inside + ridge * np.eye(len(refined)))[0][::-1]
@@ -317,14 +319,14 @@ def test_refinement_of_a_region_where_nothing_changes() -> None:
         finish(refine(jacobian, dead, EYES))
 
 
-def test_descend_stops_on_the_way() -> None:
+def test_denoising_stops_on_the_way() -> None:
     model = small_model()
     latent = sample_latent(model, 0)
     t = nearest_timestep(model, 10)
     assert t == 555
-    x_t = finish(descend(model, latent.x_T, t, 10))
+    x_t = finish(denoise_to(model, latent.x_T, t, 10))
     assert x_t.shape == latent.x_T.shape
-    assert torch.equal(finish(descend(model, latent.x_T, 999, 10)), latent.x_T)
+    assert torch.equal(finish(denoise_to(model, latent.x_T, 999, 10)), latent.x_T)
     x = x_t
     timesteps = model.schedule.timesteps(10)[::-1]
     rest_of_way = timesteps[timesteps.index(t) :]
@@ -340,6 +342,6 @@ def test_timesteps_out_of_range() -> None:
     model = small_model()
     latent = finish(invert(model, torch.zeros(1, 3, 32, 32), 4))
     with pytest.raises(RequestError, match="not on the way"):
-        finish(descend(model, latent.x_T, 17, 4))
+        finish(denoise_to(model, latent.x_T, 17, 4))
     with pytest.raises(RequestError, match="between 0 and 1"):
         nearest_timestep(model, 40, 1.5)

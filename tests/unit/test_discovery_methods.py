@@ -12,16 +12,17 @@ from torch import Tensor
 from core.directions import GlobalDirection, PerTimestepDirection
 from core.discovery import jive, locality, pca
 from core.discovery.basis import Basis
-from core.discovery.found import Found, PrincipalComponents, Settings
-from core.discovery.linear import Jacobian
+from core.discovery.interface import DiscoverySettings, FoundDirection
+from core.discovery.jacobian_operator import Jacobian
 from core.discovery.methods import METHODS, discover
+from core.discovery.pca import PrincipalComponents
 from core.editing import sample_latent
 from core.errors import RequestError
-from core.progress import finish
+from core.progress import Running, finish
 from core.regions import Region
 
 R, K, H = 16, 24, (5, 4, 4)
-SETTINGS = Settings(count=4, rank=12, joint_rank=6, individual_rank=4, projection_rank=5)
+SETTINGS = DiscoverySettings(count=4, rank=12, joint_rank=6, individual_rank=4, projection_rank=5)
 
 
 def region(label: str, top: int, bottom: int) -> Region:
@@ -173,7 +174,7 @@ def independent_jive(X: list[np.ndarray], r_C: int, r_A: int, iterations: int) -
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_jive_agrees_with_an_independent_implementation(seed: int) -> None:
     X = blocks(seed)
-    split = jive.jive([torch.from_numpy(x) for x in X], 3, 2, tolerance=1e-12, most=300)
+    split = jive.jive([torch.from_numpy(x) for x in X], 3, 2, tolerance=1e-12, max_iterations=300)
     C, A = independent_jive(X, 3, 2, len(split.residuals))
     np.testing.assert_allclose(torch.cat(split.joint), C, atol=1e-8)
     for mine, theirs in zip(split.individual, A, strict=True):
@@ -221,7 +222,7 @@ def test_ranks_beyond_the_basis_are_cut(k: int) -> None:
     short = Basis(BASIS.vectors[:k], BASIS.responses[:k], BASIS.whole[:k, :k], 589, 40)
     for method in METHODS:
         if method != "pca":
-            found = discover(short, [EYES], method, Settings())
+            found = discover(short, [EYES], method, DiscoverySettings())
             assert all(np.isfinite([one.value, one.inside, one.ratio]).all() for one in found)
             assert method == "projection" or found
 
@@ -237,7 +238,7 @@ def test_pca_against_numpy() -> None:
         eps = model.eps(model.features(x_T, 999), x_T, 999)
         x = model.schedule.reverse_step(x_T, eps, eps, 999, t)
         h = model.features(x, t).h.flatten(1).double().numpy()
-    made = finish(pca.collect(model, [t, 999], samples=6, components=3, steps=4, seed=3))
+    made = finish(pca.principal_components(model, [t, 999], samples=6, components=3, steps=4, seed=3))
     assert made.timesteps == (t, 999)
     _, s, Vh = np.linalg.svd(h - h.mean(0), full_matrices=False)
     np.testing.assert_allclose(made.deviations[0], s[:3] / 5**0.5, rtol=1e-3)
@@ -249,11 +250,11 @@ def test_pca_against_numpy() -> None:
 def test_pca_directions() -> None:
     axes = torch.nn.functional.normalize(torch.randn(2, 3, 80), dim=-1).view(2, 3, *H)
     known = PrincipalComponents((300, 600), axes, torch.tensor([[3.0, 2, 1], [6, 4, 2]]), 40)
-    found = discover(BASIS, [EYES], "pca", Settings(count=2, components=known))
+    found = discover(BASIS, [EYES], "pca", DiscoverySettings(count=2, prepared=known))
     assert [one.value for one in found] == [6, 4]
     assert isinstance(found[0].direction, PerTimestepDirection)
     single = PrincipalComponents((589,), axes[:1], torch.ones(1, 3), 40)
-    found = discover(BASIS, [], "pca", Settings(count=9, components=single))
+    found = discover(BASIS, [], "pca", DiscoverySettings(count=9, prepared=single))
     assert len(found) == 3
     assert all(isinstance(one.direction, GlobalDirection) for one in found)
     assert torch.equal(found[1].direction.delta, axes[:1, 1])
@@ -261,16 +262,17 @@ def test_pca_directions() -> None:
 
 def test_pca_reports_and_refuses() -> None:
     model = small_model()
-    events = list(pca.collect(model, [999], samples=4, components=2, steps=4))
-    assert events[-1].result is not None
-    assert all(event.result is None for event in events[:-1])
+    running = Running(pca.principal_components(model, [999], samples=4, components=2, steps=4))
+    events = list(running)
+    assert events[-1].step == events[-1].total
+    assert running.result.timesteps == (999,)
     for timesteps, samples in (([5], 8), ([], 8), ([999], 2)):
         with pytest.raises(RequestError):
-            finish(pca.collect(model, timesteps, samples=samples, components=2, steps=4))
+            finish(pca.principal_components(model, timesteps, samples=samples, components=2, steps=4))
     other = PrincipalComponents((589,), torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1), 40)
     for components in (None, other):
         with pytest.raises(RequestError):
-            discover(BASIS, [], "pca", Settings(components=components))
+            discover(BASIS, [], "pca", DiscoverySettings(prepared=components))
 
 
 # ---------------------------------------------------------------------------------------------- requests, locality
@@ -296,7 +298,7 @@ def test_unknown_methods_and_settings() -> None:
         {"mu": 0},
     ):
         with pytest.raises(RequestError):
-            Settings(**wrong)
+            DiscoverySettings(**wrong)
 
 
 def test_locality_by_products_and_strengths() -> None:
@@ -306,8 +308,8 @@ def test_locality_by_products_and_strengths() -> None:
     mask = np.zeros((32, 32), bool)
     mask[8:16, 8:24] = True
     drawn = Region("box", mask)
-    plain = Found(GlobalDirection(delta, 40), 1.0, "pca", "")
-    (one,) = locality.measure(jacobian, [plain], drawn)
+    plain = FoundDirection(GlobalDirection(delta, 40), 1.0, "pca", "")
+    (one,) = locality.measure_locality(jacobian, [plain], drawn)
     change = jacobian.forward(delta)
     M = torch.from_numpy(mask)
     assert one.inside == pytest.approx((change * M).norm().item(), rel=1e-4)
@@ -318,7 +320,7 @@ def test_locality_by_products_and_strengths() -> None:
     expected = locality.ACCUMULATION * a * one.inside / (3 * mask.sum()) ** 0.5
     assert expected == pytest.approx(0.01, rel=0.06)
     assert locality.strength_for(plain, drawn) == locality.PAPER_STRENGTH
-    assert locality.strength_for(replace(one, inside=1e-9), drawn) == locality.STRONGEST
+    assert locality.strength_for(replace(one, inside=1e-9), drawn) == locality.MAX_STRENGTH
 
 
 def test_roir_and_mean_squares() -> None:

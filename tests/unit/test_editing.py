@@ -14,7 +14,7 @@ from core.editing import EditSettings, Intervals, edit, invert, sample_latent
 from core.errors import RequestError, ResourceError
 from core.latents import Latent, LatentCache
 from core.models.loader import DiffusionModel
-from core.progress import finish
+from core.progress import Running, finish
 from core.schedule import Schedule
 from core.unet import SplitUNet
 
@@ -279,11 +279,13 @@ def test_samples_do_not_depend_on_their_number(model: DiffusionModel) -> None:
 def test_a_job_reports_and_can_be_stopped(model: DiffusionModel, shift: GlobalDirection) -> None:
     x_T = sample_latent(model, seed=0).x_T.repeat(3, 1, 1, 1)
     settings = EditSettings(40, Intervals(600, 100))
-    for job in (edit(model, x_T, [(shift, [0.0, 0.0, 1.0])], settings), invert(model, picture(3), 40)):
-        events = list(job)
+    jobs = (edit(model, x_T, [(shift, [0.0, 0.0, 1.0])], settings), Tensor), (invert(model, picture(3), 40), Latent)
+    for job, kind in jobs:
+        running = Running(job)
+        events = list(running)
         assert [event.step for event in events] == list(range(1, 41))
         assert {event.total for event in events} == {40}
-        assert [event.result is not None for event in events] == [False] * 39 + [True]
+        assert isinstance(running.result, kind)
         previews = [event.preview for event in events if event.preview is not None]
         assert 8 <= len(previews) <= 12
         assert all(preview.shape == (3, 3, 32, 32) and preview.abs().max() <= 1 for preview in previews)
@@ -303,12 +305,11 @@ def test_a_job_reports_and_can_be_stopped(model: DiffusionModel, shift: GlobalDi
 def test_gradients_are_off_inside_only(model: DiffusionModel, shift: GlobalDirection) -> None:
     x_T = sample_latent(model, seed=0).x_T
     for job in (edit(model, x_T, [(shift, 1.0)], EditSettings(4)), invert(model, picture(), 4)):
-        result = None
-        for event in job:
+        running = Running(job)
+        for _ in running:
             assert torch.is_grad_enabled()
             assert not torch.is_inference_mode_enabled()
-            result = event.result
-        result = result.x_T if isinstance(result, Latent) else result
+        result = running.result.x_T if isinstance(running.result, Latent) else running.result
         assert not result.requires_grad
         assert not result.is_inference()  # it can be trained on
 

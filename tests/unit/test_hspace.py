@@ -18,14 +18,15 @@ from small_models import small_card, small_unet
 from test_released import state
 
 import hspace
-from core import hub, presets
+from core import presets
 from core.directions import GlobalDirection
+from core.hub import files as hub_files
 from core.imaging import to_pil
-from core.models import cards
-from core.models.loader import Loader, models
+from core.models import cards, loader
+from core.models.loader import Loader
 from core.presets import Preset
 from core.progress import finish
-from core.studio import library
+from core.studio import library, measuring
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions
 
@@ -43,7 +44,7 @@ def preset(name: str = "Smiling", **values: object) -> Preset:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    hub._described.cache_clear()
+    hub_files._describe_public.cache_clear()
     with stand_in(monkeypatch) as running:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(huggingface_hub, "get_token", lambda: TOKEN)
@@ -60,7 +61,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     known = {"small": replace(small_card("small", str(tmp_path / "model")), instruments="nowhere")}
     monkeypatch.setitem(cards.MODELS, "small", known["small"])
     models = Loader(known, device="cpu", dtype=torch.float32)
-    monkeypatch.setattr(studio, "models", models)
+    monkeypatch.setattr(measuring, "models", models)
     monkeypatch.setattr("core.models.loader.models", models)
     return models.get("small").fingerprint
 
@@ -158,7 +159,7 @@ def test_import_for_a_model_that_is_not_here(
     assert "does not have the shape that small needs" in capsys.readouterr().err
     monkeypatch.setattr("core.models.folders.hub_answers", lambda: False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    models.cards["far"] = replace(small_card("far"), source=cards.Hub("someone/far"))
+    loader.models.cards["far"] = replace(small_card("far"), source=cards.Hub("someone/far"))
     assert run(*arguments, "far") == 1
     assert "has to be downloaded once" in (words := capsys.readouterr().err)
     assert "--fingerprint" in words
@@ -244,7 +245,7 @@ def test_apply(small: str, picture: Path, tmp_path: Path, capsys: pytest.Capture
     path = presets.save(made, tmp_path / "a.safetensors")
     assert run("apply", path, picture, tmp_path / "out.png", "--steps", 6) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out.png")
-    model = models.get("small")
+    model = loader.models.get("small")
     job = edit_frames(model, library.open_picture(picture, "small"), made, [2.0], EditOptions(steps=6))
     expected = np.asarray(to_pil(finish(job)[0].pixels)[0], dtype=int)
     written = np.asarray(Image.open(tmp_path / "out.png"), dtype=int)

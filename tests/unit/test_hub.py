@@ -18,8 +18,10 @@ from PIL import Image
 from core import hub, hub_access, presets
 from core.directions import GlobalDirection
 from core.errors import HubError, PresetError, RequestError, ResourceError
+from core.hub import browsing
+from core.hub import files as hub_files
 from core.presets import Preset
-from core.progress import finish
+from core.progress import Running, finish
 
 REPO = "someone/directions"
 SMILING, SAD = "directions/avatars/smiling.safetensors", "directions/avatars/sad.safetensors"
@@ -44,7 +46,7 @@ def preset(name: str = "Smiling", side: int = 8, **values: Any) -> Preset:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    hub._described.cache_clear()
+    hub_files._describe_public.cache_clear()
     with stand_in(monkeypatch) as running:
         running.repository(
             REPO,
@@ -78,19 +80,19 @@ def test_browsing_reads_headers_and_no_tensors(served: StandIn) -> None:
     assert len(read) == 2
     for request in read:
         first, last = map(int, request.byte_range.removeprefix("bytes=").split("-"))
-        assert last - first < hub.READ_FIRST
+        assert last - first < hub_files.READ_FIRST
     size = len(served.repositories[REPO].commits[0][1][SMILING])
-    assert size > 3 * hub.READ_FIRST, "or this test shows nothing"
+    assert size > 3 * hub_files.READ_FIRST, "or this test shows nothing"
 
 
 def test_a_long_header_is_read_to_its_end(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "READ_FIRST", 64)
+    monkeypatch.setattr(hub_files, "READ_FIRST", 64)
     assert [entry.about.name for entry in hub.browse(REPO).entries] == ["Sad", "Smiling"]
     assert len(served.asked("/cdn/")) == 4
 
 
 def test_a_server_without_ranges_serves_as_well(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "READ_FIRST", 64)
+    monkeypatch.setattr(hub_files, "READ_FIRST", 64)
     served.ranges = False
     assert [entry.about.name for entry in hub.browse(REPO).entries] == ["Sad", "Smiling"]
 
@@ -131,7 +133,7 @@ def test_files_that_are_not_presets_are_named_with_the_reason(served: StandIn) -
 
 
 def test_a_repository_with_too_many_presets(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "MAX_ENTRIES", 1)
+    monkeypatch.setattr(browsing, "MAX_ENTRIES", 1)
     listing = hub.browse(REPO)
     assert len(listing.entries) == 1
     assert "Only 1 presets" in listing.left_out[0][1]
@@ -296,7 +298,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_hub_that_keeps_silent_is_asked_once_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hub_access.PATIENCE < 3
+    assert hub_access.ANSWER_TIMEOUT < 3
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -316,7 +318,7 @@ def test_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_hub_that_stalls_after_its_sign_of_life(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "BROWSING", 0.0)
+    monkeypatch.setattr(browsing, "BROWSE_DEADLINE", 0.0)
     with pytest.raises(HubError, match="took too long"):
         hub.browse(REPO)
 
@@ -386,17 +388,18 @@ def publish(*owned: Preset, repository: str = MINE, token: str = TOKEN, **option
 
 def test_published_presets_can_be_browsed_and_downloaded(mine: StandIn, tmp_path: Path) -> None:
     smiling, sad = preset(side=32), preset("Sad", thumbnail=None)
-    events = list(hub.publish([smiling, sad], MINE, TOKEN))
+    running = Running(hub.publish([smiling, sad], MINE, TOKEN))
+    events = list(running)
     assert [event.step for event in events] == list(range(len(events)))
     assert events[-1].step == events[-1].total
-    made = events[-1].result
-    assert made.paths == ("directions/avatars/smiling.safetensors", "directions/avatars/sad.safetensors")
-    assert (made.revision, made.address) == (mine.repositories[MINE].head, f"{mine.address}/{MINE}")
+    published = running.result
+    assert published.paths == ("directions/avatars/smiling.safetensors", "directions/avatars/sad.safetensors")
+    assert (published.revision, published.address) == (mine.repositories[MINE].head, f"{mine.address}/{MINE}")
     assert len(mine.repositories[MINE].commits) == 2, "one commit after that of the new repository"
 
     listing = hub.browse(MINE)
-    assert [entry.path for entry in listing.entries] == sorted(made.paths)
-    entry = hub.download(MINE, made.paths[0], made.revision, cache_dir=tmp_path)
+    assert [entry.path for entry in listing.entries] == sorted(published.paths)
+    entry = hub.download(MINE, published.paths[0], published.revision, cache_dir=tmp_path)
     read = presets.load(hub.cached(MINE, entry.revision, entry.path, tmp_path))
     assert torch.equal(read.direction.delta, smiling.direction.delta)
     assert replace(read, direction=None) == replace(smiling, direction=None)
@@ -464,8 +467,8 @@ HOSTILE = "a|b](javascript:alert(1)) <script>alert(1)</script> ![x](//evil) `c` 
 
 
 def test_a_card_shows_names_as_they_are(mine: StandIn) -> None:
-    made = publish(preset(HOSTILE, model="../../x|<b>", licence="<i>", author="[x](y)", measured={"a|b": 1.0}))
-    assert made.paths[0].startswith("directions/x-b/a-b-javascript-alert-1")
+    published = publish(preset(HOSTILE, model="../../x|<b>", licence="<i>", author="[x](y)", measured={"a|b": 1.0}))
+    assert published.paths[0].startswith("directions/x-b/a-b-javascript-alert-1")
     text = mine.repositories[MINE].commits[-1][1]["README.md"].decode()
     row = next(line for line in text.splitlines() if "javascript" in line)
     for trace in ("<script", "<b>", "<i>", "](javascript", "](//evil", "](y)", "**e", "_d_", "`c`"):

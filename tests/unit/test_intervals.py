@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asyrp_files import ASYRP
 from small_models import small_model
 
 from core.curves import measure_curves
@@ -14,7 +15,6 @@ from core.intervals import PUBLISHED, Curves, Intervals, first_reaching, interva
 from core.models.cards import MODELS
 from core.progress import finish
 
-ASYRP = Path(__file__).resolve().parents[3] / "shared" / "data" / "asyrp"
 FILES = {
     "CelebA-HQ": "celeba",
     "LSUN-church": "church",
@@ -22,7 +22,6 @@ FILES = {
     "AFHQ": "afhq",
     "METFACES": "metface",
 }
-needs_curves = pytest.mark.skipif(not ASYRP.exists(), reason=f"the authors' curves are not at {ASYRP}")
 
 
 def authors_curves(dataset: str) -> Curves:
@@ -33,7 +32,6 @@ def authors_curves(dataset: str) -> Curves:
     return Curves(t.astype(int), predicted_x0, noisy)
 
 
-@needs_curves
 @pytest.mark.parametrize("dataset", FILES)
 def test_the_formulas_give_table_2(dataset: str) -> None:
     curves, table = authors_curves(dataset), PUBLISHED[dataset]
@@ -42,13 +40,11 @@ def test_the_formulas_give_table_2(dataset: str) -> None:
     assert curves.t_boost() == table.t_boost()
 
 
-@needs_curves
 def test_reference_points_of_celeba() -> None:
     curves = authors_curves("CelebA-HQ")
     assert [curves.t_edit(s) for s in (1.0, 0.9, 0.7)] == [538, 514, 459]
 
 
-@needs_curves
 @pytest.mark.parametrize("dataset", FILES)
 def test_knots_stand_in_for_the_curves(dataset: str) -> None:
     """Within 8 of 1000 timesteps between the knots, within 25 (one step of 40) some way beyond them."""

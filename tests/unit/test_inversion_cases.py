@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.inversion import SWAPS, Rows, cases, holds
 from core import instruments
-from core.models.cards import ROOT
+from core.models.cards import PRESETS
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from training.dataset import held_out
 from training.portraits import PARTS, from_vector
@@ -32,7 +32,7 @@ def test_prompts_are_true_and_one_word_away() -> None:
 
 
 def test_swaps_are_of_what_the_probe_reads() -> None:
-    known = instruments.load(ROOT / TEXT_TO_IMAGE["avatars-t2i"].instruments).known
+    known = instruments.load(PRESETS / TEXT_TO_IMAGE["avatars-t2i"].instruments).known
     for swap in SWAPS:
         assert swap.attribute in known
         assert swap.part in PARTS

@@ -1,9 +1,6 @@
-"""Editing an inverted picture: word correspondences, strengths, regions, batches; and the file that keeps it."""
+"""Editing an inverted picture: word correspondences, strengths, regions, batches."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +8,19 @@ import torch
 from small_text_models import LENGTH, small_text_model, toy_text_model
 from torch import Tensor
 
-from core import tensor_file
-from core.errors import PresetError, RequestError, ResourceError
+from core.errors import RequestError
 from core.inversion.alignment import align, scales
-from core.inversion.editing import EditSettings, Target, attention_control, edit, reconstruct
+from core.inversion.editing import PromptEditSettings, Target, attention_control, edit, reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
-from core.inversion.saved import from_bytes, load, save, to_bytes
-from core.inversion.solution import Settings
-from core.progress import finish
+from core.inversion.solution import InversionSettings
+from core.progress import Running, finish
 from core.regions import Region
 from core.text_to_image import TextToImage
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
-QUICK = Settings(steps=6, iterations=2, late=1.0, starts=2, solver_iterations=3, guidance=3.0)
-FREE = EditSettings(attention="none")
+QUICK = InversionSettings(steps=6, iterations=2, late=1.0, starts=2, solver_iterations=3, guidance=3.0)
+FREE = PromptEditSettings(attention="none")
 KINDS = ("none", "swap", "refine")
 
 
@@ -144,7 +139,7 @@ def test_attention_control_at_strength_zero_is_the_source(model: TextToImage, in
     """Also with prompts that do not align one to one, and with re-weighted words."""
     targets = [Target("a photo of a zoo", 0.0, {"zoo": 3.0}), Target("a photo of a red cat", 0.0), Target(TARGET)]
     for attention in ("swap", "refine"):
-        edited = finish(edit(model, inversion, targets, EditSettings(attention=attention)))
+        edited = finish(edit(model, inversion, targets, PromptEditSettings(attention=attention)))
         for row in edited[:2]:
             assert torch.allclose(row, inversion.reconstruction[0], atol=1e-3)
         assert (edited[2] - inversion.reconstruction[0]).abs().max() > 1e-3
@@ -160,7 +155,7 @@ def test_targets_of_a_batch_do_not_see_one_another(model: TextToImage, inversion
 def test_attention_control_and_weights_act(model: TextToImage, inversion: Inversion) -> None:
     """Each kind of control gives another picture of the same target; words keep or take over their maps."""
     target = Target("a photo of a red dog")
-    pictures = [finish(edit(model, inversion, [target], EditSettings(attention=kind))) for kind in KINDS]
+    pictures = [finish(edit(model, inversion, [target], PromptEditSettings(attention=kind))) for kind in KINDS]
     pictures.append(finish(edit(model, inversion, [replace(target, weights={"dog": 4.0})])))
     for i, one in enumerate(pictures):
         assert all((one - other).abs().max() > 1e-6 for other in pictures[:i])
@@ -169,19 +164,20 @@ def test_attention_control_and_weights_act(model: TextToImage, inversion: Invers
 def test_many_targets_are_done_in_groups(model: TextToImage, inversion: Inversion) -> None:
     """Each with the source, three at a time in calls of eight rows; the pictures are those of single edits."""
     targets = [Target(TARGET, s) for s in (0.2, 0.4, 0.6, 0.8, 1.0)]
-    whole = EditSettings(skip=0.0)
-    events = list(edit(model, inversion, targets, whole))
+    whole = PromptEditSettings(skip=0.0)
+    editing = Running(edit(model, inversion, targets, whole))
+    events = list(editing)
     assert len(events) == events[-1].total == 12
     assert [event.step for event in events] == list(range(1, 13))
-    assert events[-1].result.shape == (5, 3, 16, 16)
+    assert editing.result.shape == (5, 3, 16, 16)
     assert max(len(event.preview) for event in events if event.preview is not None) == 5
-    for target, row in zip(targets[::4], events[-1].result[::4], strict=True):
+    for target, row in zip(targets[::4], editing.result[::4], strict=True):
         assert torch.allclose(finish(edit(model, inversion, [target], whole))[0], row, atol=1e-3)
 
 
 def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> None:
     """cross 0.5 and self 0.25 of 8 steps: the first four and the first two; self-attention up to 2x2 of 8x8 latents."""
-    at = attention_control(model, inversion, [Target(TARGET)], EditSettings(cross_steps=0.5, self_steps=0.25))
+    at = attention_control(model, inversion, [Target(TARGET)], PromptEditSettings(cross_steps=0.5, self_steps=0.25))
     controls = [at(i, 8) for i in range(7, -1, -1)]
     assert [control is not None and control.mapping is not None for control in controls] == [True] * 4 + [False] * 4
     assert [control.self_tokens if control else 0 for control in controls] == [4, 4] + [0] * 6
@@ -189,16 +185,14 @@ def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> 
 
 def test_steps_of_attention_count_from_where_an_edit_begins(model: TextToImage, inversion: Inversion) -> None:
     """A share smaller than that of the skipped steps still acts."""
-    free, kept = (
-        finish(edit(model, inversion, [Target(TARGET)], EditSettings(skip=0.5, cross_steps=share, self_steps=0.0)))
-        for share in (0.0, 0.3)
-    )
+    shares = [PromptEditSettings(skip=0.5, cross_steps=share, self_steps=0.0) for share in (0.0, 0.3)]
+    free, kept = (finish(edit(model, inversion, [Target(TARGET)], settings)) for settings in shares)
     assert (free - kept).abs().max() > 1e-6
 
 
 def test_weights_act_where_no_maps_are_kept(model: TextToImage, inversion: Inversion) -> None:
     """At every step: the map of a word times its weight, and the other rows as they were."""
-    settings = EditSettings(cross_steps=0.0, self_steps=0.0)
+    settings = PromptEditSettings(cross_steps=0.0, self_steps=0.0)
     targets = [Target(TARGET), Target(TARGET, weights={"dog": 1.0}), Target(TARGET, weights={"dog": 4.0})]
     plain, one, four = finish(edit(model, inversion, targets, settings))
     assert torch.allclose(one, plain, atol=1e-4)
@@ -214,10 +208,11 @@ def test_working_guidance_and_skipped_steps(toy: TextToImage, inversions: dict[s
     assert torch.equal(default, same)
     assert (weak - made.reconstruction).norm() < (default - made.reconstruction).norm()
     friendly = inversions["edit-friendly DDPM"]
-    events = list(edit(toy, friendly, [Target(TARGET)], FREE))
+    editing = Running(edit(toy, friendly, [Target(TARGET)], FREE))
+    events = list(editing)
     assert events[-1].total == len(events) == 4  # 36% of 6 steps are skipped
     nearly = finish(edit(toy, friendly, [Target(TARGET)], replace(FREE, skip=0.8)))
-    assert (nearly - made.reconstruction).norm() < (events[-1].result - made.reconstruction).norm()
+    assert (nearly - made.reconstruction).norm() < (editing.result - made.reconstruction).norm()
 
 
 def test_what_holds_the_source_can_be_carried_to_targets(toy: TextToImage, inversions: dict[str, Inversion]) -> None:
@@ -236,10 +231,11 @@ def test_guided_like_its_targets_an_anchored_source_is_its_own_target(
 ) -> None:
     """Guided less, as by default, it is not: the target says the words more clearly than the picture."""
     made = inversions["anchored"]
-    alike = replace(made, solution=replace(made.solution, share=1.0))
+    decoder = replace(made.solution.decoder, share=1.0)
+    fully = replace(made, solution=replace(made.solution, decoder=decoder))
     for guidance in (1.0, 3.0, 7.5):
         settings = replace(FREE, guidance=guidance)
-        same, other = (finish(edit(toy, inversion, [Target(PROMPT)], settings)) for inversion in (alike, made))
+        same, other = (finish(edit(toy, inversion, [Target(PROMPT)], settings)) for inversion in (fully, made))
         assert torch.allclose(same, made.reconstruction, atol=1e-4)
         assert ((other - made.reconstruction).abs().max() > 1e-3) == (guidance > 1)
 
@@ -273,7 +269,7 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
         finish(edit(toy, made, [Target(TARGET, weights={"dog": 2.0})], FREE))
     for wrong in ({"guidance": 0.0}, {"attention": "magic"}, {"cross_steps": 2.0}, {"skip": 1.0}, {"carry": -1.0}):
         with pytest.raises(RequestError):
-            EditSettings(**wrong)
+            PromptEditSettings(**wrong)
     for other, words in (
         (replace(made, model="another"), "with the model “another”"),
         (replace(made, fingerprint="1" * 16), "other weights"),
@@ -281,125 +277,3 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
     ):
         with pytest.raises(RequestError, match=words):
             finish(reconstruct(model if other.model == "small" else toy, other))
-
-
-# --------------------------------------------------------------------------------------------------------------- files
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_saved_and_reopened_nothing_has_changed(
-    toy: TextToImage, inversions: dict[str, Inversion], method: str, tmp_path: Path
-) -> None:
-    made = replace(inversions[method], pixels=(picture() * 127.5).round() / 127.5)
-    read = load(save(made, tmp_path / "new folder" / "cat.safetensors"))
-    for name in ("method", "model", "fingerprint", "prompt", "edit_guidance"):
-        assert getattr(read, name) == getattr(made, name)
-    assert read.measures == pytest.approx(made.measures)
-    for name, value in vars(made.solution).items():
-        again = getattr(read.solution, name)
-        assert torch.equal(again, value) if isinstance(value, Tensor) else again == value, name
-    for name in ("pixels", "reconstruction"):
-        assert (getattr(read, name) - getattr(made, name).clamp(-1, 1)).abs().max() <= 0.5 / 127.5 + 1e-6
-    targets = [Target(TARGET)]
-    assert torch.equal(finish(edit(toy, read, targets, FREE)), finish(edit(toy, made, targets, FREE)))
-
-
-def test_a_full_disk_leaves_what_was_there(
-    inversions: dict[str, Inversion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = save(inversions["direct"], tmp_path / "cat.safetensors")
-    before = path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tensor_file.os, "fsync", full)
-    with pytest.raises(ResourceError, match="No space left"):
-        save(inversions["null-text"], path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def rewritten(data: bytes, about: dict[str, Any] | None = None, **header: Any) -> bytes:
-    """The file with other values in its description or in its header."""
-    length = int.from_bytes(data[:8], "little")
-    head = json.loads(data[8 : 8 + length])
-    described = json.loads(head["__metadata__"]["inversion"])
-    if about:
-        solution = described["solution"] | about.pop("solution", {})
-        head["__metadata__"]["inversion"] = json.dumps(described | {"solution": solution} | about)
-    head |= header
-    encoded = json.dumps(head).encode()
-    return len(encoded).to_bytes(8, "little") + encoded + data[8 + length :]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"about": {"prompt": ""}}, "prompt is damaged"),
-        ({"about": {"prompt": "x" * 3000}}, "prompt is damaged"),
-        ({"about": {"prompt": "a\u202ecat"}}, "prompt is damaged"),
-        ({"about": {"method": 7}}, "method is damaged"),
-        ({"about": {"edit_guidance": "7.5"}}, "guidance is out of range"),
-        ({"about": {"edit_guidance": 1e6}}, "guidance is out of range"),
-        ({"about": {"measures": {"psnr": "high"}}}, "measures are damaged"),
-        ({"about": {"measures": [1]}}, "measures are damaged"),
-        ({"about": {"more": 1}}, "description is incomplete"),
-        ({"about": {"solution": {"eta": 2.0}}}, "eta is out of range"),
-        ({"about": {"solution": {"mixing": 0.0}}}, "mixing is out of range"),
-        ({"about": {"solution": {"skip": True}}}, "skip is out of range"),
-        ({"about": {"solution": {"anchored": 1}}}, "solution is damaged"),
-        ({"about": {"solution": {"more": 1}}}, "solution is incomplete"),
-        ({"__metadata__": {"format": "h-space-direction"}}, "does not hold an inverted picture"),
-        ({"__metadata__": {"format": "inverted-picture", "format_version": "1"}}, "another version"),
-        ({"__metadata__": {"format": "inverted-picture", "format_version": "2"}}, "description is damaged"),
-        ({"more": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}, "impossible shape|cut short"),
-        ({"more": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]}}, "another kind"),
-    ],
-)
-def test_damaged_and_hostile_files(inversions: dict[str, Inversion], changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(PresetError, match=f"not a usable file of an inverted picture: .*({words})"):
-        from_bytes(rewritten(to_bytes(inversions["direct"]), **changes))
-
-
-def test_damaged_tensors(inversions: dict[str, Inversion]) -> None:
-    made = inversions["EDICT"]
-    solution = made.solution
-    for wrong, words in (
-        (replace(solution, trajectory=solution.trajectory * float("nan")), "trajectory is not finite"),
-        (replace(solution, trajectory=solution.trajectory[:2]), "trajectory is damaged"),
-        (replace(solution, unconditional=solution.unconditional.repeat(3, 1, 1)), "embeddings are damaged"),
-        (replace(solution, partner=solution.partner[1:]), "second trajectory is damaged"),
-    ):
-        with pytest.raises(PresetError, match=words):
-            to_bytes(replace(made, solution=wrong))
-
-
-def test_damaged_bytes_anywhere(inversions: dict[str, Inversion]) -> None:
-    """Whatever byte is changed, the file is refused or still an inverted picture."""
-    data, rng = to_bytes(inversions["DDIM"]), np.random.default_rng(0)
-    refused = 0
-    for place in (*rng.integers(0, 1500, 200), *rng.integers(1500, len(data), 50)):
-        changed = bytearray(data)
-        changed[place] ^= int(rng.integers(1, 256))
-        try:
-            assert from_bytes(bytes(changed)).solution.trajectory.isfinite().all()
-        except PresetError:
-            refused += 1
-    assert refused > 100
-
-
-def test_bytes_that_are_no_file(inversions: dict[str, Inversion], tmp_path: Path) -> None:
-    data = to_bytes(inversions["direct"])
-    for broken in (b"", b"12345678", b"\xff" * 100, data[:-1], data[:100], (2**62).to_bytes(8, "little") + data[8:]):
-        with pytest.raises(PresetError, match="not a usable file"):
-            from_bytes(broken)
-    with pytest.raises(PresetError, match="not a file"):
-        load(tmp_path)
-    with pytest.raises(PresetError, match="not a file"):
-        load(tmp_path / "nothing.safetensors")
-    large = tmp_path / "large.safetensors"
-    with large.open("wb") as file:
-        file.truncate(2**30)
-    with pytest.raises(PresetError, match="larger than 128 MB"):
-        load(large)

@@ -14,12 +14,12 @@ from core.errors import RequestError
 from core.inversion.editing import reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
-from core.inversion.robustness import Cell, add_noise, study
-from core.inversion.solution import Checkpoint, Settings
-from core.progress import finish
+from core.inversion.robustness import add_noise, study_robustness
+from core.inversion.solution import Checkpoint, InversionSettings
+from core.progress import Running, finish
 from core.text_to_image import TextToImage
 
-QUICK = Settings(steps=6, iterations=2, starts=3, solver_iterations=3, tolerance=0.0)
+QUICK = InversionSettings(steps=6, iterations=2, starts=3, solver_iterations=3, tolerance=0.0)
 PROMPT = "a photo of a cat"
 EXACT = {"anchored", "direct", "EDICT", "edit-friendly DDPM", "CycleDiffusion"}
 
@@ -43,11 +43,10 @@ def test_every_method_gives_the_same_kind_of_thing(model: TextToImage, pixels: T
     def distance(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).abs().mean((1, 2, 3))
 
-    events = list(invert(model, pixels, PROMPT, method, QUICK, distance=distance))
-    assert [event.result is None for event in events] == [True] * (len(events) - 1) + [False]
+    inverting = Running(invert(model, pixels, PROMPT, method, QUICK, distance=distance))
+    events, made = list(inverting), inverting.result
     assert all(0 <= event.step <= event.total for event in events)
     assert any(event.preview is not None for event in events)
-    made: Inversion = events[-1].result
     assert (made.method, made.model, made.prompt) == (method, "toy", PROMPT)
     solution = made.solution
     assert solution.trajectory.shape == (7, *model.latent_shape)
@@ -192,15 +191,15 @@ def test_refusals(model: TextToImage, pixels: Tensor) -> None:
         ((pixels, "x" * 3000, "direct"), "up to 2000 characters"),
         ((pixels[..., :8], PROMPT, "direct"), "16x16 pixels"),
         ((pixels.repeat(2, 1, 1, 1), PROMPT, "direct"), "one picture"),
-        ((pixels, PROMPT, "direct", Settings(steps=1)), "between 2 and 1000"),
+        ((pixels, PROMPT, "direct", InversionSettings(steps=1)), "between 2 and 1000"),
     ):
         with pytest.raises(RequestError, match=words):
             finish(invert(model, *arguments))
     for wrong in ({"guidance": 0.5}, {"guidance": float("nan")}, {"iterations": -1}, {"source_guidance": 90.0}):
         with pytest.raises(RequestError, match="must lie between"):
-            Settings(**wrong)
+            InversionSettings(**wrong)
     with pytest.raises(RequestError, match="no optimiser"):
-        Settings(optimiser="newton")
+        InversionSettings(optimiser="newton")
 
 
 def test_prompts_become_one_printable_line(model: TextToImage, pixels: Tensor) -> None:
@@ -223,8 +222,8 @@ def test_noise_has_the_size_it_is_said_to_have(pixels: Tensor) -> None:
 def test_a_study_has_a_cell_for_every_method_noise_and_prompt(model: TextToImage, pixels: Tensor) -> None:
     """Noise with the first prompt, then the other prompts; a direct inversion's target is what DDIB reconstructs."""
     methods = ["direct", "DDIB", "DDIM"]
-    events = list(study(model, pixels, [PROMPT, "a red dog"], methods, (0.0, 20.0), QUICK))
-    cells: list[Cell] = events[-1].result
+    study = Running(study_robustness(model, pixels, [PROMPT, "a red dog"], methods, (0.0, 20.0), QUICK))
+    events, cells = list(study), study.result
     assert [event.step for event in events] == sorted(event.step for event in events)
     assert len(cells) == events[-1].step == events[-1].total == 9
     made = [(cell.sigma, cell.inversion.prompt, cell.method) for cell in cells]

@@ -6,7 +6,7 @@ from math import log2, sqrt
 import pytest
 import torch
 from diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion import compute_noise_ddim
-from small_text_models import closed_form_task, scheduler, solution_of
+from small_text_models import closed_form_task, scheduler
 from torch import Tensor
 
 from benchmarks import released_null_text
@@ -24,9 +24,10 @@ from core.inversion import (
     null_text,
     teacher_forced,
 )
-from core.inversion.optimise import fit, gaussianity
-from core.inversion.sampling import Rows, descend
+from core.inversion.optimise import gaussianity, minimise
+from core.inversion.sampler import Conditioning, denoise_batch
 from core.inversion.solution import Solution, Task
+from core.progress import finish
 from core.schedule import Schedule
 
 SLOPE, SOURCE, EMPTY, G = 0.1, 0.3, -0.2, 7.5
@@ -57,16 +58,15 @@ def down(task: Task, x: Tensor, mean: float, slope: float = SLOPE) -> Tensor:
     return x
 
 
-def reached(task: Task, solution: Solution, guidance: float | None = None, skip: float = 0.0) -> Tensor:
+def decoded(task: Task, solution: Solution, guidance: float | None = None, skip: float = 0.0) -> Tensor:
     """The pictures (2, 3, 4, 4) of the source and of a target with the same prompt at `guidance`."""
     guidance = solution.guidance if guidance is None else guidance
-    rows = Rows(
+    rows = Conditioning(
         task.text.expand(2, -1, -1),
         torch.tensor([solution.guidance, guidance])[:, None, None, None],
         torch.ones(2, 1, 1, 1),
-        torch.full((1, 1, 1, 1), solution.carry),
     )
-    *_, (_, _, x) = descend(task.model, solution, rows, skip)
+    *_, (_, _, x) = denoise_batch(task.model, solution, rows, skip)
     return x
 
 
@@ -85,10 +85,10 @@ def reached(task: Task, solution: Solution, guidance: float | None = None, skip:
 )
 def test_plain_methods_follow_their_recurrence(invert: Callable, mean_up: float, mean_down: float) -> None:
     task = closed_form_task(SLOPE, SOURCE, EMPTY)
-    solution = solution_of(invert(task))
+    solution = finish(invert(task))
     expected = plain_inversion(task, mean_up)
     assert torch.allclose(solution.trajectory, expected, rtol=0, atol=1e-12)
-    x = reached(task, solution)
+    x = decoded(task, solution)
     assert torch.allclose(x[:1], down(task, expected[-1:], mean_down), rtol=0, atol=1e-11)
     assert (x[:1] - task.x0).abs().max() > 1e-3  # none of them is exact, even here
 
@@ -97,30 +97,30 @@ def test_a_shared_eps_comes_back() -> None:
     """Without a slope eps is the same on the way up and down."""
     for invert in (ddim.invert, ddim.invert_guided, negative_prompt.invert):
         task = closed_form_task(0.0, SOURCE, EMPTY, steps=50)
-        x = reached(task, solution_of(invert(task)))
+        x = decoded(task, finish(invert(task)))
         assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-12)
 
 
 def test_fixed_point_solves_every_step() -> None:
     """x_{i+1} = (x_i - b mean) / (a + b slope). For this network Anderson's first combination is the answer."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=3, depth=1, solver_tolerance=0.0)
-    solution = solution_of(fixed_point.invert(task))
+    solution = finish(fixed_point.invert(task))
     expected = [task.x0]
     for i in range(10):
         a, b = coefficients(task, i)
         expected.append((expected[-1] - b * GUIDED) / (a + b * SLOPE))
     assert torch.allclose(solution.trajectory, torch.cat(expected), rtol=0, atol=1e-12)
-    assert torch.allclose(reached(task, solution), task.x0.expand(2, -1, -1, -1), rtol=0, atol=1e-11)
+    assert torch.allclose(decoded(task, solution), task.x0.expand(2, -1, -1, -1), rtol=0, atol=1e-11)
 
     unaccelerated = closed_form_task(SLOPE, SOURCE, EMPTY, solver_iterations=3, depth=0, solver_tolerance=0.0)
-    x = reached(unaccelerated, solution_of(fixed_point.invert(unaccelerated)))
+    x = decoded(unaccelerated, finish(fixed_point.invert(unaccelerated)))
     assert (x - task.x0).abs().max() > 1e-6
 
 
 def test_fixed_point_stops_where_it_is_solved() -> None:
     solver = {"solver_iterations": 20, "depth": 1, "solver_tolerance": 1e-9}
     task = closed_form_task(SLOPE, SOURCE, EMPTY, source_guidance=1.0, **solver)
-    solution_of(fixed_point.invert(task))
+    finish(fixed_point.invert(task))
     assert task.model.evaluations.forward <= 4 * task.settings.steps
 
 
@@ -129,11 +129,11 @@ def test_a_prediction_costs_nothing_and_removes_most_of_the_error() -> None:
     errors = []
     for steps in (20, 40, 80):
         task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=steps, solver_iterations=1, source_guidance=1.0)
-        solution = solution_of(fixed_point.invert(task))
+        solution = finish(fixed_point.invert(task))
         assert task.model.evaluations.forward == steps + 1
         plain = closed_form_task(SLOPE, SOURCE, EMPTY, steps=steps)
-        found = [solution, solution_of(ddim.invert(plain))]
-        errors.append([(reached(plain, one) - task.x0).abs().max().item() for one in found])
+        found = [solution, finish(ddim.invert(plain))]
+        errors.append([(decoded(plain, one) - task.x0).abs().max().item() for one in found])
     assert all(ours < 0.05 * theirs for ours, theirs in errors)
     orders = [[log2(a / b) for a, b in zip(*pair, strict=True)] for pair in zip(errors, errors[1:], strict=False)]
     assert all(ours > 1.7 and theirs < 1.3 for ours, theirs in orders)
@@ -145,7 +145,7 @@ def test_a_prediction_costs_nothing_and_removes_most_of_the_error() -> None:
 def test_direct_holds_the_source_and_lets_targets_go() -> None:
     """The target is what plain decoding at the working guidance makes of the latent, as in DDIB."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY)
-    x = reached(task, solution_of(direct.invert(task)))
+    x = decoded(task, finish(direct.invert(task)))
     assert torch.equal(x[:1], task.x0)
     assert torch.allclose(x[1:], down(task, plain_inversion(task, SOURCE)[-1:], GUIDED), rtol=0, atol=1e-11)
 
@@ -154,19 +154,18 @@ def test_anchored_targets_differ_by_what_guidance_makes_of_their_words() -> None
     """Of G and of 1 + 0.6 (G - 1): a target with mean m adds G (m - empty) less the source's share of its own, at every
     step. With the source's own prompt and no more guidance than the source has, it is the picture again."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY)
-    solution = solution_of(anchored.invert(task))
-    assert solution.skip == 0.36
+    solution = finish(anchored.invert(task))
+    assert solution.decoder.skip == 0.36
     other = 0.4
     for guidance in (1.0, 3.0, G):
         own = solution.guidance_beside(guidance)
         assert own == pytest.approx(1 + 0.6 * (guidance - 1))
-        rows = Rows(
+        rows = Conditioning(
             torch.cat((task.text, task.text, torch.full_like(task.text, other), task.text)),
             torch.tensor([own, own, guidance, guidance], dtype=torch.float64).view(4, 1, 1, 1),
             torch.ones(4, 1, 1, 1),
-            torch.ones(3, 1, 1, 1),
         )
-        *_, (_, _, x) = descend(task.model, solution, rows)
+        *_, (_, _, x) = denoise_batch(task.model, solution, rows)
         assert torch.equal(x[:1], task.x0)
         assert torch.allclose(x[1:2], task.x0, rtol=0, atol=1e-11)
         for row, mean in ((2, other), (3, SOURCE)):
@@ -181,18 +180,18 @@ def test_anchored_targets_differ_by_what_guidance_makes_of_their_words() -> None
 def test_noise_maps_reconstruct_exactly(invert: Callable) -> None:
     """The second row is not held: it gets there by the noise maps alone."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=20)
-    solution = solution_of(invert(task))
-    x = reached(task, solution)
+    solution = finish(invert(task))
+    x = decoded(task, solution)
     assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-12)
-    assert (reached(task, solution, guidance=G)[1:] - task.x0).abs().max() > 1e-2
-    skipped = reached(task, solution, skip=0.35)
+    assert (decoded(task, solution, guidance=G)[1:] - task.x0).abs().max() > 1e-2
+    skipped = decoded(task, solution, skip=0.35)
     assert torch.allclose(skipped, task.x0.expand_as(x), rtol=0, atol=1e-12)
 
 
 def test_edit_friendly_edits_are_those_of_diffusers() -> None:
     """Noise maps of LEDITS++ on the same noisy pictures, then DDPM steps of diffusers at another guidance."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=1000)
-    solution = solution_of(edit_friendly.invert(task))
+    solution = finish(edit_friendly.invert(task))
     ddpm = scheduler()
     ddpm.alphas_cumprod = ddpm.alphas_cumprod.double()
     ddpm.set_timesteps(1000)
@@ -203,9 +202,9 @@ def test_edit_friendly_edits_are_those_of_diffusers() -> None:
         z, _ = compute_noise_ddim(ddpm, held_prev, held, i, SLOPE * held + mean[3.5], 1.0)
         x = ddpm.step(SLOPE * x + mean[G], i, x, eta=1.0, variance_noise=z[None]).prev_sample
 
-    guidance, whole = torch.tensor([3.5, G])[:, None, None, None], torch.ones(2, 1, 1, 1)
-    rows = Rows(task.text.expand(2, -1, -1), guidance, whole, whole[1:])
-    ours = next(x for i, _, x in descend(task.model, solution, rows) if i == 1)
+    guidance = torch.tensor([3.5, G])[:, None, None, None]
+    rows = Conditioning(task.text.expand(2, -1, -1), guidance, torch.ones(2, 1, 1, 1))
+    ours = next(x for i, _, x in denoise_batch(task.model, solution, rows) if i == 1)
     assert torch.allclose(ours[1:], x, rtol=0, atol=1e-9)
     assert (ours[1:] - ours[:1]).abs().max() > 1e-2
 
@@ -216,7 +215,7 @@ def test_noisy_pictures_have_the_marginals_of_the_process() -> None:
     x0 = torch.zeros(1, 3, 64, 64, dtype=torch.float64)
     wide = Task(task.model, x0, task.text, task.empty, task.settings)
     for invert, related in ((edit_friendly.invert, 0.0), (cycle_diffusion.invert, 0.99)):
-        xs = solution_of(invert(wide)).trajectory
+        xs = finish(invert(wide)).trajectory
         for x, t in zip(xs[1:], wide.levels[1:], strict=True):
             assert x.square().mean().item() == pytest.approx(1 - task.model.schedule.alpha(t), rel=0.05)
         correlation = torch.corrcoef(xs[5:7].flatten(1))[0, 1].item()
@@ -260,11 +259,11 @@ def test_edict_steps_are_inverses_for_any_network(x_first: bool) -> None:
 def test_edict_comes_back_to_round_off() -> None:
     """Errors of 1e-16 grow by at most 1 / p^2 a step and mixing layer."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY, steps=50)
-    solution = solution_of(edict.invert(task))
-    assert not torch.allclose(solution.trajectory[-1], solution.partner[-1], atol=1e-6)
-    x = reached(task, solution)
+    solution = finish(edict.invert(task))
+    assert not torch.allclose(solution.trajectory[-1], solution.decoder.partner[-1], atol=1e-6)
+    x = decoded(task, solution)
     assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-11)
-    assert (reached(task, solution, guidance=3.0)[1:] - task.x0).abs().max() > 1e-2
+    assert (decoded(task, solution, guidance=3.0)[1:] - task.x0).abs().max() > 1e-2
 
 
 # ---------------------------------------------------------------------------------------------------------- optimised
@@ -283,7 +282,7 @@ CONVERGED = {"iterations": 25, "optimiser": "lbfgs", "rate": 1.0, "tolerance": 0
 
 def test_null_text_finds_the_best_embedding_of_every_step() -> None:
     task = closed_form_task(SLOPE, SOURCE, EMPTY, **CONVERGED)
-    solution = solution_of(null_text.invert(task))
+    solution = finish(null_text.invert(task))
     pivots = plain_inversion(task, SOURCE)
     for i in range(10):
         # The tolerance grows by 2e-5 per step, so some steps are left before they are converged.
@@ -291,7 +290,7 @@ def test_null_text_finds_the_best_embedding_of_every_step() -> None:
         _, least = best_null(task, x, pivots[i : i + 1], i)
         loss = (solution.trajectory[i] - pivots[i]).square().mean().item()
         assert least - 1e-12 <= loss <= max(least + 1e-9, 2e-5 * (9 - i))
-    x = reached(task, solution)
+    x = decoded(task, solution)
     assert torch.allclose(x, solution.trajectory[:1].expand_as(x), rtol=0, atol=1e-11)
     assert (x - task.x0).square().mean() < 0.01 * (down(task, pivots[-1:], GUIDED) - task.x0).square().mean()
 
@@ -300,7 +299,7 @@ def test_null_text_is_as_close_as_the_released_loop_for_less() -> None:
     errors, gradients = [], []
     for invert in (null_text.invert, released_null_text.invert):
         task = closed_form_task(0.0, SOURCE, 0.28)
-        x = reached(task, solution_of(invert(task)))
+        x = decoded(task, finish(invert(task)))
         errors.append((x - task.x0).square().mean().item())
         gradients.append(task.model.evaluations.backward)
     plain = down(task, plain_inversion(task, SOURCE, 0.0)[-1:], 0.28 + G * (SOURCE - 0.28), 0.0)
@@ -312,15 +311,15 @@ def test_null_text_is_as_close_as_the_released_loop_for_less() -> None:
 def test_null_text_is_exact_where_an_embedding_is() -> None:
     """Without a slope the guided prediction is right when the empty embedding has the source's mean."""
     task = closed_form_task(0.0, SOURCE, EMPTY, **CONVERGED)
-    solution = solution_of(latent_top.invert(task))
+    solution = finish(latent_top.invert(task))
     assert solution.unconditional[:-1].mean((1, 2)).tolist() == pytest.approx([SOURCE] * 9, abs=1e-6)
-    x = reached(task, solution)
+    x = decoded(task, solution)
     assert torch.allclose(x, task.x0.expand_as(x), rtol=0, atol=1e-6)
 
 
 def test_teacher_forced_solves_each_step_at_the_prior() -> None:
     task = closed_form_task(SLOPE, SOURCE, EMPTY, rows=4, **CONVERGED)
-    solution = solution_of(teacher_forced.invert(task))
+    solution = finish(teacher_forced.invert(task))
     prior = plain_inversion(task, SOURCE)
     assert torch.allclose(solution.trajectory, prior, rtol=0, atol=1e-12)
     expected = [best_null(task, prior[i + 1 : i + 2], prior[i : i + 1], i)[0] for i in range(10)]
@@ -330,7 +329,7 @@ def test_teacher_forced_solves_each_step_at_the_prior() -> None:
 def test_latent_top_learns_both_biases() -> None:
     """z_T can take up any error of the first step; later steps are the best that a text bias can do."""
     task = closed_form_task(SLOPE, SOURCE, EMPTY, **CONVERGED, starts=1)
-    solution = solution_of(latent_top.invert(task))
+    solution = finish(latent_top.invert(task))
     prior = plain_inversion(task, SOURCE)
     assert (solution.trajectory[9] - prior[9]).square().mean() < 1e-9
     assert (solution.x_T - prior[-1:]).abs().max() > 1e-4
@@ -339,14 +338,14 @@ def test_latent_top_learns_both_biases() -> None:
         null, least = best_null(task, x, goal, i)
         assert (solution.trajectory[i] - goal).square().mean().item() == pytest.approx(least, abs=1e-10)
         assert solution.unconditional[i].mean().item() == pytest.approx(null, abs=1e-4)
-    x = reached(task, solution)
+    x = decoded(task, solution)
     assert torch.allclose(x, solution.trajectory[:1].expand_as(x), rtol=0, atol=1e-11)
 
 
 def test_latent_top_works_most_near_the_picture() -> None:
     """The last steps are nearly the best that a text bias can do, and those before not yet: they have one iteration."""
     task = closed_form_task(SLOPE, SOURCE, 0.29, iterations=40, late=0.3, starts=1, tolerance=0.0, prior_iterations=0)
-    solution = solution_of(latent_top.invert(task))
+    solution = finish(latent_top.invert(task))
     prior = plain_inversion(task, SOURCE)
     excess = []
     for i in range(9):
@@ -360,7 +359,7 @@ def test_a_single_iteration_of_latent_top_keeps_the_better_bias() -> None:
     """Of the bias of the step before and one that Adam's first step has moved towards the best, by their exact loss."""
     settings = {"iterations": 1, "starts": 1, "rate": 0.2, "tolerance": 0.0, "prior_iterations": 0}
     task = closed_form_task(SLOPE, SOURCE, 0.2, **settings)
-    solution = solution_of(latent_top.invert(task))
+    solution = finish(latent_top.invert(task))
     prior = plain_inversion(task, SOURCE)
     moves = 0
     for i in range(9):
@@ -379,14 +378,14 @@ def test_a_single_iteration_of_latent_top_keeps_the_better_bias() -> None:
 def test_latent_top_works_on_where_the_path_goes_astray() -> None:
     """With an empty prompt far from the source's one iteration is not enough, and a step has them all."""
     task = closed_form_task(SLOPE, SOURCE, -5.0, iterations=4, starts=1, tolerance=0.0)
-    solution_of(latent_top.invert(task))
+    finish(latent_top.invert(task))
     assert task.model.evaluations.backward == 2 * 1 + 9 * 4
 
 
 def test_the_prior_of_latent_top_is_predicted() -> None:
     task = closed_form_task(SLOPE, SOURCE, EMPTY, iterations=0, starts=1)
-    prior = solution_of(fixed_point.invert(closed_form_task(SLOPE, solver_iterations=1, source_guidance=1.0)))
-    found = solution_of(latent_top.invert(task))
+    prior = finish(fixed_point.invert(closed_form_task(SLOPE, solver_iterations=1, source_guidance=1.0)))
+    found = finish(latent_top.invert(task))
     assert torch.allclose(found.x_T, prior.x_T, rtol=0, atol=1e-12)
 
 
@@ -412,7 +411,7 @@ def test_latent_top_chooses_the_start_with_the_smallest_first_loss() -> None:
 def test_latent_top_with_one_bias_for_all_steps() -> None:
     """Without a slope the same bias is right everywhere, and it serves every step."""
     task = closed_form_task(0.0, SOURCE, EMPTY, shared=True, starts=1, iterations=100, rate=0.05, tolerance=1e-12)
-    solution = solution_of(latent_top.invert(task))
+    solution = finish(latent_top.invert(task))
     assert solution.unconditional.shape == task.empty.shape
     assert solution.unconditional.mean().item() == pytest.approx(SOURCE, abs=1e-3)
 
@@ -422,7 +421,7 @@ def test_latent_top_may_start_at_the_source_prompt() -> None:
     losses = []
     for start in ("empty", "source"):
         task = closed_form_task(SLOPE, SOURCE, EMPTY, start=start, starts=1, iterations=0)
-        x = reached(task, solution_of(latent_top.invert(task)))
+        x = decoded(task, finish(latent_top.invert(task)))
         losses.append((x - task.x0).square().mean().item())
     assert losses[1] < 0.01 * losses[0]
 
@@ -434,7 +433,7 @@ def test_a_penalty_keeps_the_latent_gaussian() -> None:
         paper = {"starts": 1, "iterations": 80, "late": 1.0, "prior_iterations": 0}
         task = closed_form_task(SLOPE, SOURCE, EMPTY, noise_rate=0.1, gaussian=weight, **paper)
         flat = Task(task.model, torch.full_like(task.x0, 0.8), task.text, task.empty, task.settings)
-        found.append(gaussianity(solution_of(latent_top.invert(flat)).x_T).item())
+        found.append(gaussianity(finish(latent_top.invert(flat)).x_T).item())
     assert found[1] < 0.5 * found[0]
 
 
@@ -470,27 +469,27 @@ def test_network_evaluations(invert: Callable, forward: int, backward: int) -> N
         task = closed_form_task(SLOPE, SOURCE, -50.0, iterations=3, tolerance=0.0)
     if invert is latent_top.invert:  # the path must not go astray
         task = closed_form_task(SLOPE, SOURCE, 0.29, iterations=3, starts=5, tolerance=0.0)
-    solution_of(invert(task))
+    finish(invert(task))
     assert (task.model.evaluations.forward, task.model.evaluations.backward) == (forward, backward)
 
 
-# ---------------------------------------------------------------------------------------------------------------- fit
+# ----------------------------------------------------------------------------------------------------------- minimise
 
 
-def test_fit_keeps_the_best_of_each_row() -> None:
+def test_minimise_keeps_the_best_of_each_row() -> None:
     """A rate that is much too large: the start stays the best where it was good."""
     goal = torch.tensor([[0.0], [5.0]])
 
     def objective(value: Tensor) -> tuple[Tensor, Tensor]:
         return (value - goal).square().sum(1), 2 * value
 
-    (found,), losses, outputs = fit(objective, [torch.zeros(2, 1)], [6.0], 1, 0.0)
+    (found,), losses, outputs = minimise(objective, [torch.zeros(2, 1)], [6.0], 1, 0.0)
     assert found.flatten().tolist() == pytest.approx([0.0, 6.0], abs=1e-4)
     assert losses.tolist() == pytest.approx([0.0, 1.0], abs=1e-3)
     assert outputs.flatten().tolist() == pytest.approx([0.0, 12.0], abs=1e-3)
 
 
-def test_fit_stops_when_it_may() -> None:
+def test_minimise_stops_when_it_may() -> None:
     calls = []
 
     def objective(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -499,9 +498,9 @@ def test_fit_stops_when_it_may() -> None:
 
     for optimiser in ("adam", "lbfgs"):
         calls.clear()
-        (found,), losses, _ = fit(objective, [torch.ones(1, 1)], [0.1], 50, 0.5, optimiser)
+        (found,), losses, _ = minimise(objective, [torch.ones(1, 1)], [0.1], 50, 0.5, optimiser)
         assert losses.item() < 0.5
         assert len(calls) < 15
     calls.clear()
-    fit(objective, [torch.ones(1, 1)], [0.1], 50, 0.0, stop=lambda: len(calls) >= 3)
+    minimise(objective, [torch.ones(1, 1)], [0.1], 50, 0.0, stop=lambda: len(calls) >= 3)
     assert len(calls) == 3

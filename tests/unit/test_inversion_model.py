@@ -14,9 +14,10 @@ from torch import Tensor
 from core.attention_control import StepControl, control_attention
 from core.errors import ResourceError
 from core.inversion.latent_top import _first_loss
-from core.inversion.optimise import follow
-from core.inversion.solution import Settings, Task
-from core.inversion.trajectory import ascend
+from core.inversion.optimise import trajectory_objective
+from core.inversion.solution import InversionSettings, Task
+from core.inversion.trajectory import ddim_trajectory
+from core.progress import Running
 from core.schedule import Schedule
 from core.text_to_image import TextToImage
 
@@ -231,7 +232,7 @@ def test_controls_act_inside_the_network(model: TextToImage) -> None:
 def float64_task() -> Task:
     model = small_text_model(dtype=torch.float64)
     text, empty = model.embed(["a red cat"]).double(), model.embed([""]).double()
-    return Task(model, latents(1, dtype=torch.float64), text, empty, Settings(steps=5, guidance=3.0))
+    return Task(model, latents(1, dtype=torch.float64), text, empty, InversionSettings(steps=5, guidance=3.0))
 
 
 def finite_difference(f: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor, step: float = 1e-5) -> float:
@@ -242,7 +243,7 @@ def test_gradient_of_the_trajectory_loss() -> None:
     """With respect to the empty embedding, through the network, for several steps at once."""
     task, generator = float64_task(), torch.Generator().manual_seed(1)
     x, goal = latents(2, 1, torch.float64), latents(2, 2, torch.float64)
-    objective = follow(task, x, goal, [3, 1])
+    objective = trajectory_objective(task, x, goal, [3, 1])
     null = task.empty.repeat(2, 1, 1).requires_grad_(True)
     objective(null)[0].sum().backward()
     for _ in range(3):
@@ -302,21 +303,15 @@ def check_inversion(model: TextToImage) -> None:
     generator = torch.Generator().manual_seed(0)
     text, empty = (torch.randn(1, 77, 768, generator=generator) for _ in range(2))
     x0 = torch.randn(1, 4, 8, 8, generator=generator)
-    task = Task(model, x0, text, empty, Settings(steps=2))
-    going = ascend(task)
-    events = []
-    while True:
-        try:
-            events.append(next(going))
-        except StopIteration as stop:
-            prior = stop.value
-            break
-    assert len(events) == 2
+    task = Task(model, x0, text, empty, InversionSettings(steps=2))
+    inverting = Running(ddim_trajectory(task))
+    assert len(list(inverting)) == 2
+    prior = inverting.result
     assert (prior.shape, prior.dtype) == ((3, 4, 8, 8), torch.float32)
     assert bool(prior.isfinite().all())
 
     null = empty.clone().requires_grad_(True)
-    losses, x_prev = follow(task, prior[1:2], prior[:1], [0])(null)
+    losses, x_prev = trajectory_objective(task, prior[1:2], prior[:1], [0])(null)
     losses.sum().backward()
     assert (x_prev.dtype, null.grad.dtype, null.grad.shape) == (torch.float32, torch.float32, (1, 77, 768))
     assert 0 < null.grad.abs().max() < float("inf")

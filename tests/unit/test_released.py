@@ -1,20 +1,19 @@
 """The Asyrp authors' files: the same function as theirs, re-implemented here from its description, and nothing run."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from asyrp_files import ASYRP
 from torch import Tensor
 
 from core import presets
 from core.asyrp.released import read_released
 from core.errors import PresetError
 
-SHARED = Path(os.environ.get("ASYRP_FILES", Path(__file__).resolve().parents[3] / "shared" / "data" / "asyrp"))
-RELEASED = sorted(SHARED.glob("*.pth"))
+RELEASED = sorted(ASYRP.glob("*.pth"))
 State = dict[str, Tensor]
 
 
@@ -100,7 +99,6 @@ def test_as_a_preset_it_comes_back_as_it_was(form: str, tmp_path: Path) -> None:
     agree(presets.load(presets.save(made, tmp_path / "a.safetensors")).direction, state(form))
 
 
-@pytest.mark.skipif(not RELEASED, reason=f"the authors' files are not in {SHARED}")
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
 def test_the_files_that_the_authors_distribute(path: Path, tmp_path: Path) -> None:
     weights = torch.load(path, weights_only=True, map_location="cpu")["0"]

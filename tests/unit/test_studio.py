@@ -1,7 +1,6 @@
 """What the page and its API do, on a small model with random weights."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from core.latents import LatentCache
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, models
 from core.presets import Preset, file_name, save
-from core.progress import Progress, finish
+from core.progress import Job, Progress, Running, finish
 from core.studio import latents, library, measuring
 from core.studio.device import DEVICE, exclusively
 from core.studio.edit import edit_frames, intervals_for, strip_strengths
 from core.studio.frames import EditOptions, Picture
 from core.studio.sample import sample_picture
+from core.studio.turns import Outdated
 from core.studio.visit.session import Session
 from tests.unit.small_models import small_model, trained_block
 
@@ -34,7 +34,7 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
     def missing(*_: object) -> None:
         raise ModelUnavailable("not here")
 
-    monkeypatch.setattr(library, "ROOT", tmp_path)
+    monkeypatch.setattr(library, "PRESETS", tmp_path / "presets")
     monkeypatch.setattr(measuring, "_image_text", missing)
     monkeypatch.setattr(measuring, "_lpips", missing)
     monkeypatch.setattr(latents, "LATENTS", LatentCache())
@@ -62,13 +62,13 @@ def picture(model: DiffusionModel) -> Picture:
 def test_jobs_take_turns_and_free_the_device() -> None:
     holder: list[str] = []
 
-    def job(name: str) -> Iterator[Progress]:
+    def job(name: str) -> Job[str]:
         for step in range(50):
             assert not holder, "somebody else is at work"
             holder.append(name)
             holder.remove(name)
             yield Progress(step, 50)
-        yield Progress(50, 50, result=name)
+        return name
 
     done: list[str] = []
     workers = [threading.Thread(target=lambda n=n: done.append(finish(exclusively(job(n))))) for n in "abc"]
@@ -83,14 +83,14 @@ def test_jobs_take_turns_and_free_the_device() -> None:
 def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
     ended = []
 
-    def endless() -> Iterator[Progress]:
+    def endless() -> Job[None]:
         try:
             while True:
                 yield Progress(0, 1)
         finally:
             ended.append(True)
 
-    def failing() -> Iterator[Progress]:
+    def failing() -> Job[None]:
         yield Progress(0, 1)
         raise RequestError("no")
 
@@ -123,10 +123,11 @@ def test_strips_have_round_strengths(model: DiffusionModel, span: tuple[float, f
 def test_edit_frames(model: DiffusionModel) -> None:
     asked = [0.0, 1.0, -2.0]
     job = edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6))
-    events = list(job)
+    running = Running(job)
+    events = list(running)
     assert [event.step for event in events] == sorted(event.step for event in events)
     assert {event.total for event in events} == {12}
-    frames = events[-1].result
+    frames = running.result
     assert [frame.strength for frame in frames] == asked
     assert frames[0].pixels.shape == (3, 32, 32)
     change = [(frame.pixels - frames[0].pixels).abs().mean() for frame in frames]
@@ -250,6 +251,37 @@ def test_find_direction(model: DiffusionModel, tmp_path: Path) -> None:
 
 
 def test_a_new_request_makes_older_ones_stale() -> None:
+    ended, session = [], Session()
+
+    def job() -> Job[str]:
+        try:
+            yield Progress(1, 2)
+            yield Progress(2, 2)
+        finally:
+            ended.append(True)
+        return "done"
+
+    first = session.edits.begin("strip")
+    assert finish(first.follow(job())) == "done"
+    assert ended == [True]
+
+    running = Running(first.follow(job()))
+    events = iter(running)
+    next(events)
+    second = session.edits.begin("sweep")
+    assert second.is_current
+    assert not first.is_current
+    assert first.is_last_of_kind, "it still has to say how it ended"
+    with pytest.raises(Outdated):
+        next(events)
+    assert ended == [True, True], "the job is closed"
+    session.edits.begin("strip")
+    assert not first.is_last_of_kind
+
+
+def test_leaving_makes_everything_stale() -> None:
     session = Session()
-    first = session.begin()
-    assert session.begin() > first
+    turns = [session.edits.begin(), session.discover.searches.begin(), session.invert.jobs.begin()]
+    session.end()
+    assert not any(turn.is_current for turn in turns)
+    assert session.text_edit.stop_training

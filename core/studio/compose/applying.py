@@ -11,43 +11,41 @@ Presets differ in where they act, so this is the rule for a sum of them:
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from torch import Tensor
+from typing import TypeAlias
 
 from ... import presets
 from ...directions import CompositeDirection, parts_of
-from ...editing import EditSettings, edit, invert
+from ...editing import EditSettings, edit
 from ...errors import RequestError
-from ...imaging import to_pil
 from ...intervals import Intervals
 from ...models.cards import ModelCard
 from ...models.loader import DiffusionModel
 from ...presets import Preset
-from ...progress import Job, Progress
+from ...progress import Job, stage
 from .. import measuring
 from ..device import DEVICE, exclusively
 from ..edit import intervals_for
 from ..frames import EditOptions, Frame, Picture, require_range
-from ..latents import LATENTS
-from .composition import Composition
+from ..latents import latent_of
+from .composition import MAX_STRENGTH, Composition
 
-MAX_CELLS = 121  # pictures at once
-Strengths = Sequence[float]
+MAX_PICTURES = 121  # at once
+
+Chosen: TypeAlias = Sequence[tuple[Preset, float]]  # presets with their strengths
 
 
-def heard(composition: Composition, known: Mapping[str, Preset]) -> list[tuple[Preset, float]]:
-    """The presets of a composition that count, with their strengths.
+def resolve(composition: Composition, available: Mapping[str, Preset]) -> list[tuple[Preset, float]]:
+    """The presets of a composition's active components, with their strengths.
+
+    available: by key.
 
     Raises:
-        RequestError: one of them is not there any more.
+        RequestError: one of them is not available any more.
     """
-    gone = [component.key for component in composition.heard if component.key not in known]
-    if gone:
+    if any(component.key not in available for component in composition.active):
         raise RequestError("A direction of this composition is not here any more. Remove it, or add it again.")
-    return [(known[component.key], component.strength) for component in composition.heard]
+    return [(available[component.key], component.strength) for component in composition.active]
 
 
 def intervals_of(card: ModelCard, chosen: Sequence[Preset], options: EditOptions = EditOptions()) -> Intervals:
@@ -56,8 +54,8 @@ def intervals_of(card: ModelCard, chosen: Sequence[Preset], options: EditOptions
     return Intervals(min(i.t_edit for i in each), min(i.t_boost for i in each))
 
 
-def placed(card: ModelCard, preset: Preset, options: EditOptions = EditOptions()) -> CompositeDirection:
-    """A preset's direction as a sum whose parts say where they act."""
+def as_composite(card: ModelCard, preset: Preset, options: EditOptions = EditOptions()) -> CompositeDirection:
+    """A preset's direction as a sum whose parts carry their own t_edit and injection."""
     t_edit = intervals_for(card, preset, options).t_edit
     default = options.injection or preset.injection
     parts = parts_of(preset.direction)
@@ -69,9 +67,7 @@ def placed(card: ModelCard, preset: Preset, options: EditOptions = EditOptions()
     )
 
 
-def combine(
-    card: ModelCard, chosen: Sequence[tuple[Preset, float]], name: str, options: EditOptions = EditOptions()
-) -> Preset:
+def combine(card: ModelCard, chosen: Chosen, name: str, options: EditOptions = EditOptions()) -> Preset:
     """One preset of kind composite that does at strength 1 what `chosen` do at theirs. It carries all of their parts.
 
     Raises:
@@ -79,7 +75,7 @@ def combine(
     """
     if not chosen:
         raise RequestError("There is nothing to save yet: add a direction, and see that it is not muted.")
-    sums = [(placed(card, preset, options), c) for preset, c in chosen]
+    sums = [(as_composite(card, preset, options), c) for preset, c in chosen]
     parts = [part for direction, _ in sums for part in direction.parts]
     if len(parts) > presets.MAX_PARTS:
         raise RequestError(f"These directions have {len(parts)} parts; a preset carries up to {presets.MAX_PARTS}.")
@@ -96,7 +92,7 @@ def combine(
         name=name,
         model=first.model,
         fingerprint=first.fingerprint,
-        description=in_words(chosen),
+        description=describe_composition(chosen),
         method="composition",
         parameters={"parts": [{"name": preset.name, "strength": c} for preset, c in chosen]},
         injection=direction.injections[0],
@@ -105,14 +101,7 @@ def combine(
     )
 
 
-def with_thumbnail(preset: Preset, pixels: Tensor) -> Preset:
-    """The preset with a picture (3, R, R) on its card."""
-    buffer = io.BytesIO()
-    to_pil(pixels, size=128)[0].save(buffer, "WEBP", quality=85)
-    return replace(preset, thumbnail=buffer.getvalue())
-
-
-def in_words(chosen: Sequence[tuple[Preset, float]]) -> str:
+def describe_composition(chosen: Chosen) -> str:
     """What a composition is made of: Smiling +1, Beard −0.5."""
     return ", ".join(f"{preset.name} {'−' if c < 0 else '+'}{abs(c):g}" for preset, c in chosen)
 
@@ -120,46 +109,36 @@ def in_words(chosen: Sequence[tuple[Preset, float]]) -> str:
 def apply(
     model: DiffusionModel,
     picture: Picture,
-    chosen: Sequence[tuple[Preset, Strengths]],
+    columns: Sequence[tuple[Preset, Sequence[float]]],
     options: EditOptions = EditOptions(),
-) -> Job:
-    """Pictures of one picture, each with its own strength of every preset, all in one batch. Result: a list of `Frame`,
-    whose strength is that of the first preset.
+) -> Job[list[Frame]]:
+    """Edits of one picture in one batch. Returns their frames, in order, with the strength of the first preset.
 
-    What the pictures share is computed once: all of them start from one latent, the encoder and G(h) of the first step
-    are the same for all, and pictures with equal strengths are one (see `editing.edit`).
+    What the edits share is computed once: all of them start from one latent, the encoder and G(h) of the first step
+    are the same for all, and edits with equal strengths are one (see `editing.edit`).
+
+    columns: each preset with its strengths, one for every edit.
 
     Raises:
         PresetError: a preset is for another model. RequestError: strengths out of range, or different numbers of them.
         ModelUnavailable, ResourceError.
     """
-    counts = {len(strengths) for _, strengths in chosen}
-    if len(counts) != 1 or not 1 <= max(counts) <= MAX_CELLS:
-        raise RequestError(f"Between 1 and {MAX_CELLS} pictures can be made at once, with a strength for every one.")
-    for preset, strengths in chosen:
+    counts = {len(strengths) for _, strengths in columns}
+    if len(counts) != 1 or not 1 <= max(counts) <= MAX_PICTURES:
+        raise RequestError(f"Between 1 and {MAX_PICTURES} pictures can be made at once, with a strength for every one.")
+    for preset, strengths in columns:
         presets.require_model(preset, model)
         for strength in strengths:
-            require_range("strength", strength, -100, 100)
+            require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     count, total = counts.pop(), 2 * options.steps
-    intervals = intervals_of(model.card, [preset for preset, _ in chosen], options)
-    weighted = [(placed(model.card, preset, options), list(strengths)) for preset, strengths in chosen]
-
-    latent = None
-    for event in latent_of(model, picture, options.steps):
-        latent = event.result
-        yield replace(event, total=total, result=None)
+    intervals = intervals_of(model.card, [preset for preset, _ in columns], options)
+    weighted = [(as_composite(model.card, preset, options), list(strengths)) for preset, strengths in columns]
     settings = EditSettings(options.steps, intervals, seed=options.seed)
-    for event in exclusively(edit(model, latent.repeat(count), weighted, settings)):
-        if event.result is None:
-            yield Progress(options.steps + event.step, total, event.note.capitalize(), event.preview)
-    edited: Tensor = event.result
+
+    latent = yield from latent_of(model, picture.pixels, options.steps, total)
+    job = exclusively(edit(model, latent.repeat(count), weighted, settings))
+    edited = yield from stage(job, str.capitalize, options.steps, total)
     with DEVICE:
         measured = measuring.measure(model.card, picture.pixels, edited)
-    rows = zip(chosen[0][1], edited.cpu(), measured, strict=True)
-    yield Progress(total, total, "Done", result=[Frame(float(c), pixels, about) for c, pixels, about in rows])
-
-
-def latent_of(model: DiffusionModel, picture: Picture, steps: int) -> Job:
-    """The noise that a picture comes from. Result: a `Latent`, at once if it was inverted before."""
-    for event in exclusively(invert(model, picture.pixels, steps, cache=LATENTS)):
-        yield replace(event, note="Reading the picture")
+    rows = zip(columns[0][1], edited.cpu(), measured, strict=True)
+    return [Frame(float(c), pixels, measures) for c, pixels, measures in rows]

@@ -10,8 +10,8 @@ from math import isfinite
 
 from ...errors import RequestError
 
-MAX_COMPONENTS = 12  # components
-MAX_STRENGTH = 100.0
+MAX_COMPONENTS = 12
+MAX_STRENGTH = 100
 DIGITS = 3  # of a strength, so that a link carries it exactly
 
 
@@ -20,7 +20,7 @@ class Component:
     """One direction in a composition.
 
     key: which one. strength: c_i. unit: the strength that its preset suggests, by which strengths of different
-    directions can be compared. muted: left out. solo: while any is solo, only those are heard.
+    directions can be compared. muted: left out. solo: while any component is solo, only the solo ones are active.
     """
 
     key: str
@@ -32,12 +32,12 @@ class Component:
     def __post_init__(self) -> None:
         if isinstance(self.strength, bool) or not isinstance(self.strength, int | float) or not isfinite(self.strength):
             raise RequestError(f"A strength is a number, not {self.strength!r}.")
-        strength = round(min(max(float(self.strength), -MAX_STRENGTH), MAX_STRENGTH), DIGITS)
+        strength = round(float(min(max(self.strength, -MAX_STRENGTH), MAX_STRENGTH)), DIGITS)
         object.__setattr__(self, "strength", strength)
 
     @property
-    def share(self) -> float:
-        """How much of the total strength it has: |c_i| in units of what is suggested."""
+    def relative_strength(self) -> float:
+        """|c_i| in units of the strength that its preset suggests."""
         return abs(self.strength) / self.unit
 
 
@@ -66,15 +66,15 @@ class Composition:
         return [component.key for component in self.components]
 
     @property
-    def heard(self) -> tuple[Component, ...]:
-        """The components that count: the solo ones if there are any, without the muted ones."""
+    def active(self) -> tuple[Component, ...]:
+        """The components that are applied: the solo ones if there are any, without the muted ones."""
         solo = any(component.solo for component in self.components)
         return tuple(c for c in self.components if not c.muted and (c.solo or not solo))
 
     @property
     def total(self) -> float:
-        """Sum of the shares of all components that are not muted."""
-        return sum(component.share for component in self.components if not component.muted)
+        """Sum of the relative strengths of all components that are not muted."""
+        return sum(component.relative_strength for component in self.components if not component.muted)
 
     def index(self, key: str) -> int:
         """Where the component is."""
@@ -111,7 +111,7 @@ class Composition:
         return self._with(key, replace(self[key], muted=muted))
 
     def solo(self, key: str, solo: bool) -> Composition:
-        """Heard alone, with the other solo ones, or not."""
+        """Active alone, with the other solo ones, or not."""
         return self._with(key, replace(self[key], solo=solo))
 
     def exchange(self, key: str, new: str) -> Composition:
@@ -125,17 +125,17 @@ class Composition:
         return replace(self, locked=locked)
 
     def set(self, key: str, strength: float) -> Composition:
-        """Another strength. If locked, it goes up to the total, and the others that are not muted share what is left in
-        the proportions that they had (equally, if they were all zero)."""
+        """Another strength. If locked, it is limited to the total, and the others that are not muted are rescaled in
+        proportion, so that the total stays (equally, if they were all zero)."""
         changed = replace(self[key], strength=strength)
         others = [c for c in self.components if c.key != key and not c.muted]
         if not self.locked or changed.muted or not others:
             return self._with(key, changed)
-        total, rest = self.total, sum(c.share for c in others)
-        if changed.share > total:
+        total, before = self.total, sum(c.relative_strength for c in others)
+        if changed.relative_strength > total:
             changed = replace(changed, strength=total * changed.unit * (1 if strength > 0 else -1))
-        left = max(0.0, total - changed.share)
-        scaled = {c.key: c.strength * left / rest if rest else c.unit * left / len(others) for c in others}
+        rest = max(0.0, total - changed.relative_strength)
+        scaled = {c.key: c.strength * rest / before if before else c.unit * rest / len(others) for c in others}
         components = tuple(replace(c, strength=scaled.get(c.key, c.strength)) for c in self.components)
         return replace(self, components=components)._with(key, changed)
 

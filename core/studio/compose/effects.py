@@ -1,20 +1,20 @@
-"""What directions do of what the others are for, and how to take that back.
+"""What directions do to one another's intended effects, and how to compensate for it.
 
-An inner product (`likeness.py`) counts everything that two directions have in common; what e is for may be none of
-that, and then d - b e does the opposite of e where d did nothing. So this comparison is not symmetric: the effects E_ij
-of e_j at strength 1 on what e_i is for. That is an attribute, where the model has a probe, else the direction of the
-words of e_i in the image-text model. Solving E b = g, with g_j the effect of d on what e_j is for, leaves a d that does
-none of what the others are for, to first order (an oblique projection, along the e_j).
+An inner product (`similarity.py`) counts everything that two directions have in common; the intended effect of e may be
+none of that, and then d - b e does the opposite of e where d did nothing. So this comparison is not symmetric: the
+effect E_ij of e_j at strength 1 along what e_i is for. That is an attribute, where the model has a probe, else the
+direction of the words of e_i in the image-text model. Solving E b = g, with g_j the effect of d along what e_j is for,
+leaves a d without any effect along what the others are for, to first order (an oblique projection, along the e_j).
 
-Edits are not linear: taking away a beard that is there does more than a hint of a beard that d adds. So d - s sum_j b_j
-e_j is tried at some shares s, and the one is kept that does least of what the others are for, for what it does of its
-own. s = 0 is among them, so no direction is left worse at the picture it was compared at.
+Edits are not linear: removing a beard that is there changes more than a hint of a beard that d adds. So
+d - s sum_j b_j e_j is tried at some scales s, and the one with the smallest side effects in proportion to its own
+effect is kept. s = 0 is among them, so no direction gets worse at the picture it was compared at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,53 +24,60 @@ from ...asyrp.prompts import templates
 from ...clip import ImageText
 from ...models.loader import DiffusionModel
 from ...presets import Preset
-from ...progress import Job, Progress
+from ...progress import Job, stage
 from .. import measuring
 from ..device import DEVICE
-from ..frames import EditOptions, Frame, Picture
-from .applying import MAX_CELLS, apply
+from ..frames import EditOptions, Picture
+from .applying import MAX_PICTURES, apply
 
-WEAK = 0.05  # of the largest effect: a direction that does less of what it is for does nothing here
-SHARES = (0.25, 0.5, 0.75, 1.0)  # that are tried, of what takes an effect back to first order
+MIN_OWN_EFFECT = 0.05  # of the largest effect: a direction whose own effect is smaller counts as ineffective here
+SCALES = (0.25, 0.5, 0.75, 1.0)  # of the first-order compensation, that are tried
 
 
 @dataclass(frozen=True)
 class Effects:
-    """E (n, n): of every preset (column) at strength 1 on what every preset (row) is for. axes (n, A): what they are
-    for, in readings of a picture; plain (A,): the picture's own readings. All float64."""
+    """Effects of n presets on one picture, all float64.
+
+    E: (n, n), E[i, j] of preset j at strength 1 along what preset i is for. axes: (n, A), what the presets are for, as
+    unit vectors of readings. baseline: (A,), readings of the unedited picture.
+    """
 
     E: Tensor
     axes: Tensor
-    plain: Tensor
+    baseline: Tensor
 
-    def of(self, readings: Tensor) -> Tensor:
-        """Of pictures' readings (m, A): their effects (n, m) on what every preset is for."""
-        return self.axes @ (readings - self.plain).T
+    def from_readings(self, readings: Tensor) -> Tensor:
+        """Effects (n, m) along what every preset is for, of m edited pictures with these readings (m, A)."""
+        return self.axes @ (readings - self.baseline).T
 
-    def among(self, which: Sequence[int]) -> Effects:
-        """Those of some of the presets, by their numbers."""
-        rows = list(which)
-        return Effects(self.E[rows][:, rows], self.axes[rows], self.plain)
+    def subset(self, indices: Sequence[int]) -> Effects:
+        """Those of some of the presets, in the order of `indices`."""
+        rows = list(indices)
+        return Effects(self.E[rows][:, rows], self.axes[rows], self.baseline)
 
 
 # ------------------------------------------------------------------------------------------------------------ algebra
 
 
 def effective(E: Tensor) -> Tensor:
-    """Of effects (n, n), which directions do what they are for: boolean (n,)."""
-    return E.diagonal().abs() > WEAK * E.abs().max()
+    """Which directions have their own effect, of effects E (n, n): boolean (n,)."""
+    return E.diagonal().abs() > MIN_OWN_EFFECT * E.abs().max()
 
 
-def relative(E: Tensor) -> Tensor:
-    """Effects (n, n) in shares of what each direction does of what it is for itself; 0 where that is nothing."""
+def relative_effects(E: Tensor) -> Tensor:
+    """Effects E (n, n) with each row divided by the row's own effect E_ii; 0 in rows of ineffective directions."""
     own, able = E.diagonal(), effective(E)
     return torch.where(able[:, None], E / torch.where(able, own, 1.0)[:, None], 0.0)
 
 
-def compensated(E: Tensor) -> tuple[Tensor, float]:
-    """Of effects E (1 + k, 1 + k), the direction first: the coefficients b (k,), at most 1, with which the others take
-    back what it does of what they are for, to first order; and the share that is left of what it is for itself. Others
-    that do nothing here take nothing back; of a direction that does nothing here, all is left."""
+def first_order_compensation(E: Tensor) -> tuple[Tensor, float]:
+    """How the other directions compensate for the side effects of the first one, to first order.
+
+    E: effects (1 + k, 1 + k), the direction in question first. Ineffective others are left out.
+
+    Returns (b, kept): the coefficients b (k,) of the others, clipped to [-1, 1]; and the fraction of its own effect
+    that the direction keeps, 1 if it is ineffective itself.
+    """
     b, able = torch.zeros(len(E) - 1, dtype=E.dtype), effective(E)
     others = able[1:]
     if others.any():
@@ -78,78 +85,89 @@ def compensated(E: Tensor) -> tuple[Tensor, float]:
     return b, ((E[0, 0] - E[0, 1:] @ b) / E[0, 0]).item() if able[0] else 1.0
 
 
-def least_dragging(E: Tensor, tried: Tensor, least: float) -> tuple[int, float]:
-    """Of effects E (1 + k, 1 + k), the direction first, and those of m attempts at it, (1 + k, m): the number of the
-    attempt that does least of what the others are for, for what it does of its own, the first of equals; and the share
-    of its own that is left. Attempts that leave less than `least` do not count."""
-    able, diagonal = effective(E), E.diagonal()
-    own = tried[0] / diagonal[0] if able[0] else torch.ones(tried.shape[1], dtype=E.dtype)
-    dragged = (tried[1:][able[1:]] / diagonal[1:][able[1:], None]).norm(dim=0)
-    k = int(torch.where(own < least, torch.inf, dragged / own).argmin())
-    return k, own[k].item()
+def smallest_side_effects(E: Tensor, attempts: Tensor, min_kept: float) -> tuple[int, float]:
+    """The attempt at a direction with the smallest side effects in proportion to its own effect.
+
+    E: effects (1 + k, 1 + k), the direction in question first. attempts: effects (1 + k, m) of m attempts at it. Those
+    that keep less than `min_kept` of its own effect do not count, nor do side effects along ineffective directions.
+
+    Returns (index of the attempt, the first of equal ones; fraction of its own effect kept).
+    """
+    able, own = effective(E), E.diagonal()
+    kept = attempts[0] / own[0] if able[0] else torch.ones(attempts.shape[1], dtype=E.dtype)
+    side_effects = (attempts[1:][able[1:]] / own[1:][able[1:], None]).norm(dim=0)
+    k = int(torch.where(kept < min_kept, torch.inf, side_effects / kept).argmin())
+    return k, kept[k].item()
 
 
-# ------------------------------------------------------------------------------------------------------------ at work
+# --------------------------------------------------------------------------------------------------------------- jobs
 
 
-def effects(model: DiffusionModel, picture: Picture, chosen: Sequence[Preset], t_edit: int | None = None) -> Job:
-    """Of presets at a picture. Result: `Effects`. t_edit: of all of them; None: of each its own.
+def measure_effects(
+    model: DiffusionModel, picture: Picture, chosen: Sequence[Preset], t_edit: int | None = None
+) -> Job[Effects]:
+    """Returns the effects of presets on a picture, each applied alone at strength 1.
+
+    t_edit: of all of them; None: of each its own.
 
     Raises:
         ModelUnavailable: there is no image-text model to tell what directions are for. ResourceError.
     """
     alone = torch.cat([torch.zeros(1, len(chosen)), torch.eye(len(chosen))])
-    read = yield from _readings(model, picture, chosen, alone, t_edit)
-    changes, probe = read[1:] - read[0], measuring.probe(model.card)
+    readings = yield from _readings(model, picture, chosen, alone, t_edit)
+    baseline, changes, probe = readings[0], readings[1:] - readings[0], measuring.probe(model.card)
     with DEVICE:
         if probe is not None:
             names = sorted(probe.known)
-            axes = [_attribute(p, names, own) for p, own in zip(chosen, changes, strict=True)]
+            axes = [_attribute_axis(preset, names, own) for preset, own in zip(chosen, changes, strict=True)]
         else:
             image_text = measuring.image_text(model.card)
-            axes = [_words(model, image_text, p, own) for p, own in zip(chosen, changes, strict=True)]
+            axes = [_text_axis(model, image_text, preset, own) for preset, own in zip(chosen, changes, strict=True)]
     rows = torch.stack(axes)
-    yield Progress(1, 1, "Comparing", result=Effects(rows @ changes.T, rows, read[0]))
+    return Effects(rows @ changes.T, rows, baseline)
 
 
-def taken_back(
+def compensation(
     model: DiffusionModel,
     picture: Picture,
     chosen: Sequence[Preset],
-    found: Effects,
+    effects: Effects,
     t_edit: int,
-    least: float = 0.0,
-) -> Job:
-    """What the others take back of the first of the presets, for t >= t_edit. Result: (b, left), the coefficients
-    (n - 1,) of the others, and the share that is left of what it is for; less than `least` if nothing takes back what
-    it does of the others and leaves more. found: `effects` of the presets at that t_edit.
+    min_kept: float = 0.0,
+) -> Job[tuple[Tensor, float]]:
+    """How the other presets compensate for the side effects of the first one, for t >= t_edit.
+
+    effects: of the presets at that t_edit.
+
+    Returns (b, kept): the coefficients b (n - 1,) of the others, which are subtracted; and the fraction of its own
+    effect kept; below `min_kept` if no solution keeps enough.
 
     Raises:
         ResourceError.
     """
-    b, left = compensated(found.E)
-    if left >= least and b.any():
-        attempts = torch.cat([torch.ones(len(SHARES), 1), -torch.outer(torch.tensor(SHARES), b)], 1)
-        read = yield from _readings(model, picture, chosen, attempts, t_edit)
-        k, left = least_dragging(found.E, torch.cat([found.E[:, :1], found.of(read)], 1), least)
-        b = (0.0, *SHARES)[k] * b
-    yield Progress(1, 1, "Comparing", result=(b, left))
+    b, kept = first_order_compensation(effects.E)
+    if kept < min_kept or not b.any():
+        return b, kept
+    strengths = torch.cat([torch.ones(len(SCALES), 1), -torch.outer(torch.tensor(SCALES), b)], 1)
+    readings = yield from _readings(model, picture, chosen, strengths, t_edit)
+    attempts = torch.cat([effects.E[:, :1], effects.from_readings(readings)], 1)
+    k, kept = smallest_side_effects(effects.E, attempts, min_kept)
+    return (0.0, *SCALES)[k] * b, kept
 
 
 def _readings(
-    model: DiffusionModel, picture: Picture, chosen: Sequence[Preset], table: Tensor, t_edit: int | None
-) -> Generator[Progress, None, Tensor]:
-    """What tells effects, float64 (m, A), of a picture under the strengths in the rows of a table (m, n): its
-    attributes, in the order of their names, where the model has a probe; else its embedding."""
+    model: DiffusionModel, picture: Picture, chosen: Sequence[Preset], strengths: Tensor, t_edit: int | None
+) -> Job[Tensor]:
+    """Returns readings, float64 (m, A), of a picture edited with each row of `strengths` (m, n): its attributes, in the
+    order of their names, where the model has a probe; else its embedding."""
     options, rows = EditOptions(model.card.steps, t_edit=t_edit, t_boost=0), []
-    for part in table.split(MAX_CELLS):
-        weighted = [(preset, column.tolist()) for preset, column in zip(chosen, part.T, strict=True)]
-        for event in apply(model, picture, weighted, options):
-            frames: list[Frame] = event.result
-            yield replace(event, note="Comparing", result=None)
+    for part in strengths.split(MAX_PICTURES):
+        columns = [(preset, column.tolist()) for preset, column in zip(chosen, part.T, strict=True)]
+        frames = yield from stage(apply(model, picture, columns, options), "Comparing")
         if measuring.probe(model.card) is not None:
-            read = [{reading.name: reading.change for reading in frame.measures.attributes} for frame in frames]
-            rows += [torch.tensor([row[name] for name in sorted(row)], dtype=torch.float64) for row in read]
+            for frame in frames:
+                changes = {reading.name: reading.change for reading in frame.measures.attributes}
+                rows.append(torch.tensor([changes[name] for name in sorted(changes)], dtype=torch.float64))
         else:
             with DEVICE, torch.no_grad():
                 pixels = torch.stack([frame.pixels for frame in frames]).to(model.device)
@@ -157,18 +175,18 @@ def _readings(
     return torch.stack(rows)
 
 
-def _attribute(preset: Preset, names: Sequence[str], changes: Tensor) -> Tensor:
-    """What a preset is for, as a unit vector (A,): the attribute that it says it changes most, or else the one that it
-    changes most here. changes: (A,)."""
-    said = [abs(preset.measured.get(name, 0.0)) for name in names]
-    number = said.index(max(said)) if any(said) else int(changes.abs().argmax())
-    return torch.eye(len(names), dtype=torch.float64)[number]
+def _attribute_axis(preset: Preset, names: Sequence[str], own: Tensor) -> Tensor:
+    """What a preset is for, as a unit vector (A,): the attribute that its own measurements say it changes most, else
+    the one that it changes most here. own: (A,), what it changes here."""
+    measured = [abs(preset.measured.get(name, 0.0)) for name in names]
+    index = measured.index(max(measured)) if any(measured) else int(own.abs().argmax())
+    return torch.eye(len(names), dtype=torch.float64)[index]
 
 
-def _words(model: DiffusionModel, image_text: ImageText, preset: Preset, own: Tensor) -> Tensor:
-    """What a preset is for, as a unit vector (D,) of embeddings: from its source text to its target text, or else what
-    it changes here (D,)."""
+def _text_axis(model: DiffusionModel, image_text: ImageText, preset: Preset, own: Tensor) -> Tensor:
+    """What a preset is for, as a unit vector (D,) of embeddings: from its source text to its target text, else what it
+    changes here. own: (D,), what it changes here."""
     if not (preset.source_text and preset.target_text):
         return own / own.norm().clamp(min=1e-12)
-    words = text_direction(image_text, preset.source_text, preset.target_text, templates(model.card))
-    return words.double().cpu()
+    axis = text_direction(image_text, preset.source_text, preset.target_text, templates(model.card))
+    return axis.double().cpu()

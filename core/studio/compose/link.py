@@ -5,7 +5,7 @@
 Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked),
 seed of the boosting noise, components with their marks: m muted, s solo. Only what every visitor can get travels:
 shipped directions by their file's name, those of the Hub by repository, 40-digit revision and file. Everything in a
-link is matched against a pattern before it is believed; it names things and carries none.
+link is matched against a pattern before it is used; a link names things and carries none of them.
 """
 
 from __future__ import annotations
@@ -92,15 +92,14 @@ def decode(value: str) -> Restored:
     if version != VERSION or not 5 <= len(rest) <= 4 + MAX_COMPONENTS:
         raise damaged
     model_id, picture, settings, seed, *listed = rest
-    known = _STEPS.fullmatch(settings)
-    if not (known and SHIPPED.fullmatch(model_id) and _PICTURE.fullmatch(picture) and re.fullmatch(r"\d{1,10}", seed)):
+    steps = _STEPS.fullmatch(settings)
+    if not (steps and SHIPPED.fullmatch(model_id) and _PICTURE.fullmatch(picture) and re.fullmatch(r"\d{1,10}", seed)):
         raise damaged
-    components = []
+    components: list[Component] = []
     for text in listed:
-        found = _COMPONENT.fullmatch(text)
-        if found is None or not travels(found[1]) or any(found[1] == c.key for c in components):
+        match = _COMPONENT.fullmatch(text)
+        if match is None or not travels(match[1]) or any(match[1] == c.key for c in components):
             raise damaged
-        marks = found[4] or ""
-        unit = float(found[3] or 1)
-        components.append(Component(found[1], float(found[2]), unit or 1.0, "m" in marks, "s" in marks))
-    return Restored(model_id, picture, Composition(tuple(components), bool(known[2])), int(known[1]), int(seed))
+        key, strength, unit, marks = match[1], float(match[2]), float(match[3] or 1), match[4] or ""
+        components.append(Component(key, strength, unit or 1.0, "m" in marks, "s" in marks))
+    return Restored(model_id, picture, Composition(tuple(components), bool(steps[2])), int(steps[1]), int(seed))

@@ -1,14 +1,14 @@
-"""Keeping directions apart: each without what it shares with the others, as a composite, which every preset can carry.
+"""Directions without what they share with others, as composites, which every preset can carry.
 
-What two directions share is told in one of three ways: by their inner products in h-space or of their responses
-(`likeness.py`), or by what each does of what the other is for (`effects.py`).
+What two directions share is measured in one of three ways: by their inner products in h-space or of their responses
+(`similarity.py`), or by the effect of each along what the other is for (`effects.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
 
@@ -16,28 +16,33 @@ from ...directions import CompositeDirection
 from ...errors import RequestError
 from ...models.loader import DiffusionModel
 from ...presets import Preset
-from ...progress import Job, Progress
+from ...progress import Job
 from ..discover.analysis import Analysis
 from ..edit import intervals_for
 from ..frames import EditOptions, Picture
-from .effects import Effects, effects, relative, taken_back
-from .similarity import cosines, in_h_space, of_responses, shared
+from .effects import Effects, compensation, measure_effects, relative_effects
+from .similarity import cosines, gram_in_h_space, gram_of_responses, project_out
 
 Metric = Literal["h-space", "response", "effect"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-SAME = 1e-2  # a direction with no more than this share left is made of the others
+MIN_KEPT = 1e-2  # of a direction; if less of it is kept, it consists of the others
+NO_OTHERS = "Choose at least one other direction that this one should have nothing in common with."
+
+Shared: TypeAlias = Tensor | Effects  # what n presets share: Gram matrix, float64 (n, n), or effects
 
 
-def compared(
+def compare(
     model: DiffusionModel,
     picture: Picture,
     chosen: Sequence[Preset],
     metric: Metric,
-    t_edit: int | None,
-    analysed: Analysis | None = None,
-) -> Job:
-    """Of presets at a picture, the Gram matrix, float64 (n, n), or their `Effects`, as the result. t_edit: of all of
-    them; None: of each its own. analysed: of this picture, where it was; the response is that there.
+    t_edit: int | None = None,
+    analysis: Analysis | None = None,
+) -> Job[Shared]:
+    """Returns what presets share at a picture: their Gram matrix, or their effects for the metric "effect".
+
+    t_edit: of all presets; None: of each its own. analysis: of this picture, if there is one; then the responses are
+    those at its timestep, else those at 0.6 T.
 
     Raises:
         RequestError: unknown metric. ModelUnavailable: there is no image-text model to tell what directions are for.
@@ -45,11 +50,10 @@ def compared(
     if metric not in METRICS:
         raise RequestError(f"There is no metric {metric!r}: use {', '.join(METRICS[:-1])} or {METRICS[-1]}.")
     if metric == "effect":
-        yield from effects(model, picture, chosen, t_edit)
-    elif metric == "h-space":
-        yield from in_h_space(model, picture, chosen, t_edit)
-    else:
-        yield from of_responses(model, picture, chosen, analysed)
+        return (yield from measure_effects(model, picture, chosen, t_edit))
+    if metric == "h-space":
+        return (yield from gram_in_h_space(model, picture, chosen, t_edit))
+    return (yield from gram_of_responses(model, picture, chosen, analysis))
 
 
 def similarities(
@@ -57,19 +61,15 @@ def similarities(
     picture: Picture,
     chosen: Sequence[Preset],
     metric: Metric = "h-space",
-    analysed: Analysis | None = None,
-) -> Job:
-    """What presets share at a picture, each in its own interval. Result: float64 (n, n), cosines, or what each (column)
-    does of what each (row) is for. analysed: as in `compared`.
+    analysis: Analysis | None = None,
+) -> Job[Tensor]:
+    """Returns how similar presets are at a picture, each in its own interval: float64 (n, n), the cosines; or for the
+    metric "effect", the effect of each (column) along what each (row) is for, relative to the row's own effect.
 
-    Raises:
-        RequestError: unknown metric. ModelUnavailable: there is no image-text model to tell what directions are for.
+    Arguments and errors as of `compare`.
     """
-    for event in compared(model, picture, chosen, metric, None, analysed):
-        found = event.result
-        if found is not None:
-            found = relative(found.E) if isinstance(found, Effects) else cosines(found)
-        yield replace(event, result=found)
+    shared = yield from compare(model, picture, chosen, metric, None, analysis)
+    return relative_effects(shared.E) if isinstance(shared, Effects) else cosines(shared)
 
 
 def orthogonalise(
@@ -78,15 +78,15 @@ def orthogonalise(
     preset: Preset,
     others: Sequence[Preset],
     metric: Metric = "h-space",
-    analysed: Analysis | None = None,
-) -> Job:
-    """The preset without what it shares with others at a picture, in its own interval. Result: a `Preset`.
+    analysis: Analysis | None = None,
+) -> Job[Preset]:
+    """Returns the preset without what it shares with others at a picture, in its own interval.
 
     Raises:
         RequestError: there are no others, or nothing of the preset is left without them.
     """
-    for event in orthogonalise_all(model, picture, [preset, *others], metric, analysed, count=1):
-        yield event if event.result is None else replace(event, result=event.result[0])
+    comparison = Comparison(model, picture, [preset, *others], metric, analysis)
+    return (yield from comparison.orthogonalise(range(1 + len(others))))
 
 
 def orthogonalise_all(
@@ -94,28 +94,27 @@ def orthogonalise_all(
     picture: Picture,
     chosen: Sequence[Preset],
     metric: Metric = "h-space",
-    analysed: Analysis | None = None,
-    count: int | None = None,
-) -> Job:
-    """Each of the first `count` presets, by default of all, without what it shares with all the others at a picture, in
-    its own interval. Result: a list of `Preset`.
+    analysis: Analysis | None = None,
+) -> Job[list[Preset]]:
+    """Returns each of the presets without what it shares with all the others at a picture, in its own interval.
 
     Raises:
         RequestError: unknown metric, fewer than two presets, or nothing of one is left without the others.
     """
     if len(chosen) < 2:
-        raise RequestError("Choose at least one other direction that this one should have nothing in common with.")
-    comparison, made = Comparison(model, picture, chosen, metric, analysed), []
-    for i in range(len(chosen))[:count]:
-        for event in comparison.without([i, *(k for k in range(len(chosen)) if k != i)]):
-            one = event.result
-            yield replace(event, result=None)
-        made.append(one)
-    yield Progress(1, 1, "Done", result=made)
+        raise RequestError(NO_OTHERS)
+    comparison, result = Comparison(model, picture, chosen, metric, analysis), []
+    for i in range(len(chosen)):
+        others = (k for k in range(len(chosen)) if k != i)
+        result.append((yield from comparison.orthogonalise([i, *others])))
+    return result
 
 
 class Comparison:
-    """What presets share at a picture, looked at once, of all of them, for every t_edit. Arguments as of `compared`."""
+    """Presets at a picture, compared once for every t_edit, however many of them are orthogonalised.
+
+    Arguments as of `compare`. Presets are named by their indices in `chosen`.
+    """
 
     def __init__(
         self,
@@ -123,58 +122,65 @@ class Comparison:
         picture: Picture,
         chosen: Sequence[Preset],
         metric: Metric,
-        analysed: Analysis | None = None,
+        analysis: Analysis | None = None,
     ) -> None:
         self.model, self.picture, self.chosen, self.metric = model, picture, list(chosen), metric
-        self._analysed = analysed
-        self._seen: dict[int | None, Tensor | Effects] = {}
+        self._analysis = analysis
+        self._shared: dict[int | None, Shared] = {}  # by t_edit
 
-    def among(self, numbers: Sequence[int], t_edit: int) -> Job:
-        """What some of the presets share for t >= t_edit. Result: as of `compared`, in the order of their numbers."""
-        key = None if self.metric == "response" else t_edit  # the response is that at one t
-        if key not in self._seen:
-            for event in compared(self.model, self.picture, self.chosen, self.metric, t_edit, self._analysed):
-                self._seen[key] = event.result
-                yield replace(event, result=None)
-        found, which = self._seen[key], list(numbers)
-        some = found.among(which) if isinstance(found, Effects) else found[which][:, which]
-        yield Progress(1, 1, "Comparing", result=some)
+    def compare(self, indices: Sequence[int], t_edit: int) -> Job[Shared]:
+        """Returns what some of the presets share for t >= t_edit, in the order of their indices."""
+        key = None if self.metric == "response" else t_edit  # responses are those at one timestep
+        if key not in self._shared:
+            job = compare(self.model, self.picture, self.chosen, self.metric, t_edit, self._analysis)
+            self._shared[key] = yield from job
+        shared, which = self._shared[key], list(indices)
+        return shared.subset(which) if isinstance(shared, Effects) else shared[which][:, which]
 
-    def without(self, numbers: Sequence[int]) -> Job:
-        """The first of some of the presets without what it shares with the others, in its own interval. Result: a
-        `Preset`.
+    def solve(self, indices: Sequence[int], t_edit: int) -> Job[tuple[Tensor, float]]:
+        """Returns (b, kept) for t >= t_edit: the coefficients b (k,) with which the first of some presets loses what it
+        shares with the k others, d - sum_j b_j e_j, and the fraction of it that is kept; below `MIN_KEPT` if it
+        consists of the others."""
+        shared = yield from self.compare(indices, t_edit)
+        if isinstance(shared, Effects):
+            presets = [self.chosen[i] for i in indices]
+            return (yield from compensation(self.model, self.picture, presets, shared, t_edit, MIN_KEPT))
+        return project_out(shared)
+
+    def orthogonalise(self, indices: Sequence[int]) -> Job[Preset]:
+        """Returns the first of some presets without what it shares with the others, in its own interval.
 
         Raises:
-            RequestError: unknown metric, or nothing of it is left.
+            RequestError: unknown metric, there are no others, or nothing of it is left without them.
         """
-        preset, *others = (self.chosen[k] for k in numbers)
+        preset, *others = (self.chosen[i] for i in indices)
+        if not others:
+            raise RequestError(NO_OTHERS)
         t_edit = intervals_for(self.model.card, preset, EditOptions()).t_edit
-        for event in self.among(numbers, t_edit):
-            found = event.result
-            yield replace(event, result=None)
-        if isinstance(found, Effects):
-            for event in taken_back(self.model, self.picture, [preset, *others], found, t_edit, SAME):
-                result = event.result
-                yield replace(event, result=None)
-            b, left = result
-        else:
-            b, left = shared(found)
-        names = ", ".join(other.name for other in others)
-        if left < SAME:
-            raise RequestError(f"Without what it shares with {names}, nothing of “{preset.name}” is left.")
-        apart = f"without {names}" if len(others) == 1 else f"apart from {len(others)} others"
-        left_words = f"{100 * left:.0f}% of it is left."
-        direction = CompositeDirection(
-            (preset.direction, *(other.direction for other in others)), (1.0, *(-b).tolist())
-        )
-        made = replace(
-            preset,
-            direction=direction,
-            name=f"{preset.name[:50]} {apart}"[:80],
-            description=f"“{preset.name}” without what it shares with {names} ({self.metric}); {left_words}",
-            method="orthogonalised",
-            parameters={"metric": self.metric, "removed": dict(zip([o.name for o in others], b.tolist(), strict=True))},
-            measured={"left": left},
-            t_edit=t_edit,
-        )
-        yield Progress(1, 1, "Comparing", result=made)
+        b, kept = yield from self.solve(indices, t_edit)
+        if kept < MIN_KEPT:
+            raise RequestError(f"Without what it shares with {_names(others)}, nothing of “{preset.name}” is left.")
+        return subtract(preset, others, b.tolist(), kept, t_edit, self.metric)
+
+
+def subtract(
+    preset: Preset, others: Sequence[Preset], b: Sequence[float], kept: float, t_edit: int, metric: Metric
+) -> Preset:
+    """The preset d - sum_j b_j e_j for t >= t_edit, with a name and a description that say so. kept: fraction of d."""
+    directions = (preset.direction, *(other.direction for other in others))
+    names = _names(others)
+    suffix = f"without {names}" if len(others) == 1 else f"orthogonal to {len(others)} others"
+    return replace(
+        preset,
+        direction=CompositeDirection(directions, (1.0, *(-weight for weight in b))),
+        name=f"{preset.name[:50]} {suffix}"[:80],
+        description=f"“{preset.name}” without what it shares with {names} ({metric}); {100 * kept:.0f}% of it is left.",
+        method="orthogonalised",
+        parameters={"metric": metric, "removed": dict(zip([other.name for other in others], b, strict=True))},
+        measured={"left": kept},
+        t_edit=t_edit,
+    )
+
+
+def _names(presets: Sequence[Preset]) -> str:
+    return ", ".join(preset.name for preset in presets)

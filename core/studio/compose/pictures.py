@@ -1,4 +1,4 @@
-"""Many pictures of one composition: a sweep over two strengths, the way from one composition to another, a batch."""
+"""Many pictures of compositions: a sweep over two strengths, an interpolation of two compositions, a batch of files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -16,13 +16,12 @@ from ...errors import RequestError, VisitorError
 from ...imaging import to_pil
 from ...models.loader import DiffusionModel
 from ...presets import Preset
-from ...progress import Job, Progress
+from ...progress import Job, stage
 from .. import library
 from ..frames import EditOptions, Frame, Picture
-from .applying import apply
+from .applying import Chosen, apply
 
 MAX_FILES = 24
-Chosen = Sequence[tuple[Preset, float]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Sweep:
     frames: tuple[Frame, ...]
 
 
-def even(low: float, high: float, count: int) -> list[float]:
-    """`count` strengths from low to high.
+def evenly_spaced(low: float, high: float, count: int) -> list[float]:
+    """`count` strengths from low to high, both included.
 
     Raises:
         RequestError: not between 2 and 11 of them, or low is not below high.
@@ -61,11 +60,11 @@ def sweep(
     acrosses: Sequence[float],
     downs: Sequence[float],
     options: EditOptions = EditOptions(),
-) -> Job:
+) -> Job[Sweep]:
     """Two strengths of a composition against each other, the others as they are (the local-editing paper's figure 4,
-    Asyrp's figure 33). Result: a `Sweep`.
+    Asyrp's figure 33). Returns the grid.
 
-    across, down: which of `chosen`. acrosses, downs: their strengths.
+    across, down: indices in `chosen`. acrosses, downs: their strengths.
 
     Raises:
         RequestError: the two are the same, or there are too many pictures.
@@ -77,25 +76,21 @@ def sweep(
     for i, (preset, strength) in enumerate(chosen):
         values = [a if i == across else d if i == down else strength for a, d in cells]
         columns.append((preset, values))
-    for event in apply(model, picture, columns, options):
-        if event.result is not None:
-            names = chosen[across][0].name, chosen[down][0].name
-            event = replace(event, result=Sweep(*names, tuple(acrosses), tuple(downs), tuple(event.result)))
-        yield event
+    frames = yield from apply(model, picture, columns, options)
+    return Sweep(chosen[across][0].name, chosen[down][0].name, tuple(acrosses), tuple(downs), tuple(frames))
 
 
-def way(
+def interpolate(
     model: DiffusionModel,
     picture: Picture,
     start: Chosen,
     end: Chosen,
     count: int,
     options: EditOptions = EditOptions(),
-) -> Job:
-    """From one composition to another in `count` even steps of all strengths. Result: a list of `Frame`.
+) -> Job[list[Frame]]:
+    """From one composition to another in `count` even steps of all strengths. Returns a frame for each.
 
-    A preset that only one of the two has comes from, or goes to, strength 0; with no start it is the way from the
-    picture itself.
+    A preset that only one of the two has comes from, or goes to, strength 0; an empty start is the picture itself.
 
     Raises:
         RequestError: both are empty, or not between 2 and 48 pictures.
@@ -107,7 +102,7 @@ def way(
         for preset, strength in chosen:
             ends.setdefault(id(preset), (preset, [0.0, 0.0]))[1][side] = strength
     columns = [(preset, [a + (b - a) * k / (count - 1) for k in range(count)]) for preset, (a, b) in ends.values()]
-    yield from apply(model, picture, columns, options)
+    return (yield from apply(model, picture, columns, options))
 
 
 def batch(
@@ -115,9 +110,9 @@ def batch(
     files: Sequence[tuple[str, Path]],
     chosen: Chosen,
     options: EditOptions = EditOptions(),
-) -> Job:
-    """The same composition on several pictures. Result: a zip (bytes) of PNG files named after theirs, with
-    `contents.json`. A picture that cannot be used is told there, and does not keep the others from being made.
+) -> Job[bytes]:
+    """The same composition on several pictures. Returns a zip of PNG files named after theirs, with `contents.json`; a
+    picture that cannot be used is listed there with the reason, and does not stop the others.
 
     files: (name as the visitor knows it, file).
 
@@ -129,33 +124,31 @@ def batch(
     if not chosen:
         raise RequestError("There is nothing to apply yet: add a direction first.")
     columns = [(preset, [strength]) for preset, strength in chosen]
-    made, contents = io.BytesIO(), []
-    total = 2 * options.steps * len(files)
-    with zipfile.ZipFile(made, "w") as archive:
+    archived, contents = io.BytesIO(), []
+    steps = 2 * options.steps
+    with zipfile.ZipFile(archived, "w") as archive:
         for number, (name, path) in enumerate(files, start=1):
-            about: dict[str, object] = {"picture": Path(name).name[:120]}
+            entry: dict[str, object] = {"picture": Path(name).name[:120]}
             try:
                 picture = library.open_picture(path, model.card.id)
-                for event in apply(model, picture, columns, options):
-                    step = 2 * options.steps * (number - 1) + event.step
-                    yield Progress(step, total, f"Picture {number} of {len(files)}", event.preview)
-                [frame] = event.result
+                job, note = apply(model, picture, columns, options), f"Picture {number} of {len(files)}"
+                [frame] = yield from stage(job, note, first=steps * (number - 1), total=steps * len(files))
                 stem = presets.file_name(Path(name).stem).removesuffix(presets.SUFFIX)
-                about["file"] = f"{number:02d}-{stem}.png"
-                archive.writestr(str(about["file"]), encoded(to_pil(frame.pixels)[0]))
-                about |= {"identity": frame.measures.identity, "distance": frame.measures.distance}
+                file = f"{number:02d}-{stem}.png"
+                archive.writestr(file, to_png(to_pil(frame.pixels)[0]))
+                entry |= {"file": file, "identity": frame.measures.identity, "distance": frame.measures.distance}
             except VisitorError as error:
-                about["problem"] = error.message
-            contents.append(about)
-        if not any("file" in about for about in contents):
+                entry["problem"] = error.message
+            contents.append(entry)
+        if not any("file" in entry for entry in contents):
             raise RequestError(f"None of these pictures could be edited. The first: {contents[0]['problem']}")
         applied = [{"name": preset.name, "strength": strength} for preset, strength in chosen]
         table = {"model": model.card.id, "steps": options.steps, "directions": applied, "pictures": contents}
         archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
-    yield Progress(total, total, "Done", result=made.getvalue())
+    return archived.getvalue()
 
 
-def encoded(picture: Image.Image) -> bytes:
+def to_png(picture: Image.Image) -> bytes:
     """A picture as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")

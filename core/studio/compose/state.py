@@ -16,7 +16,7 @@ MAX_STEPS_BACK, MAX_RESULTS = 60, 24
 
 @dataclass(frozen=True)
 class Result:
-    """A picture that was made. key: everything it depends on. words: what it is made of. before: pixels (3, R, R)."""
+    """An edited picture. key: everything it depends on. words: the composition in words. before: pixels (3, R, R)."""
 
     number: int
     key: tuple[Hashable, ...]
@@ -29,11 +29,11 @@ class Result:
 
 @dataclass
 class History:
-    """The last `MAX_STEPS_BACK` compositions and the last `MAX_RESULTS` pictures of a visit."""
+    """The last `MAX_STEPS_BACK` compositions and the last `MAX_RESULTS` pictures of a visit. count: of all pictures."""
 
     past: deque[Composition] = field(default_factory=lambda: deque(maxlen=MAX_STEPS_BACK))
     results: deque[Result] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
-    made: int = 0
+    count: int = 0
 
     def keep(
         self,
@@ -45,8 +45,8 @@ class History:
         seconds: float,
     ) -> Result:
         """Remember a picture under the next number."""
-        self.made += 1
-        self.results.append(Result(self.made, key, composition, words, before, frame, seconds))
+        self.count += 1
+        self.results.append(Result(self.count, key, composition, words, before, frame, seconds))
         return self.results[-1]
 
     def find(self, key: tuple[Hashable, ...]) -> Result | None:

@@ -1,33 +1,31 @@
-"""What is known of a picture at a timestep, whatever region is asked about; kept for all visitors."""
+"""A picture's analysis at a timestep, the same for every region that is asked about; kept for all visitors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from ...cache import Cache
-from ...discovery import basis as krylov
-from ...discovery.basis import Basis
-from ...discovery.linear import Jacobian, descend, nearest_timestep
-from ...editing import invert
+from ...discovery.basis import BASIS_SIZE, MAX_BASIS_SIZE, Basis, krylov_basis
+from ...discovery.jacobian_operator import LINEARISED_AT, Jacobian, denoise_to, nearest_timestep
+from ...latents import Key as LatentKey
 from ...latents import Latent, latent_key
 from ...models.loader import DiffusionModel
-from ...progress import Job, Progress
+from ...progress import Job, stage
 from ..device import DEVICE, exclusively
 from ..frames import Picture, require_range
-from ..latents import LATENTS
+from ..latents import latent_of
 
-AT = 0.6  # of T (Local editing, section 5)
+MIN_BASIS_SIZE = 8  # basis vectors
 MAX_BYTES = 384 * 2**20
 
-Key = tuple[Any, ...]
+Key = tuple[LatentKey, str, str, int, int]
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is known of one picture at one timestep: x_t, and the basis that serves every region.
+    """One picture at one timestep: x_t, and the basis that serves every region.
 
     x_t: (1, C, h, w) in network space. latent: of the model's own step count. size: basis vectors that were asked for.
     """
@@ -45,11 +43,11 @@ class Analysis:
 
     @property
     def nbytes(self) -> int:
-        """Of what takes most of it."""
+        """Of the basis, which takes most of it."""
         return self.basis.nbytes
 
     def jacobian(self) -> Jacobian:
-        """Its linearisation, made again: it holds the decoder's activations, which are larger than the basis."""
+        """Its linearisation, made anew: it holds the decoder's activations, which are larger than the basis."""
         return Jacobian(self.model, self.x_t, self.t)
 
 
@@ -64,17 +62,18 @@ ANALYSES = AnalysisCache()
 
 
 def analysis_key(model: DiffusionModel, picture: Picture, t: int, size: int) -> Key:
+    """What tells analyses apart: picture, model, its weights, timestep, basis vectors asked for."""
     return latent_key(picture.pixels, model.card.id, model.card.steps), model.card.id, model.fingerprint, t, size
 
 
-def keep(analysis: Analysis) -> None:
-    """In place of the one of the same picture, timestep and size, if there is one."""
-    one = analysis
-    ANALYSES.put(analysis_key(one.model, one.picture, one.t, one.size), one)
+def keep_analysis(analysis: Analysis) -> None:
+    """Keep it for the next request, instead of an older one of the same picture, timestep and size."""
+    key = analysis_key(analysis.model, analysis.picture, analysis.t, analysis.size)
+    ANALYSES.put(key, analysis)
 
 
-def nearest(model: DiffusionModel, timestep: int | None) -> int:
-    """The timestep of the model's trajectory that is nearest to one that was asked for, by default 0.6 T.
+def trajectory_timestep(model: DiffusionModel, timestep: int | None) -> int:
+    """The timestep of the model's trajectory that is nearest to the requested one, by default 0.6 T.
 
     Raises:
         RequestError: it is out of range.
@@ -82,33 +81,34 @@ def nearest(model: DiffusionModel, timestep: int | None) -> int:
     T = model.schedule.T
     if timestep is not None:
         require_range("timestep", timestep, 0, T)
-    return nearest_timestep(model, model.card.steps, AT if timestep is None else timestep / T)
+    return nearest_timestep(model, model.card.steps, LINEARISED_AT if timestep is None else timestep / T)
 
 
-def analyse(model: DiffusionModel, picture: Picture, timestep: int | None = None, size: int = krylov.SIZE) -> Job:
-    """Analyse a picture at a timestep; at once if it has been analysed before. Result: an `Analysis`.
+def require_basis_size(size: int) -> None:
+    """Raises RequestError: so many basis vectors cannot be had."""
+    require_range("basis size", size, MIN_BASIS_SIZE, MAX_BASIS_SIZE)
+
+
+def analyse_picture(
+    model: DiffusionModel, picture: Picture, timestep: int | None = None, size: int = BASIS_SIZE
+) -> Job[Analysis]:
+    """Analyse a picture at a timestep; at once if it has been analysed before. size: basis vectors.
 
     Raises:
         RequestError: timestep or size out of range. ResourceError: out of memory.
     """
-    require_range("basis size", size, 8, krylov.MAX_SIZE)
-    t, steps = nearest(model, timestep), model.card.steps
-    known = ANALYSES.get(analysis_key(model, picture, t, size))
+    require_basis_size(size)
+    t, steps = trajectory_timestep(model, timestep), model.card.steps
+    analysis = ANALYSES.get(analysis_key(model, picture, t, size))
+    if analysis is not None:
+        return analysis
     total = 2 * steps + 2 * size
-    if known is not None:
-        yield Progress(total, total, "Already analysed", result=known)
-        return
-    for event in exclusively(invert(model, picture.pixels, steps, cache=LATENTS)):
-        latent = event.result
-        yield Progress(event.step, total, "Reading the picture")
-    for event in exclusively(descend(model, latent.x_T, t, steps)):
-        x_t = event.result
-        yield Progress(steps + event.step, total, "Finding its place")
+    latent = yield from latent_of(model, picture.pixels, steps, total)
+    descent = exclusively(denoise_to(model, latent.x_T, t, steps))
+    x_t = yield from stage(descent, "Finding its place", steps, total)
     with DEVICE:
         jacobian = Jacobian(model, x_t, t)
-    for event in exclusively(krylov.analyse(jacobian, size)):
-        if event.result is None:
-            yield Progress(2 * steps + event.step, total, "Analysing")
-    analysis = Analysis(model, picture, latent, x_t, event.result, size)
-    keep(analysis)
-    yield Progress(total, total, "Analysed", result=analysis)
+    basis = yield from stage(exclusively(krylov_basis(jacobian, size)), "Analysing", 2 * steps, total)
+    analysis = Analysis(model, picture, latent, x_t, basis, size)
+    keep_analysis(analysis)
+    return analysis

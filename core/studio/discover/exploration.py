@@ -5,29 +5,30 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from ...discovery import basis as krylov
-from ...discovery import contrast
-from ...discovery.found import DEFAULTS, Settings
-from ...discovery.methods import METHODS
+from ...directions import Injection
+from ...discovery.basis import BASIS_SIZE
+from ...discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
+from ...discovery.methods import DEFAULT_METHOD, find_method
 from ...errors import RequestError
 from ...models.loader import DiffusionModel
-from ...regions import Region
+from ...regions import Region, parse_regions
 from ..frames import Frame, Picture, require_range
 from ..turns import Turns
-from .analysis import Analysis, nearest
-from .rows import Row
+from .analysis import Analysis, require_basis_size, trajectory_timestep
+from .rows import DirectionRow
 
 MAX_COUNT = 12  # directions per region
 
 
 @dataclass
 class Exploration:
-    """One search of a picture. `rows` and `analysis` change while `explore` runs, and `version` tells that they did.
+    """One search of a picture. `rows` and `analysis` change while `explore` runs; each change of the rows raises
+    `version`.
 
-    timestep: nearest on the trajectory is taken; None is 0.6 T. size: of the basis. opened: the row that is on the
-    stage, frames: what is there of its strip. number: tells explorations apart.
+    timestep: the nearest one of the trajectory is taken; None is 0.6 T. size: of the basis. opened: index of the row
+    that is on the stage. frames: the pictures of its strip so far. number: tells explorations apart.
 
     Raises:
         RequestError: a setting is out of range.
@@ -36,13 +37,13 @@ class Exploration:
     model: DiffusionModel
     picture: Picture
     regions: Sequence[Region]
-    method: str = contrast.NAME
-    settings: Settings = DEFAULTS
+    method: str = DEFAULT_METHOD
+    settings: DiscoverySettings = DEFAULT_SETTINGS
     timestep: int | None = None
-    size: int = krylov.SIZE
-    injection: Literal["symmetric", "asymmetric"] = "symmetric"
+    size: int = BASIS_SIZE
+    injection: Injection = "symmetric"
     analysis: Analysis | None = None
-    rows: list[Row] = field(default_factory=list)
+    rows: list[DirectionRow] = field(default_factory=list)
     refined: bool = False
     version: int = 0
     opened: int | None = None
@@ -50,33 +51,66 @@ class Exploration:
     number: int = field(default_factory=itertools.count(1).__next__)
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise RequestError(f"There is no method {self.method!r}. Choose one of: {', '.join(METHODS)}.")
+        find_method(self.method)
         if self.injection not in ("symmetric", "asymmetric"):
             raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
         require_range("count", self.settings.count, 1, MAX_COUNT)
-        require_range("basis size", self.size, 8, krylov.MAX_SIZE)
-        nearest(self.model, self.timestep)
+        require_basis_size(self.size)
+        trajectory_timestep(self.model, self.timestep)
 
-    def touch(self, index: Any, name: str | None = None) -> Row:
-        """The visitor opens a row, or names it. Raises RequestError: there is no such row, or the name is empty."""
+    def require_analysis(self) -> Analysis:
+        """The analysis of the picture. Raises RequestError: there is none yet."""
+        if self.analysis is None:
+            raise RequestError("This picture is not analysed yet. Wait a moment, then try again.")
+        return self.analysis
+
+    def pin(self, index: Any) -> DirectionRow:
+        """Keep a row as it is, because the visitor has opened it. Raises RequestError: there is no such row."""
+        return self._change(index)
+
+    def rename(self, index: Any, name: str) -> DirectionRow:
+        """Give a row the visitor's own name, and pin it.
+
+        Raises:
+            RequestError: there is no such row, or the name is empty.
+        """
+        return self._change(index, name)
+
+    def _change(self, index: Any, name: str | None = None) -> DirectionRow:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.rows):
             raise RequestError("This direction is no longer here. Choose another one.")
-        row = replace(self.rows[index], touched=True)
-        if name is not None:
-            row = replace(row, name=_plain(name))
-        self.rows[index] = row
-        return row
+        row = self.rows[index]
+        self.rows[index] = replace(row, pinned=True, name=row.name if name is None else _one_line(name))
+        return self.rows[index]
+
+
+def requested_regions(value: Any, method: str, resolution: int) -> list[Region]:
+    """Regions from JSON, see `parse_regions`; there may be none for a method that looks at the whole picture.
+
+    Raises:
+        RequestError: there is no such method, or the regions are missing or cannot be used.
+    """
+    if not value and not find_method(method).needs_region:
+        return []
+    return parse_regions([] if value is None else value, resolution)
 
 
 @dataclass
 class DiscoverState:
-    """What Discover keeps of a visit. exploration: the search that is shown. searches: what was asked for. stopped: the
-    number after the last time that the visitor stopped one."""
+    """What Discover keeps of a visit. exploration: the search that is shown. searches: requests for a search or for an
+    end of it, of which the newest replaces all others."""
 
     exploration: Exploration | None = None
     searches: Turns = field(default_factory=Turns)
-    stopped: int = -1
+
+    def stop(self) -> None:
+        """End the search that is running."""
+        self.searches.begin("stop")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the visitor's last request was to stop."""
+        return self.searches.last.get("stop") == self.searches.number
 
     def forget(self) -> None:
         """Another model or picture: what was found is out of date."""
@@ -84,7 +118,7 @@ class DiscoverState:
         self.exploration = None
 
 
-def _plain(name: str) -> str:
+def _one_line(name: str) -> str:
     """A name on one line. Raises RequestError for an empty one."""
     name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:80]
     if not name:

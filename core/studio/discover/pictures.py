@@ -11,50 +11,54 @@ from torch import Tensor
 from ...asyrp.prompts import suggested_name, templates
 from ...discovery.locality import roir
 from ...discovery.naming import Namer, Suggestion
-from ...editing import EditSettings, edit, invert
+from ...editing import EditSettings, edit
 from ...errors import ModelUnavailable, RequestError
 from ...models.cards import ModelCard
-from ...progress import Job, Progress
+from ...progress import Job, stage
 from .. import measuring
 from ..device import DEVICE, exclusively
+from ..edit import MAX_STRENGTH
 from ..frames import Picture, require_range
-from ..latents import LATENTS
+from ..latents import latent_of
 from .exploration import Exploration
-from .rows import MAX_STRENGTH, Row
+from .rows import DirectionRow
 
 STEPS = 12  # of the small pictures
 
 
-def draw(one: Exploration, rows: list[Row]) -> Job:
-    """Pictures and names for those of the rows that have none, in place and all in one batch."""
+def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
+    """Pictures and names for those of the rows that have none, in place and all in one batch.
+
+    Raises:
+        RequestError: the picture is not analysed yet. ResourceError: out of memory.
+    """
     missing = [i for i, row in enumerate(rows) if row.frames is None]
     if not missing:
         return
-    count = 2 * len(missing) + 1
-    parts = []
+    model, latent = exploration.model, exploration.require_analysis().latent
+    count = 2 * len(missing) + 1  # the picture itself, then every direction at both strengths
+    weighted = []
     for place, i in enumerate(missing):
         strengths = torch.zeros(count)
         strengths[1 + 2 * place], strengths[2 + 2 * place] = -rows[i].strength, rows[i].strength
-        parts.append((rows[i].found.direction, strengths))
-    settings = EditSettings(STEPS, injection=one.injection)
-    for event in exclusively(edit(one.model, one.analysis.latent.repeat(count), parts, settings)):
-        if event.result is None:
-            yield Progress(event.step, event.total, "Drawing them")
-    pixels = event.result.cpu()
+        weighted.append((rows[i].found.direction, strengths))
+    settings = EditSettings(STEPS, injection=exploration.injection)
+    job = exclusively(edit(model, latent.repeat(count), weighted, settings))
+    pixels = (yield from stage(job, "Drawing them")).cpu()
     for place, i in enumerate(missing):
         frames, mask = pixels[[1 + 2 * place, 0, 2 + 2 * place]], rows[i].region.mask
-        sides = None if mask.all() else roir(frames[[1, 1]], frames[[0, 2]], mask).mean().item()
+        ratio = None if mask.all() else roir(frames[[1, 1]], frames[[0, 2]], mask).mean().item()
         with DEVICE:
-            suggestion = suggest(one.model.card, frames)
+            suggestion = suggest_name(model.card, frames)
         row = rows[i]  # only now: the visitor may have named it meanwhile
         name = row.name
-        if suggestion is not None and suggestion.text and not row.touched:
-            name = _unlike(suggested_name(one.model.card.domain_word, suggestion.text), rows)
-        rows[i] = replace(row, frames=frames, roir=sides, suggestion=suggestion, name=name)
-    one.version += 1
+        if suggestion is not None and suggestion.text and not row.pinned:
+            name = _unique(suggested_name(model.card.domain_word, suggestion.text), rows)
+        rows[i] = replace(row, frames=frames, roir=ratio, suggestion=suggestion, name=name)
+    exploration.version += 1
 
 
-def _unlike(name: str, rows: Sequence[Row]) -> str:
+def _unique(name: str, rows: Sequence[DirectionRow]) -> str:
     """The name, with a number if another row has it."""
     taken, number, wanted = {row.name for row in rows}, 1, name
     while name in taken:
@@ -63,8 +67,11 @@ def _unlike(name: str, rows: Sequence[Row]) -> str:
     return name
 
 
-def suggest(card: ModelCard, frames: Tensor) -> Suggestion | None:
-    """A name from the two ends of a direction, or None where the model has no image-text model or no vocabulary."""
+def suggest_name(card: ModelCard, frames: Tensor) -> Suggestion | None:
+    """A name from the two ends of a direction, or None where the model has no image-text model or no vocabulary.
+
+    frames: pixels (3, 3, R, R) at the negative strength, at 0 and at the positive one.
+    """
     try:
         if card.id not in _NAMERS:
             _NAMERS[card.id] = Namer(measuring.image_text(card), card.domain_word, templates(card))
@@ -76,18 +83,19 @@ def suggest(card: ModelCard, frames: Tensor) -> Suggestion | None:
 _NAMERS: dict[str, Namer] = {}
 
 
-def others(one: Exploration, row: Row, pictures: Sequence[Picture], strength: float) -> Job:
-    """A direction on other pictures: the claim that it transfers. Result: pixels (2, B, 3, R, R), before and after."""
+def apply_to_others(
+    exploration: Exploration, row: DirectionRow, pictures: Sequence[Picture], strength: float
+) -> Job[Tensor]:
+    """A direction on other pictures, to see whether it transfers: pixels (2, B, 3, R, R), before and after.
+
+    Raises:
+        RequestError: the strength is out of range. ResourceError: out of memory.
+    """
     require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
-    pixels = torch.cat([picture.pixels for picture in pictures])
-    total = 2 * STEPS
-    for event in exclusively(invert(one.model, pixels, STEPS, cache=LATENTS)):
-        latent = event.result
-        yield Progress(event.step, total, "Reading the pictures")
+    pixels, total = torch.cat([picture.pixels for picture in pictures]), 2 * STEPS
+    latent = yield from latent_of(exploration.model, pixels, STEPS, total)
     strengths = torch.tensor([0.0, strength]).repeat(len(pictures))
-    settings = EditSettings(STEPS, injection=one.injection)
-    for event in exclusively(edit(one.model, latent.repeat(2), [(row.found.direction, strengths)], settings)):
-        if event.result is None:
-            yield Progress(STEPS + event.step, total, "Editing them")
-    pairs = event.result.cpu().unflatten(0, (len(pictures), 2)).transpose(0, 1)
-    yield Progress(total, total, "Done", result=pairs)
+    settings = EditSettings(STEPS, injection=exploration.injection)
+    job = exclusively(edit(exploration.model, latent.repeat(2), [(row.found.direction, strengths)], settings))
+    edited = yield from stage(job, "Editing them", STEPS, total)
+    return edited.cpu().unflatten(0, (len(pictures), 2)).transpose(0, 1)

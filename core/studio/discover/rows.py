@@ -1,4 +1,4 @@
-"""The rows of a search: a direction with what is shown of it, and what becomes of it when there are better ones."""
+"""The rows of a search: a direction with what is shown of it, and which rows stay when better ones are found."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from typing import Any
 from torch import Tensor
 
 from ...directions import GlobalDirection
-from ...discovery.found import Found
+from ...discovery.interface import FoundDirection
 from ...discovery.naming import Suggestion
 from ...regions import Region
 
 SAME = 0.97  # cosine above which a refined direction is the one that was shown
-MAX_STRENGTH = 100.0  # of a preset
 
 
-@dataclass(frozen=True, eq=False)  # two are the same if they are one
-class Row:
+@dataclass(frozen=True, eq=False)  # two rows are equal only if they are the same object
+class DirectionRow:
     """A direction with what is shown of it.
 
-    region: where its effect is measured; the whole picture where there is nothing else. strength: of its pictures.
-    heat: (R, R), sum of |J v| over the channels: where it changes the picture. frames: pixels (3, 3, R, R) at
-    -strength, 0 and +strength. roir: of the frames, mean of both sides. name: suggested, until the visitor writes one.
-    touched: named or opened by the visitor, and so not to be replaced. key: of the preset that it was saved as.
+    region: where its effect is measured; the whole picture where no region was drawn. strength: of its pictures.
+    heat: (R, R), sum of |J v| over the channels: where it changes the picture. name: suggested, until the visitor
+    writes one. pinned: named or opened by the visitor, and so not to be replaced. frames: pixels (3, 3, R, R) at
+    -strength, 0 and +strength. roir: of the frames, mean of both sides. key: of the preset that it was saved as.
     """
 
-    found: Found
+    found: FoundDirection
     region: Region
     strength: float
     heat: Tensor
     name: str
-    touched: bool = False
+    pinned: bool = False
     frames: Tensor | None = None
     roir: float | None = None
     suggestion: Suggestion | None = None
@@ -41,7 +40,7 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Its measures as plain values."""
-        found, known = self.found, self.suggestion
+        found, suggestion = self.found, self.suggestion
         return {
             "name": self.name,
             "region": self.region.label or "whole picture",
@@ -51,9 +50,9 @@ class Row:
             "linear_roir": _finite(found.ratio),
             "roir": _finite(self.roir),
             "strength": self.strength,
-            "confidence": known.confidence if known else None,
-            "likely": [list(pair) for pair in known.likely] if known else [],
-            "attributes": {change.attribute: change.change for change in known.changes} if known else {},
+            "confidence": suggestion.confidence if suggestion else None,
+            "likely": [list(pair) for pair in suggestion.likely] if suggestion else [],
+            "attributes": {change.attribute: change.change for change in suggestion.changes} if suggestion else {},
         }
 
 
@@ -61,35 +60,43 @@ def _finite(value: float | None) -> float | None:
     return round(value, 4) if value is not None and math.isfinite(value) else None
 
 
-def kept(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """New rows; where one is almost an old one, it keeps that one's sign, pictures and name."""
-    rows, left = [], list(old)
+def carry_over(old: Sequence[DirectionRow], new: Sequence[DirectionRow]) -> list[DirectionRow]:
+    """The new rows; one whose direction is almost that of an old row keeps that row's sign, pictures and name."""
+    rows, unmatched = [], list(old)
     for row in new:
-        like = max(left, key=lambda other: abs(_cosine(row, other)), default=None)
-        if like is not None and abs(_cosine(row, like)) >= SAME:
-            left.remove(like)
-            found = _flipped(row.found) if _cosine(row, like) < 0 else row.found
-            row = replace(like, found=found, heat=row.heat)
+        match = max(unmatched, key=lambda candidate: abs(_cosine(row, candidate)), default=None)
+        if match is not None and abs(_cosine(row, match)) >= SAME:
+            unmatched.remove(match)
+            found = _flipped(row.found) if _cosine(row, match) < 0 else row.found
+            row = replace(match, found=found, heat=row.heat)
         rows.append(row)
     return rows
 
 
-def untouched(old: list[Row], new: list[Row]) -> list[Row]:
-    """New rows, with the old ones that the visitor has touched in their places instead of what is most like them."""
+def keep_pinned(old: Sequence[DirectionRow], new: Sequence[DirectionRow]) -> list[DirectionRow]:
+    """The new rows, but each pinned old row stays in its place, instead of the new row that is most like it."""
     rows = [*new, *old[len(new) :]]
-    touched = {i: row for i, row in enumerate(old) if row.touched}
-    for row in touched.values():
+    pinned = {i: row for i, row in enumerate(old) if row.pinned}
+    for row in pinned.values():
         if rows:
             del rows[max(range(len(rows)), key=lambda i: abs(_cosine(rows[i], row)))]
-    for i, row in sorted(touched.items()):
+    for i, row in sorted(pinned.items()):
         rows.insert(i, row)
     return rows
 
 
-def _cosine(one: Row, other: Row) -> float:
-    return float((one.found.direction.delta * other.found.direction.delta).sum())
+def _cosine(a: DirectionRow, b: DirectionRow) -> float:
+    return float((_global(a.found).delta * _global(b.found).delta).sum())
 
 
-def _flipped(found: Found) -> Found:
-    direction = found.direction
-    return replace(found, direction=GlobalDirection(-direction.delta, direction.steps), y=-found.y)
+def _flipped(found: FoundDirection) -> FoundDirection:
+    direction = _global(found)
+    y = None if found.y is None else -found.y
+    return replace(found, direction=GlobalDirection(-direction.delta, direction.steps), y=y)
+
+
+def _global(found: FoundDirection) -> GlobalDirection:
+    """Its direction, which has a single shift in every method that is refined."""
+    if not isinstance(found.direction, GlobalDirection):
+        raise TypeError(f"a global direction is needed, not one of kind {found.direction.kind}")
+    return found.direction

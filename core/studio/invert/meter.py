@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from ...progress import Job
+
+T = TypeVar("T")
 
 _SELF = Path("/proc/self")
 
@@ -26,24 +29,27 @@ class Meter:
         """Seconds of computing so far, also from within a step."""
         return self.seconds + (0.0 if self._began is None else time.monotonic() - self._began)
 
-    def run(self, job: Job) -> Job:
+    def run(self, job: Job[T]) -> Job[T]:
         """The same job, measured."""
         try:
             while True:
                 _forget_peak(self.device)
                 self._began = time.monotonic()
                 try:
-                    event = next(job, None)
+                    event = next(job)
+                except StopIteration as end:
+                    return end.value
                 finally:
-                    self.seconds, self._began = self.clock(), None
-                peak = _peak(self.device)
-                if peak is not None:
-                    self.peak = max(self.peak or 0, peak)
-                if event is None:
-                    return
+                    self._end_step()
                 yield event
         finally:
             job.close()
+
+    def _end_step(self) -> None:
+        self.seconds, self._began = self.clock(), None
+        peak = _peak(self.device)
+        if peak is not None:
+            self.peak = max(self.peak or 0, peak)
 
 
 def _forget_peak(device: torch.device) -> None:

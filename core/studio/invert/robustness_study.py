@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import RequestError
-from ...inversion import robustness
-from ...inversion.inversion import read_prompt
-from ...progress import Job, Progress
-from ...text_to_image import TextToImage
+from ...inversion.robustness import study_robustness
+from ...progress import Job, Progress, Running
+from ...text_to_image import TextToImage, read_prompt
+from .. import measuring
 from ..device import exclusively
 from ..frames import require_range
-from .run_methods import distance_of
-from .trial import Cell, Trial
+from .trial import StudyCell, Trial
 
 SIGMAS = (5.0, 10.0, 20.0)
 MAX_SIGMAS, MAX_PROMPTS = 6, 6
@@ -38,15 +37,15 @@ def variants(trial: Trial, sigmas: Sequence[float], prompts: Sequence[str]) -> l
     return list(dict.fromkeys([*rows, *((0.0, prompt) for prompt in others)]))
 
 
-def study(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Sequence[str]) -> Job:
+def fill_study(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Sequence[str]) -> Job[Trial]:
     """Every method on every variant that is not in `trial.cells` yet; they are filled along the way, and a stopped
-    study goes on where it was. Result: the trial; events count cells.
+    study goes on where it was. Events count cells.
 
     Raises:
         RequestError, ResourceError: as `core.inversion.methods.invert`.
     """
     total = len(rows) * len(methods)
-    distance = distance_of(trial.card)
+    distance = measuring.distance_or_none(trial.card)
     for sigma, prompt in rows:
         for method in methods:
             key = (sigma, prompt, method)
@@ -54,15 +53,15 @@ def study(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Se
                 continue
             done = sum((s, p, m) in trial.cells for s, p in rows for m in methods)
             settings = replace(trial.settings, budget=None)
-            job = robustness.study(model, trial.pixels, [prompt], [method], [sigma], settings, distance)
-            for event in exclusively(job):
-                if event.result is None:
-                    yield Progress(done, total, event.note, event.preview)
-            [made] = event.result
-            inverted = made.inversion
+            job = study_robustness(model, trial.pixels, [prompt], [method], [sigma], settings, distance)
+            running = Running(exclusively(job))
+            for event in running:
+                yield Progress(done, total, event.note, event.preview)
+            [result] = running.result
+            inversion = result.inversion
             # Without the inversion itself, which is large.
-            trial.cells[key] = Cell(
-                sigma, prompt, method, inverted.pixels, inverted.reconstruction, made.decoded, made.measures
+            trial.cells[key] = StudyCell(
+                sigma, prompt, method, inversion.pixels, inversion.reconstruction, result.decoded, result.measures
             )
             yield Progress(done + 1, total, method)
-    yield Progress(total, total, "Done", result=trial)
+    return trial

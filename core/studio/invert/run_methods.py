@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,27 +10,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ... import metrics
-from ...errors import ModelUnavailable, ResourceError
+from ...errors import ResourceError
 from ...inversion.inversion import Inversion
 from ...inversion.methods import invert
 from ...inversion.solution import Checkpoint
-from ...models.t2i_cards import TextToImageCard
-from ...progress import Job, Progress
+from ...progress import Job, Progress, stage
 from ...text_to_image import TextToImage
 from .. import measuring
 from ..device import exclusively
 from .meter import Meter
 from .trial import MethodResult, Trial
 
-SMALLER = 4  # how much smaller batches are made when memory is short
+BATCH_REDUCTION = 4  # how much smaller batches are made when memory is short
 SHORT_OF_MEMORY = "Memory was short, so it was done in smaller batches."
 ERROR_GAIN = 5
 INK, GLOW, WHITE = (20, 16, 12), (221, 90, 53), (255, 250, 244)
 
 
-def run_methods(trial: Trial, model: TextToImage, methods: Sequence[str]) -> Job:
-    """Run those of the methods that are missing; the trial is filled along the way. Result: the trial.
+def run_methods(trial: Trial, model: TextToImage, methods: Sequence[str]) -> Job[Trial]:
+    """Run those of the methods that are missing; the trial, which is returned, is filled along the way.
 
     Events count the steps of each phase of a method. Closing the job stops it, and begun again it goes on. A method
     that needs more memory than there is is left out, with its reason in `trial.failed`; the others are run.
@@ -46,21 +44,21 @@ def run_methods(trial: Trial, model: TextToImage, methods: Sequence[str]) -> Job
         checkpoint = trial.checkpoints.setdefault(method, Checkpoint())
         meter = Meter(model.device)
         try:
-            inversion, note = yield from _in_memory(trial, model, method, checkpoint, meter, name)
+            inversion, note = yield from _invert_in_memory(trial, model, method, checkpoint, meter, name)
         except ResourceError as error:
             trial.failed[method] = error.message
             continue
         trial.results[method] = MethodResult(inversion, meter.peak, note)
         del trial.checkpoints[method]
         yield Progress(number, len(todo), method, inversion.reconstruction)
-    yield Progress(1, 1, "Done", result=trial)
+    return trial
 
 
-def _in_memory(
+def _invert_in_memory(
     trial: Trial, model: TextToImage, method: str, checkpoint: Checkpoint, meter: Meter, name: str
-) -> Generator[Progress, None, tuple[Inversion, str]]:
+) -> Job[tuple[Inversion, str]]:
     """One method, in smaller batches for as long as it does not fit. Returns its inversion, and what had to be done."""
-    distance, note, earlier = distance_of(trial.card), "", checkpoint.seconds
+    distance, note, earlier = measuring.distance_or_none(trial.card), "", checkpoint.seconds
     while True:
         job = invert(
             model,
@@ -73,14 +71,12 @@ def _in_memory(
             lambda: earlier + meter.clock(),
         )
         try:
-            for event in exclusively(meter.run(job)):
-                if event.result is None:
-                    yield replace(event, note=f"{name}: {event.note}")
-            return event.result, note
+            inversion = yield from stage(exclusively(meter.run(job)), lambda step: f"{name}: {step}")
+            return inversion, note
         except ResourceError:
             if model.rows == 1:
                 raise
-        model, note = in_smaller_batches(model, SMALLER), SHORT_OF_MEMORY
+        model, note = in_smaller_batches(model, BATCH_REDUCTION), SHORT_OF_MEMORY
         yield Progress(0, 1, f"{name}: memory is short, trying smaller batches")
 
 
@@ -89,14 +85,6 @@ def in_smaller_batches(model: TextToImage, factor: int) -> TextToImage:
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     return replace(model, rows=max(1, model.rows // factor))
-
-
-def distance_of(card: TextToImageCard) -> metrics.Distance | None:
-    """The perceptual distance of a model's pictures, or None where it cannot be had."""
-    try:
-        return measuring.distance(card)
-    except ModelUnavailable:
-        return None
 
 
 def error_map(a: Tensor, b: Tensor, gain: float = ERROR_GAIN) -> Image.Image:

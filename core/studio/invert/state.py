@@ -1,4 +1,4 @@
-"""What Invert keeps of a visit: the trials of its pictures, and which of them is shown, edited and saved."""
+"""What Invert keeps of a visit: the trials of its pictures, and which inversion is shown, edited and saved."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from torch import Tensor
 from ...inversion.inversion import Inversion
 from ..frames import Picture
 from ..turns import Turns
-from .trial import Edits, Trial
+from .targets import PromptEdits
+from .trial import Trial
 
 MAX_KEPT = 4  # trials of one visit
 
 
 @dataclass
 class InvertState:
-    """jobs: what was asked for. trial: the one that is shown, of `kept`, the last few. chosen: the method whose
-    inversion is edited and saved. opened: the picture that came with a file, and its pixels in the file's model.
-    prompt: the last one that was suggested.
+    """jobs: requests to invert, edit or study, of which the newest replaces all others. trial: the one that is shown,
+    among `kept`, the last few. chosen: the method whose inversion is edited and saved. edits: of that inversion.
+    opened: the picture that came with a file, and its pixels in the file's model. suggested: the last source prompt
+    that was.
     """
 
     jobs: Turns = field(default_factory=Turns)
@@ -26,8 +28,8 @@ class InvertState:
     kept: list[Trial] = field(default_factory=list)
     chosen: str | None = None
     opened: tuple[Picture, Tensor] | None = None
-    prompt: str = ""
-    edits: Edits | None = None
+    suggested: str = ""
+    edits: PromptEdits | None = None
 
     def show(self, trial: Trial | None) -> None:
         """Another trial, or none."""
@@ -39,5 +41,5 @@ class InvertState:
     @property
     def inversion(self) -> Inversion | None:
         """The one that is edited and saved."""
-        made = None if self.trial is None else self.trial.results.get(self.chosen or "")
-        return None if made is None else made.inversion
+        result = None if self.trial is None else self.trial.results.get(self.chosen or "")
+        return None if result is None else result.inversion

@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ...errors import RequestError, ResourceError
 from ...inversion.alignment import words_of
-from ...inversion.editing import MAX_TARGETS, EditSettings, Target, edit
-from ...inversion.inversion import Inversion, read_prompt
+from ...inversion.editing import MAX_TARGETS, PromptEditSettings, Target, edit
+from ...inversion.inversion import Inversion
 from ...models.t2i_cards import TextToImageCard
 from ...progress import Job, Progress
-from ...text_to_image import TextToImage
+from ...text_to_image import TextToImage, read_prompt
 from .. import measuring
 from ..device import DEVICE, exclusively
 from ..frames import Frame, require_range
 from .run_methods import SHORT_OF_MEMORY, in_smaller_batches
-from .trial import Edits
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # 0 is the source, 1 the target
-LOW, HIGH = 0.0, 1.5
+MIN_STRENGTH, MAX_STRENGTH = 0.0, 1.5
 MAX_PROMPTS = 6
 MAX_WEIGHTS = 20
-WANTED = "Write a target prompt: what the picture should show instead."
+REQUEST = "Write a target prompt: what the picture should show instead."
+
+
+@dataclass(eq=False)
+class PromptEdits:
+    """Target prompts for one inversion.
+
+    frames: by prompt, in the order of their strengths; they fill up while `run` runs, and `version` counts how often
+    they have. shown: the prompt on the stage. seconds: until every target was there. note: what had to be done
+    otherwise.
+    """
+
+    card: TextToImageCard
+    inversion: Inversion
+    settings: PromptEditSettings
+    weights: dict[str, float]
+    prompts: list[str]
+    frames: dict[str, list[Frame]] = field(default_factory=dict)
+    shown: str = ""
+    seconds: float = 0.0
+    note: str = ""
+    version: int = 0
 
 
 def read_prompts(text: str) -> list[str]:
@@ -37,10 +58,10 @@ def read_prompts(text: str) -> list[str]:
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
-        raise RequestError(WANTED)
+        raise RequestError(REQUEST)
     if len(lines) > MAX_PROMPTS:
         raise RequestError(f"There are {len(lines)} target prompts; up to {MAX_PROMPTS} can be used. Remove some.")
-    return list(dict.fromkeys(read_prompt(line, WANTED) for line in lines))
+    return list(dict.fromkeys(read_prompt(line, REQUEST) for line in lines))
 
 
 def read_weights(text: str) -> dict[str, float]:
@@ -66,100 +87,98 @@ def begin_edits(
     card: TextToImageCard,
     inversion: Inversion,
     prompts: Sequence[str],
-    settings: EditSettings,
+    settings: PromptEditSettings,
     weights: Mapping[str, float],
-) -> Edits:
+) -> PromptEdits:
     """What `run` will do.
 
     Raises:
         RequestError: a weight is out of range or of a word that is in no prompt, or there is no attention to weigh.
     """
-    known = [word for prompt in prompts for word in words_of(prompt)]
+    words = {word for prompt in prompts for word in words_of(prompt)}
     for word, weight in weights.items():
         require_range(f"weight of “{word}”", weight, -5, 5)
-        if not set(words_of(word)) <= set(known):
+        if not set(words_of(word)) <= words:
             raise RequestError(f"“{word}” is not a word of a target prompt. Re-weight one of its words.")
     if weights and settings.attention == "none":
         raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
-    return Edits(card, inversion, settings, dict(weights), list(prompts), shown=prompts[0])
+    return PromptEdits(card, inversion, settings, dict(weights), list(prompts), shown=prompts[0])
 
 
-def run(edits: Edits, model: TextToImage) -> Job:
-    """Every prompt at strength 1 in one batch, then its other strengths; `edits.frames` fills up. Result: the edits.
+def run(edits: PromptEdits, model: TextToImage) -> Job[PromptEdits]:
+    """Every prompt at strength 1 in one batch, then its other strengths. `edits.frames` fills up along the way.
 
     Raises:
         RequestError, ResourceError: as `core.inversion.editing.edit`.
     """
     started, prompts = time.monotonic(), edits.prompts
     source = source_frame(edits)
-    made = yield from _frames(edits, model, [(prompt, 1.0) for prompt in prompts])
-    edits.frames = {prompt: [source, frame] for prompt, frame in zip(prompts, made, strict=True)}
+    targets = yield from _frames(edits, model, [(prompt, 1.0) for prompt in prompts])
+    edits.frames = {prompt: [source, frame] for prompt, frame in zip(prompts, targets, strict=True)}
     edits.seconds = time.monotonic() - started
     edits.version += 1
     others = [strength for strength in STRENGTHS if strength not in (0.0, 1.0)]
     for prompt in prompts:
         yield Progress(0, 1, "Now the other strengths")
         _add(edits, prompt, (yield from _frames(edits, model, [(prompt, strength) for strength in others])))
-    yield Progress(1, 1, "Done", result=edits)
+    return edits
 
 
-def exact(edits: Edits, model: TextToImage, prompt: str, strength: float) -> Job:
-    """One more strength of a prompt, added to its frames. Result: the edits. Raises as `run`."""
-    require_range("strength", strength, LOW, HIGH)
+def add_strength(edits: PromptEdits, model: TextToImage, prompt: str, strength: float) -> Job[PromptEdits]:
+    """One more strength of a prompt, added to its frames. Raises as `run`."""
+    require_range("strength", strength, MIN_STRENGTH, MAX_STRENGTH)
     _add(edits, prompt, (yield from _frames(edits, model, [(prompt, strength)])))
-    yield Progress(1, 1, "Done", result=edits)
+    return edits
 
 
-def at(edits: Edits, model: TextToImage, strength: float) -> Job:
-    """Every prompt at one strength, in one batch. Result: a list of `Frame`. Raises as `run`."""
-    require_range("strength", strength, LOW, HIGH)
-    frames = yield from _frames(edits, model, [(prompt, strength) for prompt in edits.prompts])
-    yield Progress(1, 1, "Done", result=frames)
+def at_strength(edits: PromptEdits, model: TextToImage, strength: float) -> Job[list[Frame]]:
+    """Every prompt at one strength, in one batch. Raises as `run`."""
+    require_range("strength", strength, MIN_STRENGTH, MAX_STRENGTH)
+    return (yield from _frames(edits, model, [(prompt, strength) for prompt in edits.prompts]))
 
 
-def _add(edits: Edits, prompt: str, frames: Sequence[Frame]) -> None:
+def _add(edits: PromptEdits, prompt: str, frames: Sequence[Frame]) -> None:
     new = {frame.strength for frame in frames}
     kept = [frame for frame in edits.frames[prompt] if frame.strength not in new]
     edits.frames[prompt] = sorted([*kept, *frames], key=lambda frame: frame.strength)
     edits.version += 1
 
 
-def source_frame(edits: Edits) -> Frame:
+def source_frame(edits: PromptEdits) -> Frame:
     """Strength 0: the reconstruction."""
-    return measured(edits.card, edits.inversion, edits.inversion.reconstruction, [0.0])[0]
+    return measured_frames(edits.card, edits.inversion, edits.inversion.reconstruction, [0.0])[0]
 
 
-def measured(card: TextToImageCard, inversion: Inversion, pixels: Tensor, strengths: Sequence[float]) -> list[Frame]:
-    """Pictures (n, 3, R, R) with what they are compared with the inverted one."""
+def measured_frames(
+    card: TextToImageCard, inversion: Inversion, pixels: Tensor, strengths: Sequence[float]
+) -> list[Frame]:
+    """Edited pictures (n, 3, R, R) with their measures against the inverted one."""
     with DEVICE:
         rows = measuring.measure(card, inversion.pixels, pixels)
-    return [Frame(s, image, about) for s, image, about in zip(strengths, pixels, rows, strict=True)]
+    return [Frame(s, image, measures) for s, image, measures in zip(strengths, pixels, rows, strict=True)]
 
 
-def _frames(
-    edits: Edits, model: TextToImage, pairs: Sequence[tuple[str, float]]
-) -> Generator[Progress, None, list[Frame]]:
+def _frames(edits: PromptEdits, model: TextToImage, pairs: Sequence[tuple[str, float]]) -> Job[list[Frame]]:
     """Frames of (prompt, strength), all in one batch, or in smaller ones if memory is short."""
     targets = []
     for prompt, strength in pairs:
         words = set(words_of(prompt))
         own = {word: weight for word, weight in edits.weights.items() if set(words_of(word)) <= words}
         targets.append(Target(prompt, strength, own))
-    pixels, note = yield from _in_memory(model, edits.inversion, targets, edits.settings)
+    pixels, note = yield from _edit_in_memory(model, edits.inversion, targets, edits.settings)
     edits.note = edits.note or note
-    return measured(edits.card, edits.inversion, pixels, [strength for _, strength in pairs])
+    return measured_frames(edits.card, edits.inversion, pixels, [strength for _, strength in pairs])
 
 
-def _in_memory(
-    model: TextToImage, inversion: Inversion, targets: list[Target], settings: EditSettings
-) -> Generator[Progress, None, tuple[Tensor, str]]:
+def _edit_in_memory(
+    model: TextToImage, inversion: Inversion, targets: list[Target], settings: PromptEditSettings
+) -> Job[tuple[Tensor, str]]:
+    """Pictures (n, 3, R, R), and what had to be done otherwise."""
     try:
-        done, first = [], 0
+        done = []
         for first in range(0, len(targets), MAX_TARGETS):
-            for event in exclusively(edit(model, inversion, targets[first : first + MAX_TARGETS], settings)):
-                if event.result is None:
-                    yield event
-            done.append(event.result.cpu())
+            job = exclusively(edit(model, inversion, targets[first : first + MAX_TARGETS], settings))
+            done.append((yield from job).cpu())
         return torch.cat(done), ""
     except ResourceError:
         if len(targets) == 1:
@@ -168,6 +187,6 @@ def _in_memory(
     half, smaller = len(targets) // 2, in_smaller_batches(model, 2)
     parts = []
     for part in (targets[:half], targets[half:]):
-        pixels, _ = yield from _in_memory(smaller, inversion, part, settings)
+        pixels, _ = yield from _edit_in_memory(smaller, inversion, part, settings)
         parts.append(pixels)
     return torch.cat(parts), SHORT_OF_MEMORY

@@ -1,4 +1,4 @@
-"""What a visit has on its bench: a picture with a prompt in a text-to-image model, and what was made of it so far."""
+"""A trial: a picture with a prompt in a text-to-image model, and what each method has made of it so far."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from torch import Tensor
 from ...errors import ModelUnavailable, RequestError
 from ...imaging import content_hash
 from ...inversion import saved
-from ...inversion.editing import EditSettings
-from ...inversion.inversion import Inversion, read_prompt
+from ...inversion.inversion import Inversion
 from ...inversion.methods import METHODS
-from ...inversion.solution import Checkpoint, Settings
+from ...inversion.solution import Checkpoint, InversionSettings
 from ...models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
-from ...text_to_image import TextToImage, card_of, model_of
+from ...text_to_image import TextToImage, load_text_to_image, read_prompt, text_to_image_card
 from .. import measuring
 from ..device import DEVICE
-from ..frames import Frame, require_range
+from ..frames import require_range
 from .captions import describe
 
 MIN_STEPS, MAX_STEPS = 4, 200
@@ -41,7 +40,7 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """One method on a noisy picture, or with another prompt. sigma: of the noise, of 255. All pixels (1, 3, R, R)."""
 
     sigma: float
@@ -65,15 +64,15 @@ class Trial:
     fingerprint: str
     pixels: Tensor
     prompt: str
-    settings: Settings
+    settings: InversionSettings
     words_cut: str = ""
     results: dict[str, MethodResult] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    cells: dict[tuple[float, str, str], Cell] = field(default_factory=dict)
+    cells: dict[tuple[float, str, str], StudyCell] = field(default_factory=dict)
 
     def same(self, other: Trial) -> bool:
-        """Whether what one has made is good for the other: only the time that it may take can differ."""
+        """Whether results of one are results of the other: only the time limit may differ."""
         return self._key() == other._key()
 
     def _key(self) -> tuple[object, ...]:
@@ -82,33 +81,13 @@ class Trial:
 
     def missing(self, methods: Sequence[str]) -> list[str]:
         """Those of the methods that are not done, or ran out of a time that was shorter than it may take now."""
-        longest = float("inf")
-        now = longest if self.settings.budget is None else self.settings.budget
+        budget = float("inf") if self.settings.budget is None else self.settings.budget
         return [
             method
             for method in methods
             if method not in self.results
-            or (self.results[method].out_of_time and now > self.results[method].inversion.measures["seconds"] + 1)
+            or (self.results[method].out_of_time and budget > self.results[method].inversion.measures["seconds"] + 1)
         ]
-
-
-@dataclass(eq=False)
-class Edits:
-    """Target prompts for one inversion. frames: by prompt, in the order of their strengths; they change while
-    `core.inverting.targets.run` does, and `version` tells that they did. shown: the prompt on the stage. seconds: that
-    they took. note: what had to be done otherwise.
-    """
-
-    card: TextToImageCard
-    inversion: Inversion
-    settings: EditSettings
-    weights: dict[str, float]
-    prompts: list[str]
-    frames: dict[str, list[Frame]] = field(default_factory=dict)
-    shown: str = ""
-    seconds: float = 0.0
-    note: str = ""
-    version: int = 0
 
 
 # -------------------------------------------------------------------------------------------------- models, pictures
@@ -126,15 +105,15 @@ def suggestion(card: TextToImageCard, pixels: Tensor) -> str:
         return describe(probe, pixels)
 
 
-def within_limits(settings: Settings) -> None:
-    """Raises RequestError for what would take too long. (`Settings` checks the rest.)"""
+def check_limits(settings: InversionSettings) -> None:
+    """Raises RequestError for what would take too long. (`InversionSettings` checks the rest.)"""
     require_range("steps", settings.steps, MIN_STEPS, MAX_STEPS)
     require_range("seed", settings.seed, 0, 2**31 - 1)
     if settings.budget is not None:
         require_range("seconds", settings.budget, 0, MAX_BUDGET)
 
 
-def known_methods(methods: Sequence[str]) -> list[str]:
+def check_methods(methods: Sequence[str]) -> list[str]:
     """In the order of `METHODS`, each once. Raises RequestError: none, or one that there is not."""
     for method in methods:
         if method not in METHODS:
@@ -145,14 +124,14 @@ def known_methods(methods: Sequence[str]) -> list[str]:
 
 
 def begin_trial(
-    model: TextToImage, pixels: Tensor, prompt: str, settings: Settings, kept: Sequence[Trial] = ()
+    model: TextToImage, pixels: Tensor, prompt: str, settings: InversionSettings, kept: Sequence[Trial] = ()
 ) -> Trial:
     """A trial of a picture (1, 3, R, R), or the one of those that are kept that is the same.
 
     Raises:
         RequestError: a setting is out of range, the prompt is empty or endless.
     """
-    within_limits(settings)
+    check_limits(settings)
     prompt = read_prompt(prompt, "Write a source prompt: what the picture shows.")
     card = TEXT_TO_IMAGE[model.id]
     trial = Trial(card, model.fingerprint, pixels, prompt, settings, model.words_cut(prompt))
@@ -168,20 +147,20 @@ def begin_trial(
 
 
 def read_file(path: Path | str) -> Trial:
-    """A saved inversion as the one thing that was made in a trial.
+    """A saved inversion as the only result of a trial.
 
     Raises:
         PresetError: the file cannot be used. RequestError: it is of another model or other weights.
         ModelUnavailable: its model cannot be had.
     """
     inversion = saved.load(path)
-    card = card_of(inversion.model)
-    model = model_of(card)
+    card = text_to_image_card(inversion.model)
+    model = load_text_to_image(card)
     inversion.require(model)
     side = model.resolution
     if not inversion.pixels.shape == inversion.reconstruction.shape == (1, 3, side, side):
         raise RequestError(f"The picture in this file does not fit “{card.title}”. Invert the picture again.")
-    settings = Settings(inversion.solution.steps, inversion.edit_guidance)
+    settings = InversionSettings(inversion.solution.steps, inversion.edit_guidance)
     cut = model.words_cut(inversion.prompt)
-    made = MethodResult(inversion, note="From a file.")
-    return Trial(card, model.fingerprint, inversion.pixels, inversion.prompt, settings, cut, {inversion.method: made})
+    results = {inversion.method: MethodResult(inversion, note="From a file.")}
+    return Trial(card, model.fingerprint, inversion.pixels, inversion.prompt, settings, cut, results)

@@ -17,7 +17,7 @@ from ..invert.trial import Trial, read_file
 from .session import Session
 
 
-def picture_of(session: Session, card: TextToImageCard) -> Tensor:
+def pixels_for(session: Session, card: TextToImageCard) -> Tensor:
     """The visit's picture as a text-to-image model sees it: pixels (1, 3, R, R), as sharp as what it came from.
 
     Raises:
@@ -40,16 +40,16 @@ def picture_of(session: Session, card: TextToImageCard) -> Tensor:
     return to_pixels(source, side)
 
 
-def trial_of(session: Session, card: TextToImageCard) -> Trial | None:
-    """The last trial of the visit's picture in this model that is still there."""
+def last_trial(session: Session, card: TextToImageCard) -> Trial | None:
+    """The last trial of the visit's picture in this model, among those that are kept."""
     if session.picture is None:
         return None
-    pixels = picture_of(session, card)
+    pixels = pixels_for(session, card)
     kept = reversed(session.invert.kept)
     return next((trial for trial in kept if trial.card is card and torch.equal(trial.pixels, pixels)), None)
 
 
-def open_file(session: Session, path: Path | str) -> Trial:
+def open_inversion(session: Session, path: Path | str) -> Trial:
     """A saved inversion in the visit, as if it had just been made; its picture becomes the visit's. Raises as
     `read_file`."""
     trial = read_file(path)

@@ -10,23 +10,23 @@ from small_models import small_model
 
 from core import presets
 from core.directions import GlobalDirection
-from core.discovery.found import Settings
-from core.discovery.linear import Jacobian
+from core.discovery.interface import DiscoverySettings
+from core.discovery.jacobian_operator import Jacobian
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.models.loader import DiffusionModel
-from core.progress import finish
-from core.regions import box_mask, parse
+from core.progress import Running, finish
+from core.regions import box_mask, parse_regions
 from core.studio import measuring
 from core.studio.device import DEVICE
 from core.studio.discover import analysis, pictures
-from core.studio.discover.analysis import AnalysisCache, analyse
+from core.studio.discover.analysis import AnalysisCache, analyse_picture
 from core.studio.discover.exploration import Exploration
-from core.studio.discover.overlays import glow, shade
-from core.studio.discover.pictures import others
-from core.studio.discover.preset import as_preset, drawn
-from core.studio.discover.rows import kept
-from core.studio.discover.search import explore, find
+from core.studio.discover.overlays import heat_overlay, outside_overlay
+from core.studio.discover.pictures import apply_to_others
+from core.studio.discover.preset import as_preset, regions_json
+from core.studio.discover.rows import carry_over
+from core.studio.discover.search import explore, find_rows
 from core.studio.discover.spectrum import spectra
 from core.studio.frames import Picture
 
@@ -58,9 +58,9 @@ def picture(model: DiffusionModel) -> Picture:
 
 
 def search(model: DiffusionModel, picture: Picture, regions: object = LEFT, **values: object) -> Exploration:
-    settings = Settings(count=3, rank=12, joint_rank=6, individual_rank=3)
+    settings = DiscoverySettings(count=3, rank=12, joint_rank=6, individual_rank=3)
     known = {"settings": settings, "size": SIZE, **values}
-    return Exploration(model, picture, parse(regions, 32) if regions else [], **known)
+    return Exploration(model, picture, parse_regions(regions, 32) if regions else [], **known)
 
 
 def found(one: Exploration, refining: bool = False) -> Exploration:
@@ -90,7 +90,7 @@ def test_a_preset_reproduces_the_pictures_of_its_row(model: DiffusionModel, pict
     row = one.rows[1]
     preset = presets.from_bytes(presets.to_bytes(as_preset(one, row)))
     assert (preset.timestep, preset.injection, preset.method) == (one.analysis.t, injection, "contrast")
-    assert parse(preset.region, 32)[0].mask.tolist() == one.regions[0].mask.tolist()
+    assert parse_regions(preset.region, 32)[0].mask.tolist() == one.regions[0].mask.tolist()
     assert preset.picture().size == (128, 128)
     assert preset.strength_range[0] <= preset.strength <= preset.strength_range[1]
     strengths = [-row.strength, 0.0, row.strength]
@@ -112,28 +112,27 @@ def test_another_region_asks_the_network_nothing(
     monkeypatch.setattr(Jacobian, "reverse", refuse)
     monkeypatch.setattr(DiffusionModel, "features", refuse)
     second = search(model, picture, RIGHT)
-    second.analysis = finish(analyse(model, picture, None, SIZE))
+    second.analysis = finish(analyse_picture(model, picture, None, SIZE))
     assert second.analysis is first.analysis
-    for row in find(second):
+    for row in find_rows(second):
         assert row.heat[:, 16:].sum() > 0
         assert row.region.label == "Right"
 
 
 def test_contrast_acts_where_it_was_asked(model: DiffusionModel, picture: Picture) -> None:
-    left, right = (find(found(search(model, picture, regions)))[0] for regions in (LEFT, RIGHT))
+    left, right = (find_rows(found(search(model, picture, regions)))[0] for regions in (LEFT, RIGHT))
     share = [row.heat[:, :16].sum() / row.heat.sum() for row in (left, right)]
     assert share[0] > share[1]
 
 
 def test_refinement_gains_and_keeps_what_was_touched(model: DiffusionModel, picture: Picture) -> None:
     one = search(model, picture, method="jacobian", size=12)
-    quick, ended = None, None
-    for event in explore(one):
-        ended = event.result
+    quick, running = None, Running(explore(one))
+    for _ in running:
         if quick is None and one.rows and all(row.frames is not None for row in one.rows):
             quick = list(one.rows)
-            one.touch(1, "  My\nown  ")
-    assert ended is one
+            one.rename(1, "  My\nown  ")
+    assert running.result is one
     assert one.refined
     assert one.rows[1].name == "My own"
     assert torch.equal(one.rows[1].found.direction.delta, quick[1].found.direction.delta)
@@ -190,10 +189,10 @@ def test_on_other_pictures(model: DiffusionModel, picture: Picture, monkeypatch:
     one = found(search(model, picture))
     side = model.card.resolution
     strangers = [Picture(torch.rand(1, 3, side, side) * 2 - 1, model.card.id) for _ in range(2)]
-    before, after = finish(others(one, one.rows[0], strangers, one.rows[0].strength))
+    before, after = finish(apply_to_others(one, one.rows[0], strangers, one.rows[0].strength))
     assert before.shape == after.shape == (2, 3, side, side)
     assert (after - before).abs().flatten(1).max(1).values.min() > 1e-3
-    same, again = finish(others(one, one.rows[0], strangers, 0.0))
+    same, again = finish(apply_to_others(one, one.rows[0], strangers, 0.0))
     assert torch.allclose(same, again)
     assert torch.allclose(same, before, atol=1e-4)
 
@@ -205,7 +204,7 @@ BAD = [
     ({"size": 10**6}, "basis size must lie between 8"),
     ({"timestep": -1}, "timestep must lie between 0"),
     ({"timestep": 1001}, "timestep must lie between 0"),
-    ({"settings": Settings(count=13)}, "count must lie between 1 and 12"),
+    ({"settings": DiscoverySettings(count=13)}, "count must lie between 1 and 12"),
 ]
 
 
@@ -219,9 +218,9 @@ def test_settings_out_of_range(model: DiffusionModel, picture: Picture, values: 
 def test_rows_that_are_not_there(model: DiffusionModel, picture: Picture, index: object) -> None:
     one = found(search(model, picture))
     with pytest.raises(RequestError, match="no longer here"):
-        one.touch(index)
+        one.pin(index)
     with pytest.raises(RequestError, match="needs a name"):
-        one.touch(0, " \n\t ")
+        one.rename(0, " \n\t ")
 
 
 def scribbles(count: int, points: int) -> list[dict]:
@@ -233,17 +232,19 @@ def scribbles(count: int, points: int) -> list[dict]:
 
 @pytest.mark.parametrize(("count", "points"), [(4, 10), (20, 200), (64, 60)])
 def test_strokes_fit_into_a_preset(count: int, points: int) -> None:
-    regions = parse([{"label": "a", "strokes": scribbles(count, points)}, {"label": "b", "box": [0, 0, 0.3, 0.3]}], 64)
-    kept = drawn(regions)
+    regions = parse_regions(
+        [{"label": "a", "strokes": scribbles(count, points)}, {"label": "b", "box": [0, 0, 0.3, 0.3]}], 64
+    )
+    kept = regions_json(regions)
     assert len(json.dumps(kept)) < 16_384
-    for region, again in zip(regions, parse(kept, 64), strict=True):
+    for region, again in zip(regions, parse_regions(kept, 64), strict=True):
         assert (again.mask & region.mask).sum() / (again.mask | region.mask).sum() > 0.6
 
 
 def test_regions_of_very_many_shapes_become_the_boxes_around_them() -> None:
     boxes = [[0.1 + k / 100, 0.2, 0.105 + k / 100, 0.6] for k in range(60)]
-    regions = parse([{"label": f"r{k}", "boxes": boxes} for k in range(8)], 64)
-    kept = parse(drawn(regions), 64)
+    regions = parse_regions([{"label": f"r{k}", "boxes": boxes} for k in range(8)], 64)
+    kept = parse_regions(regions_json(regions), 64)
     assert [region.label for region in kept] == [region.label for region in regions]
     for region, again in zip(regions, kept, strict=True):
         assert (again.mask | region.mask == again.mask).all()
@@ -258,7 +259,7 @@ def test_rows_keep_what_was_shown_of_them_in_another_order(model: DiffusionModel
         old[0], found=replace(old[0].found, direction=GlobalDirection(torch.randn(1, 32, 4, 4) / 512**0.5, 8))
     )
     for new in ([old[2], turned, old[0]], [turned, fresh, old[2]]):
-        rows = kept(old, [replace(row, name="new", frames=None) for row in new])
+        rows = carry_over(old, [replace(row, name="new", frames=None) for row in new])
         names = {id(old[2]): "Row 2", id(turned): "Row 1", id(old[0]): "Row 0", id(fresh): "new"}
         assert [row.name for row in rows] == [names[id(row)] for row in new]
         again = rows[new.index(turned)]
@@ -267,7 +268,7 @@ def test_rows_keep_what_was_shown_of_them_in_another_order(model: DiffusionModel
 
 
 def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
-    known = finish(analyse(model, picture, None, SIZE))
+    known = finish(analyse_picture(model, picture, None, SIZE))
     cache = AnalysisCache(capacity=2 * known.basis.nbytes)
     for key in range(5):
         cache.put((key,), known)
@@ -278,10 +279,10 @@ def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
 
 def test_what_lies_over_the_picture() -> None:
     mask = box_mask((0.0, 0.0, 0.5, 1.0), 8)
-    [region] = parse([{"label": "x", "box": [0, 0, 0.5, 1]}], 8)
-    dark = np.asarray(shade([region], 8))[..., 3]
+    [region] = parse_regions([{"label": "x", "box": [0, 0, 0.5, 1]}], 8)
+    dark = np.asarray(outside_overlay([region], 8))[..., 3]
     assert (dark[mask] == 0).all()
     assert (dark[~mask] > 100).all()
-    bright = np.asarray(glow(torch.arange(64.0).view(8, 8), 8))[..., 3]
+    bright = np.asarray(heat_overlay(torch.arange(64.0).view(8, 8), 8))[..., 3]
     assert bright[0, 0] == 0
     assert bright[7, 7] == 255

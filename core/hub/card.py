@@ -1,6 +1,6 @@
 """The card of a repository of presets: what its front page on the Hub says. Everything that a preset says is untrusted.
 
-Only the part between two marks is ours in a card that is there already: its owner's own words stay.
+In a card that exists already only the part between two marks is replaced: its owner's own words stay.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from huggingface_hub import ModelCardData
 
-from .models.cards import MODELS, Hub
-from .presets import About
+from ..models.cards import MODELS, Hub
+from ..presets import About
 
 BEGIN, END = "<!-- directions: this part is written by h-space studio -->", "<!-- end of directions -->"
 TAGS = ["h-space", "semantic-direction", "diffusion"]
@@ -38,7 +38,7 @@ python hspace.py apply {file} portrait.png edited.png --strength 1
 or in its Compose tab, where any repository can be named. From Python:
 
 ```python
-from . import hub, presets
+from core import hub, presets
 
 entry = hub.download("{repository}", "{path}")  # entry.revision pins the commit
 preset = presets.load(hub.cached(entry.repository, entry.revision, entry.path))
@@ -49,7 +49,7 @@ files are safetensors: nothing in them is executed."""
 
 
 @dataclass(frozen=True)
-class Row:
+class CardRow:
     """One preset in the table: where it and its thumbnail are in the repository, and what it says of itself."""
 
     path: str
@@ -58,28 +58,26 @@ class Row:
     about: About
 
 
-def card(repository: str, rows: Sequence[Row], there: str | None = None) -> str:
-    """The README.md of a repository with these presets. there: the one it has, of which all but our part is kept."""
+def card(repository: str, rows: Sequence[CardRow], old: str | None = None) -> str:
+    """The README.md of a repository with these presets. old: the one it has, of which all but our part is kept."""
     ours = "\n\n".join((BEGIN, _table(rows), _use(repository, rows), _licences(rows), END))
-    if there is None:
+    if old is None:
         return f"---\n{_metadata(rows)}\n---\n\n# Directions in h-space\n\n{ours}\n"
-    before, begin, rest = there.partition(BEGIN)
+    before, begin, rest = old.partition(BEGIN)
     _, end, after = rest.partition(END)
-    return before + ours + after if begin and end else f"{there.rstrip()}\n\n{ours}\n"
+    return before + ours + after if begin and end else f"{old.rstrip()}\n\n{ours}\n"
 
 
-def _metadata(rows: Sequence[Row]) -> str:
+def _metadata(rows: Sequence[CardRow]) -> str:
     licences = sorted({row.about.licence.strip().lower() for row in rows})
-    if len(licences) == 1 and licences[0] in KNOWN_LICENCES:
-        named = {"license": licences[0]}
-    else:
-        named = {"license": "other", "license_name": "see-the-table"}
+    known = len(licences) == 1 and licences[0] in KNOWN_LICENCES
+    licence, name = (licences[0], None) if known else ("other", "see-the-table")
     sources = [MODELS[model].source for model in {row.about.model for row in rows} if model in MODELS]
     base = sorted(source.repo for source in sources if isinstance(source, Hub))
-    return ModelCardData(**named, tags=TAGS, base_model=base or None).to_yaml()
+    return ModelCardData(license=licence, license_name=name, tags=TAGS, base_model=base or None).to_yaml()
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[CardRow]) -> str:
     lines = [
         "| | direction | model | kind, method | made from | measured | strength | licence |",
         "|---|---|---|---|---|---|---|---|",
@@ -106,12 +104,12 @@ def _table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _use(repository: str, rows: Sequence[Row]) -> str:
+def _use(repository: str, rows: Sequence[CardRow]) -> str:
     path = next((row.path for row in rows if re.fullmatch(r"[\w./-]+", row.path, re.ASCII)), "PATH")
     return USE.format(repository=repository, path=path, file=path.rpartition("/")[2])
 
 
-def _licences(rows: Sequence[Row]) -> str:
+def _licences(rows: Sequence[CardRow]) -> str:
     licences = ", ".join(sorted({plain(row.about.licence) for row in rows if row.about.licence})) or "not stated"
     return f"## Licence\n\nAs the table says for each direction: {licences}."
 

@@ -10,33 +10,35 @@ import torch
 from torch import Tensor
 
 from core.errors import ModelUnavailable, PresetError, RequestError, ResourceError
-from core.inversion import loading, saved
-from core.inversion.editing import EditSettings
+from core.imaging import to_pil, to_pixels
+from core.inversion import saved
+from core.inversion.editing import PromptEditSettings
 from core.inversion.methods import METHODS
-from core.inversion.solution import Settings
+from core.inversion.solution import InversionSettings
 from core.models.cards import Embedded
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Progress, finish
 from core.studio import library
 from core.studio.invert import meter, targets
-from core.studio.invert import robustness_study as robust
-from core.studio.invert import trial as bench
 from core.studio.invert.captions import STATEMENTS, caption
 from core.studio.invert.meter import Meter
+from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import SHORT_OF_MEMORY, error_map, run_methods
-from core.studio.invert.trial import Bench, Trial, begin_trial
+from core.studio.invert.state import InvertState
+from core.studio.invert.trial import Trial, begin_trial, check_methods
+from core.studio.visit.invert import last_trial, open_inversion, pixels_for
 from core.studio.visit.session import Session
-from core.text_to_image import TextToImage
+from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from training.phrases import RULES
 from training.portraits import Portrait
 
-QUICK = Settings(steps=5, iterations=1, starts=2)
+QUICK = InversionSettings(steps=5, iterations=1, starts=2)
 PROMPT = "a smiling face with glasses"
 
 
 @pytest.fixture(scope="module")
 def model(text_model: Path) -> TextToImage:
-    return loading.model_of(TEXT_TO_IMAGE["stand-in"])
+    return load_text_to_image(TEXT_TO_IMAGE["stand-in"])
 
 
 @pytest.fixture(scope="module")
@@ -101,23 +103,23 @@ def test_methods_that_are_done_are_not_done_again(trial: Trial, model: TextToIma
 
 def test_trials_of_a_visit_are_kept(model: TextToImage, pixels: Tensor) -> None:
     """Another prompt, another picture and back: what was made is there again; the oldest go."""
-    session, made = Session(), Bench()
-    session.bench = made
+    session, state = Session(), InvertState()
+    session.invert = state
     pictures = [library.open_picture(path, "avatars") for path in library.examples("avatars")[:5]]
     trials = []
     for picture in pictures:
-        trials.append(begin_trial(model, picture.pixels, PROMPT, QUICK, made.kept))
-        made.show(trials[-1])
+        trials.append(begin_trial(model, picture.pixels, PROMPT, QUICK, state.kept))
+        state.show(trials[-1])
     card = trials[0].card
     session.picture = pictures[3]
-    assert bench.trial_of(session, card) is trials[3]
-    assert begin_trial(model, pictures[3].pixels, PROMPT, QUICK, made.kept) is trials[3]
+    assert last_trial(session, card) is trials[3]
+    assert begin_trial(model, pictures[3].pixels, PROMPT, QUICK, state.kept) is trials[3]
     session.picture = pictures[0]
-    assert bench.trial_of(session, card) is None
-    made.edits = "something"
-    made.show(trials[3])
-    assert made.edits is None
-    assert made.kept == [trials[1], trials[2], trials[4], trials[3]]
+    assert last_trial(session, card) is None
+    state.edits = "something"
+    state.show(trials[3])
+    assert state.edits is None
+    assert state.kept == [trials[1], trials[2], trials[4], trials[3]]
 
 
 def test_a_stopped_method_goes_on_where_it_was(model: TextToImage, pixels: Tensor, network: Fails) -> None:
@@ -157,20 +159,21 @@ def test_memory_that_runs_short(trial: Trial, model: TextToImage, monkeypatch: p
     """Once: smaller batches, and words that say so. Always: the method is left out, the others are run."""
     from core.inversion import methods
 
-    real, rows = methods.METHODS["teacher-forced"], []
+    listed, rows = methods.METHODS, []
+    real = listed["teacher-forced"]
 
     def short(task: Any) -> Any:
         rows.append(task.model.rows)
         if task.model.rows > 2:
             raise ResourceError("out of memory")
-        return (yield from real(task))
+        return (yield from real.invert(task))
 
     def never(task: Any) -> Iterator[Progress]:
         yield Progress(0, 1)
         raise ResourceError("out of memory, whatever is done")
 
-    monkeypatch.setitem(methods.METHODS, "teacher-forced", short)
-    monkeypatch.setitem(methods.METHODS, "EDICT", never)
+    monkeypatch.setitem(listed, "teacher-forced", replace(real, invert=short))
+    monkeypatch.setitem(listed, "EDICT", replace(listed["EDICT"], invert=never))
     finish(run_methods(trial, model, ["EDICT", "teacher-forced", "DDIM"]))
     assert rows == [8, 2]
     assert trial.results["teacher-forced"].note == SHORT_OF_MEMORY
@@ -222,7 +225,9 @@ def test_error_maps() -> None:
         (PROMPT, replace(QUICK, seed=-1), "seed must lie between"),
     ],
 )
-def test_what_cannot_be_done(model: TextToImage, pixels: Tensor, prompt: str, settings: Settings, words: str) -> None:
+def test_what_cannot_be_done(
+    model: TextToImage, pixels: Tensor, prompt: str, settings: InversionSettings, words: str
+) -> None:
     with pytest.raises(RequestError, match=words):
         begin_trial(model, pixels, prompt, settings)
 
@@ -234,18 +239,18 @@ def test_words_that_are_cut(model: TextToImage, pixels: Tensor) -> None:
 
 
 def test_methods_are_known() -> None:
-    assert bench.known_methods(["DDIM", "anchored", "DDIM"]) == ["anchored", "DDIM"]
+    assert check_methods(["DDIM", "anchored", "DDIM"]) == ["anchored", "DDIM"]
     for wrong, words in (([], "at least one"), (["magic"], "magic")):
         with pytest.raises(RequestError, match=words):
-            bench.known_methods(wrong)
+            check_methods(wrong)
 
 
 def test_a_model_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     card = replace(TEXT_TO_IMAGE["avatars-t2i"], source=Embedded(str(tmp_path)))
     with pytest.raises(ModelUnavailable, match="not part of this copy.*Stable Diffusion 1.5.*GPU"):
-        loading.model_of(card)
+        load_text_to_image(card)
     with pytest.raises(RequestError, match="no model 'nonesuch'"):
-        loading.card_of("nonesuch")
+        text_to_image_card("nonesuch")
 
 
 # ----------------------------------------------------------------------------------------------------------- pictures
@@ -257,19 +262,19 @@ def test_the_picture_is_as_sharp_as_what_it_came_from(text_model: Path) -> None:
     path = library.examples("avatars")[0]
     session = Session()
     session.picture = replace(library.open_picture(path, "avatars"), example=path.stem)
-    assert torch.equal(bench.picture_of(session, card), bench.to_pixels(path, 512))
+    assert torch.equal(pixels_for(session, card), to_pixels(path, 512))
     fine = torch.rand(1, 3, 600, 600, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    session.upload = bench.to_pil(fine)[0]
+    session.upload = to_pil(fine)[0]
     session.picture = library.open_picture(session.upload, "avatars", session.crop)
-    kept = bench.picture_of(session, card)
+    kept = pixels_for(session, card)
     assert kept.shape == (1, 3, 512, 512)
-    enlarged = bench.to_pixels(bench.to_pil(session.picture.pixels)[0], 512)
+    enlarged = to_pixels(to_pil(session.picture.pixels)[0], 512)
     assert kept.std() > 1.5 * enlarged.std()
     session.picture = replace(session.picture, seed=3)  # imagined: there is nothing sharper
-    assert torch.equal(bench.picture_of(session, card), enlarged)
+    assert torch.equal(pixels_for(session, card), enlarged)
     session.picture = None
     with pytest.raises(RequestError, match="There is no picture"):
-        bench.picture_of(session, card)
+        pixels_for(session, card)
 
 
 def reading(portrait: Portrait) -> dict[str, float]:
@@ -316,8 +321,9 @@ def test_edits_fill_up(inverted: Trial, model: TextToImage) -> None:
     """Every target first, then all strengths; strength 0 is the reconstruction, and each word weighs where it is."""
     prompts = ["a sad face with glasses", "a smiling old face"]
     inversion = inverted.results["anchored"].inversion
-    edits = targets.begin_edits(inverted.card, inversion, prompts, EditSettings(), {"sad": 2.0})
+    edits = targets.begin_edits(inverted.card, inversion, prompts, PromptEditSettings(), {"sad": 2.0})
     versions = [(edits.version, [len(frames) for frames in edits.frames.values()]) for _ in targets.run(edits, model)]
+    versions.append((edits.version, [len(frames) for frames in edits.frames.values()]))
     assert (1, [2, 2]) in versions
     n = len(targets.STRENGTHS)
     assert versions[-1] == (3, [n, n])
@@ -325,61 +331,63 @@ def test_edits_fill_up(inverted: Trial, model: TextToImage) -> None:
         assert [frame.strength for frame in frames] == list(targets.STRENGTHS)
         assert torch.equal(frames[0].pixels, inversion.reconstruction[0])
         assert all(frame.measures.distance is not None for frame in frames)
-    plain = targets.begin_edits(inverted.card, inversion, prompts, EditSettings(), {})
-    unweighted = finish(targets.at(plain, model, 1.0))
+    plain = targets.begin_edits(inverted.card, inversion, prompts, PromptEditSettings(), {})
+    unweighted = finish(targets.at_strength(plain, model, 1.0))
     weighted = [edits.frames[prompt][4] for prompt in prompts]
     assert not torch.allclose(weighted[0].pixels, unweighted[0].pixels, atol=1e-3)
     assert torch.allclose(weighted[1].pixels, unweighted[1].pixels, atol=1e-3)
-    finish(targets.exact(edits, model, prompts[0], 0.4))
+    finish(targets.add_strength(edits, model, prompts[0], 0.4))
     assert [frame.strength for frame in edits.frames[prompts[0]]][:3] == [0.0, 0.25, 0.4]
 
 
 def test_edits_that_cannot_be(inverted: Trial, model: TextToImage) -> None:
     inversion = inverted.results["anchored"].inversion
 
-    def begin(settings: EditSettings, weights: dict[str, float]) -> Any:
+    def begin(settings: PromptEditSettings, weights: dict[str, float]) -> Any:
         return targets.begin_edits(inverted.card, inversion, ["a sad face"], settings, weights)
 
     with pytest.raises(RequestError, match="“dog” is not a word"):
-        begin(EditSettings(), {"dog": 2.0})
+        begin(PromptEditSettings(), {"dog": 2.0})
     with pytest.raises(RequestError, match="must lie between -5 and 5"):
-        begin(EditSettings(), {"sad": 50.0})
+        begin(PromptEditSettings(), {"sad": 50.0})
     with pytest.raises(RequestError, match="with attention control only"):
-        begin(EditSettings(attention="none"), {"sad": 2.0})
+        begin(PromptEditSettings(attention="none"), {"sad": 2.0})
     with pytest.raises(RequestError, match="strength must lie between"):
-        finish(targets.at(begin(EditSettings(), {}), model, 9.0))
+        finish(targets.at_strength(begin(PromptEditSettings(), {}), model, 9.0))
 
 
 def test_edits_when_memory_runs_short(inverted: Trial, model: TextToImage, network: Fails) -> None:
     """In smaller batches the pictures are the same, and the note says so; one that never fits is an error."""
     prompts = ["a sad face", "an old face", "a bald face"]
-    edits = targets.begin_edits(inverted.card, inverted.results["anchored"].inversion, prompts, EditSettings(), {})
-    whole = finish(targets.at(edits, model, 1.0))
+    edits = targets.begin_edits(
+        inverted.card, inverted.results["anchored"].inversion, prompts, PromptEditSettings(), {}
+    )
+    whole = finish(targets.at_strength(edits, model, 1.0))
     assert edits.note == ""
     largest = max(network.calls)
     network.calls.clear()
     network.most = largest - 1
-    smaller = finish(targets.at(edits, model, 1.0))
+    smaller = finish(targets.at_strength(edits, model, 1.0))
     assert edits.note == SHORT_OF_MEMORY
     for one, other in zip(whole, smaller, strict=True):
         assert torch.allclose(one.pixels, other.pixels, atol=0.02)
     network.most = 1
     with pytest.raises(ResourceError, match="ran out of memory"):
-        finish(targets.at(edits, model, 1.0))
+        finish(targets.at_strength(edits, model, 1.0))
 
 
 # ---------------------------------------------------------------------------------------------------------- robustness
 
 
 def test_a_study_fills_its_cells_and_goes_on(trial: Trial, model: TextToImage) -> None:
-    rows = robust.variants(trial, [20, 5.0], ["a dog", "", PROMPT])
+    rows = variants(trial, [20, 5.0], ["a dog", "", PROMPT])
     assert rows == [(0.0, PROMPT), (5.0, PROMPT), (20.0, PROMPT), (0.0, "a dog")]
-    job = robust.study(trial, model, rows, ["anchored", "DDIM"])
+    job = fill_study(trial, model, rows, ["anchored", "DDIM"])
     while len(trial.cells) < 3:
         next(job)
     job.close()
     kept = dict(trial.cells)
-    finish(robust.study(trial, model, rows, ["anchored", "DDIM"]))
+    finish(fill_study(trial, model, rows, ["anchored", "DDIM"]))
     assert len(trial.cells) == 8
     assert all(trial.cells[key] is cell for key, cell in kept.items())
     cells = [trial.cells[sigma, PROMPT, "anchored"] for sigma in (0.0, 5.0, 20.0)]
@@ -395,26 +403,26 @@ def test_a_study_fills_its_cells_and_goes_on(trial: Trial, model: TextToImage) -
 )
 def test_a_study_that_cannot_be(trial: Trial, sigmas: list[float], prompts: list[str], words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        robust.variants(trial, sigmas, prompts)
+        variants(trial, sigmas, prompts)
 
 
 # -------------------------------------------------------------------------------------------------------------- files
 
 
-def test_a_saved_inversion_is_on_the_bench_again(inverted: Trial, model: TextToImage, tmp_path: Path) -> None:
+def test_a_saved_inversion_is_there_again(inverted: Trial, model: TextToImage, tmp_path: Path) -> None:
     made = inverted.results["anchored"].inversion
     path = saved.save(made, tmp_path / "x.safetensors")
     session = Session()
-    trial = bench.open_file(session, path)
-    assert session.bench.inversion.prompt == PROMPT
-    assert session.bench.chosen == "anchored"
-    assert torch.equal(bench.picture_of(session, trial.card), trial.pixels)
-    assert bench.trial_of(session, trial.card) is trial
+    trial = open_inversion(session, path)
+    assert session.invert.inversion.prompt == PROMPT
+    assert session.invert.chosen == "anchored"
+    assert torch.equal(pixels_for(session, trial.card), trial.pixels)
+    assert last_trial(session, trial.card) is trial
     assert begin_trial(model, trial.pixels, PROMPT, trial.settings, [trial]) is trial
-    edits = targets.begin_edits(trial.card, session.bench.inversion, ["a sad face"], EditSettings(), {})
-    frames = finish(targets.at(edits, model, 1.0))
-    before = targets.begin_edits(trial.card, made, ["a sad face"], EditSettings(), {})
-    assert torch.allclose(frames[0].pixels, finish(targets.at(before, model, 1.0))[0].pixels, atol=0.02)
+    edits = targets.begin_edits(trial.card, session.invert.inversion, ["a sad face"], PromptEditSettings(), {})
+    frames = finish(targets.at_strength(edits, model, 1.0))
+    before = targets.begin_edits(trial.card, made, ["a sad face"], PromptEditSettings(), {})
+    assert torch.allclose(frames[0].pixels, finish(targets.at_strength(before, model, 1.0))[0].pixels, atol=0.02)
 
 
 def test_files_that_cannot_be_opened(inverted: Trial, tmp_path: Path) -> None:
@@ -427,23 +435,26 @@ def test_files_that_cannot_be_opened(inverted: Trial, tmp_path: Path) -> None:
     ):
         saved.save(changed, path)
         with pytest.raises(RequestError, match=words):
-            bench.open_file(session, path)
+            open_inversion(session, path)
     path.write_bytes(b"not a file of ours")
     with pytest.raises(PresetError, match="not a usable file"):
-        bench.open_file(session, path)
+        open_inversion(session, path)
     assert session.picture is None
-    assert session.bench is None or session.bench.trial is None
+    assert session.invert.trial is None
 
 
 def test_every_method_is_described_on_the_page() -> None:
     from tabs.invert import words as invert_words
 
-    assert invert_words.METHODS.keys() == METHODS.keys()
+    assert all(method.name == name for name, method in METHODS.items())
+    labels = [invert_words.label(name) for name in METHODS]
+    assert labels == [method.label for method in METHODS.values()]
+    assert len(set(labels)) == len(METHODS)
+    assert all(method.help.endswith(".") for method in METHODS.values())
 
 
 def test_the_end_of_a_visit_ends_its_jobs() -> None:
     session = Session()
-    session.bench = Bench()
-    number = session.bench.begin("invert")
+    turn = session.invert.jobs.begin("invert")
     session.end()
-    assert session.bench.number != number
+    assert not turn.is_current

@@ -3,8 +3,9 @@
 import pytest
 from small_models import small_model
 
+from core.asyrp.prompts import suggested_name
 from core.errors import RequestError
-from core.studio.train import start_training, suggested_name, training_settings
+from core.studio.train import start_training, training_settings
 
 
 @pytest.mark.parametrize(

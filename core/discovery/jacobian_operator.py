@@ -1,4 +1,5 @@
-"""The decoder's linearisation at one point: products with the Jacobian of P_t with respect to h, and its transpose.
+"""The Jacobian of P_t with respect to h as an operator: products with it and its transpose; and the point of an image
+at which it is taken.
 
 J = d codec.decode(P_t(G(h, skips, emb))) / dh at fixed (x_t, skips, emb), from h-space (C, H, W) to pixels (3, R, R).
 The Jacobian of eps is the same matrix times a scalar, -sqrt(a_t / (1 - a_t)) (Region-based editing, Eq. 9 and 10): the
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from ..editing import predict
 from ..errors import RequestError, ResourceError
+from ..memory import explain_memory_errors
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress
-from .linearised import LinearisedDecoder
+from .linearised_decoder import LinearisedDecoder
 
-ROWS_PER_CALL = 16  # per call; more rows are no faster
+ROWS_PER_CALL = 16  # more rows are no faster
+LINEARISED_AT = 0.6  # of T (Local editing, section 5)
 
 
 class Jacobian:
@@ -72,36 +75,37 @@ class Jacobian:
         return self._by_chunks(self._transposed, Y, self.x_t.dtype)
 
     def _product(self, V: Tensor) -> Tensor:
-        """What a change of h does to the predicted image. The image is linear in x_t and the output, so without x_t."""
+        """What a change of h does to the predicted image.
+
+        The image is linear in (x_t, output of the network), and x_t does not change with h: its change is zero.
+        """
         output = self._decoder(V)[:, : self.x_t.shape[1]].to(self.x_t.dtype)
-        nothing, schedule = torch.zeros_like(output), self.model.schedule
-        eps = schedule.eps_from_output(output, nothing, self.t)
-        return self.model.codec.decode(schedule.predicted_x0(nothing, eps, self.t))
+        zero, schedule = torch.zeros_like(output), self.model.schedule
+        eps = schedule.eps_from_output(output, zero, self.t)
+        return self.model.codec.decode(schedule.predicted_x0(zero, eps, self.t))
 
     def _transposed(self, Y: Tensor) -> Tensor:
-        if self._graph is None or len(self._graph[0]) != len(Y):  # it serves all rows of as many
+        if self._graph is None or len(self._graph[0]) != len(Y):  # one graph serves every batch of that size
             V = torch.zeros((len(Y), *self.h_shape), dtype=self.dtype, device=self.model.device, requires_grad=True)
             with torch.enable_grad():
                 self._graph = V, self._product(V)
         return torch.autograd.grad(self._graph[1], self._graph[0], Y, retain_graph=True)[0]
 
     def _by_chunks(self, product: Callable[[Tensor], Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:
-        """`product` of each row, at unit root mean square so that half precision neither overflows nor underflows."""
+        """`product` of each row, computed at unit root mean square: half precision neither overflows nor underflows."""
         rows = rows.to(self.model.device, self.x_t.dtype)
-        size = rows.flatten(1).square().mean(1).sqrt().clamp(min=torch.finfo(rows.dtype).tiny)[:, None, None, None]
+        scale = rows.flatten(1).square().mean(1).sqrt().clamp(min=torch.finfo(rows.dtype).tiny)[:, None, None, None]
         chunk = self._chunk or min(ROWS_PER_CALL, max(1, self.model.rows_per_call() // 2))
-        try:
-            parts = [product(part) for part in (rows / size).to(dtype).split(chunk)]
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise ResourceError("The machine ran out of memory. Choose a smaller model.") from error
-        made = torch.cat(parts).to(rows.dtype) * size
-        if not made.isfinite().all():
+        with explain_memory_errors():
+            parts = [product(part) for part in (rows / scale).to(dtype).split(chunk)]
+        products = torch.cat(parts).to(rows.dtype) * scale
+        if not products.isfinite().all():
             raise ResourceError(f"The analysis overflowed in {self.dtype}. Use float32.")
-        return made
+        return products
 
 
-def nearest_timestep(model: DiffusionModel, steps: int, fraction: float = 0.6) -> int:
-    """The timestep of the trajectory nearest to fraction * T, by default 0.6 T (Local editing, section 5).
+def nearest_timestep(model: DiffusionModel, steps: int, fraction: float = LINEARISED_AT) -> int:
+    """The timestep of a trajectory of `steps` steps that is nearest to fraction * T.
 
     Raises:
         RequestError: the fraction is not between 0 and 1, or the step count is out of range.
@@ -111,8 +115,8 @@ def nearest_timestep(model: DiffusionModel, steps: int, fraction: float = 0.6) -
     return min(model.schedule.timesteps(steps), key=lambda t: abs(t - fraction * model.schedule.T))
 
 
-def descend(model: DiffusionModel, x_T: Tensor, t: int, steps: int) -> Job:
-    """From x_T (B, C, h, w) to x_t with plain DDIM (Local editing, Algorithm 1, line 3). Result: x_t in float32.
+def denoise_to(model: DiffusionModel, x_T: Tensor, t: int, steps: int) -> Job[Tensor]:
+    """From x_T (B, C, h, w) down to x_t, in float32, with plain DDIM (Local editing, Algorithm 1, line 3).
 
     Raises:
         RequestError: t is not one of the trajectory's timesteps, or the step count is out of range.
@@ -125,6 +129,5 @@ def descend(model: DiffusionModel, x_T: Tensor, t: int, steps: int) -> Job:
     for k, (s, s_prev) in enumerate(zip(timesteps[:total], timesteps[1 : total + 1], strict=True)):
         eps = predict(model, x, s)
         x = model.schedule.reverse_step(x, eps, eps, s, s_prev)
-        if k + 1 < total:
-            yield Progress(k + 1, total, "denoising")
-    yield Progress(total, total, "denoising", result=x)
+        yield Progress(k + 1, total, "denoising")
+    return x

@@ -1,0 +1,221 @@
+"""The library in a few lines: a model, a direction, an edited picture.
+
+    model = load_model("avatars")
+    smiling = load_preset("smiling")
+    edit(model, Image.open("portrait.png"), smiling, strength=1.2).save("out.png")
+
+Everything that goes wrong for a reason that the caller can mend is an error of `errors`, all of them `VisitorError`,
+with a `message` that says what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import editing, hub, presets
+from .directions import Direction, Injection
+from .editing import EditSettings
+from .errors import HubError, RequestError
+from .imaging import Crop, Source, to_pil, to_pixels
+from .models.cards import MODELS
+from .models.loader import DiffusionModel, load, models
+from .models.wrapping import read_model, wrap_model
+from .presets import Preset
+from .progress import Job, Progress, Running, stage
+from .studio import library
+from .studio.edit import MAX_STRENGTH, intervals_for
+from .studio.frames import EditOptions, require_range
+
+__all__ = ["DEFAULT_MODEL", "edit", "load_model", "load_preset", "wrap_model"]
+
+DEFAULT_MODEL = "avatars"
+
+_ON_THE_HUB = re.compile(
+    r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)/(?P<path>[^@]+\.safetensors)(@(?P<revision>[^@]+))?", re.ASCII
+)
+
+
+def load_model(
+    name_or_folder: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> DiffusionModel:
+    """A model, frozen and ready to edit.
+
+    Args:
+        name_or_folder: "avatars", which comes with the package; another id of `core.models.cards.MODELS`, which is
+            downloaded from the Hub once; or the folder of a diffusers `DDPMPipeline` or `DDIMPipeline`.
+        device: the GPU if there is one.
+        dtype: of the network; half precision where the machine computes in it natively and the model is as good with
+            it, else float32. The sampler around the network is float32 in any case.
+
+    Returns:
+        The model. By its name and without further wishes, it is loaded once for the process.
+
+    Raises:
+        RequestError: there is no such model, or the folder's network is of another kind.
+        ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
+    """
+    name = str(name_or_folder)
+    if name in MODELS:
+        return models.get(name) if device is None and dtype is None else load(MODELS[name], device, dtype)
+    if Path(name_or_folder).is_dir():
+        return read_model(Path(name_or_folder), device, dtype)
+    raise RequestError(f"There is no model and no folder {name!r}. Choose one of: {', '.join(MODELS)}.")
+
+
+def load_preset(source: str | Path, *, model: str = DEFAULT_MODEL, token: str | None = None) -> Preset:
+    """A direction with everything that is known of it.
+
+    Args:
+        source: one of
+            - a file;
+            - `owner/name/path.safetensors` of a repository on the Hub, with `@revision` (a branch, tag or commit) or
+              without: it is downloaded once, checked completely, and needs no network at a commit that was fetched;
+            - the name of a direction that comes with the package, such as "smiling".
+        model: whose directions a name is looked for in.
+        token: for private and gated repositories. None is used but the one that is given.
+
+    Returns:
+        The preset: `direction` is what `edit` applies, `strength` what it suggests, `measured` what it was seen to do.
+
+    Raises:
+        PresetError: the file cannot be read, or is not a preset: damaged, hostile, too large or of a newer version.
+        RequestError: there is no direction of that name, or the repository's name, the revision or token cannot be one.
+        HubError: no network, no such repository, revision or file, gated, rate limit, interrupted.
+        ResourceError: the disk is full.
+    """
+    name = str(source)
+    if isinstance(source, Path) or Path(name).exists():
+        return presets.load(source)
+    if place := _ON_THE_HUB.fullmatch(name):
+        return _from_hub(name, place["repository"], place["path"], place["revision"] or "main", token)
+    if name.endswith(presets.SUFFIX):
+        return presets.load(name)
+    return library.named_preset(model, name)
+
+
+def _from_hub(name: str, repository: str, path: str, revision: str, token: str | None) -> Preset:
+    try:
+        entry = hub.download(repository, path, revision, token)
+    except HubError as error:
+        raise HubError(f"There is no file {name} here, so it is one on the Hub. {error.message}") from error
+    file = hub.cached(entry.repository, entry.revision, entry.path)
+    assert file is not None  # it has just been kept there
+    return presets.load(file)
+
+
+@overload
+def edit(
+    model: DiffusionModel,
+    picture: Source,
+    preset: Preset,
+    strength: float | None = None,
+    steps: int = 40,
+    seed: int = 0,
+    *,
+    injection: Injection | None = None,
+    t_edit: int | None = None,
+    t_boost: int | None = None,
+    crop: Crop | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Image.Image: ...
+
+
+@overload
+def edit(
+    model: DiffusionModel,
+    picture: Source,
+    preset: Preset,
+    strength: Sequence[float],
+    steps: int = 40,
+    seed: int = 0,
+    *,
+    injection: Injection | None = None,
+    t_edit: int | None = None,
+    t_boost: int | None = None,
+    crop: Crop | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Image.Image]: ...
+
+
+def edit(
+    model: DiffusionModel,
+    picture: Source,
+    preset: Preset,
+    strength: float | Sequence[float] | None = None,
+    steps: int = 40,
+    seed: int = 0,
+    *,
+    injection: Injection | None = None,
+    t_edit: int | None = None,
+    t_boost: int | None = None,
+    crop: Crop | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Image.Image | list[Image.Image]:
+    """A picture, edited: inverted by DDIM, and sampled again with the direction added to h (Asyrp, Algorithm 1).
+
+    Args:
+        model: from `load_model` or `wrap_model`.
+        picture: a PIL image, a file, its bytes, or an array (H, W, 3) of uint8 or of floats in [0, 1]. It is cropped to
+            a square and reduced to the model's resolution.
+        preset: from `load_preset`, made for these weights.
+        strength: how much of the direction, from -100 to 100; 0 is the picture as the model gives it back, negative is
+            the opposite. As the preset suggests if left out. Several are edited in one batch, which is faster.
+        steps: of the inversion, and again of the sampling, 4 to 1000; more are slower and more faithful.
+        seed: of the boosting noise, the same for every strength; without effect where `t_boost` is 0.
+        injection: where the shift of h acts, "asymmetric" (in P_t only) or "symmetric" (in P_t and D_t); as the preset
+            says if left out.
+        t_edit: end of the editing interval: the direction acts at timesteps t >= t_edit, of 0 to 1000. As the preset
+            says if left out, else by the model's curves.
+        t_boost: start of the boosting interval: noise is added at t < t_boost. Likewise.
+        crop: the square part of the picture to use; the largest, by default.
+        on_progress: called after every step.
+
+    Returns:
+        The edited picture, RGB, of the model's resolution; a list of them, in order, if several strengths are given.
+
+    Raises:
+        PresetError: the preset was made for other weights.
+        RequestError: a number is out of range.
+        ImageError: the picture is too large, too small, broken, or not a picture.
+        ModelUnavailable: neither the preset nor the arguments have the intervals, and the model's are not known.
+        ResourceError: out of memory.
+    """
+    single = strength is None or isinstance(strength, Real)
+    strengths = [preset.strength] if strength is None else [strength] if isinstance(strength, Real) else list(strength)
+    if not strengths:
+        raise RequestError("Give at least one strength.")
+    for value in strengths:
+        require_range("strength", float(value), -MAX_STRENGTH, MAX_STRENGTH)
+    options = EditOptions(steps=steps, injection=injection, t_edit=t_edit, t_boost=t_boost, seed=seed)
+    if preset.fingerprint == model.fingerprint:  # the same weights, whatever they are called here
+        preset = replace(preset, model=model.card.id)
+    presets.require_model(preset, model)
+    settings = EditSettings(steps, intervals_for(model.card, preset, options), injection or preset.injection, seed)
+
+    pixels = to_pixels(picture, model.card.resolution, crop)
+
+    running = Running(_invert_and_edit(model, pixels, preset.direction, [float(c) for c in strengths], settings))
+    for event in running:
+        if on_progress is not None:
+            on_progress(event)
+    pictures = to_pil(running.result)
+    return pictures[0] if single else pictures
+
+
+def _invert_and_edit(
+    model: DiffusionModel, pixels: Tensor, direction: Direction, strengths: Sequence[float], settings: EditSettings
+) -> Job[Tensor]:
+    """A picture (1, 3, R, R) at every strength, (B, 3, R, R)."""
+    steps, total = settings.steps, 2 * settings.steps
+    latent = yield from stage(editing.invert(model, pixels, steps), total=total)
+    job = editing.edit(model, latent.repeat(len(strengths)), [(direction, strengths)], settings)
+    return (yield from stage(job, first=steps, total=total))

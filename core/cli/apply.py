@@ -1,0 +1,66 @@
+"""A picture, edited with a preset, and measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import PresetError
+from .output import (
+    FORMATS,
+    WHICH_PRESET,
+    Commands,
+    add_force,
+    command,
+    follow,
+    login,
+    print_note,
+    require_writable,
+    write_picture,
+)
+
+
+def add_to(commands: Commands) -> None:
+    apply = command(commands, "apply", apply_preset, "Edit a picture with a preset.")
+    apply.add_argument("preset", help=WHICH_PRESET)
+    apply.add_argument("image", type=Path)
+    apply.add_argument("out", type=Path, help=f"the edited picture: {', '.join(FORMATS)}")
+    apply.add_argument("--strength", type=float, help="as the preset suggests if left out")
+    apply.add_argument("--steps", type=int, default=40, help="sampling steps (40)")
+    apply.add_argument("--form", choices=["trained", "per_timestep", "global"], default="trained")
+    apply.add_argument("--injection", choices=["asymmetric", "symmetric"], help="as the preset suggests if left out")
+    apply.add_argument("--t-edit", type=int, help="end of the editing interval")
+    apply.add_argument("--t-boost", type=int, help="start of the boosting interval")
+    apply.add_argument("--seed", type=int, default=0, help="of the boosting noise")
+    apply.add_argument("--json", action="store_true", help="print the measures for programs")
+    add_force(apply)
+
+
+def apply_preset(options: argparse.Namespace) -> None:
+    from ..api import load_preset
+    from ..imaging import to_pil
+    from ..models.cards import MODELS
+    from ..models.loader import models
+    from ..studio import library
+    from ..studio.edit import edit_frames
+    from ..studio.frames import EditOptions
+
+    require_writable(options.out, options.force, tuple(FORMATS))
+    preset = load_preset(options.preset, token=login())
+    if preset.model not in MODELS:
+        raise PresetError(f"“{preset.name}” was made for the model {preset.model}, which this app does not have.")
+    model = models.get(preset.model)
+    picture = library.open_picture(options.image, preset.model)
+    given = ("steps", "form", "injection", "t_edit", "t_boost", "seed")
+    settings = EditOptions(**{key: getattr(options, key) for key in given})
+    strength = preset.strength if options.strength is None else options.strength
+    (frame,) = follow(edit_frames(model, picture, preset, [strength], settings))
+    write_picture(to_pil(frame.pixels)[0], options.out)
+    if options.json:
+        print(json.dumps({"out": str(options.out), "strength": strength, **frame.measures.as_json()}, indent=2))
+        return
+    print(options.out)
+    for reading in frame.measures.attributes[:5]:
+        change = f"{reading.change:+.1f} standard deviations"
+        print_note(f"{reading.name}: {reading.before:.2f} -> {reading.after:.2f} ({change})")

@@ -1,0 +1,154 @@
+"""Presets as files: list them, show one, and make one of a file of the Asyrp authors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ModelUnavailable, RequestError
+from .output import (
+    FORMATS,
+    WHICH_PRESET,
+    Commands,
+    about_as_json,
+    add_force,
+    command,
+    login,
+    print_note,
+    print_table,
+    require_writable,
+    write_picture,
+)
+
+if TYPE_CHECKING:
+    from ..presets import About
+
+
+def add_to(commands: Commands) -> None:
+    listing = command(
+        commands, "list", list_presets, "List presets: those that come with the app, in a folder, or on the Hub."
+    )
+    listing.add_argument("folder", nargs="?", type=Path, help="a folder with preset files")
+    listing.add_argument("--hub", nargs="?", const="", metavar="OWNER/NAME", help="a repository on the Hub")
+    listing.add_argument("--revision", default="main", help="branch, tag or commit of the repository")
+    listing.add_argument("--offline", action="store_true", help="with --hub: only what was downloaded, no network")
+    listing.add_argument("--json", action="store_true", help="for programs")
+
+    show = command(commands, "show", show_preset, "Show everything that a preset says of itself.")
+    show.add_argument("preset", help=WHICH_PRESET)
+    show.add_argument("--json", action="store_true", help="for programs")
+    show.add_argument("--thumbnail", type=Path, metavar="OUT", help="write its thumbnail there as well")
+    add_force(show)
+
+    released = command(
+        commands, "import-asyrp", import_asyrp, "Turn a .pth direction of the Asyrp authors into a preset."
+    )
+    released.add_argument("source", type=Path, metavar="FILE.pth")
+    released.add_argument("out", type=Path, metavar="OUT.safetensors")
+    released.add_argument("--model", required=True, help="id of the model whose weights it was trained with")
+    released.add_argument("--fingerprint", help="of those weights, if the model is not here to be asked")
+    released.add_argument("--name", required=True)
+    released.add_argument("--source-text", default="")
+    released.add_argument("--target-text", default="")
+    released.add_argument("--description", default="")
+    released.add_argument("--steps", type=int, default=40, help="S, the steps that it was trained with (40)")
+    released.add_argument("--t-edit", type=int, help="end of the editing interval; by the model's curves if left out")
+    released.add_argument("--t-boost", type=int, help="start of the boosting interval; likewise")
+    released.add_argument("--author", default="Kwon, Jeong and Uh (Asyrp)")
+    released.add_argument("--licence", default="mit")
+    add_force(released)
+
+
+def list_presets(options: argparse.Namespace) -> None:
+    from .. import hub, presets
+    from ..models.cards import PRESETS
+
+    rows: list[tuple[str, str, About]] = []  # where, kind, what it says
+    if options.hub is not None:
+        if options.folder is not None:
+            raise RequestError("Give a folder or --hub, not both.")
+        if options.offline:
+            downloaded = hub.downloaded(options.hub)
+            rows = [(f"{entry.path}@{entry.revision[:8]}", entry.kind, entry.about) for entry in downloaded]
+        else:
+            listing = hub.browse(options.hub, options.revision, login())
+            print_note(f"{listing.repository} at {listing.revision}")
+            for path, reason in listing.left_out:
+                print_note(f"left out: {path}: {reason}")
+            rows = [(entry.path, entry.kind, entry.about) for entry in listing.entries]
+    else:
+        if options.folder is not None and not options.folder.is_dir():
+            raise RequestError(f"{options.folder} is not a folder.")
+        folders = [options.folder] if options.folder else sorted((PRESETS / "directions").glob("*/"))
+        found = [entry for folder in folders for entry in presets.shelf(folder)]
+        rows = [(os.path.relpath(path), preset.direction.kind, preset) for path, preset in found]
+    if options.json:
+        entries = [{"where": where, "kind": kind, **about_as_json(about)} for where, kind, about in rows]
+        print(json.dumps(entries, indent=2))
+        return
+    columns = [(about.name, about.model, kind, about.method, _measured(about), where) for where, kind, about in rows]
+    print_table([("NAME", "MODEL", "KIND", "METHOD", "MEASURED", "WHERE"), *columns])
+
+
+def show_preset(options: argparse.Namespace) -> None:
+    from ..api import load_preset
+
+    preset = load_preset(options.preset, token=login())
+    said = {"kind": preset.direction.kind, "steps": preset.direction.steps, **about_as_json(preset)}
+    if options.thumbnail is not None:
+        picture = preset.picture()
+        if picture is None:
+            raise RequestError(f"“{preset.name}” has no thumbnail.")
+        require_writable(options.thumbnail, options.force, tuple(FORMATS))
+        write_picture(picture, options.thumbnail)
+    if options.json:
+        print(json.dumps(said, indent=2))
+        return
+    for key, value in said.items():
+        if value not in (None, "", [], {}):
+            text = value if isinstance(value, str) else json.dumps(value)
+            print(f"{key.replace('_', ' '):16}{text.replace(chr(10), chr(10) + ' ' * 16)}")
+
+
+def import_asyrp(options: argparse.Namespace) -> None:
+    from .. import presets
+    from ..asyrp.released import read_released
+    from ..models.loader import models
+
+    require_writable(options.out, options.force, (presets.SUFFIX,))
+    direction = read_released(options.source, options.steps)
+    fingerprint, model = options.fingerprint, None
+    if not fingerprint:
+        try:
+            model = models.get(options.model)
+        except ModelUnavailable as error:
+            message = f"{error.message} Or give the fingerprint of its weights (--fingerprint)."
+            raise ModelUnavailable(message) from error
+        fingerprint = model.fingerprint
+    preset = presets.Preset(
+        direction,
+        name=options.name,
+        model=options.model,
+        fingerprint=fingerprint,
+        description=options.description or f"Imported from {options.source.name}.",
+        parameters={"form": "implicit", "file": options.source.name},
+        source_text=options.source_text,
+        target_text=options.target_text,
+        t_edit=options.t_edit,
+        t_boost=options.t_boost,
+        licence=options.licence,
+        author=options.author,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if model is not None:
+        presets.require_model(preset, model)
+    print(presets.save(preset, options.out))
+
+
+def _measured(about: About) -> str:
+    """The first two measures."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in list(about.measured.items())[:2])

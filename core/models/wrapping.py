@@ -1,0 +1,156 @@
+"""A network that the caller has already, as a model: a `UNet2DModel`, a pipeline that has one, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import DiffusionPipeline, UNet2DModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+from ..errors import ModelUnavailable, RequestError
+from ..schedule import Schedule
+from ..unet import SplitUNet
+from .cards import MODELS, InMemory, ModelCard, OpenClip
+from .codec import CODECS
+from .folders import DAMAGED, fingerprint_of
+from .loader import KIND, DiffusionModel, read_pipeline
+from .placing import best_device, place
+
+CodecName = Literal["identity", "haar"]
+
+CODEC_OF_CHANNELS: dict[int, CodecName] = {3: "identity", 12: "haar"}
+
+
+def wrap_model(
+    network: UNet2DModel | DiffusionPipeline,
+    scheduler: SchedulerMixin | Mapping[str, Any] | None = None,
+    *,
+    domain_word: str | None = None,
+    codec: CodecName | None = None,
+    id: str | None = None,
+) -> DiffusionModel:
+    """A network of yours as a model, where it is and in the precision that it has.
+
+    It is used itself, not a copy, and frozen: put into evaluation mode, and its weights no longer ask for gradients.
+
+    Args:
+        network: an unconditional diffusers `UNet2DModel` with square pictures, or a pipeline that has one
+            (`DDPMPipeline`, `DDIMPipeline`).
+        scheduler: the noise levels that it was trained with, as a diffusers scheduler or its configuration; the
+            pipeline's own if left out.
+        domain_word: what its pictures show, as a source text says it: “face”, “church”. It matters for training.
+        codec: what the network sees of a picture: "identity", its pixels (3 channels), or "haar", the Haar coefficients
+            of `core.models.codec` (12 channels). By the number of channels if left out.
+        id: the model's name in presets that are made for it. That of a model in `MODELS` says that the network is that
+            one, whose editing intervals are then known. Named after the weights if left out.
+
+    Returns:
+        The model, for `edit` and everything else that takes one. Its fingerprint is that of the weights as they are:
+        those of a network that was cast to half precision are others than before.
+
+    Raises:
+        RequestError: it is not such a network, or its noise levels are of another kind.
+    """
+    if scheduler is None:
+        scheduler = getattr(network, "scheduler", None)
+    unet = getattr(network, "unet", network)
+    if not isinstance(unet, UNet2DModel):
+        raise RequestError(
+            "A diffusers UNet2DModel is needed, or a pipeline that has one (DDPMPipeline, DDIMPipeline), not "
+            f"{type(unet).__name__}."
+        )
+    if scheduler is None:
+        raise RequestError("Give the network's scheduler as well: it says what noise the network was trained with.")
+    return _wrapped(unet, _schedule(scheduler), domain_word, codec, id)
+
+
+def read_model(
+    folder: Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> DiffusionModel:
+    """The model in a folder that `save_pretrained` of a `DDPMPipeline` or `DDIMPipeline` wrote; see `wrap_model`.
+
+    device: the GPU if there is one. dtype: float32 if left out.
+
+    Raises:
+        ModelUnavailable: files are missing or damaged. RequestError: it is not a network that can be used.
+    """
+    try:
+        unet, schedule = read_pipeline(folder)
+    except DAMAGED as error:
+        raise ModelUnavailable(f"The folder {folder} does not hold {KIND}, or its files are damaged.") from error
+    model = _wrapped(unet, _checked(schedule), None, None, None)  # the fingerprint is that of the files
+    model.device = torch.device(device) if device is not None else best_device()
+    model.dtype = dtype or torch.float32
+    place(unet, model.device, model.dtype)
+    return model
+
+
+def _schedule(scheduler: SchedulerMixin | Mapping[str, Any]) -> Schedule:
+    """The noise levels of a scheduler. Raises RequestError: they are not those of a DDPM."""
+    if not isinstance(scheduler, Mapping) and not hasattr(scheduler, "alphas_cumprod"):
+        raise RequestError(
+            f"The noise levels of a {type(scheduler).__name__} are not those of a DDPM. Give the DDPMScheduler or "
+            "DDIMScheduler that the network was trained with."
+        )
+    try:
+        return _checked(Schedule.from_scheduler(scheduler))
+    except ValueError as error:
+        raise RequestError(f"This scheduler cannot be used: {error}.") from error
+
+
+def _checked(schedule: Schedule) -> Schedule:
+    if schedule.alpha(schedule.T - 1) <= 0:
+        raise RequestError("Noise levels that end in noise alone (rescale_betas_zero_snr) cannot be inverted.")
+    return schedule
+
+
+def _wrapped(
+    unet: UNet2DModel, schedule: Schedule, domain_word: str | None, codec: CodecName | None, id: str | None
+) -> DiffusionModel:
+    try:
+        split = SplitUNet(unet)
+        channels, height, width = split.x_shape
+    except (ValueError, TypeError) as error:  # class-conditional; no sample_size
+        raise RequestError("Only unconditional networks of a known picture size (sample_size) can be used.") from error
+    card = MODELS.get(id or "")
+    codec = codec or (card.codec if card else CODEC_OF_CHANNELS.get(channels))
+    if codec is None or CODEC_OF_CHANNELS.get(channels) != codec or height != width:
+        raise RequestError(
+            f"The network takes {channels} channels of {height} x {width}. Squares are needed, of 3 channels (pixels) "
+            "or 12 (the codec “haar”)."
+        )
+    with torch.no_grad():
+        x = torch.zeros(1, *split.x_shape, device=unet.device, dtype=unet.dtype)
+        _, *h_shape = split.encode(x, 0).h.shape
+        resolution = CODECS[codec]().decode(x).shape[-1]
+    fingerprint = fingerprint_of(unet)
+    if card is None:
+        card = _card(id or f"unet-{fingerprint}", codec, resolution, (h_shape[0], h_shape[1], h_shape[2]))
+    elif (card.resolution, *card.h_shape) != (resolution, *h_shape):
+        raise RequestError(f"This network is not {id}: it has another shape.")
+    if domain_word is not None:
+        card = replace(card, domain_word=domain_word)
+    return DiffusionModel(card, split, schedule, CODECS[codec](), unet.device, unet.dtype, fingerprint)
+
+
+def _card(id: str, codec: CodecName, resolution: int, h_shape: tuple[int, int, int]) -> ModelCard:
+    """What is known of a network of which nothing was said."""
+    return ModelCard(
+        id=id,
+        title=id,
+        description="A network that was given from outside.",
+        source=InMemory(),
+        resolution=resolution,
+        h_shape=h_shape,
+        codec=codec,
+        domain_word="picture",
+        clip=OpenClip("ViT-B-16", "openai"),
+        perceptual="lpips-alex",
+        curves=None,
+        licence="unknown",
+        half=False,
+    )

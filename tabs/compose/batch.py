@@ -1,0 +1,60 @@
+"""The section of Compose that applies the composition to several pictures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core.errors import VisitorError
+from core.models.loader import models
+from core.progress import Progress, Running
+from core.studio.compose import pictures
+from core.studio.turns import Outdated
+from core.studio.visit.compose import active_presets
+from core.studio.visit.session import Session
+from tabs.compose.choices import options_of
+from tabs.results import progress_line
+from tabs.shell import in_words
+from tabs.visit import message
+
+Values = Iterator[tuple[Any, ...]]
+
+
+class Batch:
+    """The composition on several pictures, as a zip."""
+
+    def __init__(self) -> None:
+        gr.HTML(
+            f'<p class="words">Up to {pictures.MAX_FILES} pictures, of each its central square. One that cannot be '
+            "used does not stop the others.</p>"
+        )
+        self.files = gr.File(
+            file_count="multiple", file_types=["image"], label="Pictures", height=140, elem_id="batch-files"
+        )
+        self.make = gr.Button("Edit them all", variant="primary", elem_id="make-batch")
+        self.note = gr.HTML(elem_id="batch-note")
+        self.file = gr.DownloadButton("Download the zip", size="sm", visible=False, elem_id="batch-file")
+
+    def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
+        self.make.click(run_batch, [session, self.files, *advanced], [self.note, self.file], **settings)
+
+
+@in_words
+def run_batch(session: Session, paths: list[str] | None, steps: float, seed: float | None) -> Values:
+    turn = session.edits.begin()
+    try:
+        files = [(Path(path).name, Path(path)) for path in paths or []]
+        yield progress_line(Progress(0, 1), "Starting"), gr.update(visible=False)
+        model, chosen = models.get(session.model_id), active_presets(session)
+        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(steps, seed))))
+        for event in running:
+            yield progress_line(event), gr.skip()
+        path = session.file("composed.zip", running.result)
+        yield '<p class="words" role="status">Done.</p>', gr.update(value=str(path), visible=True)
+    except Outdated:
+        yield "", gr.skip()
+    except VisitorError as error:
+        yield message(error), gr.skip()

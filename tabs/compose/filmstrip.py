@@ -1,0 +1,110 @@
+"""The section of Compose with the way from the picture to the composition: a filmstrip, and an animation of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+import torch
+
+from core.errors import RequestError
+from core.models.loader import models
+from core.progress import Progress, Running
+from core.studio.compose import animation, pictures
+from core.studio.turns import Outdated
+from core.studio.visit.compose import active_presets
+from core.studio.visit.session import Session
+from tabs.compose.choices import options_of
+from tabs.results import progress_line
+from tabs.shell import QUIET, in_words
+from tabs.visit import current_picture
+from tabs.widgets import data_url
+
+Values = Iterator[tuple[Any, ...]]
+KINDS: list[tuple[str, animation.Kind]] = [("WebP", "webp"), ("GIF", "gif"), ("MP4", "mp4")]
+
+
+class Filmstrip:
+    """The composition from one multiple of its strengths to another."""
+
+    def __init__(self) -> None:
+        gr.HTML('<p class="words">All strengths together, from one share of the composition to another.</p>')
+        with gr.Row():
+            self.start = gr.Slider(-1.5, 1, 0, step=0.25, label="From", info="times the composition", min_width=150)
+            self.end = gr.Slider(0, 2, 1, step=0.25, label="To", info="times the composition", min_width=150)
+            self.count = gr.Slider(
+                3, 24, 9, step=1, label="Pictures", info="more are smoother", min_width=150, elem_id="film-count"
+            )
+        with gr.Row(elem_classes="seed"):
+            self.kind = gr.Radio(KINDS, value="webp", label="Animation", elem_id="film-kind")
+            self.make = gr.Button("Make the filmstrip", variant="primary", elem_id="make-film")
+        self.view = gr.HTML(elem_id="film")
+        with gr.Row():
+            self.loop = gr.DownloadButton("Download the animation", size="sm", visible=False, elem_id="film-loop")
+            self.strip = gr.DownloadButton("Download the filmstrip", size="sm", visible=False, elem_id="film-strip")
+        self.frames = gr.State([])
+
+    def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
+        outputs = [self.view, self.loop, self.strip, self.frames]
+        given = [session, self.start, self.end, self.count, self.kind, *advanced]
+        self.make.click(run_filmstrip, given, outputs, **settings)
+        self.kind.input(change_kind, [session, self.frames, self.kind], self.loop, **QUIET)
+
+
+@in_words
+def run_filmstrip(
+    session: Session,
+    start: float,
+    end: float,
+    count: float,
+    kind: animation.Kind,
+    steps: float,
+    seed: float | None,
+) -> Values:
+    turn = session.edits.begin()
+    picture, chosen = current_picture(session), active_presets(session)
+    if picture is None or not chosen:
+        raise RequestError("There is nothing to animate yet: add a direction first.")
+    if start >= end:
+        raise RequestError("An animation goes from less to more: move the two ends apart.")
+    hidden = gr.update(visible=False)
+    yield progress_line(Progress(0, 1), "Starting"), hidden, hidden, []
+    model = models.get(session.model_id)
+    first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
+    job = pictures.interpolate(model, picture, first, last, int(count), options_of(steps, seed))
+    running = Running(turn.follow(job))
+    try:
+        for event in running:
+            yield progress_line(event), *(gr.skip(),) * 3
+    except Outdated:
+        yield "", *(gr.skip(),) * 3
+        return
+    frames = [frame.pixels for frame in running.result]
+    strip = animation.filmstrip(frames)
+    path = session.file("filmstrip.png", pictures.to_png(strip))
+    loop = base64.b64encode(animation.animation(frames, "webp", speed(len(frames)))).decode()
+    view = (
+        f'<div class="film"><img class="loop" src="data:image/webp;base64,{loop}" alt="The animation">'
+        f'<div class="strip"><img src="{data_url(strip, quality=85)}" alt="The filmstrip"></div></div>'
+    )
+    yield view, animation_file(session, frames, kind), gr.update(value=str(path), visible=True), frames
+
+
+def speed(count: int) -> float:
+    """Pictures a second with which a loop takes about two seconds, and no step is slower than a fifth of one."""
+    return min(20.0, max(5.0, count - 1.0))
+
+
+@in_words
+def change_kind(session: Session, frames: list[torch.Tensor], kind: animation.Kind) -> Any:
+    """The animation as a file of another kind."""
+    return animation_file(session, frames, kind) if frames else gr.skip()
+
+
+def animation_file(session: Session, frames: list[torch.Tensor], kind: animation.Kind) -> dict[str, Any]:
+    """Value of the button that downloads the animation."""
+    path = session.file(f"animation.{kind}", animation.animation(frames, kind, speed(len(frames))))
+    label = next(label for label, known in KINDS if known == kind)
+    return gr.update(value=str(path), label=f"Download the animation ({label})", visible=True)

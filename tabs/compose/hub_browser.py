@@ -1,0 +1,119 @@
+"""The section of Compose with directions of the Hub: a repository's list, and adding one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from core import hub, presets
+from core.errors import HubError, RequestError, VisitorError
+from core.models.loader import models
+from core.studio.compose import link
+from core.studio.visit.compose import add_preset
+from core.studio.visit.session import Session
+from tabs.shell import in_words
+from tabs.visit import message
+from tabs.widgets import Cards, data_url
+
+ON_HUB: dict[str, Any] = {
+    "columns": 1,
+    "multiple": True,
+    "title": "Directions on the Hub",
+    "nothing": "Directions that others have published. Look into a repository, and choose one to add it.",
+}
+
+Values = Iterator[tuple[Any, ...]]
+
+
+class HubBrowser:
+    """A repository of presets: its list with thumbnails; a click downloads one and adds it."""
+
+    def __init__(self) -> None:
+        with gr.Row(elem_classes="seed"):
+            self.repository = gr.Textbox(
+                hub.default_repository(), label="Repository on the Hub", max_lines=1, elem_id="hub-repository"
+            )
+            self.look = gr.Button("Look", variant="secondary", min_width=60, elem_id="hub-look")
+        self.note = gr.HTML(elem_id="hub-note")
+        with gr.Column(elem_classes="scroll"):
+            self.cards = Cards([], [], elem_id="hub-cards", **ON_HUB)
+
+    def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
+        """Returns the event after which the composition may be another one."""
+        outputs = [self.note, self.cards]
+        gr.on([self.look.click, self.repository.submit], browse, [session, self.repository], outputs, **settings)
+        return self.cards.release(toggle, session, outputs, **settings)
+
+
+@in_words
+def browse(session: Session, repository: str) -> Values:
+    """The presets of a repository; what was downloaded before, if the Hub cannot be reached."""
+    repository = hub.repository_id(repository or hub.default_repository())
+    yield '<p class="words" role="status">Looking …</p>', gr.skip()
+    try:
+        listing = hub.browse(repository)
+        entries, words = listing.entries, ""
+        if listing.left_out:
+            count = len(listing.left_out)
+            words = f'<p class="words">{count} file{"s" if count > 1 else ""} there cannot be used.</p>'
+    except HubError as error:
+        entries, words = tuple(hub.downloaded(repository)), message(error)
+        if entries:
+            words += '<p class="words">These were downloaded before:</p>'
+    fitting = [entry for entry in entries if entry.about.model == session.model_id]
+    if others := sorted({entry.about.model for entry in entries} - {session.model_id}):
+        count = len(entries) - len(fitting)
+        words += f'<p class="words">{count} more for other models: {escape(", ".join(others)[:300])}.</p>'
+    elif not entries and not words:
+        words = '<p class="words">There are no presets in this repository.</p>'
+    yield words, Cards([entry_item(entry) for entry in fitting], session.compose.composition.keys, **ON_HUB)
+
+
+def entry_item(entry: hub.Entry) -> dict[str, Any]:
+    """A preset of the Hub as a card."""
+    about = entry.about
+    picture = about.picture()
+    effect = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(about.measured.items())[:2])
+    note = " · ".join(part for part in (about.model, f"{about.method}, {entry.kind}", effect) if part)
+    key = link.hub_key(entry.repository, entry.revision, entry.path)
+    image = data_url(picture) if picture else None
+    return {"id": key, "name": about.name, "note": note, "image": image, "about": about.description}
+
+
+@in_words
+def toggle(event: gr.EventData, session: Session) -> Values:
+    """A card of the Hub: downloaded and added, or taken out again."""
+    state, key = session.compose, str(getattr(event, "id", ""))
+    if key in state.composition:
+        state.change(state.composition.remove(key))
+    else:
+        yield '<p class="words" role="status">Downloading …</p>', gr.skip()
+        try:
+            fetch_preset(session, key)
+            add_preset(session, key)
+        except VisitorError as error:
+            yield message(error), gr.skip()
+            return
+    yield "", gr.update(value=state.composition.keys)
+
+
+def fetch_preset(session: Session, key: str) -> None:
+    """Have a preset of the Hub among the visit's own; at once if it was downloaded before. Raises VisitorError."""
+    place = link.HUB.fullmatch(key)
+    if place is None:
+        raise RequestError("This direction cannot be added by its name. Open its file instead.")
+    if key in session.own:
+        return
+    repository, revision, path = place["repo"], place["revision"], place["file"]
+    file = hub.cached(repository, revision, path)
+    if file is None:
+        entry = hub.download(repository, path, revision)
+        file = hub.cached(entry.repository, entry.revision, entry.path)
+    if file is None:  # somebody has emptied the cache meanwhile
+        raise HubError("The downloaded file is gone. Try again.")
+    preset = presets.load(file)
+    presets.require_model(preset, models.get(session.model_id))
+    session.own[key] = preset

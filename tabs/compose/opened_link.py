@@ -1,0 +1,50 @@
+"""A visit that begins with a link to a composition."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from core.errors import HubError, PresetError, RequestError
+from core.models.loader import DiffusionModel, models
+from core.progress import finish
+from core.studio import library
+from core.studio.compose import link
+from core.studio.compose.composition import Composition
+from core.studio.frames import Picture
+from core.studio.sample import sample_picture
+from core.studio.visit.compose import available_presets
+from core.studio.visit.session import Session
+from tabs.compose.hub_browser import fetch_preset
+
+
+def restore(session: Session, token: str) -> str:
+    """Make a link's composition and picture those of the visit. Returns its model's id. Raises VisitorError."""
+    restored = link.decode(token)
+    model = models.get(restored.model_id)
+    session.change_model(restored.model_id)
+    session.picture = named_picture(model, restored.picture)
+    session.compose.restored = restored.steps, restored.seed
+    session.compose.change(fetch(session, restored.composition))
+    return restored.model_id
+
+
+def named_picture(model: DiffusionModel, name: str) -> Picture | None:
+    """The picture that a link means: an example, or a sample by its seed; None if it names none that is here."""
+    if name.startswith("seed-"):
+        return finish(sample_picture(model, int(name.removeprefix("seed-"))))
+    for path in library.examples(model.card.id):
+        if path.stem == name:
+            return library.open_example(path, model.card.id)
+    return None
+
+
+def fetch(session: Session, composition: Composition) -> Composition:
+    """A composition of a link with everything that it needs; what cannot be had is left out, with a notice."""
+    for component in composition.components:
+        try:
+            if component.key not in available_presets(session):
+                fetch_preset(session, component.key)
+        except (HubError, PresetError, RequestError) as error:
+            gr.Warning(f"“{component.key}” is left out. {error.message}", duration=9, title="The link is incomplete")
+            composition = composition.remove(component.key)
+    return composition

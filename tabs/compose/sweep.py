@@ -1,0 +1,125 @@
+"""The section of Compose with two strengths against each other: a grid of pictures, and a sheet to download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from core.errors import RequestError
+from core.imaging import to_pil
+from core.models.loader import models
+from core.progress import Progress, Running
+from core.studio.compose import animation, pictures
+from core.studio.turns import Outdated
+from core.studio.visit.compose import active_presets, available_presets
+from core.studio.visit.session import Session
+from tabs.compose.choices import component_choices, options_of
+from tabs.compose.widgets import Grid
+from tabs.results import progress_line
+from tabs.shell import QUIET, in_words
+from tabs.visit import current_picture
+from tabs.widgets import data_url
+
+Values = Iterator[tuple[Any, ...]]
+
+
+class Sweep:
+    """Two strengths against each other. `follow`: the widgets that depend on the composition."""
+
+    def __init__(self) -> None:
+        self.hint = gr.HTML('<p class="words">Add at least two directions: their strengths span the grid.</p>')
+        with gr.Row(visible=False) as self.choices:
+            with gr.Column(min_width=240):
+                self.across = gr.Dropdown([], label="To the right", elem_id="sweep-across")
+                with gr.Row(elem_classes="pair"):
+                    self.across_low = gr.Number(-1, label="from", min_width=70)
+                    self.across_high = gr.Number(1, label="to", min_width=70)
+            with gr.Column(min_width=240):
+                self.down = gr.Dropdown([], label="Downwards", elem_id="sweep-down")
+                with gr.Row(elem_classes="pair"):
+                    self.down_low = gr.Number(-1, label="from", min_width=70)
+                    self.down_high = gr.Number(1, label="to", min_width=70)
+        with gr.Row(visible=False, elem_classes="seed") as self.making:
+            self.count = gr.Slider(2, 7, 5, step=1, label="Strengths of each", elem_id="sweep-count")
+            self.steps = gr.Slider(10, 40, 20, step=1, label="Steps", elem_id="sweep-steps")
+            self.make = gr.Button("Make the sweep", variant="primary", elem_id="make-sweep")
+        self.note = gr.HTML(elem_id="sweep-note")
+        self.grid = Grid(elem_id="sweep-grid")
+        self.file = gr.DownloadButton("Download the sheet", size="sm", visible=False, elem_id="sweep-file")
+        self.ranges = [self.across_low, self.across_high, self.down_low, self.down_high]
+        self.follow = [self.hint, self.choices, self.making, self.across, self.down, *self.ranges]
+
+    def for_composition(self, session: Session) -> tuple[Any, ...]:
+        """Values of `follow`."""
+        choices = component_choices(session)
+        enough = len(choices) > 1
+        shown = (gr.update(visible=not enough), gr.update(visible=enough), gr.update(visible=enough))
+        if not enough:
+            return *shown, *(gr.skip(),) * 6
+        keys = [key for _, key in choices[:2]]
+        available = available_presets(session)
+        ends = [end for key in keys for end in available[key].strength_range]
+        return *shown, *(gr.update(choices=choices, value=key) for key in keys), *ends
+
+    def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
+        given = [session, self.across, self.down, *self.ranges, self.count, self.steps, advanced[1]]
+        self.make.click(run_sweep, given, [self.note, self.grid, self.file], **settings)
+        for chosen, ends in ((self.across, self.ranges[:2]), (self.down, self.ranges[2:])):
+            chosen.input(range_of, [session, chosen], ends, **QUIET)
+
+
+@in_words
+def range_of(session: Session, key: str | None) -> tuple[Any, Any]:
+    preset = available_presets(session).get(key or "")
+    if preset is None:
+        return gr.skip(), gr.skip()
+    return preset.strength_range
+
+
+@in_words
+def run_sweep(
+    session: Session,
+    across: str | None,
+    down: str | None,
+    across_low: float,
+    across_high: float,
+    down_low: float,
+    down_high: float,
+    count: float,
+    steps: float,
+    seed: float | None,
+) -> Values:
+    """The grid, from its first guesses on, and the sheet to download."""
+    turn = session.edits.begin()
+    picture = current_picture(session)
+    if picture is None:
+        raise RequestError("There is no picture yet. Choose one first.")
+    available = available_presets(session)
+    if across not in available or down not in available or across == down:
+        raise RequestError("Choose two different directions of the composition for the sweep.")
+    pair = available[across], available[down]
+    others = [(preset, c) for preset, c in active_presets(session) if preset not in pair]
+    chosen = [(pair[0], 0.0), (pair[1], 0.0), *others]
+    acrosses = pictures.evenly_spaced(float(across_low or 0), float(across_high or 0), int(count))
+    downs = pictures.evenly_spaced(float(down_low or 0), float(down_high or 0), int(count))
+    value: dict[str, Any] = {"across": pair[0].name, "down": pair[1].name}
+    value |= {"acrosses": acrosses, "downs": downs, "images": [], "done": False}
+    yield progress_line(Progress(0, 1), "Starting"), value, gr.update(visible=False)
+    model = models.get(session.model_id)
+    job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(steps, seed))
+    running = Running(turn.follow(job))
+    try:
+        for event in running:
+            if event.preview is not None and len(event.preview) == len(acrosses) * len(downs):
+                images = [data_url(guess, quality=60) for guess in to_pil(event.preview)]
+                yield progress_line(event), value | {"images": images}, gr.skip()
+            else:
+                yield progress_line(event), gr.skip(), gr.skip()
+    except Outdated:
+        yield "", gr.skip(), gr.skip()
+        return
+    images = [data_url(to_pil(frame.pixels)[0], quality=88) for frame in running.result.frames]
+    path = session.file("sweep.png", pictures.to_png(animation.sheet(running.result)))
+    yield "", value | {"images": images, "done": True}, gr.update(value=str(path), visible=True)

@@ -1,0 +1,154 @@
+"""One of the directions that were found: large on the stage, under another name, on other pictures, kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from core.errors import RequestError, VisitorError
+from core.imaging import to_pil
+from core.progress import Running
+from core.studio import library
+from core.studio.discover.exploration import Exploration
+from core.studio.discover.pictures import apply_to_others
+from core.studio.discover.preset import as_preset
+from core.studio.discover.rows import DirectionRow
+from core.studio.frames import EditOptions
+from core.studio.turns import Outdated
+from core.studio.visit.compose import add_preset
+from core.studio.visit.session import Session
+from tabs.shell import in_words
+from tabs.strip import exact, strip
+from tabs.visit import before_url, good, message
+from tabs.widgets import data_url
+
+MAX_OTHERS = 6  # pictures that a direction is tried on
+
+Values = Iterator[tuple[Any, ...]]
+
+
+def opened_row(session: Session) -> tuple[Exploration, DirectionRow]:
+    """The exploration and its row that is on the stage. Raises RequestError."""
+    exploration = session.discover.exploration
+    if exploration is None or exploration.opened is None:
+        raise RequestError("Choose a direction first.")
+    return exploration, exploration.rows[exploration.opened]
+
+
+def options_of(exploration: Exploration) -> EditOptions:
+    return EditOptions(steps=exploration.model.card.steps)
+
+
+@in_words
+def open_row(event: gr.EventData, session: Session) -> Values:
+    """The large picture of a row: its strength first, then the strip.
+
+    Yields values of opened, stage, said, elsewhere and file.
+    """
+    exploration = session.discover.exploration
+    if exploration is None:
+        raise RequestError("These directions are out of date. Find them again.")
+    index = getattr(event, "index", None)
+    row = exploration.pin(index)
+    turn, exploration.opened = session.edits.begin(), index
+    base = {"before": before_url(exploration.picture), "name": row.name}
+    starting = {"busy": True, "note": "Starting …", "fraction": 0}
+    yield gr.update(visible=True), base | starting, "", "", gr.update(visible=False)
+    preset, options, forms = as_preset(exploration, row), options_of(exploration), session.text_edit.forms
+    try:
+        for value in strip(turn, exploration.picture, preset, options, exploration.frames, forms):
+            if session.discover.exploration is not exploration:
+                return
+            yield gr.skip(), value, *(gr.skip(),) * 3
+    except VisitorError as error:
+        yield gr.skip(), base | {"note": error.message, "bad": True}, *(gr.skip(),) * 3
+
+
+@in_words
+def exact_strength(event: gr.EventData, session: Session) -> Iterator[dict[str, Any]]:
+    """A strength outside the strip. Yields values of the stage."""
+    exploration, row = opened_row(session)
+    strength = getattr(event, "strength", None)
+    if not isinstance(strength, int | float):
+        return
+    turn, preset, options = session.edits.begin(), as_preset(exploration, row), options_of(exploration)
+    frames, forms = exploration.frames, session.text_edit.forms
+    yield from exact(turn, exploration.picture, preset, options, strength, frames, forms)
+
+
+@in_words
+def rename(event: gr.EventData, session: Session) -> Any:
+    """The visitor's own name; a preset that was saved from this row is renamed too."""
+    exploration = session.discover.exploration
+    if exploration is None:
+        return gr.skip()
+    row = exploration.rename(getattr(event, "index", None), str(getattr(event, "name", "")))
+    if row.key is not None:
+        session.own[row.key] = as_preset(exploration, row)
+    return gr.skip()
+
+
+@in_words
+def try_others(session: Session) -> Values:
+    """The direction on the model's examples, before and after. Yields values of elsewhere and of the button."""
+    exploration, row = opened_row(session)
+    model_id = exploration.model.card.id
+    paths = [path for path in library.examples(model_id) if path.stem != exploration.picture.example][:MAX_OTHERS]
+    if not paths:
+        raise RequestError("This model has no examples to try it on.")
+    pictures = [library.open_picture(path, model_id) for path in paths]
+    turn, again = session.edits.begin(), gr.update(value="Try on other pictures", interactive=True)
+    running = Running(turn.follow(apply_to_others(exploration, row, pictures, row.strength)))
+    try:
+        for event in running:
+            share = f"{event.note} … {100 * event.step // event.total}%"
+            yield gr.skip(), gr.update(value=share, interactive=False)
+    except VisitorError as error:
+        yield message(error), again
+    except Outdated:
+        yield gr.skip(), again
+    else:
+        yield pairs_view(running.result, row), again
+
+
+def pairs_view(pairs: Tensor, row: DirectionRow) -> str:
+    """Pictures before and after. pairs: pixels (2, B, 3, R, R)."""
+    before, after = ([data_url(p, quality=88) for p in to_pil(side)] for side in pairs)
+    figures = "".join(
+        f'<figure><img src="{a}" alt="Before"><img src="{b}" alt="After"></figure>'
+        for a, b in zip(before, after, strict=True)
+    )
+    return f'<div class="pairs"><h4>The same direction elsewhere, at {row.strength:+g}</h4><div>{figures}</div></div>'
+
+
+def keep_opened(session: Session) -> tuple[DirectionRow, str]:
+    """The row on the stage, kept as a preset of the visitor's own, and the key of that. Raises RequestError."""
+    exploration, row = opened_row(session)
+    preset = as_preset(exploration, row)
+    if row.key is not None:
+        session.own[row.key] = preset
+        return row, row.key
+    key, index = session.keep(preset), exploration.rows.index(row)
+    exploration.rows[index] = replace(row, key=key, pinned=True)
+    return exploration.rows[index], key
+
+
+@in_words
+def save_row(session: Session) -> tuple[Any, ...]:
+    """Returns values of said and file."""
+    row, key = keep_opened(session)
+    path = session.write(session.own[key])
+    words = f"“{row.name}” is among your presets: in Text edit, and in Compose."
+    return good(words), gr.update(value=str(path), visible=True)
+
+
+@in_words
+def send_row(session: Session) -> str:
+    """Returns the value of said."""
+    row, key = keep_opened(session)
+    add_preset(session, key)
+    return good(f"“{row.name}” is in your composition. Open Compose to mix it with others.")

@@ -1,0 +1,102 @@
+"""The search on the page: what the visitor asks for, and rows that fill up as they become known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from core.directions import Injection
+from core.discovery.interface import DiscoverySettings
+from core.errors import RequestError, VisitorError
+from core.models.loader import models
+from core.progress import Progress
+from core.studio.discover.exploration import Exploration, requested_regions
+from core.studio.discover.search import explore
+from core.studio.discover.spectrum import spectra
+from core.studio.frames import Picture
+from core.studio.turns import Outdated
+from core.studio.visit.session import Session
+from tabs.charts import spectrum_plot
+from tabs.discover.rows import rows_value
+from tabs.shell import in_words
+from tabs.visit import current_picture
+
+REPORT_INTERVAL = 0.25  # seconds between reports of progress
+
+Values = Iterator[tuple[Any, ...]]
+
+
+def requested_exploration(
+    session: Session,
+    picture: Picture,
+    value: Any,
+    method: str,
+    count: int,
+    timestep: int,
+    injection: Injection,
+    size: int,
+    *ranks: float,
+) -> Exploration:
+    """The search that the visitor asks for. value: of the region board. ranks: rank, joint rank, individual rank and
+    rank of the projection, then the ridge. Raises RequestError."""
+    model = models.get(session.model_id)
+    regions = requested_regions(value or [], method, model.card.resolution)
+    rank, joint, individual, projection = (int(number or 0) for number in ranks[:4])
+    settings = DiscoverySettings(int(count or 0), rank, joint, individual, projection, float(ranks[4] or 0))
+    return Exploration(model, picture, regions, method, settings, int(timestep or 0), int(size or 0), injection)
+
+
+@in_words
+def search(session: Session, value: Any, *settings: Any) -> Values:
+    """Find directions. What was found before stays on the page until there is something new.
+
+    Yields values of board, found, intro, opened, spectrum, find, stop and plot.
+    """
+    state = session.discover
+    turn = state.searches.begin()
+    skip = gr.skip()
+    searching = (gr.update(visible=False), gr.update(visible=True, interactive=True, value="Stop"))
+    idle = (gr.update(visible=True), gr.update(visible=False))
+    picture = current_picture(session)
+    if picture is None:
+        raise RequestError("There is no picture. Upload one, or let the model imagine one.")
+    starting = {"busy": True, "note": "Starting …", "fraction": 0}
+    yield skip, rows_value(state.exploration) | starting, *(skip,) * 3, *searching, skip
+    try:
+        exploration = requested_exploration(session, picture, value, *settings)
+        version, last_report = 0, 0.0
+        for event in turn.follow(explore(exploration)):
+            if exploration.version != version and state.exploration is not exploration:  # its first rows
+                state.exploration = exploration
+                plot = spectrum_plot(spectra(exploration))
+                showing = (gr.update(visible=False), gr.update(visible=False), gr.update(visible=True))
+                yield skip, rows_value(exploration) | progress_value(event), *showing, *searching, plot
+            elif exploration.version != version or time.monotonic() - last_report > REPORT_INTERVAL:
+                yield skip, rows_value(state.exploration) | progress_value(event), *(skip,) * 6
+                last_report = time.monotonic()
+            version = exploration.version
+        yield skip, rows_value(exploration), *(skip,) * 3, *idle, skip
+    except Outdated:
+        if state.stopped:  # the last report may have crossed the answer to "Stop"
+            yield skip, rows_value(state.exploration), *(skip,) * 3, *idle, skip
+    except VisitorError as error:
+        note = {"note": error.message, "bad": True}
+        yield skip, rows_value(state.exploration) | note, *(skip,) * 3, *idle, skip
+    except Exception:
+        yield skip, rows_value(state.exploration), *(skip,) * 3, *idle, skip
+        raise
+
+
+def progress_value(event: Progress) -> dict[str, Any]:
+    """What `Directions` shows of a job's progress."""
+    return {"busy": True, "note": f"{event.note} …", "fraction": event.step / max(1, event.total)}
+
+
+@in_words
+def stop_search(session: Session) -> tuple[Any, ...]:
+    """End the search. Returns values of found, find and stop."""
+    session.discover.stop()
+    return rows_value(session.discover.exploration), gr.update(visible=True), gr.update(visible=False)

@@ -1,0 +1,59 @@
+"""What the documents point at is there: links, files, and the functions beside which a paper is to be read."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "presets/README.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"  # it names what is no longer there
+)
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings, as the Hub and other hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text_of(path), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name) if name else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_folders_are_there(path: Path) -> None:
+    for name in re.findall(r"`((?:core|tabs|tests|training|benchmarks|presets|docs)/[\w./-]*)`", text_of(path)):
+        assert (ROOT / name).exists(), name
+    for module in re.findall(r"python -m ((?:training|benchmarks)\.\w+)", text_of(path)):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+def test_equations_are_where_the_table_says() -> None:
+    rows = re.findall(r"^\| .+ \| `([\w/]+\.py)` \| (`.+`) \|$", text_of(ROOT / "docs" / "methods.md"), re.MULTILINE)
+    assert len(rows) > 30
+    for file, names in rows:
+        source = text_of(ROOT / file)
+        for name in re.findall(r"`([\w.]+)`", names):
+            *owners, last = name.split(".")
+            for owner in owners:
+                assert re.search(rf"^class {owner}\b", source, re.MULTILINE), f"{file}: {name}"
+            assert re.search(rf"^\s*(?:def|class) {last}\b|^{last}(?:: .+)? =", source, re.MULTILINE), f"{file}: {name}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text_of(ROOT / "README.md").splitlines()) < 150
