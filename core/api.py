@@ -11,9 +11,8 @@ with a `message` that says what to do.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import overload
 
@@ -189,12 +188,13 @@ def edit(
         ModelUnavailable: neither the preset nor the arguments have the intervals, and the model's are not known.
         ResourceError: out of memory.
     """
-    single = strength is None or isinstance(strength, Real)
-    strengths = [preset.strength] if strength is None else [strength] if isinstance(strength, Real) else list(strength)
+    single = not isinstance(strength, Iterable)
+    wished = strength if isinstance(strength, Iterable) else [preset.strength if strength is None else strength]
+    strengths = [float(c) for c in wished]
     if not strengths:
         raise RequestError("Give at least one strength.")
     for value in strengths:
-        require_range("strength", float(value), -MAX_STRENGTH, MAX_STRENGTH)
+        require_range("strength", value, -MAX_STRENGTH, MAX_STRENGTH)
     options = EditOptions(steps=steps, injection=injection, t_edit=t_edit, t_boost=t_boost, seed=seed)
     if preset.fingerprint == model.fingerprint:  # the same weights, whatever they are called here
         preset = replace(preset, model=model.card.id)
@@ -203,7 +203,7 @@ def edit(
 
     pixels = to_pixels(picture, model.card.resolution, crop)
 
-    running = Running(_invert_and_edit(model, pixels, preset.direction, [float(c) for c in strengths], settings))
+    running = Running(_invert_and_edit(model, pixels, preset.direction, strengths, settings))
     for event in running:
         if on_progress is not None:
             on_progress(event)

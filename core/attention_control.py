@@ -30,13 +30,20 @@ class StepControl:
     self_tokens: int = 0
 
     def acts_on(self, cross: bool, positions: int) -> bool:
+        """Whether it changes cross- or self-attention maps of so many positions."""
         return self.mapping is not None if cross else positions <= self.self_tokens
 
     def apply(self, maps: Tensor, cross: bool) -> Tensor:
-        """maps: (rows, heads, positions, keys), as above."""
+        """The maps with those of targets changed: (rows, heads, positions, keys), rows in the layout above.
+
+        Raises:
+            ValueError: they are of an attention that it does not act on.
+        """
         first = len(maps) - self.targets - 1
         kept, source, target = maps[:first], maps[first : first + 1], maps[first + 1 :]
         if cross:
+            if self.mapping is None or self.share is None or self.scale is None:
+                raise ValueError("this control leaves cross-attention alone")
             mapping, share, scale = (value.to(maps) for value in (self.mapping, self.share, self.scale))
             share, scale = share[:, None, None], scale[:, None, None]
             # Eq. 4 to 6: the source's map where words correspond, the target's own where a word is new, re-weighted.

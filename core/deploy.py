@@ -60,6 +60,9 @@ class SpaceSettings:
             raise RequestError(f"There is no hardware “{self.hardware[:60]}”. Choose one of: {', '.join(known)}.")
 
 
+PLAIN = SpaceSettings()
+
+
 @dataclass(frozen=True)
 class Deployed:
     """A Space at the commit that holds the app. deleted: files that it had and that the clone does not have."""
@@ -99,7 +102,7 @@ def files_of(clone: Path) -> dict[str, Path]:
     return files
 
 
-def deploy(clone: Path, space: str, token: str, settings: SpaceSettings = SpaceSettings()) -> Job[Deployed]:
+def deploy(clone: Path, space: str, token: str, settings: SpaceSettings = PLAIN) -> Job[Deployed]:
     """Make a Space of a clone, or bring it up to date. Returns what was deployed.
 
     All files change in one commit, also those that are deleted. Hardware, variables and secrets are set before it, so

@@ -39,7 +39,7 @@ from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
 from core.sampling import draw, sample
-from core.studio.edit import described, sampling_steps
+from core.studio.sample import described, sampling_steps
 from core.text_to_image import load_text_to_image, text_to_image_card
 from core.unet import Features
 from training.dataset import cache_folder, held_out, to_pixels

@@ -3,8 +3,8 @@ text-to-image model, so that what is drawn from them varies as those do.
 
 python -m training.make_captions
 
-(The most telling statements of each, as `core/inverting/captions.py` words them, would not do: to the model a caption
-without glasses says nothing about glasses, and then there are too many of them.)
+(The most telling statements of each, as `core/studio/invert/captions.py` words them, would not do: to the model a
+caption without glasses says nothing about glasses, and then there are too many of them.)
 """
 
 import numpy as np

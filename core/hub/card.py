@@ -38,10 +38,9 @@ python hspace.py apply {file} portrait.png edited.png --strength 1
 or in its Compose tab, where any repository can be named. From Python:
 
 ```python
-from core import hub, presets
+import hspace
 
-entry = hub.download("{repository}", "{path}")  # entry.revision pins the commit
-preset = presets.load(hub.cached(entry.repository, entry.revision, entry.path))
+preset = hspace.load_preset("{repository}/{path}")  # with @ and a commit after it, the same for ever
 ```
 
 A direction shifts the bottleneck features of one diffusion model, named in the table, and fits no other weights. The

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from .alignment import align, scales
 from .inversion import Inversion
 from .sampler import Conditioning, denoise_batch
 from .solution import Solution
+
+Attention: TypeAlias = Literal["none", "swap", "refine"]
 
 MAX_TARGETS = 16
 SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents' side, 16x16 at 512 pixels
@@ -49,7 +51,7 @@ class PromptEditSettings:
     """
 
     guidance: float | None = None
-    attention: Literal["none", "swap", "refine"] = "swap"
+    attention: Attention = "swap"
     cross_steps: float = 0.8
     self_steps: float = 0.4
     region: Region | None = None

@@ -96,7 +96,7 @@ def from_bytes(data: bytes) -> Inversion:
         metadata = header(data, len(data), LIMITS).get("__metadata__")
         metadata = metadata if isinstance(metadata, dict) else {}
         expect(metadata.get("format") == FORMAT, "it does not hold an inverted picture")
-        version = metadata.get("format_version")
+        version = str(metadata.get("format_version"))
         expect(version in ("2", VERSION), "it was written by another version of the app")
         about = parse_json(metadata.get("inversion"), "its description is damaged")
         return _inversion(about, tensors(data), version)

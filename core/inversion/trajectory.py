@@ -28,7 +28,9 @@ def ddim_trajectory(
         return task.model.guided(x, t, task.text, task.empty, guidance)
 
     def solve(g: G, x: Tensor, evaluations: int) -> Step:
-        return accelerated(g, x, evaluations - (iterations - 1) if task.out_of_time() else evaluations)
+        if task.out_of_time():
+            evaluations -= iterations - 1  # leaves one, and in the first step the one that nothing could predict
+        return accelerated(g, x, evaluations)
 
     done: list[Step] = task.checkpoint.part("prior")
     for x, e in ascend(schedule, eps, task.x0, levels[1:], iterations, solve, tuple(done)):

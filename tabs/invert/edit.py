@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.errors import RequestError, VisitorError
 from core.imaging import to_pil
-from core.inversion.editing import PromptEditSettings
+from core.inversion.editing import Attention, PromptEditSettings
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Running, finish
 from core.regions import MAX_REGIONS, parse_regions, union
@@ -142,7 +142,7 @@ def check(session: Session, value: Any) -> Any:
 def requested_edits(
     session: Session,
     prompts: str,
-    attention: str,
+    attention: Attention,
     value: Any,
     guidance: float,
     weights: str,
@@ -193,7 +193,7 @@ def run(session: Session, *values: Any) -> Values:
 
 
 @in_words
-def exact(event: gr.EventData, session: Session) -> Values:
+def exact(event: gr.EventData, session: Session) -> Iterator[dict[str, Any]]:
     """A strength outside the strip, computed for itself and added to what is there."""
     state, strength = session.invert, getattr(event, "strength", None)
     edits = state.edits

@@ -11,7 +11,7 @@ from PIL import Image
 from core.errors import RequestError
 from core.imaging import to_pil, to_pixels
 from core.inversion import editing, saved
-from core.inversion.editing import PromptEditSettings
+from core.inversion.editing import Attention, PromptEditSettings
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, compare
 from core.inversion.solution import DEFAULTS, InversionSettings
@@ -141,7 +141,7 @@ def edit_inverted(
     inversion: str | None,
     prompts: str,
     strength: float,
-    attention: str,
+    attention: Attention,
     guidance: float,
     weights: str,
     regions: Any,

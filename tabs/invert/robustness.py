@@ -50,7 +50,7 @@ class Robustness:
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-study")
         self.state = gr.HTML(elem_id="study-state")
         self.grid = gr.HTML(elem_id="robustness")
-        self.given = [self.sigmas, self.prompts]
+        self.inputs = [self.sigmas, self.prompts]
         self.shown = [self.state, self.grid, self.start, self.stop]
 
 

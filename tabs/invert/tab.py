@@ -79,7 +79,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     filterable=False,
                     elem_id="text-model",
                 )
-                here = gr.HTML(missing(card), elem_id="text-model-here")
+                about_model = gr.HTML(model_note(card), elem_id="text-model-here")
                 methods = gr.CheckboxGroup(
                     [(words.label(method), method) for method in METHODS],
                     value=CHOSEN,
@@ -103,9 +103,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 )
                 starts = gr.Slider(1, 40, DEFAULTS.starts, step=1, label="Starts", info="of latent-TOP")
                 seed = gr.Number(0, label="Seed", minimum=0, precision=0)
-        with gr.Column(elem_classes="results"), gr.Tabs(elem_classes="pills panels", selected="made") as panels:
-            with gr.Tab("Reconstruction", id="made"):
-                made = Reconstructions(picture)
+        with (
+            gr.Column(elem_classes="results"),
+            gr.Tabs(elem_classes="pills panels", selected="results") as panels,
+        ):
+            with gr.Tab("Reconstruction", id="results"):
+                results = Reconstructions(picture)
             with gr.Tab("Edit", id="edit") as edit_panel:
                 editor = Editor(card, picture, model_id)
             with gr.Tab("Robustness", id="robust"):
@@ -113,22 +116,23 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     session = shell.session
     settings = [steps, guidance, budget, iterations, starts, seed]
-    asked = [session, prompt, model, methods, *settings]
-    shown = [*made.shown, start, stopping]
+    inputs = [session, prompt, model, methods, *settings]
+    shown = [*results.shown, start, stopping]
     fresh_shown = [prompt, *shown, panels, study.grid]
 
     chooser.connect(fresh, [prompt, model, methods], fresh_shown, imagined, HEAVY)
     suggest.click(suggest_prompt, [session, model], prompt, **QUIET)
-    defaults = [here, steps, guidance, *editor.defaults]
+    defaults = [about_model, steps, guidance, *editor.defaults]
     model.input(choose_model, [session, prompt, model, methods], [*defaults, *fresh_shown], **QUIET)
-    start.click(run, asked, [panels, *shown], **HEAVY)
+    start.click(run, inputs, [panels, *shown], **HEAVY)
     for button in (stopping, study.stop):
         button.click(stop, session, button, queue=False, **QUIET)
-    made.connect(session)
-    reopen.upload(open_file, [session, reopen], [*chooser.widgets, model, here, *fresh_shown, *settings[:2]], **QUIET)
+    results.connect(session)
+    reopened = [*chooser.widgets, model, about_model, *fresh_shown, *settings[:2]]
+    reopen.upload(open_file, [session, reopen], reopened, **QUIET)
     edit_panel.select(invert_edit.opened, session, [editor.board, *editor.shown], **QUIET)
     editor.connect(session)
-    study.start.click(run_study, [*asked, *study.given], study.shown, **HEAVY)
+    study.start.click(run_study, [*inputs, *study.inputs], study.shown, **HEAVY)
 
     @in_words
     def change_model(visit: Session, model_id: str, *values: Any) -> tuple[Any, ...]:
@@ -141,7 +145,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     shell.model.change(change_model, [session, shell.model, prompt, model, methods], changed, **QUIET)
 
 
-def missing(card: TextToImageCard) -> str:
+def model_note(card: TextToImageCard) -> str:
     """What to do about a model that is not here, or what it is."""
     absent = missing_words(card)
     if absent:
@@ -177,19 +181,20 @@ def suggested(session: Session, card: TextToImageCard, written: str) -> Any:
 
 
 def fresh(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> Values:
-    """Another picture: what was made of the one before is put away. Values of prompt, `shown`, panels and the grid."""
+    """Another picture: the results of the one before are put away. Values of prompt, `shown`, panels and the grid."""
     state, card = session.invert, text_to_image_card(model_id)
     state.jobs.begin()
     picture = None if current_picture(session) is None else pixels_for(session, card)
     state.show(last_trial(session, card))
     results = invert_results.values(state, state.trial, methods, picture)
-    yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="made"), ""
+    yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="results"), ""
 
 
 def imagined(event: Progress) -> tuple[Any, ...]:
     """The same, while a picture is being imagined."""
-    stage = {"before": picture_url(event.preview[:1], quality=80), "steps": words.STEPS}
-    return gr.skip(), stage, "", *(gr.skip(),) * 5, *IDLE, gr.Tabs(selected="made"), ""
+    picture = {} if event.preview is None else {"before": picture_url(event.preview[:1], quality=80)}
+    stage = {**picture, "steps": words.STEPS}
+    return gr.skip(), stage, "", *(gr.skip(),) * 5, *IDLE, gr.Tabs(selected="results"), ""
 
 
 @in_words
@@ -209,7 +214,7 @@ def choose_model(session: Session, prompt: str, model_id: str, methods: Sequence
     """Another text-to-image model: its defaults, its view of the picture."""
     card = text_to_image_card(model_id)
     defaults = card.steps, card.working_guidance, card.working_guidance, card.cross_steps
-    return missing(card), *defaults, *next(fresh(session, prompt, model_id, methods))
+    return model_note(card), *defaults, *next(fresh(session, prompt, model_id, methods))
 
 
 # ------------------------------------------------------------------------------------------------------------- invert
@@ -251,7 +256,7 @@ def run(session: Session, *values: Any) -> Values:
     """Values of panels and `shown`: the methods one after the other, each with its progress and a preview."""
     state, skip, few = session.invert, gr.skip(), (gr.skip(),) * 5
     turn = state.jobs.begin(KIND)
-    yield gr.Tabs(selected="made"), waiting(session, values[1]), skip, *few, *RUNNING
+    yield gr.Tabs(selected="results"), waiting(session, values[1]), skip, *few, *RUNNING
     try:
         trial, model, methods = requested_trial(session, *values)
         base = {"before": picture_url(trial.pixels), "plain": True}
@@ -260,8 +265,8 @@ def run(session: Session, *values: Any) -> Values:
             for event in Running(turn.follow(run_methods(trial, model, methods))):
                 if len(trial.results) + len(trial.failed) != done:
                     done, preview = len(trial.results) + len(trial.failed), None
-                    next_one = next((m for m in trial.missing(methods) if m not in trial.failed), None)
-                    rows = table(trial, methods, next_one or "")
+                    running = next((m for m in trial.missing(methods) if m not in trial.failed), "")
+                    rows = table(trial, methods, running)
                     yield skip, {**base, **working(event, None)}, rows, *few, skip, skip
                 elif event.preview is not None or time.monotonic() - last_report > PROGRESS_INTERVAL:
                     shown = working(event, preview)
@@ -307,11 +312,11 @@ def open_file(session: Session, path: str) -> tuple[Any, ...]:
     return (
         *own_widgets(session),
         card.id,
-        missing(card),
+        model_note(card),
         trial.prompt,
         *values,
         *IDLE,
-        gr.Tabs(selected="made"),
+        gr.Tabs(selected="results"),
         "",
         trial.settings.steps,
         trial.settings.guidance,
@@ -331,7 +336,7 @@ def run_study(session: Session, *values: Any) -> Values:
         *asked, sigmas, prompts = values
         trial, model, methods = requested_trial(session, *asked)
         rows = variants(trial, sigmas or [], (prompts or "").splitlines())
-        grid, done, last_report = invert_robustness.grid, -1, 0.0
+        grid, done, last_report, whole = invert_robustness.grid, -1, 0.0, skip
         with suppress(Outdated):
             for event in Running(turn.follow(fill_study(trial, model, rows, methods))):
                 if len(trial.cells) != done:
@@ -340,8 +345,9 @@ def run_study(session: Session, *values: Any) -> Values:
                 elif time.monotonic() - last_report > PROGRESS_INTERVAL:
                     last_report = time.monotonic()
                     yield progress_line(event, f"{event.note}, {event.step} of {event.total}"), skip, skip, skip
+            whole = grid(trial, rows, methods)
         if turn.is_last_of_kind:
-            yield "", grid(trial, rows, methods), *IDLE
+            yield "", whole, *IDLE
     except VisitorError as error:
         yield message(error), skip, *IDLE
     except Exception:

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from core.inversion.solution import InversionSettings, Solution, Task
+from core.inversion.solution import InversionSettings, Task
 from core.schedule import Schedule
 from core.text_to_image import Autoencoder, TextToImage
 

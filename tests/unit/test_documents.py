@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+from core.presets import load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -37,8 +40,9 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_folders_are_there(path: Path) -> None:
+    added = re.findall(r"^`([\w/]+\.py)`:$", text_of(path), re.MULTILINE)  # by whoever does what the document says
     for name in re.findall(r"`((?:core|tabs|tests|training|benchmarks|presets|docs)/[\w./-]*)`", text_of(path)):
-        assert (ROOT / name).exists(), name
+        assert name in added or (ROOT / name).exists(), name
     for module in re.findall(r"python -m ((?:training|benchmarks)\.\w+)", text_of(path)):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
 
@@ -53,6 +57,27 @@ def test_equations_are_where_the_table_says() -> None:
             for owner in owners:
                 assert re.search(rf"^class {owner}\b", source, re.MULTILINE), f"{file}: {name}"
             assert re.search(rf"^\s*(?:def|class) {last}\b|^{last}(?:: .+)? =", source, re.MULTILINE), f"{file}: {name}"
+
+
+def test_what_the_changelog_points_at_is_there() -> None:
+    rows = re.findall(r"^\| `core\.[\w.]+` \| `(core\.[\w.]+)` \|$", text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert len(rows) > 200
+    for name in rows:
+        parts = name.split(".")
+        files = [(n, ROOT.joinpath(*parts[:n]).with_suffix(".py")) for n in range(len(parts), 0, -1)]
+        n, file = next((n, file) for n, file in files if file.exists())
+        source = text_of(file)
+        for attribute in parts[n:]:
+            assigned = rf"^(?:[\w ,]+, )?{attribute}\b(?:, [\w ,]+)?(?:: .+)? =|^    {attribute}:"
+            assert re.search(rf"^\s*(?:def|class) {attribute}\b|{assigned}", source, re.MULTILINE), name
+
+
+def test_a_preset_is_written_as_the_format_says(tmp_path: Path) -> None:
+    text = text_of(ROOT / "presets" / "README.md").partition("## Writing one")[2]
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    exec(block, {"delta": torch.ones(1, 256, 8, 8), "folder": tmp_path})
+    preset = load(tmp_path / "smiling.safetensors")
+    assert (preset.name, preset.model, preset.direction.kind) == ("Smiling", "avatars", "global")
 
 
 def test_the_readme_is_short() -> None:

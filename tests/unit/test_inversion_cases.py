@@ -1,12 +1,16 @@
 """What the benchmark of inversion asks for: true prompts, one changed word, and rows that survive a stop."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks.inversion import SWAPS, Rows, cases, holds
+from benchmarks.inversion import MEASURED, SWAPS, Rows, cases, holds, rows_name
 from core import instruments
+from core.inversion.editing import PromptEditSettings
+from core.inversion.solution import DEFAULTS
 from core.models.cards import PRESETS
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from training.dataset import held_out
@@ -62,6 +66,14 @@ def test_rows_survive_a_stop(tmp_path: Path) -> None:
     assert again.get(("method", 1, "DDIM"), stopped) == {"psnr": 30.5}
     assert again.get(("method", 2, "DDIM"), lambda: {"psnr": 1.0}) == {"psnr": 1.0}
     assert len(path.read_text().splitlines()) == 2
+
+
+def test_rows_that_were_measured_are_found() -> None:
+    """Their files are named after the weights and the settings, in the words of the time when the first were made."""
+    model, edits = SimpleNamespace(fingerprint="d9d86a06"), PromptEditSettings(cross_steps=0.0)
+    names = [rows_name(model, replace(DEFAULTS, guidance=guidance), edits) for guidance in (7.5, 5.0)]
+    assert names == ["d9d86a06-c3a2", "d9d86a06-84a8"]
+    assert all((MEASURED / f"inversion-{name}.jsonl").is_file() for name in names)
 
 
 def stopped() -> dict[str, float]:

@@ -279,6 +279,19 @@ def test_a_new_request_makes_older_ones_stale() -> None:
     assert not first.is_last_of_kind
 
 
+def test_a_result_that_comes_too_late_is_dropped() -> None:
+    """The visitor asks for something else during a job's last step, after its last event."""
+    session = Session()
+
+    def job() -> Job[str]:
+        yield Progress(1, 1)
+        session.edits.begin()
+        return "stale"
+
+    with pytest.raises(Outdated):
+        finish(session.edits.begin().follow(job()))
+
+
 def test_leaving_makes_everything_stale() -> None:
     session = Session()
     turns = [session.edits.begin(), session.discover.searches.begin(), session.invert.jobs.begin()]

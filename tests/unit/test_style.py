@@ -133,6 +133,12 @@ def test_core_knows_nothing_of_the_page() -> None:
         assert not above, f"{path.relative_to(ROOT)} reaches up to {above}"
 
 
+def test_the_app_needs_nothing_that_a_space_does_not_get() -> None:
+    for path in [ROOT / "app.py", *(ROOT / "tabs").rglob("*.py")]:
+        left_out = imported_packages(path) & {"hspace", "tests", "benchmarks", "training"}
+        assert not left_out, f"{path.relative_to(ROOT)} imports {left_out}"
+
+
 def test_nothing_executable_is_loaded() -> None:
     for folder in ("core", "tabs", "training", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...instruments import Instruments
 
-Read = Mapping[str, float]  # attribute -> value, as `Instruments.attributes` gives it
+Attributes = Mapping[str, float]  # attribute -> value, as `Instruments.attributes` gives it
 MAX_STATEMENTS = 4  # statements of a caption
 
 # The most telling first. What stands before the noun, and what follows "with".
-STATEMENTS: list[tuple[str, str, Callable[[Read], bool]]] = [
+STATEMENTS: list[tuple[str, str, Callable[[Attributes], bool]]] = [
     ("", "glasses", lambda r: r["glasses"] > 0.5),
     ("bald", "", lambda r: r["bald"] > 0.5),
     ("", "a beard", lambda r: r["beard"] > 0.5),
@@ -42,13 +42,13 @@ STATEMENTS: list[tuple[str, str, Callable[[Read], bool]]] = [
 ]
 
 
-def _haired(read: Read) -> bool:
-    return read["bald"] < 0.5
+def _haired(attributes: Attributes) -> bool:
+    return attributes["bald"] < 0.5
 
 
-def _coloured(read: Read) -> bool:
+def _coloured(attributes: Attributes) -> bool:
     """Hair whose colour can be seen; 0.1 of gray is as little as the probe can tell from none."""
-    return _haired(read) and read["gray"] < 0.1
+    return _haired(attributes) and attributes["gray"] < 0.1
 
 
 def describe(probe: Instruments, pixels: Tensor) -> str:
@@ -56,9 +56,9 @@ def describe(probe: Instruments, pixels: Tensor) -> str:
     return caption({name: float(value[0]) for name, value in probe.attributes(pixels).items()})
 
 
-def caption(read: Read) -> str:
+def caption(attributes: Attributes) -> str:
     """At most `MAX_STATEMENTS` statements that hold: "a smiling face with glasses and red lips"."""
-    held = [(before, after) for before, after, holds in STATEMENTS if holds(read)][:MAX_STATEMENTS]
+    held = [(before, after) for before, after, holds in STATEMENTS if holds(attributes)][:MAX_STATEMENTS]
     words = " ".join([*(before for before, _ in held if before), "face"])
     extras = [after for _, after in held if after]
     article = "an" if words[0] in "aeiou" else "a"

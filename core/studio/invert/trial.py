@@ -80,7 +80,7 @@ class Trial:
         return self.card.id, self.fingerprint, content_hash(self.pixels), self.prompt, settings
 
     def missing(self, methods: Sequence[str]) -> list[str]:
-        """Those of the methods that are not done, or ran out of a time that was shorter than it may take now."""
+        """Those of the methods that have no result, or one that a shorter time limit cut short."""
         budget = float("inf") if self.settings.budget is None else self.settings.budget
         return [
             method
@@ -126,7 +126,8 @@ def check_methods(methods: Sequence[str]) -> list[str]:
 def begin_trial(
     model: TextToImage, pixels: Tensor, prompt: str, settings: InversionSettings, kept: Sequence[Trial] = ()
 ) -> Trial:
-    """A trial of a picture (1, 3, R, R), or the one of those that are kept that is the same.
+    """A trial of a picture (1, 3, R, R). If there is one of the same picture, prompt and settings among `kept`, it is
+    that one, so that nothing is computed again.
 
     Raises:
         RequestError: a setting is out of range, the prompt is empty or endless.

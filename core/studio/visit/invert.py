@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...errors import RequestError
@@ -29,6 +30,7 @@ def pixels_for(session: Session, card: TextToImageCard) -> Tensor:
     opened = session.invert.opened
     if opened is not None and opened[0] is picture and opened[1].shape[-1] == side:
         return opened[1]
+    source: Path | Image.Image
     if picture.pixels.shape[-1] >= side:
         source = to_pil(picture.pixels)[0]
     elif picture.example is not None:

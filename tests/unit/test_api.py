@@ -1,0 +1,322 @@
+"""The library: models, presets and edits as a program asks for them."""
+
+import importlib
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, EDMEulerScheduler, UNet2DModel
+from hub_stand_in import StandIn, stand_in
+from PIL import Image
+from small_models import small_unet
+
+import core
+import hspace
+from core import presets
+from core.directions import GlobalDirection
+from core.errors import HubError, ImageError, ModelUnavailable, PresetError, RequestError
+from core.hub import files as hub_files
+from core.imaging import to_pil
+from core.models.cards import MODELS, PRESETS
+from core.models.folders import fingerprint_of
+from core.models.loader import DiffusionModel, models
+from core.presets import Preset
+from core.progress import Progress, finish
+from core.studio import measuring
+from core.studio.edit import edit_frames
+from core.studio.frames import EditOptions, Picture
+
+ROOT = Path(__file__).resolve().parents[2]
+REPO, PATH = "someone/directions", "directions/small/smiling.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffusionModel:
+    return hspace.wrap_model(small_unet(), DDIMScheduler(prediction_type="v_prediction"))
+
+
+def preset(fingerprint: str, **values: Any) -> Preset:
+    delta = torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(3))
+    values = {"name": "Smiling", "model": "elsewhere", "t_edit": 300, "t_boost": 250} | values
+    return Preset(GlobalDirection(delta, 40), fingerprint=fingerprint, **values)
+
+
+@pytest.fixture
+def smiling(model: DiffusionModel) -> Preset:
+    return preset(model.fingerprint)
+
+
+@pytest.fixture
+def portrait() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 64, 3), dtype=np.uint8))
+
+
+def pixels(*pictures: Image.Image) -> np.ndarray:
+    return np.stack([np.asarray(picture, dtype=int) for picture in pictures])
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
+def test_importing_it_is_quick() -> None:
+    ran = (
+        "import hspace, hspace.errors, core.errors, sys; sys.exit(bool({'torch', 'PIL', 'httpx'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", ran], cwd=ROOT).returncode == 0
+
+
+def test_it_is_the_same_library_under_both_names() -> None:
+    for name in core.__all__:
+        assert getattr(hspace, name) is getattr(core, name)
+        assert name in dir(core)
+    for module in ("presets", "hub", "hub.names", "models.cards", "studio.edit"):
+        assert importlib.import_module(f"hspace.{module}") is importlib.import_module(f"core.{module}")
+    assert importlib.import_module("core.presets").__spec__.name == "core.presets"
+    assert hspace.__version__ == core.__version__
+    with pytest.raises(AttributeError, match="nothing"):
+        hspace.nothing  # noqa: B018
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("hspace.nothing")
+
+
+# ----------------------------------------------------------------------------------------------------------------- edit
+
+
+def test_an_edit_is_that_of_the_app(
+    model: DiffusionModel, smiling: Preset, portrait: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise ModelUnavailable("not here")
+
+    monkeypatch.setattr(measuring, "_lpips", missing)
+    edited = hspace.edit(model, portrait, smiling, 1.5, steps=6, seed=3)
+    assert (edited.size, edited.mode) == ((32, 32), "RGB")
+    own = replace(smiling, model=model.card.id)
+    picture = Picture(hspace.imaging.to_pixels(portrait, 32), model.card.id)
+    (frame,) = finish(edit_frames(model, picture, own, [1.5], EditOptions(steps=6, seed=3)))
+    assert np.array_equal(pixels(edited), pixels(*to_pil(frame.pixels)))
+
+
+def test_strengths(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    strip = hspace.edit(model, portrait, smiling, [0, 1.5, np.float32(-1)], steps=6)
+    assert len(strip) == 3
+    for strength, edited in zip([0, 1.5, -1], strip, strict=True):
+        single = hspace.edit(model, portrait, smiling, strength, steps=6)
+        assert np.abs(pixels(single) - pixels(edited)).max() <= 1
+    assert np.abs(pixels(strip[1]) - pixels(strip[0])).mean() > 3
+    suggested = hspace.edit(model, portrait, replace(smiling, strength=1.5), steps=6)
+    assert np.abs(pixels(suggested) - pixels(strip[1])).max() <= 1
+    for strength in ([], [1, 1e9], float("nan"), 101):
+        with pytest.raises(RequestError, match="strength"):
+            hspace.edit(model, portrait, smiling, strength, steps=6)
+
+
+def test_how_it_is_applied(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    plain = pixels(hspace.edit(model, portrait, smiling, 1.5, steps=6))
+    for options in (
+        {"injection": "symmetric"},
+        {"t_edit": 700},
+        {"t_boost": 600},
+        {"seed": 1},
+        {"crop": hspace.Crop(0.5, 1.0)},
+    ):
+        assert np.abs(pixels(hspace.edit(model, portrait, smiling, 1.5, **{"steps": 6, **options})) - plain).max() > 1
+    for options in ({"steps": 1}, {"seed": -1}, {"t_edit": 2000}, {"injection": "none"}):
+        with pytest.raises(RequestError):
+            hspace.edit(model, portrait, smiling, 1.5, **options)
+
+
+def test_pictures_of_every_kind(model: DiffusionModel, smiling: Preset, portrait: Image.Image, tmp_path: Path) -> None:
+    portrait.save(tmp_path / "portrait.png")
+    expected = pixels(hspace.edit(model, portrait, smiling, steps=4))
+    file = tmp_path / "portrait.png"
+    for source in (file, str(file), file.read_bytes(), np.asarray(portrait), np.asarray(portrait) / 255):
+        assert np.array_equal(pixels(hspace.edit(model, source, smiling, steps=4)), expected)
+    with pytest.raises(ImageError):
+        hspace.edit(model, b"no picture", smiling)
+
+
+def test_progress(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    events: list[Progress] = []
+    hspace.edit(model, portrait, smiling, steps=4, on_progress=events.append)
+    assert [event.step for event in events] == list(range(1, 9))
+    assert {event.total for event in events} == {8}
+
+
+def test_a_preset_of_other_weights(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    with pytest.raises(PresetError, match="made for the model elsewhere"):
+        hspace.edit(model, portrait, replace(smiling, fingerprint="0" * 16))
+    with pytest.raises(PresetError, match="other weights"):
+        hspace.edit(model, portrait, replace(smiling, fingerprint="0" * 16, model=model.card.id))
+
+
+def test_intervals_that_nobody_knows(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    without = replace(smiling, t_edit=None, t_boost=None)
+    with pytest.raises(ModelUnavailable, match="t_edit"):
+        hspace.edit(model, portrait, without)
+    given = hspace.edit(model, portrait, without, steps=6, t_edit=300, t_boost=250)
+    assert np.array_equal(pixels(given), pixels(hspace.edit(model, portrait, smiling, steps=6)))
+
+
+# --------------------------------------------------------------------------------------------------------------- models
+
+
+def test_a_model_by_its_name_is_loaded_once() -> None:
+    assert hspace.load_model("avatars") is models.get("avatars")
+    with pytest.raises(RequestError, match="There is no model and no folder 'zebras'. Choose one of: avatars, "):
+        hspace.load_model("zebras")
+
+
+def test_a_model_as_it_is_wished() -> None:
+    model = hspace.load_model("avatars", device="cpu", dtype=torch.float64)
+    assert (model.dtype, model.device, model.card) == (torch.float64, torch.device("cpu"), MODELS["avatars"])
+    assert model is not models.get("avatars")
+
+
+def test_the_same_network_wrapped_and_from_its_folder(tmp_path: Path, portrait: Image.Image) -> None:
+    unet, scheduler = small_unet(), DDPMScheduler(prediction_type="v_prediction")
+    pipeline = DDPMPipeline(unet, scheduler)
+    pipeline.save_pretrained(tmp_path / "model")
+    wished = [
+        hspace.wrap_model(unet, scheduler),
+        hspace.wrap_model(unet, dict(scheduler.config)),
+        hspace.wrap_model(pipeline),
+        hspace.wrap_model(DDIMPipeline(unet, DDIMScheduler.from_config(scheduler.config))),
+        hspace.load_model(tmp_path / "model", device="cpu"),
+        hspace.load_model(str(tmp_path / "model"), device="cpu", dtype=torch.float32),
+    ]
+    smiling = preset(fingerprint_of(unet))
+    edits = [hspace.edit(model, portrait, smiling, steps=6) for model in wished]
+    assert all(np.abs(pixels(edits[0]) - pixels(edit)).max() <= 1 for edit in edits)
+    card = wished[0].card
+    assert {model.card.id for model in wished} == {f"unet-{fingerprint_of(unet)}"}
+    assert (card.resolution, card.h_shape, card.codec, card.domain_word) == (32, (32, 4, 4), "haar", "picture")
+    half = hspace.load_model(tmp_path / "model", device="cpu", dtype=torch.bfloat16)
+    assert (half.dtype, half.fingerprint) == (torch.bfloat16, fingerprint_of(unet)), "the weights of the file"
+
+
+def test_what_is_said_of_a_network() -> None:
+    pixel_model = hspace.wrap_model(small_unet(channels=3), DDIMScheduler(), domain_word="church", id="mine")
+    card = pixel_model.card
+    assert (card.id, card.domain_word, card.codec, card.resolution) == ("mine", "church", "identity", 16)
+    assert not any(weight.requires_grad for weight in pixel_model.unet.unet.parameters())
+
+
+def test_a_shipped_network_that_the_caller_loaded() -> None:
+    folder = PRESETS / "models" / "avatars"
+    unet = UNet2DModel.from_pretrained(folder / "unet")
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    model = hspace.wrap_model(unet, scheduler, id="avatars")
+    assert (model.card, model.fingerprint) == (MODELS["avatars"], models.get("avatars").fingerprint)
+    presets.require_model(hspace.load_preset("smiling"), model)
+    assert torch.equal(model.schedule.alphas_cumprod, models.get("avatars").schedule.alphas_cumprod)
+    with pytest.raises(RequestError, match="is not avatars"):
+        hspace.wrap_model(small_unet(), scheduler, id="avatars")
+
+
+@pytest.mark.parametrize(
+    ("network", "scheduler", "words"),
+    [
+        (lambda: torch.nn.Linear(2, 2), DDIMScheduler(), "UNet2DModel of diffusers|diffusers UNet2DModel"),
+        (small_unet, None, "scheduler as well"),
+        (small_unet, EDMEulerScheduler(), "not those of a DDPM"),
+        (small_unet, DDIMScheduler(rescale_betas_zero_snr=True), "end in noise alone"),
+        (small_unet, {"prediction_type": "flow"}, "cannot be used"),
+        (lambda: small_unet(channels=4), DDIMScheduler(), "4 channels"),
+        (lambda: small_unet(size=None), DDIMScheduler(), "known picture size"),
+        (lambda: small_unet(channels=3, size=(16, 32)), DDIMScheduler(), "Squares are needed"),
+    ],
+)
+def test_networks_that_cannot_be_used(network: Any, scheduler: Any, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        hspace.wrap_model(network(), scheduler)
+
+
+def test_a_class_conditional_network_cannot_be_used() -> None:
+    config = {key: value for key, value in small_unet().config.items() if not key.startswith("_")}
+    with pytest.raises(RequestError, match="unconditional"):
+        hspace.wrap_model(UNet2DModel(**config | {"num_class_embeds": 4}), DDIMScheduler())
+
+
+def test_a_codec_that_does_not_fit() -> None:
+    with pytest.raises(RequestError, match="12 channels"):
+        hspace.wrap_model(small_unet(), DDIMScheduler(), codec="identity")
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="does not hold a diffusion model"):
+        hspace.load_model(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------------- presets
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
+    hub_files._describe_public.cache_clear()
+    with stand_in(monkeypatch) as running:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        running.repository(REPO, {PATH: presets.to_bytes(preset("f" * 16))})
+        yield running
+
+
+def test_a_preset_that_comes_with_the_package() -> None:
+    smiling = hspace.load_preset("smiling")
+    assert (smiling.name, smiling.model, smiling.fingerprint) == (
+        "Smiling",
+        "avatars",
+        models.get("avatars").fingerprint,
+    )
+    with pytest.raises(RequestError, match="There is no direction “flying” for avatars. Known ones: Angry"):
+        hspace.load_preset("flying")
+    with pytest.raises(RequestError, match="for zebras"):
+        hspace.load_preset("smiling", model="zebras")
+
+
+def test_a_preset_from_a_file(smiling: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = presets.save(smiling, tmp_path / "some" / "where" / "a.safetensors")
+    monkeypatch.chdir(tmp_path)
+    for source in (file, str(file), "some/where/a.safetensors", Path("some/where/a.safetensors")):
+        assert hspace.load_preset(source).fingerprint == smiling.fingerprint
+    for missing in (
+        tmp_path / "b.safetensors",
+        str(tmp_path / "b.safetensors"),
+        "../b/c/d.safetensors",
+        "b.safetensors",
+    ):
+        with pytest.raises(PresetError, match="could not be read"):
+            hspace.load_preset(missing)
+
+
+def test_a_preset_from_the_hub(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = served.repositories[REPO].head
+    assert hspace.load_preset(f"{REPO}/{PATH}").name == "Smiling"
+    served.repositories[REPO].commit({PATH: presets.to_bytes(preset("f" * 16, name="Sad"))})
+    assert hspace.load_preset(f"{REPO}/{PATH}@main").name == "Sad"
+    monkeypatch.setattr("core.hub_access.hub_answers", lambda: False)
+    assert hspace.load_preset(f"{REPO}/{PATH}@{commit}").name == "Smiling", "without a network"
+    with pytest.raises(HubError, match="There is no file .* here.*cannot be reached"):
+        hspace.load_preset(f"{REPO}/{PATH}")
+    assert {request.token for request in served.requests} == {None}
+
+
+def test_a_private_preset_needs_a_token(served: StandIn) -> None:
+    served.accounts["hf_mine"] = "someone"
+    served.repositories[REPO].private = True
+    with pytest.raises(HubError, match="needs a token"):
+        hspace.load_preset(f"{REPO}/{PATH}")
+    assert hspace.load_preset(f"{REPO}/{PATH}", token="hf_mine").name == "Smiling"
+
+
+def test_the_result_can_be_saved(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    file = io.BytesIO()
+    hspace.edit(model, portrait, smiling, strength=1.2, steps=4).save(file, "PNG")
+    assert Image.open(file).size == (32, 32)
