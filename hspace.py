@@ -29,7 +29,9 @@ def __getattr__(name: str) -> Any:
 class _Alias(MetaPathFinder, Loader):
     """Finds `hspace.X` by importing `core.X`."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         return ModuleSpec(name, self) if name.startswith("hspace.") else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,8 @@ class ImageText:
         std: Sequence[float],
         device: torch.device | str = "cpu",
     ) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model: Any = model.to(device).eval().requires_grad_(False)  # open_clip's models have methods of their own
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tokenizer = tokenizer
         self.size = size
         self.device = torch.device(device)
@@ -147,6 +148,6 @@ def _fetch(options: dict) -> str:
     raise FileNotFoundError(f"{repository} has none of {', '.join(names)}")
 
 
-def _side(model: nn.Module) -> int:
+def _side(model: Any) -> int:
     size = model.visual.image_size
     return size if isinstance(size, int) else size[0]

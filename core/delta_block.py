@@ -2,6 +2,7 @@
 
 from math import gcd
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,8 +26,9 @@ class DeltaBlock(nn.Module):
         self.temb_proj = nn.Linear(emb_channels, hidden)
         self.norm2 = nn.GroupNorm(gcd(32, hidden), hidden, eps)
         self.conv2 = nn.Conv2d(hidden, channels, 1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        with torch.no_grad():
+            for parameter in self.conv2.parameters():
+                parameter.zero_()
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """delta_h (B, C, H, W) for h (B, C, H, W) and time embedding emb (B, E) or (1, E)."""

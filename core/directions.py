@@ -7,7 +7,7 @@ A direction made with S steps is applied with S~ steps as delta_h S / S~, which 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -142,6 +142,8 @@ class CompositeDirection(Direction):
     weights: tuple[float, ...]
     t_edits: tuple[int, ...] = ()
     injections: tuple[Injection, ...] = ()
+    steps: int = field(init=False)
+    t_start: int | None = field(init=False, default=None)  # every part has its own
 
     def __post_init__(self) -> None:
         if not self.parts or len(self.parts) != len(self.weights):
@@ -149,14 +151,7 @@ class CompositeDirection(Direction):
         for values in (self.t_edits, self.injections):
             if values and len(values) != len(self.parts):
                 raise ValueError(f"{len(self.parts)} parts with {len(values)} intervals or injections")
-
-    @property
-    def steps(self) -> int:
-        return self.parts[0].steps
-
-    @property
-    def t_start(self) -> None:
-        """Every part has its own."""
+        object.__setattr__(self, "steps", self.parts[0].steps)
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
         starts = self.t_edits or (0,) * len(self.parts)

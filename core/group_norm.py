@@ -7,6 +7,8 @@ differentiates forward keeps PyTorch's.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +21,14 @@ class _GroupNorm(torch.autograd.Function):
     """y = (x - mean) rstd w + b per group; x: (N, C, H, W) in channels-last memory, w, b: (C,)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor, b: Tensor, groups: int, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, groups: int, eps: float) -> Tensor:
         N, C, H, W = x.shape
         y, mean, rstd = torch.native_group_norm(x, w, b, N, C, H * W, groups, eps)
         ctx.save_for_backward(x, mean, rstd, w)
         return y
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         x, mean, rstd, w = ctx.saved_tensors
         (N, C, H, W), G = x.shape, mean.shape[1]
         D, M = C // G, C // G * H * W
@@ -56,12 +58,16 @@ def group_norm(x: Tensor, groups: int, w: Tensor, b: Tensor, eps: float) -> Tens
     return F.group_norm(x, groups, w, b, eps)
 
 
+def _quick_forward(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    return group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
 @contextmanager
 def quick_group_norm(network: nn.Module) -> Iterator[None]:
     """Within the block, the group norms of `network` have the quick backward."""
     norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm) and module.affine]
     for norm in norms:
-        norm.forward = lambda x, n=norm: group_norm(x, n.num_groups, n.weight, n.bias, n.eps)
+        norm.forward = partial(_quick_forward, norm)  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -239,6 +239,8 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return picture
+    if converted is None:  # only where it is asked to work in place
+        return picture
     if alpha is not None:
         converted.putalpha(alpha)
     return converted

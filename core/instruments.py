@@ -127,7 +127,8 @@ class Instruments:
         size: int = 128,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.net = net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.net = net.to(device).eval().requires_grad_(False)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.known = {attribute.name: attribute for attribute in known}
         self.distance_scale = distance_scale
         self.size = size

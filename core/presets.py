@@ -279,9 +279,11 @@ def _described(start: bytes, size: int) -> tuple[About, dict[str, Any]]:
 def _metadata(head: dict[str, Any]) -> dict[str, Any]:
     """The description of the preset, of the current version."""
     metadata = head.get("__metadata__")
-    expect(isinstance(metadata, dict) and metadata.get("format") == FORMAT, "it does not describe a direction")
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise Damaged("it does not describe a direction")
     version = metadata.get("format_version")
-    expect(isinstance(version, str) and re.fullmatch(r"[1-9]\d{0,5}", version) is not None, "its version is damaged")
+    if not isinstance(version, str) or re.fullmatch(r"[1-9]\d{0,5}", version) is None:
+        raise Damaged("its version is damaged")
     version = int(version)
     if version > VERSION:
         raise PresetError(

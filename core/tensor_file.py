@@ -97,7 +97,7 @@ def parse_json(text: bytes | str | None, fault: str) -> Any:
         return float(digits)
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+        return json.loads(text or "", object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (TypeError, ValueError, RecursionError) as error:
         raise Damaged(fault) from error
 

@@ -122,14 +122,17 @@ def spectrum_plot(spectra: Sequence[Spectrum]) -> str:
 
 def _split_plot(spectra: Sequence[Spectrum]) -> str:
     """One bar per region: joint, individual, and what is neither."""
-    split = [(i, s) for i, s in enumerate(spectra) if s.joint is not None and s.individual is not None]
+    split = [
+        (i, s, (s.joint, s.individual))
+        for i, s in enumerate(spectra)
+        if s.joint is not None and s.individual is not None
+    ]
     if not split:
         return ""
     body, step = "", 30
-    for place, (index, spectrum) in enumerate(split):
+    for place, (index, spectrum, shares) in enumerate(split):
         y, x, colour = 16 + step * place, float(PAD), _colour(index, spectrum)
         body += f'<text x="{PAD}" y="{y - 4}">{escape(spectrum.label)}</text>'
-        shares = (spectrum.joint, spectrum.individual)
         for share, opacity in ((shares[0], 0.35), (shares[1], 1.0), (max(0.0, 1 - sum(shares)), 0.1)):
             width = (WIDTH - PAD - 6) * share
             body += (
@@ -192,12 +195,15 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
     dots = [(float(x(t)), float(y(v))) for t, v in zip(seconds, psnr, strict=True)]
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in dots]
     for i in np.argsort(-psnr, kind="stable"):
-        left, line = _free_place(*dots[i], 5.5 * len(points[i].name), taken)
+        a, b = dots[i]
+        left, line = _free_place(a, b, 5.5 * len(points[i].name), taken)
         body += f'<text class="name" x="{left:.1f}" y="{line:.1f}">{escape(points[i].name)}</text>'
     for point, (a, b) in zip(points, dots, strict=True):
-        body += f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}"><title>{escape(_told(point))}</title></circle>'
-    told = "; ".join(_told(point) for point in points)
-    drawing = _svg(body, f"Time and accuracy: {told}", height)
+        body += (
+            f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}"><title>{escape(_described(point))}</title></circle>'
+        )
+    described = "; ".join(_described(point) for point in points)
+    drawing = _svg(body, f"Time and accuracy: {described}", height)
     keys = '<i class="second"></i>not beaten in both' if len(front) > 1 else ""
     dotted = " Dotted: the autoencoder alone." if bound is not None else ""
     return drawing + f'<p class="legend">PSNR over computing time.{dotted}{keys}</p>'
@@ -211,12 +217,12 @@ def _free_place(a: float, b: float, width: float, taken: list[Box]) -> tuple[flo
     for line in (b + 4, b - 9, b + 17, b - 21, b + 29, b + 41):
         for left in (a + 9, a - 9 - width) if line == b + 4 else (a - width / 2, a + 9, a - 9 - width):
             box = (left, line - 10, left + width, line + 2)
-            apart = all(box[2] < t[0] or box[0] > t[2] or box[3] < t[1] or box[1] > t[3] for t in taken)
-            if apart and left >= 34 and box[2] <= WIDTH:
+            free = all(box[2] < t[0] or box[0] > t[2] or box[3] < t[1] or box[1] > t[3] for t in taken)
+            if free and left >= 34 and box[2] <= WIDTH:
                 taken.append(box)
                 return left, line
     return a + 9, b + 4
 
 
-def _told(point: Point) -> str:
+def _described(point: Point) -> str:
     return f"{point.name}, {point.seconds:.1f} s, {point.psnr:.1f} dB"

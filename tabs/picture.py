@@ -148,8 +148,9 @@ class PictureChooser:
             """The square that the visitor moved."""
             if session.upload is None:
                 return
-            numbers = [getattr(event, name, None) for name in ("x", "y", "size")]
-            if not all(isinstance(number, int | float) for number in numbers):
+            given = [getattr(event, name, None) for name in ("x", "y", "size")]
+            numbers = [float(number) for number in given if isinstance(number, int | float)]
+            if len(numbers) != len(given):
                 raise RequestError("This crop is not understood. Move the square again.")
             crop = Crop(*numbers)
             session.picture = library.open_picture(crop_square(session.upload, crop), session.model_id)
@@ -192,7 +193,7 @@ def own_widgets(session: Session) -> tuple[Any, ...]:
     """Values of a chooser's widgets for what the visit has: the chosen example, the upload and its crop."""
     example = session.picture.example if session.picture else None
     given = session.upload is not None
-    crop = crop_value(session.upload, session.crop) if given else None
+    crop = None if session.upload is None else crop_value(session.upload, session.crop)
     upload = gr.update(value=None, visible=not given)
     words = gr.update(visible=takes_words(session.model_id))
     return gr.update(value=example), upload, crop, gr.update(visible=given), "", words

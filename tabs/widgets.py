@@ -42,7 +42,8 @@ class PictureInput(gr.Image):
     def preprocess(self, payload: Any) -> str | None:
         if payload is not None and payload.path is not None and not (payload.url or "").startswith("data:"):
             return payload.path
-        return super().preprocess(payload)
+        path = super().preprocess(payload)
+        return path if isinstance(path, str) else None
 
 
 class Cards(gr.HTML):

@@ -55,7 +55,9 @@ def read_released(path: Path | str, steps: int = STEPS) -> ImplicitDirection:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise PresetError(f"{path.name} is not a direction of the Asyrp authors: it holds no state dictionary.")
     tensors = {_name(str(name)): value for name, value in content.items()}
-    return from_state(tensors, {"kind": ImplicitDirection.kind, "steps": steps})
+    direction = from_state(tensors, {"kind": ImplicitDirection.kind, "steps": steps})
+    assert isinstance(direction, ImplicitDirection)
+    return direction
 
 
 def _name(theirs: str) -> str:

@@ -81,9 +81,7 @@ class Sources:
     h_rms: list[float]
 
 
-def source_trajectories(
-    model: DiffusionModel, x_T: Tensor, steps: int, t_edit: int, chunk: int = 8
-) -> Job[Sources]:
+def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: int, chunk: int = 8) -> Job[Sources]:
     """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps."""
     timesteps = [t for t in reversed(model.schedule.timesteps(steps)) if t >= t_edit]
     parts, squares = [], torch.zeros(len(timesteps))
@@ -144,12 +142,12 @@ class Training:
         device = self.model.device
         if s.form == "implicit":
             emb_width = self.model.unet.unet.time_embedding.linear_2.out_features
-            self.f_t: nn.Module | None = DeltaBlock(channels, emb_width).to(device)
+            self.f_t: DeltaBlock | None = DeltaBlock(channels, emb_width).to(device)
             self.delta: Tensor | None = None
-            self.parameters = list(self.f_t.parameters())
+            self.parameters: list[Tensor] = list(self.f_t.parameters())
         else:
-            self.f_t, self.delta = None, torch.zeros(1, channels, height, width, device=device, requires_grad=True)
-            self.parameters = [self.delta]
+            delta = torch.zeros(1, channels, height, width, device=device, requires_grad=True)
+            self.f_t, self.delta, self.parameters = None, delta, [delta]
         self.optimiser = torch.optim.Adam(self.parameters, lr=s.rate or RATE[s.form], betas=(0.9, 0.99))
         self.E_source: Tensor | None = None
         self.x_start: Tensor | None = None
@@ -175,6 +173,7 @@ class Training:
             f_t = DeltaBlock(self.f_t.conv1.in_channels, self.f_t.temb_proj.in_features)
             f_t.load_state_dict({name: value.detach().cpu().clone() for name, value in self.f_t.state_dict().items()})
             return ImplicitDirection(f_t.eval().requires_grad_(False), steps, self.settings.t_start)
+        assert self.delta is not None
         return GlobalDirection(self.delta.detach().cpu().clone(), steps, self.settings.t_start)
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,6 +235,7 @@ class Training:
         sources = yield from self.prepare()
         n, K = len(sources.x_T), len(self.timesteps)
         batches, total = -(-n // s.batch), self.total
+        assert self.x_start is not None  # it is prepared
         while self.step < total:
             epoch, batch = divmod(self.step // K, batches)
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
@@ -258,13 +258,14 @@ class Training:
         model, t = self.model, self.timesteps[k]
         dtype = self.parameters[0].dtype
         delta_h = self.delta if self.f_t is None else self.f_t(features.h.to(dtype), features.emb.to(dtype))
-        strength = self.strength
+        strength, sources, E_source = self.strength, self.sources, self.E_source
+        assert delta_h is not None and sources is not None and E_source is not None  # it is prepared  # noqa: PT018
         P_x = model.schedule.predicted_x0(x, model.eps(features, x, t, strength * delta_h), t)
         P_edit = model.codec.decode(P_x)
         loss = asyrp_loss(
             P_edit,
-            self.sources.P[len(self.before) + k, rows].to(P_edit),
-            self.E_source[k, rows].to(P_edit.device),
+            sources.P[len(self.before) + k, rows].to(P_edit),
+            E_source[k, rows].to(P_edit.device),
             self.dT if strength > 0 else -self.dT,
             self.image_text,
             self.l_clip,
@@ -322,18 +323,17 @@ def mean_direction(
     if not known:
         raise RequestError(f"This direction does nothing at t >= {t_edit}. Lower t_edit.")
     there = direction.to(model.device)
-    x, deltas = x_T.to(model.device), []
+    x, means = x_T.to(model.device), []
     with torch.no_grad():
         for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
             features = model.features(x, t)
             eps_P = eps = model.eps(features, x, t)
             if direction.acts_at(t):
                 delta_h = there.delta_h(features.h.float(), features.emb.float(), t)
-                deltas.append(delta_h.mean(0).cpu())
+                means.append(delta_h.mean(0).cpu())
                 eps_P = model.eps(features, x, t, delta_h)
             x = schedule.reverse_step(x, eps_P, eps, t, t_prev)
-    deltas = torch.stack(deltas[::-1])
-    return PerTimestepDirection(torch.tensor(known[::-1]), deltas, direction.steps, direction.t_start)
+    return PerTimestepDirection(torch.tensor(known[::-1]), torch.stack(means[::-1]), direction.steps, direction.t_start)
 
 
 def global_direction(mean: PerTimestepDirection) -> GlobalDirection:

@@ -28,6 +28,7 @@ DECODER = ("up_blocks", "conv_norm_out", "conv_act", "conv_out")
 ACTIVATIONS = (nn.SiLU, nn.Mish, nn.GELU, nn.ReLU)
 
 Operation = Callable[..., Tensor]
+Linearise = Callable[..., Operation]
 
 
 class LinearisedDecoder:
@@ -44,9 +45,11 @@ class LinearisedDecoder:
         modules = [module for name in DECODER for module in twin._modules[name].modules()]
         for module in modules:
             if isinstance(module, nn.GroupNorm):
-                module.forward = partial(self._apply, module.forward, partial(_linear_norm, module))
+                linearise: Linearise = partial(_linear_norm, module)
+                module.forward = partial(self._apply, module.forward, linearise)  # type: ignore[method-assign]
             elif isinstance(module, ACTIVATIONS):
-                module.forward = partial(self._apply, module.forward, partial(_linear_activation, module.forward))
+                linearise = partial(_linear_activation, module.forward)
+                module.forward = partial(self._apply, module.forward, linearise)  # type: ignore[method-assign]
             elif isinstance(module, Attention):
                 module.set_processor(_LinearisedAttention(self._apply))
         self._split = SplitUNet(twin)

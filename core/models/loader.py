@@ -6,22 +6,25 @@ Half precision and device are chosen for the machine. A model that cannot be had
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..cache import Sized
 from ..errors import RequestError
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
-from .cards import MODELS, ModelCard
+from .cards import MODELS, BaseCard, ModelCard
 from .codec import CODECS, Codec
 from .folders import current_name, fingerprint_of, obtain
 from .placing import best_device, chosen, place
@@ -81,8 +84,12 @@ class DiffusionModel:
 ACTIVATIONS = 24  # peak of live activations per picture, in first-level feature maps (measured: 17 to 23)
 
 
-class Loader:
-    """Models by id: loaded once however many ask, the least recently used dropped beyond `capacity` bytes.
+Card = TypeVar("Card", bound=BaseCard)
+Model = TypeVar("Model", bound=Sized)
+
+
+class BaseLoader(ABC, Generic[Card, Model]):
+    """Models of one kind by id: loaded once however many ask, the least recently used dropped beyond `capacity` bytes.
 
     capacity: of all models together, by default a quarter of the machine's memory; the last one asked for is kept
     in any case. device, dtype: chosen for the machine if None. cache_dir: where Hub models are kept.
@@ -90,7 +97,7 @@ class Loader:
 
     def __init__(
         self,
-        cards: Mapping[str, ModelCard] = MODELS,
+        cards: Mapping[str, Card],
         capacity: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -101,11 +108,11 @@ class Loader:
         self.device = torch.device(device) if device is not None else best_device()
         self.dtype = dtype
         self.cache_dir = cache_dir
-        self._models: OrderedDict[str, DiffusionModel] = OrderedDict()
-        self._loading: dict[str, Future[DiffusionModel]] = {}
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._loading: dict[str, Future[Model]] = {}
         self._lock = threading.Lock()
 
-    def get(self, model_id: str) -> DiffusionModel:
+    def get(self, model_id: str) -> Model:
         """The model, from memory or loaded now.
 
         Raises:
@@ -130,12 +137,13 @@ class Loader:
         with self._lock:
             return list(self._models)
 
-    def _load(self, model_id: str) -> DiffusionModel:
-        return load(self.cards[model_id], self.device, self.dtype, self.cache_dir)
+    @abstractmethod
+    def _load(self, card: Card) -> Model:
+        """Load a model anew."""
 
-    def _load_into(self, loading: Future[DiffusionModel], model_id: str) -> None:
+    def _load_into(self, loading: Future[Model], model_id: str) -> None:
         try:
-            model = self._load(model_id)
+            model = self._load(self.cards[model_id])
         except BaseException as error:
             with self._lock:
                 del self._loading[model_id]
@@ -147,6 +155,23 @@ class Loader:
                 self._models.popitem(last=False)
             del self._loading[model_id]
         loading.set_result(model)
+
+
+class Loader(BaseLoader[ModelCard, DiffusionModel]):
+    """Unconditional models."""
+
+    def __init__(
+        self,
+        cards: Mapping[str, ModelCard] = MODELS,
+        capacity: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        cache_dir: Path | None = None,
+    ) -> None:
+        super().__init__(cards, capacity, device, dtype, cache_dir)
+
+    def _load(self, card: ModelCard) -> DiffusionModel:
+        return load(card, self.device, self.dtype, self.cache_dir)
 
 
 def load(

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .folders import current_name, fingerprint_of, obtain
-from .loader import Loader
+from .loader import BaseLoader
 from .placing import chosen, place
 from .t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 
@@ -47,7 +47,7 @@ class LoadedPipeline:
         return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
 
 
-class PipelineLoader(Loader):
+class PipelineLoader(BaseLoader[TextToImageCard, LoadedPipeline]):
     """Text-to-image models by id, kept as `Loader` keeps its models."""
 
     def __init__(
@@ -60,8 +60,8 @@ class PipelineLoader(Loader):
     ) -> None:
         super().__init__(cards, capacity, device, dtype, cache_dir)
 
-    def _load(self, model_id: str) -> LoadedPipeline:
-        return load(self.cards[model_id], self.device, self.dtype, self.cache_dir)
+    def _load(self, card: TextToImageCard) -> LoadedPipeline:
+        return load(card, self.device, self.dtype, self.cache_dir)
 
 
 def load(

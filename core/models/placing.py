@@ -30,5 +30,5 @@ def chosen(
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Make a network ready for use, frozen."""
     # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
-    nn.Module.to(network, device=device, dtype=dtype, memory_format=torch.channels_last)
+    nn.Module.to(network, device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)

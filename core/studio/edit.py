@@ -9,7 +9,7 @@ from typing import Any
 from .. import presets
 from ..asyrp.loss import similarity
 from ..asyrp.train import global_direction, mean_direction
-from ..directions import Direction, ImplicitDirection
+from ..directions import Direction, ImplicitDirection, PerTimestepDirection
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable
 from ..intervals import Intervals
@@ -26,7 +26,7 @@ STRIP = 7  # strengths shown side by side
 MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
 MAX_STRENGTH = 100.0
 
-Forms = dict[tuple[Any, ...], Direction]  # averaged forms of directions, by what they are of
+Forms = dict[tuple[Any, ...], PerTimestepDirection]  # averaged forms of directions, by what they are of
 
 
 def warm_up(model_id: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,18 +20,19 @@ from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
 from .frames import AttributeReading, Measures
 
-P, T = ParamSpec("P"), TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T")
 
 _LOADING = threading.Lock()
 
 
-def _once(load: Callable[P, T]) -> Callable[P, T]:
+def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
     """Kept, and loaded by one thread however many ask."""
     kept = lru_cache(maxsize=3)(load)
 
-    def get(*arguments: P.args, **options: P.kwargs) -> T:
+    def get(key: Key) -> T:
         with _LOADING:
-            return kept(*arguments, **options)
+            return kept(key)
 
     return get
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..asyrp.prompts import suggested_name
 from ..asyrp.train import Sources, Training, TrainingSettings
-from ..directions import Direction
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable, RequestError
 from ..imaging import thumbnail
@@ -24,6 +23,7 @@ from ..presets import Preset
 from ..progress import Job, Progress, Running, finish
 from . import measuring
 from .device import DEVICE, exclusively
+from .edit import Forms
 from .frames import Frame, Picture, require_range
 from .latents import latent_of
 
@@ -40,7 +40,7 @@ class TextEditState:
     what the last training prepared. stop_training: set to stop the one that runs."""
 
     frames: list[Frame] = field(default_factory=list)
-    forms: dict[tuple[Any, ...], Direction] = field(default_factory=dict)
+    forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     stop_training: bool = False
 
@@ -58,7 +58,9 @@ def training_settings(form: str, samples: int, steps: int, l_clip: float | None 
     require_range("steps", steps, 8, 200)
     if l_clip is not None:
         require_range("coefficient", l_clip, 0.05, 5)
-    return TrainingSettings(form=form, samples=int(samples), steps=int(steps), l_clip=l_clip)
+    return TrainingSettings(
+        form="global" if form == "global" else "implicit", samples=int(samples), steps=int(steps), l_clip=l_clip
+    )
 
 
 def start_training(

@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from core import presets
 from core.studio import library
+from tabs.text_edit import training as training_page
 
 Visit = Callable[..., Page]
 EXAMPLES = library.examples("avatars")
@@ -275,13 +276,13 @@ def test_advanced_settings_apply(page: Page) -> None:
 
 def test_a_closed_tab_stops_its_training(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    begin = training.start_training
+    begin = training_page.start_training
 
     def recorded(*arguments: object) -> object:
         started.append(begin(*arguments))
         return started[-1]
 
-    monkeypatch.setattr(training, "start_training", recorded)
+    monkeypatch.setattr(training_page, "start_training", recorded)
     page = visit()
     page.get_by_role("tab", name="From words").click()
     page.locator("#target-text input, #target-text textarea").fill("old face")
