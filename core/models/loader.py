@@ -91,19 +91,22 @@ Model = TypeVar("Model", bound=Sized)
 class BaseLoader(ABC, Generic[Card, Model]):
     """Models of one kind by id: loaded once however many ask, the least recently used dropped beyond `capacity` bytes.
 
-    capacity: of all models together, by default a quarter of the machine's memory; the last one asked for is kept
-    in any case. device, dtype: chosen for the machine if None. cache_dir: where Hub models are kept.
+    listed: the cards of the kind, used if none are given. capacity: of all models together, by default a quarter of the
+    machine's memory; the last one asked for is kept in any case. device, dtype: chosen for the machine if None.
+    cache_dir: where Hub models are kept.
     """
+
+    listed: Mapping[str, Card]
 
     def __init__(
         self,
-        cards: Mapping[str, Card],
+        cards: Mapping[str, Card] | None = None,
         capacity: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         cache_dir: Path | None = None,
     ) -> None:
-        self.cards = cards
+        self.cards = self.listed if cards is None else cards
         self.capacity = capacity or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
         self.device = torch.device(device) if device is not None else best_device()
         self.dtype = dtype
@@ -160,15 +163,7 @@ class BaseLoader(ABC, Generic[Card, Model]):
 class Loader(BaseLoader[ModelCard, DiffusionModel]):
     """Unconditional models."""
 
-    def __init__(
-        self,
-        cards: Mapping[str, ModelCard] = MODELS,
-        capacity: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        cache_dir: Path | None = None,
-    ) -> None:
-        super().__init__(cards, capacity, device, dtype, cache_dir)
+    listed = MODELS
 
     def _load(self, card: ModelCard) -> DiffusionModel:
         return load(card, self.device, self.dtype, self.cache_dir)

@@ -5,7 +5,7 @@ process while it builds a network. Networks are made on the meta device, so that
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,15 +50,7 @@ class LoadedPipeline:
 class PipelineLoader(BaseLoader[TextToImageCard, LoadedPipeline]):
     """Text-to-image models by id, kept as `Loader` keeps its models."""
 
-    def __init__(
-        self,
-        cards: Mapping[str, TextToImageCard] = TEXT_TO_IMAGE,
-        capacity: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        cache_dir: Path | None = None,
-    ) -> None:
-        super().__init__(cards, capacity, device, dtype, cache_dir)
+    listed = TEXT_TO_IMAGE
 
     def _load(self, card: TextToImageCard) -> LoadedPipeline:
         return load(card, self.device, self.dtype, self.cache_dir)
