@@ -24,7 +24,7 @@ from .latents import latent_of
 
 STRIP = 7  # strengths shown side by side
 MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
-MAX_STRENGTH = 100.0
+MAX_STRENGTH = 100
 
 Forms = dict[tuple[Any, ...], PerTimestepDirection]  # averaged forms of directions, by what they are of
 
