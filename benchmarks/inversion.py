@@ -17,7 +17,7 @@ prompt decoded as if it were a target, because an anchored source comes back exa
 iterations with which latent-TOP reconstructs as well as null-text as released, and the seconds of both. times: what a
 visitor waits for, on a machine that does nothing else. options: latent-TOP where its paper is silent, one setting
 changed at a time; "gaussianity" is how far x_T is from white and normal, 0 if it is both. attention, skip, guidance:
-edits of the anchored method with one setting changed, each on the same inversions.
+edits of the anchored method with one setting changed, each on the same inversions. options and skip are printed only.
 
 50 steps, and guidance 7.5 unless another is given. Every row is written to a file in `benchmarks/measured` as soon as
 it is there, and the file is in the repository: begun again, here or elsewhere, the benchmark goes on from it. Its name
@@ -380,6 +380,9 @@ EDITS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
+UNRECORDED = {"options", "skip"}  # printed on request, without a section in the document
+
+
 def edits(bench: Bench, chosen: Sequence[Case], what: str, method: str = "anchored") -> None:
     """Means over portraits of edits by one method, one row per change of the settings."""
     columns = ("success", "own", "identity", "psnr outside")
@@ -429,6 +432,8 @@ def main() -> None:
     what = arguments.what or everything
     if set(what) - set(everything) or arguments.portraits < 1:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
+    if arguments.write and set(what) <= UNRECORDED:
+        parser.error(f"docs/benchmarks.md has no section for {' and '.join(what)}: leave --write out")
     if arguments.write and arguments.methods and "methods" in what:
         parser.error("--write writes the table of all methods: leave --methods out")
     card = text_to_image_card(MODEL)
@@ -449,7 +454,7 @@ def main() -> None:
         **{name: partial(edits, bench, chosen, name) for name in EDITS},
     }
     for name in (name for name in tables if name in what):
-        with reported(f"benchmarks.inversion.{name}", arguments.write):
+        with reported(f"benchmarks.inversion.{name}", arguments.write and name not in UNRECORDED):
             print(f"{len(chosen)} portraits, {settings.steps} steps, guidance {settings.guidance:g}\n")
             tables[name]()
 

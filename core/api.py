@@ -10,12 +10,19 @@ with a `message` that says what to do.
 
 from __future__ import annotations
 
+import math
+import operator
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import astuple, replace
+from numbers import Real
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,6 +34,7 @@ from .errors import HubError, RequestError
 from .imaging import Crop, Source, to_pil, to_pixels
 from .models.cards import MODELS
 from .models.loader import DiffusionModel, load, models
+from .models.placing import usable_device
 from .models.wrapping import read_model, wrap_model
 from .presets import Preset
 from .progress import Job, Progress, Running, stage
@@ -59,15 +67,22 @@ def load_model(
         The model. By its name and without further wishes, it is loaded once for the process.
 
     Raises:
-        RequestError: there is no such model, or the folder's network is of another kind.
+        RequestError: there is no such model, device or precision, or the folder's network is of another kind.
         ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
     """
+    known = f"Choose one of: {', '.join(MODELS)}."
+    if not isinstance(name_or_folder, str | Path) or not str(name_or_folder):
+        given = shortened(name_or_folder)
+        raise RequestError(f"A model is loaded by its name or from its folder, not from {given}. {known}")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise RequestError(f"The precision is a dtype of floats, such as torch.float32, not {shortened(dtype)}.")
+    device = None if device is None else usable_device(device)
     name = str(name_or_folder)
     if name in MODELS:
         return models.get(name) if device is None and dtype is None else load(MODELS[name], device, dtype)
-    if Path(name_or_folder).is_dir():
-        return read_model(Path(name_or_folder), device, dtype)
-    raise RequestError(f"There is no model and no folder {name!r}. Choose one of: {', '.join(MODELS)}.")
+    if os.path.isdir(name):
+        return read_model(Path(name), device, dtype)
+    raise RequestError(f"There is no model and no folder {name!r}. {known}")
 
 
 def load_preset(source: str | Path, *, model: str = DEFAULT_MODEL, token: str | None = None) -> Preset:
@@ -87,13 +102,21 @@ def load_preset(source: str | Path, *, model: str = DEFAULT_MODEL, token: str | 
 
     Raises:
         PresetError: the file cannot be read, or is not a preset: damaged, hostile, too large or of a newer version.
-        RequestError: there is no direction of that name, or the repository's name, the revision or token cannot be one.
+        RequestError: it is nothing of that, there is no direction of that name, or the repository's name, the revision
+            or token cannot be one.
         HubError: no network, no such repository, revision or file, gated, rate limit, interrupted.
         ResourceError: the disk is full.
     """
+    if not isinstance(source, str | Path) or not str(source).strip():
+        raise RequestError(
+            "A preset is the name of a direction, such as “smiling”, a file, or owner/name/path.safetensors on the "
+            f"Hub, not {shortened(source)}."
+        )
+    if not isinstance(model, str):
+        raise RequestError(f"load_preset takes the id of a model, such as “{DEFAULT_MODEL}”, not {_kind(model)}.")
     name = str(source)
-    if isinstance(source, Path) or Path(name).exists():
-        return presets.load(source)
+    if not isinstance(source, str) or os.path.exists(name):
+        return presets.load(name)
     if place := _ON_THE_HUB.fullmatch(name):
         return _from_hub(name, place["repository"], place["path"], place["revision"] or "main", token)
     if name.endswith(presets.SUFFIX):
@@ -183,18 +206,18 @@ def edit(
 
     Raises:
         PresetError: the preset was made for other weights.
-        RequestError: a number is out of range.
+        RequestError: a number is out of range, or an argument is of another kind: a preset's name in place of the
+            preset, model and picture swapped.
         ImageError: the picture is too large, too small, broken, or not a picture.
         ModelUnavailable: neither the preset nor the arguments have the intervals, and the model's are not known.
         ResourceError: out of memory.
     """
-    single = not isinstance(strength, Iterable)
-    wished = strength if isinstance(strength, Iterable) else [preset.strength if strength is None else strength]
-    strengths = [float(c) for c in wished]
-    if not strengths:
-        raise RequestError("Give at least one strength.")
-    for value in strengths:
-        require_range("strength", value, -MAX_STRENGTH, MAX_STRENGTH)
+    _require_inputs(model, preset, crop, on_progress)
+    single = strength is None or not _are_several(strength)
+    strengths = _strengths(preset.strength if strength is None else strength)
+    steps, seed = _whole("steps", steps), _whole("seed", seed)
+    t_edit = None if t_edit is None else _whole("t_edit", t_edit)
+    t_boost = None if t_boost is None else _whole("t_boost", t_boost)
     options = EditOptions(steps=steps, injection=injection, t_edit=t_edit, t_boost=t_boost, seed=seed)
     if preset.fingerprint == model.fingerprint:  # the same weights, whatever they are called here
         preset = replace(preset, model=model.card.id)
@@ -219,3 +242,67 @@ def _invert_and_edit(
     latent = yield from stage(editing.invert(model, pixels, steps), total=total)
     job = editing.edit(model, latent.repeat(len(strengths)), [(direction, strengths)], settings)
     return (yield from stage(job, first=steps, total=total))
+
+
+# -------------------------------------------------------------------------------------------------- what callers mix up
+
+
+def _kind(value: object) -> str:
+    return shortened(value) if value is None or isinstance(value, str) else type(value).__name__
+
+
+def _require_inputs(model: object, preset: object, crop: object, on_progress: object) -> None:
+    """Raises RequestError if one of the arguments of `edit` is something else than it has to be."""
+    if not isinstance(model, DiffusionModel):
+        raise RequestError(
+            f"edit takes a model, a picture and a preset, in this order: {_kind(model)} is no model. Load one with "
+            "load_model, or make one of your network with wrap_model."
+        )
+    if not isinstance(preset, Preset):
+        raise RequestError(
+            f"edit takes a model, a picture and a preset, in this order: {_kind(preset)} is no preset. Load it with "
+            "load_preset."
+        )
+    if crop is not None and not (isinstance(crop, Crop) and all(isinstance(value, Real) for value in astuple(crop))):
+        raise RequestError(f"crop is a Crop of three numbers, such as Crop(x=0.5, y=0.4, size=0.8), not {_kind(crop)}.")
+    if on_progress is not None and not callable(on_progress):
+        raise RequestError(f"on_progress is a function that is called with a Progress, not {_kind(on_progress)}.")
+
+
+def _are_several(strength: object) -> bool:
+    return isinstance(strength, Iterable) and getattr(strength, "ndim", 1) > 0
+
+
+def _strengths(strength: object) -> list[float]:
+    """One number or several, each in its range. Raises RequestError."""
+    if isinstance(strength, str | bytes | Mapping | AbstractSet):
+        raise RequestError(f"strength must be a number or a list of numbers, not {shortened(strength)}.")
+    values = [
+        _number(value)
+        for value in (strength if isinstance(strength, Iterable) and _are_several(strength) else [strength])
+    ]
+    if not values:
+        raise RequestError("Give at least one strength.")
+    for value in values:
+        require_range("strength", value, -MAX_STRENGTH, MAX_STRENGTH)
+    return values
+
+
+def _number(value: object) -> float:
+    """A number of Python, numpy or torch. Raises RequestError."""
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, Real):
+        raise RequestError(f"strength must be a number or a list of numbers, not {shortened(value)}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _whole(name: str, value: object) -> int:
+    """A whole number of Python or numpy. Raises RequestError."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise RequestError(f"{name} must be a whole number, not {shortened(value)}.") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,10 @@ MIN_SIDE = 48
 FORMATS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", *_HEIF]
 READABLE = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
 PAPER = (255, 255, 255)  # shows through where a picture is transparent
+ACCEPTED = "a PIL image, a file, its bytes, or a numpy array (height, width, 3) of uint8 or of floats in [0, 1]"
 CROP_HEIGHT = 0.42  # a face in a tall picture sits above its middle
+
+ROUNDING = 0.5 / 255  # so far beyond [0, 1], as resampling leaves it, a float still is black or white at 8 bits
 
 # Pillow raises at twice its limit; libraries that open a picture before we do are held to ours as well.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
@@ -73,19 +77,24 @@ def open_picture(source: Source) -> Image.Image:
     samples scaled from their own range, CMYK and wide-gamut colours converted by their profile.
 
     Raises:
-        ImageError: too large in bytes or pixels, too small, broken, or not a picture.
+        ImageError: too large in bytes or pixels, too small, broken, beyond the range of its kind, or not a picture.
     """
     if isinstance(source, np.ndarray):
         picture = _from_array(source)
     elif isinstance(source, Image.Image):
         picture = source
-    else:
+    elif isinstance(source, str | bytes | os.PathLike):
         picture = _from_file(source)
+    else:
+        hint = " Of pixels in [-1, 1], core.imaging.to_pil makes pictures." if isinstance(source, Tensor) else ""
+        raise ImageError(f"A picture is needed: {ACCEPTED}, not {type(source).__name__}.{hint}")
     _check_size(*picture.size)
     try:
         picture.seek(0)
         picture.load()
         return _to_rgb(ImageOps.exif_transpose(picture))
+    except ImageError:
+        raise
     except MemoryError:
         raise ImageError("This picture needs more memory than there is. Save it smaller and try again.") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file.
@@ -146,11 +155,11 @@ def content_hash(pixels: Tensor) -> str:
     return hashlib.sha256(repr(tuple(values.shape)).encode() + values.numpy().tobytes()).hexdigest()
 
 
-def _from_file(source: str | Path | bytes) -> Image.Image:
+def _from_file(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Open a file or its bytes far enough to know format and size; nothing is decoded."""
     try:
         data = source if isinstance(source, bytes) else _read(Path(source))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise ImageError("This file could not be read. Choose it again.") from error
     if len(data) > MAX_BYTES:
         size, limit = len(data) / 2**20, MAX_BYTES // 2**20
@@ -195,14 +204,25 @@ def _from_array(values: np.ndarray) -> Image.Image:
     if values.dtype == np.uint16:
         values = values / 257.0
     elif values.dtype == bool or np.issubdtype(values.dtype, np.floating):
-        if not np.isfinite(values).all():
-            raise ImageError("This picture has values that are not numbers. Save it again as PNG or JPEG.")
-        values = values.astype(np.float64) * 255
+        values = values.astype(np.float64)
+        _require_finite(values)
+        low, high = values.min(), values.max()
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise ImageError(
+                f"This array has values from {low:.4g} to {high:.4g}; floats have to lie in [0, 1], from black to "
+                "white. Scale them, or use uint8 for 0 to 255."
+            )
+        values = values * 255
     elif values.dtype != np.uint8:
         raise ImageError(
             f"Pictures of {values.dtype} numbers are not understood: use uint8, uint16 or floats in [0, 1]."
         )
     return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+
+
+def _require_finite(values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise ImageError("This picture has values that are not numbers. Save it again as PNG or JPEG.")
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -218,7 +238,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def _scale_samples(picture: Image.Image) -> Image.Image:
     """8-bit gray from 16-bit, 32-bit or float gray, scaled by the range of its kind (Pillow's own convert clips)."""
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
+    values = np.asarray(picture, dtype=np.float64)
+    _require_finite(values)
     top = float(values.max(initial=0))
     if picture.mode == "F":
         full = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0 if top <= 65535 else top

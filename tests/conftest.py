@@ -1,10 +1,14 @@
-"""Shared by every test: one thread per process, no telemetry, and plain words when no browser can be found."""
+"""Shared by every test: one thread per process, which tests share a worker, no telemetry, and plain words when no
+browser can be found."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, numpy and scipy read it when they are imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -30,28 +34,48 @@ def find_chromium() -> str | None:
     return path if Path(path).exists() else None
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the browser tests; without a browser skip them at a desk and fail under CI."""
-    browser_tests = [item for item in items if "browser" in Path(item.path).parent.name]
+NO_BROWSER = "no Chromium here: install it (Debian: apt-get install chromium) or run `playwright install chromium`"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first. Mark the browser tests; without a browser skip them at a desk and fail in CI."""
+    browser_tests = [item for item in items if part(item) == "browser"]
     for item in browser_tests:
         item.add_marker(pytest.mark.browser)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (part(item) != "browser", part(item) != "app", item.path not in slow))
     if not browser_tests or find_chromium():
         return
-    words = "no Chromium here: install it (Debian: apt-get install chromium) or run `playwright install chromium`"
     if IN_CI:
-        raise pytest.UsageError(f"The browser tests must run under CI, but there is {words}.")
-    config.stash[_NO_BROWSER] = f"{len(browser_tests)} browser tests did not run: {words}"
+        raise pytest.UsageError(f"The browser tests must run under CI, but there is {NO_BROWSER}.")
     for item in browser_tests:
-        item.add_marker(pytest.mark.skip(reason=words))
+        item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
 
 
-_NO_BROWSER = pytest.StashKey[str]()
+def part(item: pytest.Item) -> str:
+    """The folder that a test is in."""
+    return Path(item.path).parent.name
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker gets all browser tests, all app tests, or another file as a whole: what these share is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in ("tests/browser", "tests/app") if file.startswith(folder)), file)
+
+    config.option.loadscopereorder = False  # in the order of the collection
+    return ByPart(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say plainly at the end that the browser tests did not run."""
-    if words := config.stash.get(_NO_BROWSER, ""):
-        terminalreporter.write_sep("!", words)
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_sep("!", f"{len(skipped)} browser tests did not run: {NO_BROWSER}")
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +94,12 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session")
-def served(text_model: Path) -> Iterator[str]:
-    """Address of the whole app, running in this process, with the stand-in as the first model of Invert."""
+@contextlib.contextmanager
+def running_app(change: Callable[[Any], None] = lambda page: None) -> Iterator[str]:
+    """Address of the whole app, running in this process, with the stand-in as the first model of Invert.
+
+    change: what is done to the page before it is served.
+    """
     import app
     from tabs.invert import endpoints as invert_endpoints
     from tabs.invert import tab as invert
@@ -81,9 +108,17 @@ def served(text_model: Path) -> Iterator[str]:
         for tab in (invert, invert_endpoints):
             patch.setattr(tab, "FIRST", "stand-in")
         page = app.build()
+        change(page)
         _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
         yield address
         page.close()
+
+
+@pytest.fixture(scope="session")
+def served(text_model: Path) -> Iterator[str]:
+    """Address of the app, for the tests that call it as a program does."""
+    with running_app() as address:
+        yield address
 
 
 @pytest.fixture

@@ -193,8 +193,8 @@ knows nothing but the portraits of `training/portraits.py`; no photograph of a p
 MEASURED = """- **Measured** (`python -m training.evaluate_ddpm --portraits {portraits} --samples {samples}`):
   - reconstruction of {portraits} held-out portraits, 40-step inversion and back: {mean:.1f} dB mean,
     {worst:.1f} dB worst; at 20 steps {mean20:.1f} dB
-  - with the h of another portrait, the prediction P_t goes {share800:.0%} of the way to it at t = 800,
-    {share600:.0%} at 600, {share400:.0%} at 400
+  - given the h of another portrait, the network predicts a P_t that is {share800:.0%} of the way to that portrait's
+    own P_t at t = 800, {share600:.0%} at 600, {share400:.0%} at 400
   - Frechet distance of {samples:,} new portraits ({sample_steps} steps) to {samples:,} held-out renders in the
     probe's feature space: {frechet:.3f}; of {samples:,} other renders: {floor:.3f}
   - the halves of the face agree in {agree:.0%} of the new portraits as they do in 90% of the renders, by what the probe

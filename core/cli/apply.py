@@ -15,6 +15,7 @@ from .output import (
     command,
     follow,
     login,
+    naming,
     print_note,
     require_writable,
     write_picture,
@@ -47,11 +48,13 @@ def apply_preset(options: argparse.Namespace) -> None:
     from ..studio.frames import EditOptions
 
     require_writable(options.out, options.force, tuple(FORMATS))
-    preset = load_preset(options.preset, token=login())
+    with naming(options.preset):
+        preset = load_preset(options.preset, token=login())
     if preset.model not in MODELS:
         raise PresetError(f"“{preset.name}” was made for the model {preset.model}, which this app does not have.")
     model = models.get(preset.model)
-    picture = library.open_picture(options.image, preset.model)
+    with naming(options.image):
+        picture = library.open_picture(options.image, preset.model)
     given = ("steps", "form", "injection", "t_edit", "t_boost", "seed")
     settings = EditOptions(**{key: getattr(options, key) for key in given})
     strength = preset.strength if options.strength is None else options.strength

@@ -6,11 +6,12 @@ import argparse
 import io
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from ..errors import RequestError, ResourceError
+from ..errors import ImageError, PresetError, RequestError, ResourceError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,6 +74,16 @@ def follow(job: Job[T]) -> T:
     if on_terminal:
         print(file=sys.stderr)
     return running.result
+
+
+@contextmanager
+def naming(file: Path | str) -> Iterator[None]:
+    """Within the block, what is wrong with a file is said with the file's name. Raises ImageError, PresetError."""
+    try:
+        yield
+    except (ImageError, PresetError) as error:
+        words = error.message[0].lower() + error.message[1:]
+        raise type(error)(f"{file}: {words}") from error
 
 
 def require_writable(path: Path, force: bool, endings: Sequence[str] = ()) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from .output import (
     add_force,
     command,
     login,
+    naming,
     print_note,
     print_table,
     require_writable,
@@ -50,7 +52,7 @@ def add_to(commands: Commands) -> None:
     released.add_argument("source", type=Path, metavar="FILE.pth")
     released.add_argument("out", type=Path, metavar="OUT.safetensors")
     released.add_argument("--model", required=True, help="id of the model whose weights it was trained with")
-    released.add_argument("--fingerprint", help="of those weights, if the model is not here to be asked")
+    released.add_argument("--fingerprint", help="of those weights, 16 hex digits, if the model is not here to be asked")
     released.add_argument("--name", required=True)
     released.add_argument("--source-text", default="")
     released.add_argument("--target-text", default="")
@@ -90,6 +92,10 @@ def list_presets(options: argparse.Namespace) -> None:
         entries = [{"where": where, "kind": kind, **about_as_json(about)} for where, kind, about in rows]
         print(json.dumps(entries, indent=2))
         return
+    if not rows:
+        place = options.hub or options.folder
+        print_note(f"No presets were found in {place}." if place else "No presets were found.")
+        return
     columns = [(about.name, about.model, kind, about.method, _measured(about), where) for where, kind, about in rows]
     print_table([("NAME", "MODEL", "KIND", "METHOD", "MEASURED", "WHERE"), *columns])
 
@@ -97,7 +103,8 @@ def list_presets(options: argparse.Namespace) -> None:
 def show_preset(options: argparse.Namespace) -> None:
     from ..api import load_preset
 
-    preset = load_preset(options.preset, token=login())
+    with naming(options.preset):
+        preset = load_preset(options.preset, token=login())
     said = {"kind": preset.direction.kind, "steps": preset.direction.steps, **about_as_json(preset)}
     if options.thumbnail is not None:
         picture = preset.picture()
@@ -120,9 +127,11 @@ def import_asyrp(options: argparse.Namespace) -> None:
     from ..models.loader import models
 
     require_writable(options.out, options.force, (presets.SUFFIX,))
-    direction = read_released(options.source, options.steps)
     fingerprint, model = options.fingerprint, None
-    if not fingerprint:
+    if fingerprint is not None and re.fullmatch("[0-9a-f]{16}", fingerprint := fingerprint.lower()) is None:
+        raise RequestError(f"A fingerprint is 16 hex digits (0-9, a-f), not {options.fingerprint!r}.")
+    direction = read_released(options.source, options.steps)
+    if fingerprint is None:
         try:
             model = models.get(options.model)
         except ModelUnavailable as error:

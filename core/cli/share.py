@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from .output import Commands, add_force, command, follow, login, print_note, require_writable
+from .output import Commands, add_force, command, follow, login, naming, print_note, require_writable
 
 
 def add_to(commands: Commands) -> None:
@@ -53,7 +53,10 @@ def publish_presets(options: argparse.Namespace) -> None:
     from .. import hub, presets
 
     changes = {key: getattr(options, key) for key in ("author", "licence") if getattr(options, key) is not None}
-    owned = [replace(presets.load(path), **changes) for path in options.presets]
+    owned = []
+    for path in options.presets:
+        with naming(path):
+            owned.append(replace(presets.load(path), **changes))
     published = follow(hub.publish(owned, options.repository, login() or "", options.private))
     for path in published.paths:
         print(path)

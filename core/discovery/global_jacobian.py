@@ -20,5 +20,9 @@ def directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySetti
 
 
 METHOD = DiscoveryMethod(
-    name=NAME, label="Global: whatever changes the picture most", find=directions, needs_region=False
+    name=NAME,
+    label="Global: whatever changes the picture most",
+    find=directions,
+    needs_region=False,
+    per_region=False,
 )

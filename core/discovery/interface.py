@@ -87,10 +87,11 @@ class DiscoveryMethod:
 
     name: in requests and presets. label: on the page. find: the method itself; per region the best direction first.
     value_name, value_help: what the page calls the `value` of its directions, and what it means. needs_region: without
-    one the method is refused. refine: a job that extends the basis until the method's directions of one region are
-    converged; None if there is nothing to converge. prepare: a job of the model, the timestep and the largest number of
-    directions, for what `find` needs beside the basis; its result is kept for all pictures and handed over as
-    `settings.prepared`.
+    one the method is refused. per_region: it finds directions for each region, under its label; otherwise for all of
+    them together, or for the whole picture. refine: a job that extends the basis until the method's directions of one
+    region are converged; None if there is nothing to converge. prepare: a job of the model, the timestep and the
+    largest number of directions, for what `find` needs beside the basis; its result is kept for all pictures and handed
+    over as `settings.prepared`.
     """
 
     name: str
@@ -99,6 +100,7 @@ class DiscoveryMethod:
     value_name: str = "σ"
     value_help: str = "Singular value, by which the rows are ordered: change of the picture per unit of h."
     needs_region: bool = True
+    per_region: bool = True
     refine: Refine | None = None
     prepare: Prepare | None = None
 

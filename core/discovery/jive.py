@@ -121,4 +121,9 @@ INDIVIDUAL = DiscoveryMethod(
     find=individual_directions,
     refine=refine_singular_vectors,
 )
-JOINT = DiscoveryMethod(name=JOINT_NAME, label="JIVE joint: what changes here and elsewhere", find=joint_directions)
+JOINT = DiscoveryMethod(
+    name=JOINT_NAME,
+    label="JIVE joint: what changes here and elsewhere",
+    find=joint_directions,
+    per_region=False,
+)

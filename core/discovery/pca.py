@@ -135,5 +135,6 @@ METHOD = DiscoveryMethod(
     value_name="deviation",
     value_help="Standard deviation of h along this direction among the model's pictures.",
     needs_region=False,
+    per_region=False,
     prepare=prepare,
 )

@@ -3,7 +3,19 @@
 import torch
 from torch import nn
 
+from ..errors import RequestError
 from .cards import BaseCard
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """The device of a name. Raises RequestError: there is no such device, or not on this machine."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()
+    except Exception as error:  # torch raises RuntimeError, AssertionError, TypeError, NotImplementedError
+        words = f"The device {str(device)!r} cannot be used on this machine. Use “cpu”, or leave the device out."
+        raise RequestError(words) from error
+    return found
 
 
 def best_device() -> torch.device:

@@ -1,16 +1,37 @@
 """A real Chromium, one fresh visitor per test; a failing test leaves a screenshot."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.conftest import find_chromium
+from core.models.loader import models
+from tests.conftest import find_chromium, running_app
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 PATIENCE = 90_000  # milliseconds; an edit takes seconds, and the machine may be busy
+STEPS = 10  # of an edit, in place of 40: enough to see what the page does; how good edits are, other tests measure
+
+# The first two are pages that Chromium makes for the address bar of every new window, which nobody sees here: a second
+# of computing per test. Chromium heeds the last such list only, so what Playwright switches off is repeated.
+SWITCHED_OFF = (
+    "WebUIOmniboxPopup",
+    "WebUIOmniboxAimPopup",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable",
+    "LensOverlay",
+    "MediaRouter",
+    "PaintHolding",
+    "ThirdPartyStoragePartitioning",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "OptimizationHints",
+)
 
 expect.set_options(timeout=PATIENCE)
 
@@ -18,10 +39,32 @@ expect.set_options(timeout=PATIENCE)
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     flags = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+    flags.append(f"--disable-features={','.join(SWITCHED_OFF)}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def served(text_model: Path) -> Iterator[str]:
+    """Address of an app for browsers: its pages begin with few steps."""
+
+    def begin_with_few_steps(page: gr.Blocks) -> None:
+        sliders = [b for b in page.blocks.values() if isinstance(b, gr.Slider) and (b.label, b.value) == ("Steps", 40)]
+        assert len(sliders) == 2, "Text edit and Compose"
+        for slider in sliders:
+            slider.value = STEPS
+
+    with running_app(begin_with_few_steps) as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a visitor is not asked the steps of, such as the analysis in Discover, takes few as well."""
+    model = models.get("avatars")
+    monkeypatch.setattr(model, "card", replace(model.card, steps=STEPS))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, 
 from hub_stand_in import StandIn, stand_in
 from PIL import Image
 from small_models import small_unet
+from test_asyrp import LinearImageText
 
 import core
 import hspace
 from core import presets
 from core.directions import GlobalDirection
-from core.errors import HubError, ImageError, ModelUnavailable, PresetError, RequestError
+from core.errors import HubError, ImageError, ModelUnavailable, PresetError, RequestError, VisitorError
 from core.hub import files as hub_files
 from core.imaging import to_pil
 from core.models.cards import MODELS, PRESETS
@@ -166,6 +168,62 @@ def test_intervals_that_nobody_knows(model: DiffusionModel, smiling: Preset, por
     assert np.array_equal(pixels(given), pixels(hspace.edit(model, portrait, smiling, steps=6)))
 
 
+@pytest.mark.parametrize(
+    "strength",
+    ["1.2", b"1", "strong", {"smiling": 1}, {1, 2}, [[1, 2]], 1 + 2j, [np.complex64(1)], ["1"], [None], object()],
+)
+def test_strengths_that_are_no_numbers(
+    model: DiffusionModel, smiling: Preset, portrait: Image.Image, strength: Any
+) -> None:
+    with pytest.raises(RequestError, match="strength must be a number or a list of numbers, not"):
+        hspace.edit(model, portrait, smiling, strength, steps=4)
+    with pytest.raises(RequestError, match="strength must lie between"):
+        hspace.edit(model, portrait, smiling, 10**400, steps=4)
+
+
+def test_strengths_of_numpy_and_torch(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    expected = pixels(hspace.edit(model, portrait, smiling, 1.5, steps=4))
+    for strength in (np.float32(1.5), np.array(1.5), torch.tensor(1.5)):
+        assert np.array_equal(pixels(hspace.edit(model, portrait, smiling, strength, steps=4)), expected)
+    for several in (np.array([1.5]), torch.tensor([1.5]), (1.5,), (c for c in [1.5])):
+        (edited,) = hspace.edit(model, portrait, smiling, several, steps=4)
+        assert np.array_equal(pixels(edited), expected)
+    assert np.array_equal(
+        pixels(hspace.edit(model, portrait, smiling, 1.5, steps=np.int64(4), seed=np.int64(0))), expected
+    )
+
+
+def test_arguments_that_are_mixed_up(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    for something in ("smiling", None, smiling.direction, Path("a.safetensors"), model):
+        with pytest.raises(RequestError, match="is no preset. Load it with load_preset"):
+            hspace.edit(model, portrait, something)
+    for something in ("avatars", None, portrait, small_unet()):
+        with pytest.raises(
+            RequestError, match="a model, a picture and a preset, in this order.*is no model.*load_model"
+        ):
+            hspace.edit(something, portrait, smiling)
+    with pytest.raises(RequestError, match="in this order: Image is no model"):
+        hspace.edit(portrait, model, smiling)
+    for something in (None, torch.zeros(3, 64, 64), 7, model, smiling):
+        with pytest.raises(ImageError, match="A picture is needed"):
+            hspace.edit(model, something, smiling)
+    for crop in ((0, 0, 1), "middle", hspace.Crop("left"), hspace.Crop(size=None)):
+        with pytest.raises(RequestError, match="crop is a Crop"):
+            hspace.edit(model, portrait, smiling, crop=crop)
+    for options in (
+        {"steps": 10.5},
+        {"steps": "10"},
+        {"seed": None},
+        {"seed": 0.5},
+        {"t_edit": 300.5},
+        {"t_boost": "a"},
+    ):
+        with pytest.raises(RequestError, match="must be a whole number"):
+            hspace.edit(model, portrait, smiling, **options)
+    with pytest.raises(RequestError, match="on_progress"):
+        hspace.edit(model, portrait, smiling, on_progress=1)
+
+
 # --------------------------------------------------------------------------------------------------------------- models
 
 
@@ -173,6 +231,25 @@ def test_a_model_by_its_name_is_loaded_once() -> None:
     assert hspace.load_model("avatars") is models.get("avatars")
     with pytest.raises(RequestError, match="There is no model and no folder 'zebras'. Choose one of: avatars, "):
         hspace.load_model("zebras")
+
+
+@pytest.mark.parametrize("name", [None, "", 7, MODELS["avatars"], object()])
+def test_a_model_of_no_name(name: Any) -> None:
+    with pytest.raises(RequestError, match="by its name or from its folder.*Choose one of: avatars"):
+        hspace.load_model(name)
+
+
+def test_a_device_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_gpu = "meta" if torch.cuda.is_available() else "cuda"
+    for device in ("bogus", without_gpu, "cuda:99", 3.5, object()):
+        for name in ("avatars", tmp_path):
+            with pytest.raises(RequestError, match="cannot be used on this machine"):
+                hspace.load_model(name, device=device)
+    for dtype in ("float32", torch.int64, 32):
+        with pytest.raises(RequestError, match="such as torch.float32"):
+            hspace.load_model("avatars", dtype=dtype)
+    with pytest.raises(RequestError, match="There is no model and no folder"):
+        hspace.load_model("x" * 5000)
 
 
 def test_a_model_as_it_is_wished() -> None:
@@ -201,6 +278,37 @@ def test_the_same_network_wrapped_and_from_its_folder(tmp_path: Path, portrait: 
     assert (card.resolution, card.h_shape, card.codec, card.domain_word) == (32, (32, 4, 4), "haar", "picture")
     half = hspace.load_model(tmp_path / "model", device="cpu", dtype=torch.bfloat16)
     assert (half.dtype, half.fingerprint) == (torch.bfloat16, fingerprint_of(unet)), "the weights of the file"
+
+
+def test_a_network_of_your_own_as_the_document_has_it(
+    portrait: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Curves, training and an edit, on a small network; what would be downloaded has a stand-in."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    section = text.partition("### A network of your own")[2].partition("\n## ")[0]
+    wrapping, measuring_curves, training = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert "hspace.wrap_model(" in wrapping
+    monkeypatch.setattr("core.clip.load_open_clip", lambda *_: LinearImageText(torch.float32))
+    monkeypatch.setattr("core.metrics.perceptual", lambda _: lambda a, b: 20 * (a - b).abs().mean((1, 2, 3)))
+    monkeypatch.chdir(tmp_path)
+    Path("pictures").mkdir()
+    for n in range(3):
+        portrait.rotate(90 * n).save(f"pictures/{n}.png")
+    portrait.save("portrait.png")
+
+    model = hspace.wrap_model(small_unet(), DDIMScheduler(prediction_type="v_prediction"))
+    with pytest.raises(ModelUnavailable, match="t_edit"):
+        hspace.edit(model, portrait, preset(model.fingerprint, t_edit=None, t_boost=None))
+    names: dict[str, Any] = {"hspace": hspace, "Image": Image, "model": model}
+    exec(measuring_curves + training, names)
+
+    assert names["curves"].t.tolist() == model.schedule.timesteps(100)
+    saved = hspace.load_preset("smiling.safetensors")
+    assert (saved.t_edit, saved.t_boost) == (names["t_edit"], names["t_boost"])
+    assert saved.direction.delta.abs().max() > 0
+    as_documented, strong, plain = hspace.edit(model, portrait, saved, strength=[1, 100, 0])
+    assert np.abs(pixels(Image.open("smiling.png")) - pixels(as_documented)).max() <= 1
+    assert np.abs(pixels(strong) - pixels(plain)).max() > 3, (saved.t_edit, saved.t_boost)
 
 
 def test_what_is_said_of_a_network() -> None:
@@ -279,6 +387,16 @@ def test_a_preset_that_comes_with_the_package() -> None:
         hspace.load_preset("flying")
     with pytest.raises(RequestError, match="for zebras"):
         hspace.load_preset("smiling", model="zebras")
+
+
+@pytest.mark.parametrize("source", [None, "", "  ", 7, {}, object()])
+def test_a_preset_of_no_name(source: Any) -> None:
+    with pytest.raises(RequestError, match="the name of a direction, such as “smiling”, a file, or owner/name"):
+        hspace.load_preset(source)
+    with pytest.raises(RequestError, match="the id of a model"):
+        hspace.load_preset("smiling", model=None)
+    with pytest.raises(VisitorError):
+        hspace.load_preset("x" * 5000)
 
 
 def test_a_preset_from_a_file(smiling: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,10 +59,17 @@ def parallel(a: Tensor, b: np.ndarray) -> float:
     return abs(float(np.dot(a.numpy(), b))) / float(a.norm()) / float(np.linalg.norm(b))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "pca"])
+def test_which_methods_work_per_region() -> None:
+    """Whatever is added, those that are here declare what they do."""
+    declared = {name for name, method in METHODS.items() if method.per_region}
+    assert declared >= {"contrast", "jacobian", "projection", "jive_individual"}
+    assert not declared & {"jive_joint", "global", "pca"}
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.prepare is None])
 def test_what_every_method_gives(method: str) -> None:
     found = discover(BASIS, [EYES, MOUTH], method, SETTINGS)
-    per_region = method in ("contrast", "jacobian", "projection", "jive_individual")
+    per_region = METHODS[method].per_region
     assert [one.region for one in found] == (["eyes"] * 4 + ["mouth"] * 4 if per_region else [""] * 4)
     for one in found:
         assert isinstance(one.direction, GlobalDirection)

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
+from core.inversion.methods import METHODS
 from core.presets import load
 
 ROOT = Path(__file__).parents[2]
@@ -72,12 +72,30 @@ def test_what_the_changelog_points_at_is_there() -> None:
             assert re.search(rf"^\s*(?:def|class) {attribute}\b|{assigned}", source, re.MULTILINE), name
 
 
-def test_a_preset_is_written_as_the_format_says(tmp_path: Path) -> None:
+def test_a_preset_is_written_as_the_format_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = text_of(ROOT / "presets" / "README.md").partition("## Writing one")[2]
     [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    exec(block, {"delta": torch.ones(1, 256, 8, 8), "folder": tmp_path})
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
     preset = load(tmp_path / "smiling.safetensors")
+    assert preset.direction.delta.shape == (1, 256, 8, 8)
     assert (preset.name, preset.model, preset.direction.kind) == ("Smiling", "avatars", "global")
+
+
+def test_the_readmes_memory_is_what_was_measured() -> None:
+    readme, benchmarks = text_of(ROOT / "README.md"), text_of(ROOT / "docs" / "benchmarks.md")
+    (said,), (measured,) = (
+        re.findall(pattern, text)
+        for pattern, text in ((r"about ([\d.]+) GB of memory", readme), (r"peak memory .* ([\d.]+) GB", benchmarks))
+    )
+    assert float(said) == round(float(measured), 1)
+
+
+def test_every_method_is_in_the_table_of_its_papers() -> None:
+    """The README points there in place of a count."""
+    text = text_of(ROOT / "docs" / "methods.md")
+    rows = re.findall(r"^\| (.+) \| .+ \| `core/inversion/\w+\.py` \|$", text, re.MULTILINE)
+    assert {name.lower() for row in rows for name in row.split("; ")} >= {name.lower() for name in METHODS}
 
 
 def test_the_readme_is_short() -> None:

@@ -102,6 +102,14 @@ def test_list_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not both" in capsys.readouterr().err
 
 
+def test_list_a_folder_without_presets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", tmp_path) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"No presets were found in {tmp_path}.\n")
+    assert run("list", tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
 def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = presets.save(preset(description="Raises the corners\nof the mouth."), tmp_path / "a.safetensors")
     assert run("show", path, "--thumbnail", tmp_path / "thumb.png") == 0
@@ -119,9 +127,13 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_show_what_is_no_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.safetensors").write_text("rubbish")
     assert run("show", tmp_path / "a.safetensors") == 1
-    assert "hspace show: This is not a usable preset file" in capsys.readouterr().err
+    assert f"hspace show: {tmp_path}/a.safetensors: this is not a usable preset file" in capsys.readouterr().err
     assert run("show", tmp_path / "b.safetensors") == 1
-    assert "could not be read" in capsys.readouterr().err
+    assert f"hspace show: {tmp_path}/b.safetensors: this preset file could not be read" in capsys.readouterr().err
+    assert run("show", tmp_path) == 1
+    assert f"hspace show: {tmp_path}: this preset file could not be read" in capsys.readouterr().err
+    assert run("publish", REPO, tmp_path / "b.safetensors") == 1
+    assert f"hspace publish: {tmp_path}/b.safetensors: this preset file could not be read" in capsys.readouterr().err
     assert run("show", "no such direction") == 1
     assert "There is no direction “no such direction”" in capsys.readouterr().err
 
@@ -164,8 +176,12 @@ def test_import_for_a_model_that_is_not_here(
     assert "has to be downloaded once" in (words := capsys.readouterr().err)
     assert "--fingerprint" in words
     assert not out.exists()
-    assert run(*arguments, "afhq-dog", "--fingerprint", "0123456789abcdef") == 0
-    assert presets.load(out).model == "afhq-dog"
+    for wrong in ("zzz", "", "0123456789abcde", "0123456789abcdef0", "0123456789abcdeg"):
+        assert run(*arguments, "afhq-dog", "--fingerprint", wrong) == 1
+        assert f"A fingerprint is 16 hex digits (0-9, a-f), not {wrong!r}" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(*arguments, "afhq-dog", "--fingerprint", "0123456789ABCDEF") == 0
+    assert (presets.load(out).model, presets.load(out).fingerprint) == ("afhq-dog", "0123456789abcdef")
 
 
 # ------------------------------------------------------------------------------------------------------------- the Hub
@@ -274,7 +290,10 @@ def test_apply_says_what_is_wrong_before_it_works(
         ((path, picture, tmp_path / "out.txt"), "has to end in .png"),
         ((path, picture, picture), "there already"),
         ((path, text, out), "not a picture that can be read"),
-        ((path, tmp_path / "nothing.png", out), "could not be read"),
+        ((path, tmp_path / "nothing.png", out), f"{tmp_path}/nothing.png: this file could not be read"),
+        ((path, tmp_path, out), f"{tmp_path}: this file could not be read"),
+        ((tmp_path / "nothing.safetensors", picture, out), "nothing.safetensors: this preset file could not be read"),
+        ((tmp_path, picture, out), f"{tmp_path}: this preset file could not be read"),
         ((other, picture, out), "made for the model zebras, which this app does not have"),
         ((stale, picture, out), "other weights of small"),
         ((path, picture, out, "--strength", "1e9"), "strength must lie between"),

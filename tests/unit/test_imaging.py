@@ -232,6 +232,42 @@ def test_arrays() -> None:
         open_picture(np.zeros((64, 64, 3), np.int64))
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, 1.01), (-0.01, 1)])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_of_another_range_are_refused(low: float, high: float, kind: type[np.floating]) -> None:
+    with pytest.raises(ImageError, match=r"values from .* to .*; floats have to lie in \[0, 1\]"):
+        open_picture(np.linspace(low, high, 64 * 64 * 3).astype(kind).reshape(64, 64, 3))
+
+
+def test_floats_that_resampling_left_a_little_outside() -> None:
+    ramp = np.linspace(-0.001, 1.001, 64 * 64).reshape(64, 64)
+    read = np.asarray(open_picture(ramp))
+    assert (read.min(), read.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_float_pictures_that_are_not_numbers(value: float) -> None:
+    values = np.zeros((64, 64), np.float32)
+    values[3, 5] = value
+    for picture in (values, Image.fromarray(values), encoded(Image.fromarray(values), "TIFF")):
+        with pytest.raises(ImageError, match="not numbers"):
+            open_picture(picture)
+
+
+@pytest.mark.parametrize("picture", [None, 3, [[0]], object(), torch.zeros(3, 64, 64), open])
+def test_what_is_no_picture_at_all(picture: object) -> None:
+    with pytest.raises(ImageError, match="PIL image, a file, its bytes, or a numpy array") as caught:
+        open_picture(picture)  # type: ignore[arg-type]
+    assert type(picture).__name__ in str(caught.value)
+    assert ("to_pil" in str(caught.value)) == isinstance(picture, torch.Tensor)
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    for name in ("a\0b.png", "x" * 5000):
+        with pytest.raises(ImageError, match="could not be read"):
+            open_picture(name)
+
+
 def test_crop_is_the_largest_square_near_the_middle() -> None:
     assert Crop().box(200, 100) == (50, 0, 150, 100)
     left, top, right, bottom = Crop().box(100, 200)

@@ -141,6 +141,22 @@ def test_document_and_commands_know_the_same_sections() -> None:
     assert all(any(name.startswith(command) for command in written) for name in sections())
 
 
+def test_what_has_no_section_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = {name.rpartition(".")[2] for name in sections() if name.startswith("benchmarks.inversion.")}
+    assert not recorded & inversion.UNRECORDED
+    assert recorded | inversion.UNRECORDED == {"methods", "robustness", "race", "times", "options", *inversion.EDITS}
+    monkeypatch.setattr("sys.argv", ["inversion", "options", "skip", "--write"])
+    with pytest.raises(SystemExit):
+        inversion.main()
+    assert "no section for options and skip" in capsys.readouterr().err
+
+
+def test_nothing_is_left_to_be_recorded() -> None:
+    assert not [name for name, text in sections().items() if "recorded yet" in text]
+
+
 def test_each_section_says_how_to_measure_it() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     for name in sections():

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -145,11 +146,25 @@ def test_the_schedule_is_that_of_avatars_with_the_timesteps_of_stable_diffusion(
 # Whole runs
 
 
+class InThisProcess:
+    """For twelve captions no process is worth its start; the test of the targets above has real ones."""
+
+    def __init__(self, **_: object) -> None:
+        self.map = map
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both trainings: one run of four steps, and one of two that goes on to four; released by the second."""
     folder = tmp_path_factory.mktemp("t2i")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_t2i, "ProcessPoolExecutor", InThisProcess)
         patch.setenv("AVATARS_CACHE", str(folder / "cache"))
         for name, script in (("vae", train_autoencoder), ("t2i", train_t2i)):
             extra = ["--autoencoder", str(folder / "out")] if name == "t2i" else []
@@ -188,6 +203,7 @@ def test_a_run_goes_on_from_released_weights(runs: Path) -> None:
     """Without a step it releases what it began with; how the weights were made is told run by run."""
     out, begin = runs / "again", runs / "out"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_t2i, "ProcessPoolExecutor", InThisProcess)
         patch.setenv("AVATARS_CACHE", str(runs / "cache"))
         begun = ["--run", str(runs / "begun"), "--steps", "0", "--begin", str(begin), "--autoencoder", str(begin)]
         train_t2i.main([*SMALL, *begun, "--out", str(out)])
