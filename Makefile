@@ -18,7 +18,7 @@ run: $(VENV)/.installed
 	@$(BIN)/python app.py
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --max-worker-restart=0 $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

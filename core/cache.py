@@ -22,7 +22,7 @@ class Cache(Generic[Value]):
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._kept: OrderedDict[Hashable, Value] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(self, key: Hashable) -> Value | None:
         with self._lock:
@@ -39,7 +39,8 @@ class Cache(Generic[Value]):
 
     @property
     def nbytes(self) -> int:
-        return sum(value.nbytes for value in self._kept.values())
+        with self._lock:
+            return sum(value.nbytes for value in self._kept.values())
 
     def __len__(self) -> int:
         return len(self._kept)

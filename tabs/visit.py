@@ -59,12 +59,15 @@ def before_url(picture: Picture) -> str:
     return data_url(to_pil(picture.pixels)[0], quality=95)
 
 
-def current_picture(session: Session) -> Picture | None:
-    """The visitor's picture: the first example until they choose."""
-    paths = library.examples(session.model_id)
-    if session.picture is None and paths:
-        session.picture = library.open_example(paths[0], session.model_id)
-    return session.picture
+def current_picture(session: Session, tab: str | None = None) -> Picture | None:
+    """The visitor's picture: the first example until they choose. tab: the one that shows it from now on."""
+    picture, paths = session.picture, library.examples(session.model_id)
+    if picture is None and paths:
+        picture = library.open_example(paths[0], session.model_id)
+    if tab is not None:  # first: whoever finds the visit's picture finds that this tab shows it
+        session.seen[tab] = picture
+    session.picture = picture
+    return picture
 
 
 def chosen_preset(session: Session, key: str | None) -> Preset | None:

@@ -243,7 +243,7 @@ def requested_trial(
         starts=int(starts or 0),
     )
     card, state = text_to_image_card(model_id), session.invert
-    session.seen[TAB] = current_picture(session)
+    current_picture(session, TAB)
     pixels = pixels_for(session, card)
     model = load_text_to_image(card)
     trial = begin_trial(model, pixels, prompt or "", settings, state.kept)

@@ -33,6 +33,7 @@ from tabs.visit import (
 from tabs.widgets import Cards, Stage
 
 TITLE = "Text edit"
+TAB = "text-edit"
 
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
@@ -49,7 +50,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     few, short = SUGGESTED["global"]
     with gr.Row(elem_id="text-edit", elem_classes="columns"):
         with gr.Column(elem_classes="choices"):
-            chooser = PictureChooser(shell, tab, "text-edit")
+            chooser = PictureChooser(shell, tab, TAB)
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Direction</h3>")
                 with gr.Tabs(elem_classes="pills", selected="presets") as direction_tabs:
@@ -202,7 +203,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     turn, state = session.edits.begin(), session.text_edit
     skip = (gr.skip(),) * 3
     state.frames.clear()
-    picture = current_picture(session)
+    picture = current_picture(session, TAB)
     if picture is None:
         return
     base = {"before": before_url(picture), "hint": HINT}

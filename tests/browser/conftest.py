@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from core.models.loader import models
-from tests.conftest import find_chromium, running_app
+from tests.conftest import NO_BROWSER, find_chromium, running_app
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 PATIENCE = 90_000  # milliseconds; an edit takes seconds, and the machine may be busy
@@ -38,10 +38,13 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    path = find_chromium()
+    if path is None:
+        pytest.fail(f"The browser tests must run in CI, but there is {NO_BROWSER}.")
     flags = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
     flags.append(f"--disable-features={','.join(SWITCHED_OFF)}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser
         browser.close()
 

@@ -298,3 +298,15 @@ def test_leaving_makes_everything_stale() -> None:
     session.end()
     assert not any(turn.is_current for turn in turns)
     assert session.text_edit.stop_training
+
+
+def test_a_tab_that_shows_an_edit_has_nothing_to_take_over() -> None:
+    """Opening a tab shows a picture that was chosen elsewhere. The event of the first opening can come after the first
+    edit has begun, which it must not replace."""
+    from tabs.text_edit import tab as text_edit
+
+    session = Session()
+    values = text_edit.rendering(session, None, 40, "trained", "", True, 500, 0, 0)
+    next(values)
+    assert session.picture is not None
+    assert session.seen[text_edit.TAB] is session.picture
