@@ -280,6 +280,7 @@ def test_the_same_network_wrapped_and_from_its_folder(tmp_path: Path, portrait: 
     assert (half.dtype, half.fingerprint) == (torch.bfloat16, fingerprint_of(unet)), "the weights of the file"
 
 
+@pytest.mark.slow
 def test_a_network_of_your_own_as_the_document_has_it(
     portrait: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

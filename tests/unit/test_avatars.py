@@ -54,12 +54,14 @@ def unedited() -> dict[str, Tensor]:
     return probe().attributes(finish(edit(models.get("avatars"), latents(), settings=EditSettings(STEPS))))
 
 
+@pytest.mark.slow
 def test_portraits_come_back_from_their_inversion() -> None:
     model, pixels = models.get("avatars"), pictures(6)
     latent = finish(invert(model, pixels, 40))
     assert psnr(finish(edit(model, latent, settings=EditSettings(40))), pixels).mean() > 34
 
 
+@pytest.mark.slow
 def test_samples_look_like_portraits_to_the_probe() -> None:
     model = models.get("avatars")
     made = finish(sample(model, 0, 12))

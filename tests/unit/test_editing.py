@@ -345,6 +345,7 @@ def test_half_precision_network_float32_sampler() -> None:
         assert 0 < (a - b).abs().mean() < 0.05
 
 
+@pytest.mark.slow
 def test_all_1000_steps(model: DiffusionModel, shift: GlobalDirection) -> None:
     """The effect of a direction does not grow with the number of steps (without the scaling it would, 20-fold)."""
     x_T = sample_latent(model, seed=2).x_T.repeat(2, 1, 1, 1)

@@ -152,6 +152,7 @@ def test_an_imagined_picture_knows_its_seed(model: DiffusionModel) -> None:
         finish(sample_picture(model, seed=3, words="a red cat"))
 
 
+@pytest.mark.slow
 def test_words_say_what_an_imagined_portrait_shows() -> None:
     """By the probe; without words the seed decides, and a picture drawn from words is none of its seed's."""
     model = models.get("avatars")

@@ -179,6 +179,7 @@ class Seen:
         return (a - b).square().mean((1, 2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probed", [False, True])
 def test_effects_against_edits_made_one_by_one(
     model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch, probed: bool

@@ -91,6 +91,7 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
         torch.testing.assert_close(released.decode(after.mean).sample, vae.decode(before.mean).sample)
 
 
+@pytest.mark.slow
 def test_the_text_to_image_target_is_v_of_the_captioned_latents(tokenizer, truth: np.ndarray) -> None:
     """A model that knows the latents has no loss, wrong in one place that place's; what it is given to read are true
     captions, one in ten empty. What it tells of the portraits is judged by what is true of them."""
