@@ -24,6 +24,7 @@ EDIT_ALWAYS = Intervals(t_edit=0, t_boost=0)
 FEWER_PICTURES = "Edit fewer pictures at once, or choose a smaller model."
 
 Weighted = Sequence[tuple[Direction, Tensor | Sequence[float] | float]]
+Weight = tuple[Part, Tensor]  # a part of a sum of directions, with its strength for every row
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class _Rows:
     ) -> None:
         self.model, self.settings, self.chunk = model, settings, chunk
         sums = [parts_of(direction.to(model.device)) for direction, _ in weighted]
-        strengths = _strength_table([strength for _, strength in weighted], len(x_T))
+        strengths = strength_table([strength for _, strength in weighted], len(x_T))
         states, latent_of = torch.unique(x_T.flatten(1), dim=0, return_inverse=True)
         pairs, self.pair_of = torch.unique(torch.column_stack((latent_of.cpu(), strengths)), dim=0, return_inverse=True)
         self.x, self.state_of = states.view(-1, *x_T.shape[1:]), pairs[:, 0].long()
@@ -174,56 +175,75 @@ class _Rows:
 
     def predict(self, t: int) -> tuple[Tensor, Tensor]:
         """(eps_P, eps_D) at t for the states, which become those of the pairs where a direction acts."""
-        t_edit = self.settings.intervals.t_edit
-        acting = [
-            (part, c)
-            for part, c in self.parts
-            if t >= max(t_edit, part.t_edit) and part.direction.acts_at(t) and c.any()
-        ]
+        acting = acting_at(self.parts, t, self.settings)
         if not acting:
             eps = predict(self.model, self.x, t, self.chunk)
             return eps, eps
-        eps_P, eps_D = self._predict_edited(t, acting)
+        eps_P, eps_D = predict_edited(self.model, self.x, self.state_of, t, acting, self.settings, self.chunk)
         self.x, self.state_of = self.x[self.state_of], torch.arange(len(self.state_of))
         return eps_P, eps_D
 
-    @torch.no_grad()
-    def _predict_edited(self, t: int, acting: Sequence[tuple[Part, Tensor]]) -> tuple[Tensor, Tensor]:
-        """(eps_P, eps_D) for every pair, the encoder once per different state and piece.
 
-        With parts of both modes, eps_D = G(h + S) and eps_P = G(h + S + A), S the symmetric parts' shift and A the
-        asymmetric ones': Asyrp Eq. 6 where S = 0, the local-editing paper's Eq. 3 where A = 0.
-        """
-        model, settings = self.model, self.settings
-        directions = [part.direction for part, _ in acting]
-        in_both = torch.tensor([(part.injection or settings.injection) == "symmetric" for part, _ in acting])
-        strengths = torch.stack([c for _, c in acting], dim=1)
-        size = rows_per_call(model, self.chunk)
-        size = size if in_both.all() else max(1, size // 2)
-        eps_P, eps_D = [], []
-        with explain_memory_errors(FEWER_PICTURES):
-            for rows in torch.arange(len(self.state_of)).split(size):
-                used, of = self.state_of[rows].unique(return_inverse=True)
-                x_used = self.x[used]
-                features = model.features(x_used, t)
-                # One decoder call for every different G(h + S) and, in rows with an asymmetric part, G(h + S + A)
-                # (measured: in bfloat16 a sixth faster than two calls).
-                c = strengths[rows]
-                both, both_of = torch.unique(torch.column_stack((of, c * in_both)), dim=0, return_inverse=True)
-                further = (c * ~in_both).any(dim=1).nonzero()[:, 0]
-                source = torch.cat((both[:, 0].long(), of[further]))
-                decoded = features.select(source)
-                columns = torch.cat((both[:, 1:], c[further])).T
-                delta_h = weighted_delta(list(zip(directions, columns, strict=True)), decoded, settings.steps)
-                eps = model.eps(decoded, x_used[source], t, delta_h)
-
-                n = len(both)
-                eps_D.append(eps[:n][both_of])
-                eps_P.append(eps_D[-1].index_copy(0, further.to(eps.device), eps[n:]))
-        return torch.cat(eps_P), torch.cat(eps_D)
+def acting_at(parts: Sequence[Weight], t: int, settings: EditSettings) -> list[Weight]:
+    """Those of the parts that act at timestep t."""
+    t_edit = settings.intervals.t_edit
+    return [(part, c) for part, c in parts if t >= max(t_edit, part.t_edit) and part.direction.acts_at(t) and c.any()]
 
 
-def _strength_table(strengths: Sequence[Tensor | Sequence[float] | float], rows: int) -> Tensor:
+@torch.no_grad()
+def predict_edited(
+    model: DiffusionModel,
+    x: Tensor,
+    state_of: Tensor,
+    t: int,
+    acting: Sequence[Weight],
+    settings: EditSettings,
+    chunk: int | None = None,
+    unshifted: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(eps_P, eps_D) for the rows x[state_of], the encoder once per different state and piece.
+
+    With parts of both modes, eps_D = G(h + S) and eps_P = G(h + S + A), S the symmetric parts' shift and A the
+    asymmetric ones': Asyrp Eq. 6 where S = 0, the local-editing paper's Eq. 3 where A = 0.
+
+    unshifted: G(h) of the states, where it is known: then only shifted rows are decoded.
+    """
+    directions = [part.direction for part, _ in acting]
+    in_both = torch.tensor([(part.injection or settings.injection) == "symmetric" for part, _ in acting])
+    strengths = torch.stack([c for _, c in acting], dim=1)
+    size = rows_per_call(model, chunk)
+    size = size if in_both.all() else max(1, size // 2)
+    eps_P, eps_D = [], []
+    with explain_memory_errors(FEWER_PICTURES):
+        for rows in torch.arange(len(state_of)).split(size):
+            used, of = state_of[rows].unique(return_inverse=True)
+            x_used = x[used]
+            features = model.features(x_used, t)
+            # One decoder call for every different G(h + S) and, in rows with an asymmetric part, G(h + S + A)
+            # (measured: in bfloat16 a sixth faster than two calls).
+            c = strengths[rows]
+            both, both_of = torch.unique(torch.column_stack((of, c * in_both)), dim=0, return_inverse=True)
+            known = torch.zeros(len(both), dtype=torch.bool)
+            if unshifted is not None:
+                known = ~both[:, 1:].any(dim=1)
+            further = (c * ~in_both).any(dim=1).nonzero()[:, 0]
+            source = torch.cat((both[~known, 0].long(), of[further]))
+            decoded = features.select(source)
+            columns = torch.cat((both[~known, 1:], c[further])).T
+            delta_h = weighted_delta(list(zip(directions, columns, strict=True)), decoded, settings.steps)
+            eps = model.eps(decoded, x_used[source], t, delta_h)
+
+            n = int((~known).sum())
+            eps_both = eps[:n]
+            if unshifted is not None:
+                eps_both = unshifted[used[both[:, 0].long()]].to(eps)
+                eps_both[~known] = eps[:n]
+            eps_D.append(eps_both[both_of])
+            eps_P.append(eps_D[-1].index_copy(0, further.to(eps.device), eps[n:]))
+    return torch.cat(eps_P), torch.cat(eps_D)
+
+
+def strength_table(strengths: Sequence[Tensor | Sequence[float] | float], rows: int) -> Tensor:
     """(rows, M), one column per direction."""
     columns = []
     for strength in strengths:

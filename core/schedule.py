@@ -5,7 +5,7 @@
 Coefficients are Python floats from float64, so the arithmetic has the precision of the tensors it is given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
@@ -64,8 +64,14 @@ class Schedule:
             raise RequestError(f"The number of steps must lie between 2 and {self.T}, not {steps}.")
         return torch.linspace(0, self.T - 1, steps, dtype=torch.float64).round().long().tolist()
 
-    def eps_from_output(self, output: Tensor, x: Tensor, t: int) -> Tensor:
-        """The noise that the network's output means at (x, t); with v, eps = sqrt(1 - a) x + sqrt(a) v."""
+    def eps_from_output(self, output: Tensor, x: Tensor, t: int | Sequence[int]) -> Tensor:
+        """The noise that the network's output means at (x, t); with v, eps = sqrt(1 - a) x + sqrt(a) v.
+
+        t: one timestep for all rows, or one per row.
+        """
+        if not isinstance(t, int):
+            rows = zip(output.split(1), x.split(1), t, strict=True)
+            return torch.cat([self.eps_from_output(o, row, s) for o, row, s in rows])
         a = self.alpha(t)
         match self.prediction_type:
             case "epsilon":

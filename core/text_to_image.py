@@ -228,10 +228,8 @@ class TextToImage:
         if output.requires_grad:
             output.register_hook(lambda gradient: self.evaluations.count_backward(len(gradient)))
         output = output.to(x.dtype)
-        if len(set(timesteps)) == 1:
-            return self.schedule.eps_from_output(output, x, timesteps[0])
-        rows = zip(output.split(1), x.split(1), timesteps, strict=True)
-        return torch.cat([self.schedule.eps_from_output(o, row, t) for o, row, t in rows])
+        one = len(set(timesteps)) == 1
+        return self.schedule.eps_from_output(output, x, timesteps[0] if one else timesteps)
 
     # ------------------------------------------------------------------------------------------ pictures and prompts
 

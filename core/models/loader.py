@@ -8,7 +8,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +67,12 @@ class DiffusionModel:
         """
         output = self.unet.decode(features, delta_h)[:, : x.shape[1]]
         return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, t)
+
+    def eps_at(self, x: Tensor, timesteps: Sequence[int]) -> Tensor:
+        """Predicted noise (B, C, H, W), as `eps`, of rows with a timestep each, by the network's own forward."""
+        t = torch.tensor(timesteps, device=self.device)
+        output = self.unet.unet(x.to(self.device, self.dtype), t).sample[:, : x.shape[1]]
+        return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, timesteps)
 
     def rows_per_call(self, budget: int | None = None) -> int:
         """How many pictures fit in one network call without exceeding `budget` bytes of activations.

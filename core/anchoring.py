@@ -1,0 +1,211 @@
+"""Anchored editing: the source is put back on its path at every step, and its targets get what that takes.
+
+Let x_T, ..., x_0 be a path of a picture through the noise levels and eps_t the network's prediction at (x_t, t). A DDIM
+step of the source misses x_{t-1} by
+
+    r_t = x_{t-1} - step(x_t, eps_t),
+
+which is added to a target as well:
+
+    x'_{t-1} = step(x'_t, eps'_P, eps'_D) + r_t.
+
+A target of strength 0 is then the picture itself at any number of steps, and what discretisation does to source and
+target alike cancels: fewer steps do. With noise (eta > 0 below t_boost) both get the same, which cancels too.
+
+The path does not depend on a direction, nor do the source's predictions: they are computed once per picture, for all
+levels in one batch with a timestep per row, and kept.
+
+Sources: direct inversion (Ju et al. 2023) holds the source so, edit-friendly DDPM (Huberman-Spiegelglas et al. 2023)
+gives what that takes to targets; a path without inversion is the consistent sampling of InfEdit (Xu et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .ascent import ascend
+from .cache import Cache
+from .directions import parts_of
+from .editing import (
+    FEWER_PICTURES,
+    EditSettings,
+    Weighted,
+    acting_at,
+    predict,
+    predict_edited,
+    rows_per_call,
+    seeded_noise,
+    strength_table,
+)
+from .latents import latent_key
+from .memory import explain_memory_errors
+from .models.loader import DiffusionModel
+from .progress import Job, Previews, Progress
+
+Route = Literal["inverted", "noised"]
+PLAIN = EditSettings()
+
+
+@dataclass(frozen=True)
+class SourcePath:
+    """Pictures on their way through the noise levels, S steps up.
+
+    x: float32 (S + 1, B, C, h, w) in network space, by level; the first is the clean picture. eps: (S, B, C, h, w), the
+    prediction at (x[k + 1], timesteps[k]). pixels: (B, 3, H, W) in [-1, 1], the pictures.
+    """
+
+    x: Tensor
+    eps: Tensor
+    timesteps: tuple[int, ...]
+    pixels: Tensor
+    key: tuple[object, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.numel() * part.element_size() for part in (self.x, self.eps, self.pixels))
+
+    def repeat(self, n: int) -> SourcePath:
+        """Every picture n times in a row, for a strip of n strengths."""
+        x, eps = (part.repeat_interleave(n, dim=1) for part in (self.x, self.eps))
+        return replace(self, x=x, eps=eps, pixels=self.pixels.repeat_interleave(n, dim=0))
+
+
+class PathCache(Cache[SourcePath]):
+    """Paths by their keys."""
+
+    def __init__(self, capacity: int = 256 * 2**20) -> None:
+        super().__init__(capacity)
+
+
+def source_path(
+    model: DiffusionModel,
+    pixels: Tensor,
+    steps: int,
+    route: Route = "inverted",
+    seed: int = 0,
+    chunk: int | None = None,
+    cache: PathCache | None = None,
+) -> Job[SourcePath]:
+    """The path of pictures (B, 3, H, W) in [-1, 1], with the source's predictions; from the cache if it is there.
+
+    route: "inverted" by DDIM inversion (`core.ascent`), one network call per step; or "noised" without any,
+    x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with one noise n, of `seed`, for all levels and all pictures.
+
+    Raises:
+        RequestError: steps out of range. ResourceError: out of memory.
+    """
+    schedule, timesteps = model.schedule, model.schedule.timesteps(steps)
+    key = (latent_key(pixels, model.card.id, steps), model.fingerprint, route, seed if route == "noised" else 0)
+    kept = cache.get(key) if cache is not None else None
+    if kept is not None:
+        yield Progress(steps + 1, steps + 1, "inverting", pixels)
+        return kept
+
+    clean = model.codec.encode(pixels.to(model.device, torch.float32))
+    path = [clean]
+    if route == "noised":
+        n = seeded_noise(tuple(clean.shape[1:]), seed, 1).to(clean)
+        path += [schedule.noised(clean, n, t) for t in timesteps]
+    else:
+        previews = Previews(seconds=0)
+        for k, (x, eps) in enumerate(ascend(schedule, partial(predict, model, chunk=chunk), clean, timesteps)):
+            path.append(x)
+            due = previews.due(k + 1, steps)
+            x0 = schedule.predicted_x0(x, eps, timesteps[k])
+            yield Progress(k + 1, steps + 1, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
+
+    x = torch.stack(path)
+    made = SourcePath(x, _predictions(model, x[1:], timesteps, chunk), tuple(timesteps), pixels.to(clean), key)
+    if cache is not None and made.nbytes <= cache.capacity:
+        cache.put(key, made)
+    yield Progress(steps + 1, steps + 1, "inverting", pixels)
+    return made
+
+
+@torch.no_grad()
+def _predictions(model: DiffusionModel, x: Tensor, timesteps: Sequence[int], chunk: int | None) -> Tensor:
+    """eps at every level at once. x: (S, B, C, h, w)."""
+    rows, of_rows = x.flatten(0, 1), [t for t in timesteps for _ in range(x.shape[1])]
+    size = rows_per_call(model, chunk)
+    with explain_memory_errors(FEWER_PICTURES):
+        parts = [model.eps_at(rows[i : i + size], of_rows[i : i + size]) for i in range(0, len(rows), size)]
+    return torch.cat(parts).view_as(x)
+
+
+def edit_anchored(
+    model: DiffusionModel,
+    path: SourcePath,
+    weighted: Weighted = (),
+    settings: EditSettings = PLAIN,
+    chunk: int | None = None,
+) -> Job[Tensor]:
+    """Edited pictures (B, 3, H, W) in [-1, 1], a row for each picture of the path. `settings.steps` is the path's S.
+
+    weighted: directions with their strengths, one for all rows or one per row (B,). Rows of strength 0 are the pictures
+    themselves; equal rows are computed once, and nothing is computed before a direction acts.
+    chunk: rows per network call, by default what fits in memory.
+
+    Raises:
+        RequestError: strengths that do not match the rows. ResourceError: out of memory.
+        ValueError: the settings have another number of steps than the path.
+    """
+    steps, timesteps, schedule = len(path.timesteps), path.timesteps, model.schedule
+    if settings.steps != steps:
+        raise ValueError(f"a path of {steps} steps cannot be edited in {settings.steps}")
+    t_boost = settings.intervals.t_boost
+    sums = [parts_of(direction.to(model.device)) for direction, _ in weighted]
+    strengths = strength_table([strength for _, strength in weighted], path.x.shape[1])
+
+    # Targets: the different pairs of a picture and its strengths, of those that are not zero.
+    edited = strengths.any(dim=1).nonzero()[:, 0]
+    if not len(edited):
+        yield Progress(steps, steps, "done", path.pixels)
+        return path.pixels
+    _, picture_of = torch.unique(path.x[0].flatten(1), dim=0, return_inverse=True)
+    pairs, target_of = torch.unique(
+        torch.column_stack((picture_of.cpu(), strengths))[edited], dim=0, return_inverse=True
+    )
+    rows = edited.new_zeros(len(pairs)).index_copy(0, target_of.flip(0), edited.flip(0))  # the first row of each
+    parts = [(part, c[rows] * part.weight) for sum_, c in zip(sums, strengths.T, strict=True) for part in sum_]
+
+    x_path, eps_path = path.x[:, rows], path.eps[:, rows]
+    x, moved, previews = x_path[-1], False, Previews(seconds=0)
+
+    def pictures(x: Tensor) -> Tensor:
+        """All rows, of the targets at hand."""
+        made = path.pixels.clone()
+        made[edited] = model.codec.decode(x).clamp(-1, 1)[target_of].to(made)
+        return made
+
+    for k in range(steps - 1, -1, -1):
+        t, t_prev = timesteps[k], timesteps[k - 1] if k else -1
+        acting = acting_at(parts, t, settings)
+        P_t = schedule.predicted_x0(x, eps_path[k], t)
+        if acting:
+            known = None if moved else eps_path[k]
+            states = torch.arange(len(rows))
+            eps_P, eps_D = predict_edited(model, x, states, t, acting, settings, chunk, known)
+            moved = True
+        elif moved:
+            eps_P = eps_D = predict(model, x, t, chunk)
+        if moved:
+            eta = settings.eta_boost if t < t_boost else 0.0
+            source, nothing = eps_path[k], x.new_zeros(())
+            r = x_path[k] - schedule.reverse_step(x_path[k + 1], source, source, t, t_prev, eta, nothing)
+            P_t = schedule.predicted_x0(x, eps_P, t)
+            x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev, eta, nothing) + r
+        else:
+            x = x_path[k]
+        done = steps - k
+        if k:
+            note = "editing" if acting or not moved else "denoising"
+            yield Progress(done, steps, note, pictures(P_t) if previews.due(done, steps) else None)
+    pixels = pictures(x)
+    yield Progress(steps, steps, "done", pixels)
+    return pixels
