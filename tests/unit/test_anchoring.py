@@ -148,7 +148,7 @@ class Linear:
 
 @pytest.mark.parametrize("route", ["inverted", "noised"])
 def test_a_linear_network_in_closed_form(route: str) -> None:
-    """In s = sqrt(1/a - 1) and y = x / sqrt(a) the ODE is dy/ds = k y / sqrt(1 + s^2) + delta, and the difference that a
+    """In s = sqrt(1/a - 1) and y = x / sqrt(a) the ODE is dy/ds = k y / sqrt(1 + s^2) + delta: the difference that a
     shift at every step makes to the picture is -delta times the integral of exp(-k asinh s). Half the step is half the
     error, on whatever path."""
     model: Any = Linear()

@@ -1,0 +1,165 @@
+"""How few steps can an edit have? The paper's process against anchored editing, by the shipped directions.
+
+    python -m benchmarks.samplers                              # 100 portraits per direction: some hours on one core
+    python -m benchmarks.samplers --portraits 8 --names smiling glasses beard
+    python -m benchmarks.samplers --summary                    # the table of what was measured before
+
+Compared with the **original** picture, at strength c, on held-out portraits that lack the attribute: the change of the
+direction's own attribute by the probe and the largest change of any other one (both in standard deviations of the
+population; attributes that the word implies not counted), identity similarity, PSNR outside the face part concerned,
+and network passes per row (an encoder or a decoder is a part of one, as `core.unet` splits them; those of a path that
+serves all directions of a picture apart). Figures of a direction are kept in `benchmarks/measured`, so that a run that
+was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.directions import POOL, lacking
+from core import instruments, metrics, presets
+from core.anchoring import Route, edit_anchored, source_path
+from core.directions import Direction, parts_of
+from core.editing import EditSettings, edit, invert
+from core.intervals import Intervals
+from core.models.cards import MODELS, PRESETS
+from core.models.loader import DiffusionModel, load
+from core.progress import finish
+from training.dataset import held_out, to_pixels
+from training.make_directions import RECIPES, Recipe, preset_path
+from training.portraits import from_vector, part_mask
+
+KEPT = Path(__file__).parent / "measured" / "samplers.jsonl"
+DECODER = 0.73  # of a pass of the network
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One way to edit. route: of the source's path; None for the paper's process."""
+
+    steps: int
+    route: Route | None = None
+
+    @property
+    def name(self) -> str:
+        if self.route is None:
+            return f"as in the paper, {self.steps}"
+        return f"anchored, {self.steps}" if self.route == "inverted" else f"anchored, no inversion, {self.steps}"
+
+    def passes(self, model: DiffusionModel, direction: Direction, t_edit: int) -> tuple[float, float]:
+        """(of the first edit of a picture, of a further direction on it)."""
+        timesteps = model.schedule.timesteps(self.steps)
+        acting = [t for t in timesteps if any(t >= max(t_edit, p.t_edit) for p in parts_of(direction))]
+        edited = len(timesteps) + DECODER * len(acting)
+        if self.route is None:
+            return self.steps + 1 + edited, edited
+        edited -= DECODER  # G(h) of the first step is the source's
+        return edited + self.steps + (self.steps + 1 if self.route == "inverted" else 0), edited
+
+    def run(self, model: DiffusionModel, pixels: Tensor, direction: Direction, t_edit: int, c: float) -> Tensor:
+        """Pictures (B, 3, H, W) at strength c."""
+        settings, strengths = EditSettings(self.steps, Intervals(t_edit, 0)), torch.full((len(pixels),), c)
+        if self.route is None:
+            latent = finish(invert(model, pixels, self.steps))
+            return finish(edit(model, latent, [(direction, strengths)], settings))
+        path = finish(source_path(model, pixels, self.steps, self.route))
+        return finish(edit_anchored(model, path, [(direction, strengths)], settings))
+
+
+SAMPLERS = (
+    Sampler(40),
+    Sampler(20),
+    Sampler(12),
+    *(Sampler(steps, "inverted") for steps in (12, 10, 8, 6)),
+    *(Sampler(steps, "noised") for steps in (12, 10, 8)),
+)
+
+
+@torch.no_grad()
+def figures(
+    recipe: Recipe, before: Tensor, after: Tensor, masks: Tensor, probe: instruments.Instruments
+) -> list[float]:
+    """[own change, largest other change, identity, PSNR outside]. masks: (N, 1, H, W), True in the part concerned."""
+    old, new = probe.attributes(before), probe.attributes(after)
+    change = {name: ((new[name] - old[name]).mean() / probe.known[name].spread).item() for name in old}
+    other = max(abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also))
+    identity = (probe.identity(before) * probe.identity(after)).sum(1).mean().item()
+    return [change[recipe.attribute] * recipe.sign, other, identity, metrics.psnr(after, before, ~masks).mean().item()]
+
+
+def measure(names: list[str], portraits: int, strengths: list[float]) -> None:
+    """A line in `KEPT` for each direction, sampler and strength that has none yet."""
+    model = load(MODELS["avatars"], dtype=torch.float32)
+    probe = instruments.load(PRESETS / model.card.instruments, model.device)
+    images, parameters = held_out(POOL)
+    known = {(row["direction"], row["sampler"], row["strength"], row["portraits"]) for row in rows()}
+    for recipe in (RECIPES[name] for name in names):
+        preset = presets.load(preset_path(recipe.name))
+        chosen = lacking(recipe, probe, portraits)
+        pixels = to_pixels(images[chosen])
+        masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in chosen])
+        for sampler in SAMPLERS:
+            for c in strengths if sampler.route else [1.0]:
+                if (recipe.name, sampler.name, c, portraits) in known:
+                    continue
+                parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
+                measured = figures(recipe, pixels, torch.cat(parts), masks[:, None], probe)
+                row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
+                first, further = sampler.passes(model, preset.direction, preset.t_edit)
+                keep({**row, "figures": measured, "first": first, "further": further})
+                print(recipe.name, sampler.name, c, [round(v, 3) for v in measured], flush=True)
+
+
+def rows() -> list[dict]:
+    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+
+
+def keep(row: dict) -> None:
+    KEPT.parent.mkdir(exist_ok=True)
+    with KEPT.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def summary(portraits: int) -> None:
+    """Means over the directions that have all samplers."""
+    kept = [row for row in rows() if row["portraits"] == portraits]
+    cells: dict[tuple[str, float], dict[str, dict]] = {}
+    for row in kept:
+        cells.setdefault((row["sampler"], row["strength"]), {})[row["direction"]] = row
+    if not cells:
+        print(f"nothing was measured on {portraits} portraits yet")
+        return
+    shared = sorted(set.intersection(*(set(cell) for cell in cells.values())))
+    print(f"{portraits} portraits of each of {len(shared)} directions\n")
+    print("| sampler | strength | own change | largest other | identity | PSNR outside | passes, first and further |")
+    print("|---|---|---|---|---|---|---|")
+    for (sampler, strength), cell in cells.items():
+        own, other, identity, outside = np.mean([cell[name]["figures"] for name in shared], axis=0)
+        first, further = (np.mean([cell[name][key] for name in shared]) for key in ("first", "further"))
+        print(
+            f"| {sampler} | {strength:g} | {own:+.3f} | {other:.3f} | {identity:.3f} | {outside:.1f} dB | "
+            f"{first:.1f}, {further:.1f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", nargs="+", default=[name for name in RECIPES if preset_path(name).exists()])
+    parser.add_argument("--portraits", type=int, default=100)
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1.0], help="of the anchored samplers")
+    parser.add_argument("--summary", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    if not arguments.summary:
+        measure(arguments.names, arguments.portraits, arguments.strengths)
+    summary(arguments.portraits)
+
+
+if __name__ == "__main__":
+    main()
