@@ -69,7 +69,7 @@ class Sampler:
         if self.route is None:
             latent = finish(invert(model, pixels, self.steps))
             return finish(edit(model, latent, [(direction, strengths)], settings))
-        path = finish(source_path(model, pixels, self.steps, self.route))
+        path = finish(source_path(model, pixels, model.schedule.timesteps(self.steps), self.route))
         return finish(edit_anchored(model, path, [(direction, strengths)], settings))
 
 

@@ -12,10 +12,10 @@ from core.directions import GlobalDirection, ImplicitDirection
 from core.errors import ModelUnavailable, PresetError, RequestError
 from core.imaging import Crop
 from core.intervals import Intervals, PublishedTable
-from core.latents import LatentCache
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, models
 from core.presets import Preset, file_name, save
+from core.process import Kept
 from core.progress import Job, Progress, Running, finish
 from core.studio import latents, library, measuring
 from core.studio.device import DEVICE, exclusively
@@ -37,7 +37,7 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
     monkeypatch.setattr(library, "PRESETS", tmp_path / "presets")
     monkeypatch.setattr(measuring, "_image_text", missing)
     monkeypatch.setattr(measuring, "_lpips", missing)
-    monkeypatch.setattr(latents, "LATENTS", LatentCache())
+    monkeypatch.setattr(latents, "KEPT", Kept())
     made = small_model()
     monkeypatch.setitem(MODELS, made.card.id, made.card)
     return made
@@ -77,7 +77,7 @@ def test_jobs_take_turns_and_free_the_device() -> None:
     for worker in workers:
         worker.join()
     assert sorted(done) == ["a", "b", "c"]
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
 
 
 def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
@@ -100,7 +100,7 @@ def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
     assert ended == [True]
     with pytest.raises(RequestError):
         list(exclusively(failing()))
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
 
 
 # ------------------------------------------------------------------------------------------------------------ editing

@@ -149,7 +149,7 @@ def test_a_search_that_is_left_leaves_everything_as_it_was(model: DiffusionModel
         if event.note == "Analysing":
             break
     job.close()
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
     assert one.rows == []
     assert one.analysis is None
     assert len(analysis.ANALYSES) == 0
