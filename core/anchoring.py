@@ -99,9 +99,10 @@ def source_path(
     """
     schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.card.id, len(timesteps))
     key = (content, tuple(timesteps), model.fingerprint, route, seed if route == "noised" else 0)
+    total = steps + 1 if route == "inverted" else 1
     kept = cache.get(key) if cache is not None else None
     if kept is not None:
-        yield Progress(steps + 1, steps + 1, "inverting", pixels)
+        yield Progress(total, total, "inverting", pixels)
         return kept
 
     clean = model.codec.encode(pixels.to(model.device, torch.float32))
@@ -115,7 +116,7 @@ def source_path(
             path.append(x)
             due = previews.due(k + 1, steps)
             x0 = schedule.predicted_x0(x, eps, timesteps[k])
-            yield Progress(k + 1, steps + 1, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
+            yield Progress(k + 1, total, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
 
     x = torch.stack(path)
     of_rows = [t for t in timesteps for _ in clean]
@@ -123,7 +124,7 @@ def source_path(
     made = SourcePath(x, eps, tuple(timesteps), pixels.to(clean), key)
     if cache is not None and made.nbytes <= cache.capacity:
         cache.put(key, made)
-    yield Progress(steps + 1, steps + 1, "inverting", pixels)
+    yield Progress(total, total, "inverting", pixels)
     return made
 
 

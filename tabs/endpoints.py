@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from core.errors import RequestError
-from core.process import STEPS
+from core.process import USUAL_STEPS
 from core.progress import Job, Running
 from core.studio import library
 from core.studio.frames import Picture
@@ -35,7 +35,7 @@ STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs"
 def process_input() -> gr.Dropdown:
     """The input of an endpoint for one of the two ways to edit."""
     label = "Process: anchored (a few steps, held to the picture) or paper (inverted first, 40 steps)"
-    return gr.Dropdown(list(STEPS), value="anchored", label=label)
+    return gr.Dropdown(list(USUAL_STEPS), value="anchored", label=label)
 
 
 def picture_input() -> PictureInput:

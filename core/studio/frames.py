@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..directions import Injection
 from ..errors import RequestError
-from ..process import STEPS, Process
+from ..process import USUAL_STEPS, Process
 
 Form = Literal["trained", "per_timestep", "global"]
 
@@ -49,8 +49,8 @@ class EditOptions:
     process: Process = "anchored"
 
     def __post_init__(self) -> None:
-        if self.process not in STEPS:
-            raise RequestError(f"There is no process {self.process!r}: use {' or '.join(STEPS)}.")
+        if self.process not in USUAL_STEPS:
+            raise RequestError(f"There is no process {self.process!r}: use {' or '.join(USUAL_STEPS)}.")
         require_range("steps", self.step_count, 4, 1000)
         require_range("seed", self.seed, 0, 2**31 - 1)
         for name in ("t_edit", "t_boost"):
@@ -64,7 +64,7 @@ class EditOptions:
     @property
     def step_count(self) -> int:
         """Steps of the process."""
-        return STEPS[self.process] if self.steps is None else self.steps
+        return USUAL_STEPS[self.process] if self.steps is None else self.steps
 
 
 @dataclass(frozen=True)

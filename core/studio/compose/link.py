@@ -111,6 +111,8 @@ def decode(value: str) -> Restored:
         key, strength, unit, marks = match[1], float(match[2]), float(match[3] or 1), match[4] or ""
         components.append(Component(key, strength, unit or 1.0, "m" in marks, "s" in marks))
     composition = Composition(tuple(components), bool(steps[2]))
+    if version == "1" and steps[3]:
+        raise damaged
     if version == "1":
         return Restored(model_id, picture, composition, None, int(seed))
     return Restored(model_id, picture, composition, int(steps[1]), int(seed), "paper" if steps[3] else "anchored")

@@ -14,7 +14,7 @@ from ...discovery.naming import Namer, Suggestion
 from ...editing import EditSettings
 from ...errors import ModelUnavailable, RequestError
 from ...models.cards import ModelCard
-from ...process import STEPS
+from ...process import USUAL_STEPS
 from ...progress import Job, stage
 from .. import measuring
 from ..device import DEVICE
@@ -23,6 +23,8 @@ from ..frames import Picture, require_range
 from ..latents import edit_together
 from .exploration import Exploration
 from .rows import DirectionRow
+
+STEPS = USUAL_STEPS["anchored"]
 
 
 def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
@@ -41,7 +43,7 @@ def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
         strengths = torch.zeros(count)
         strengths[1 + 2 * place], strengths[2 + 2 * place] = -rows[i].strength, rows[i].strength
         weighted.append((rows[i].found.direction, strengths))
-    settings = EditSettings(STEPS["anchored"], injection=exploration.injection)
+    settings = EditSettings(STEPS, injection=exploration.injection)
     job = edit_together(model, picture.pixels, count, weighted, settings, "anchored")
     pixels = (yield from stage(job, "Drawing them")).cpu()
     for place, i in enumerate(missing):
@@ -93,7 +95,7 @@ def apply_to_others(
     require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     pixels = torch.cat([picture.pixels for picture in pictures])
     strengths = torch.tensor([0.0, strength]).repeat(len(pictures))
-    settings = EditSettings(STEPS["anchored"], injection=exploration.injection)
+    settings = EditSettings(STEPS, injection=exploration.injection)
     job = edit_together(exploration.model, pixels, 2, [(row.found.direction, strengths)], settings, "anchored")
     edited = yield from stage(job, "Editing them")
     return edited.cpu().unflatten(0, (len(pictures), 2)).transpose(0, 1)
