@@ -4,12 +4,12 @@
     python -m benchmarks.samplers --portraits 8 --names smiling glasses beard --samplers all
     python -m benchmarks.samplers --summary                    # the tables of what was measured before
 
-Compared with the **original** picture, at strength 1 (in few steps: calibrated, `core.calibration`), on held-out portraits that lack the attribute: the change of the
-direction's own attribute by the probe and the largest change of any other one (both in standard deviations of the
-population; attributes that the word implies not counted), identity similarity, PSNR outside the face part concerned,
-and network passes per row (an encoder or a decoder is a part of one, as `core.unet` splits them; those of a path that
-serves all directions of a picture apart). Figures of a direction are kept in `benchmarks/measured`, so that a run that
-was stopped goes on.
+Compared with the **original** picture, at strength 1 (in few steps: calibrated, `core.calibration`), on held-out
+portraits that lack the attribute: the change of the direction's own attribute by the probe and the largest change of
+any other one (both in standard deviations of the population; attributes that the word implies not counted), identity
+similarity, PSNR outside the face part concerned, and network passes per row (an encoder or a decoder is a part of one,
+as `core.unet` splits them; those of a path that serves all directions of a picture apart). Figures of a direction are
+kept in `benchmarks/measured`, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.directions import POOL, lacking
+from benchmarks.report import HELP, reported
 from core import instruments, metrics, presets
 from core.anchoring import Route, edit_anchored, source_path
-from core.calibration import calibrated
+from core.calibration import calibrated, uneven_timesteps
 from core.directions import Direction, parts_of
-from core.editing import EditSettings, edit, invert
+from core.editing import EditSettings, acts, edit, invert
 from core.intervals import Intervals
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
@@ -58,12 +59,18 @@ class Sampler:
     def passes(self, model: DiffusionModel, direction: Direction, t_edit: int) -> tuple[float, float]:
         """(of the first edit of a picture, of a further direction on it)."""
         timesteps = model.schedule.timesteps(self.steps)
-        acting = [t for t in timesteps if any(t >= max(t_edit, p.t_edit) for p in parts_of(direction))]
+        if self.route is not None:
+            timesteps = uneven_timesteps(model.schedule, self.steps)
+        acting = [
+            t
+            for t in timesteps
+            if any(acts(part, t, EditSettings(self.steps, Intervals(t_edit, 0))) for part in parts_of(direction))
+        ]
         edited = len(timesteps) + DECODER * len(acting)
         if self.route is None:
             return self.steps + 1 + edited, edited
         edited -= DECODER  # G(h) of the first step is the source's
-        return edited + self.steps + (self.steps + 1 if self.route == "inverted" else 0), edited
+        return edited + self.steps, edited
 
     def run(self, model: DiffusionModel, pixels: Tensor, direction: Direction, t_edit: int, c: float) -> Tensor:
         """Pictures (B, 3, H, W) at strength c."""
@@ -71,18 +78,18 @@ class Sampler:
         if self.route is None:
             latent = finish(invert(model, pixels, self.steps))
             return finish(edit(model, latent, [(direction, strengths)], settings))
-        timesteps = model.schedule.timesteps(self.steps)
+        timesteps = uneven_timesteps(model.schedule, self.steps)
         path = finish(source_path(model, pixels, timesteps, self.route))
         meant = calibrated(model.schedule, timesteps, direction, settings)
         return finish(edit_anchored(model, path, [(meant, strengths)], settings))
 
 
-DEFAULTS = (Sampler(40), Sampler(8, "noised"))
+DEFAULTS = (Sampler(40), Sampler(8, "inverted"))
 SAMPLERS = (
     *DEFAULTS,
     Sampler(12),
-    *(Sampler(steps, "noised") for steps in (6, 10, 12)),
-    *(Sampler(steps, "inverted") for steps in (8, 12)),
+    *(Sampler(steps, "inverted") for steps in (6, 10, 12)),
+    *(Sampler(steps, "noised") for steps in (8, 12)),
 )
 
 
@@ -160,11 +167,13 @@ def main() -> None:
     parser.add_argument("--strengths", nargs="+", type=float, default=[1.0])
     parser.add_argument("--samplers", choices=["default", "paper", "anchored", "all"], default="default")
     parser.add_argument("--summary", action="store_true", help="measure nothing")
+    parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()
     if not arguments.summary:
         chosen = {"default": DEFAULTS, "paper": DEFAULTS[:1], "anchored": DEFAULTS[1:], "all": SAMPLERS}
         measure(arguments.names, arguments.portraits, arguments.strengths, chosen[arguments.samplers])
-    summary(arguments.portraits)
+    with reported("benchmarks.samplers", arguments.write):
+        summary(arguments.portraits)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ which is added to a target as well:
 A target of strength 0 is then the picture itself at any number of steps, and what discretisation does to source and
 target alike cancels: fewer steps do. With noise (eta > 0 below t_boost) both get the same, which cancels too.
 
-The path does not depend on a direction, nor do the source's predictions: they are computed once per picture, for all
-levels in one batch with a timestep per row, and kept.
+The path does not depend on a direction, nor do the source's predictions: they are computed once per picture and kept.
+The points of the path need not be those of an exact inversion, since the anchor makes up for what they miss: they are
+those at which the inversion asks the network, each predicted from the steps before, so that path and predictions
+together cost one evaluation per level.
 
 Sources: direct inversion (Ju et al. 2023) holds the source so, edit-friendly DDPM (Huberman-Spiegelglas et al. 2023)
 gives what that takes to targets; a path without inversion is the consistent sampling of InfEdit (Xu et al. 2023).
@@ -29,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .ascent import ascend
+from .ascent import G, Step, ascend
 from .cache import Cache
 from .directions import parts_of
 from .editing import (
@@ -92,14 +94,15 @@ def source_path(
     """The path of pictures (B, 3, H, W) in [-1, 1], with the source's predictions; from the cache if it is there.
 
     timesteps: ascending. route: "inverted" by DDIM inversion (`core.ascent`), one network call per step; or "noised"
-    without any, x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with one noise n, of `seed`, for all levels and all pictures.
+    without any, x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with one noise n, of `seed`, for all levels and all pictures, and
+    the predictions of all levels in one call.
 
     Raises:
         ResourceError: out of memory.
     """
     schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.card.id, len(timesteps))
     key = (content, tuple(timesteps), model.fingerprint, route, seed if route == "noised" else 0)
-    total = steps + 1 if route == "inverted" else 1
+    total = steps if route == "inverted" else 1
     kept = cache.get(key) if cache is not None else None
     if kept is not None:
         yield Progress(total, total, "inverting", pixels)
@@ -111,16 +114,26 @@ def source_path(
         n = seeded_noise(tuple(clean.shape[1:]), seed, 1).to(clean)
         path += [schedule.noised(clean, n, t) for t in timesteps]
     else:
-        previews = Previews(seconds=0)
-        for k, (x, eps) in enumerate(ascend(schedule, partial(predict, model, chunk=chunk), clean, timesteps)):
+        previews, predictions = Previews(seconds=0), []
+
+        def asked_once(g: G, x: Tensor, evaluations: int) -> Step:
             path.append(x)
-            due = previews.due(k + 1, steps)
-            x0 = schedule.predicted_x0(x, eps, timesteps[k])
-            yield Progress(k + 1, total, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
+            return g(x)
+
+        steps_up = ascend(schedule, partial(predict, model, chunk=chunk), clean, timesteps, solve=asked_once)
+        for k, (_, eps) in enumerate(steps_up):
+            predictions.append(eps)
+            due = previews.due(k + 1, steps) and k + 1 < steps
+            x0 = schedule.predicted_x0(path[-1], eps, timesteps[k])
+            if k + 1 < steps:
+                yield Progress(k + 1, total, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
 
     x = torch.stack(path)
-    of_rows = [t for t in timesteps for _ in clean]
-    eps = predict(model, x[1:].flatten(0, 1), of_rows, chunk).view_as(x[1:])
+    if route == "noised":
+        of_rows = [t for t in timesteps for _ in clean]
+        eps = predict(model, x[1:].flatten(0, 1), of_rows, chunk).view_as(x[1:])
+    else:
+        eps = torch.stack(predictions)
     made = SourcePath(x, eps, tuple(timesteps), pixels.to(clean), key)
     if cache is not None and made.nbytes <= cache.capacity:
         cache.put(key, made)

@@ -16,7 +16,6 @@ from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable, RequestError
 from ..imaging import thumbnail
 from ..intervals import Intervals
-from ..latents import Latent
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel
 from ..presets import Preset
@@ -25,7 +24,7 @@ from . import measuring
 from .device import DEVICE, exclusively
 from .edit import Forms
 from .frames import Frame, Picture, require_range
-from .latents import latent_of
+from .latents import edit_together
 
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 MAX_TEXT = 200
@@ -100,9 +99,11 @@ def train_preset(
         RequestError: it was stopped before it had learned anything. ResourceError: out of memory.
     """
     model = training.model
-    latent = sample_latent(model, seed=1)
     if watched is not None:
-        latent = finish(latent_of(model, watched.pixels, training.settings.steps))
+        pixels = watched.pixels
+    else:
+        with DEVICE.shared(model) as shared:
+            pixels = finish(edit(shared, sample_latent(model, seed=1), settings=EditSettings(PREVIEW_STEPS)))
     shown, preview = 0.0, None
     running = Running(exclusively(training.run()))
     try:
@@ -110,23 +111,23 @@ def train_preset(
             if stop():
                 break
             if time.monotonic() - shown > PREVIEW_EVERY and training.losses:
-                preview, shown = _preview(training, latent), time.monotonic()
+                preview, shown = _preview(training, pixels), time.monotonic()
             yield replace(event, preview=preview)
     finally:
         running.close()
     if not training.losses:
         raise RequestError("The training was stopped before it had learned anything.")
-    preview = _preview(training, latent)
+    preview = _preview(training, pixels)
     note = "Stopped early" if len(training.losses) < training.total else "Done"
     yield Progress(len(training.losses), training.total, note, preview)
     return _as_preset(training, preview)
 
 
-def _preview(training: Training, latent: Latent) -> Tensor:
+def _preview(training: Training, pixels: Tensor) -> Tensor:
     """What the direction does so far: pixels (2, 3, R, R), before and after, in a few steps."""
     settings = EditSettings(PREVIEW_STEPS, Intervals(training.t_edit, 0))
-    job = edit(training.model, latent.repeat(2), [(training.direction(), [0.0, 1.0])], settings)
-    return finish(exclusively(job)).cpu()
+    weighted = [(training.direction(), [0.0, 1.0])]
+    return finish(edit_together(training.model, pixels, 2, weighted, settings, "anchored")).cpu()
 
 
 def _as_preset(training: Training, preview: Tensor) -> Preset:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from core.anchoring import edit_anchored, source_path
-from core.calibration import REFERENCE_STEPS, SPREAD, calibrated, grid, response
+from core.calibration import REFERENCE_STEPS, SPREAD, calibrated, grid, response, uneven_timesteps
 from core.directions import CompositeDirection, Direction, GlobalDirection, Part, PerTimestepDirection
 from core.editing import EditSettings, Intervals, edit, invert
+from core.errors import RequestError
 from core.models.codec import Identity
 from core.process import edit_pictures
 from core.progress import finish
@@ -87,17 +88,16 @@ def test_the_response_is_what_both_loops_do(injection: str, t_edit: int, steps: 
 
 
 def test_a_symmetric_shift_at_every_level_has_a_closed_form() -> None:
-    """dd/dsigma = sigma d / (s^2 + sigma^2) - 1 from sigma_T down: s asinh(sigma_T / s). Half the step, half the
-    error."""
+    """dd/dsigma = sigma d / (s^2 + sigma^2) - 1 from sigma_T down: s asinh(sigma_T / s). More steps come nearer."""
     chosen = settings(8, 0, "symmetric")
     a = SCHEDULE.alpha(999)
     exact = SPREAD * asinh(sqrt((1 - a) / a) / SPREAD)
     errors = [
-        response(SCHEDULE, SCHEDULE.timesteps(steps), Part(shift()), chosen) - exact for steps in (250, 500, 1000)
+        abs(response(SCHEDULE, SCHEDULE.timesteps(steps), Part(shift()), chosen) - exact) / exact
+        for steps in (60, 250, 1000)
     ]
-    assert abs(errors[2]) < 0.01 * exact
-    assert errors[0] / errors[1] == pytest.approx(2, abs=0.3)
-    assert errors[1] / errors[2] == pytest.approx(2, abs=0.3)
+    assert errors[0] > 1.5 * errors[1] > 1.5**2 * errors[2]
+    assert errors[2] < 0.01
 
 
 @pytest.mark.parametrize("injection", ["asymmetric", "symmetric"])
@@ -131,18 +131,31 @@ def test_what_acts_nowhere_keeps_its_weight() -> None:
 
 
 def test_an_interval_between_two_steps_gets_a_step_of_its_own() -> None:
-    """Uniform steps at 571 and 714 miss what acts from 600 to 700 only; it has its effect all the same."""
-    narrow = CompositeDirection((shift(40, SMALL, t_start=700),), (1.0,), (600,))
-    plain = tuple(SCHEDULE.timesteps(8))
+    """Steps at 560 and 700 miss what acts from 590 to 660 only; it has its effect all the same."""
+    narrow = CompositeDirection((shift(40, SMALL, t_start=660),), (1.0,), (590,))
+    plain = tuple(uneven_timesteps(SCHEDULE, 8))
     assert grid(SCHEDULE, 8, [shift()], settings(8)) == plain
     assert grid(SCHEDULE, 8, [shift()], settings(8, t_edit=1000)) == plain, "nothing acts at all"
     chosen = grid(SCHEDULE, 8, [shift(), narrow], settings(8))
     [added] = set(chosen) - set(plain)
-    assert 600 <= added <= 700
+    assert 590 <= added <= 660
     assert list(chosen) == sorted(chosen)
     expected = change_in_the_paper(narrow, settings(REFERENCE_STEPS))
     edited = finish(edit_pictures(MODEL, PIXELS, 1, [(narrow, 1.0)], settings(8)))
     assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_three_quarters_of_the_steps_lie_below_seven_tenths() -> None:
+    assert uneven_timesteps(SCHEDULE, 8) == [0, 140, 280, 420, 560, 700, 850, 999]
+    for steps in range(4, 200):
+        timesteps = uneven_timesteps(SCHEDULE, steps)
+        assert len(set(timesteps)) == steps
+        assert timesteps == sorted(timesteps)
+        assert (timesteps[0], timesteps[-1]) == (0, 999)
+    assert uneven_timesteps(SCHEDULE, 2) == [0, 999]
+    assert uneven_timesteps(SCHEDULE, 1000) == list(range(1000))
+    with pytest.raises(RequestError, match="between 2 and 1000"):
+        uneven_timesteps(SCHEDULE, 1)
 
 
 def test_the_papers_process_is_left_alone() -> None:
