@@ -160,17 +160,20 @@ class Tab:
 
 
 class Visitors:
-    """What visitors ask for, a method for each kind; `number` makes each request another one."""
+    """What visitors ask for, a method for each kind; `number` makes each request another one.
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self.address, self.folder = address, folder
+    folder: for their files. text_model: the text-to-image model that they invert with.
+    """
+
+    def __init__(self, address: str, folder: Path, text_model: str = TEXT_MODEL) -> None:
+        self.address, self.folder, self.text_model = address, folder, text_model
         self.examples = library.examples(MODEL)
         self.closing = ThreadPoolExecutor(8)
         config = httpx.get(f"{address.rstrip('/')}/config", timeout=PATIENCE).json()
         self.events = {event["api_name"]: event["id"] for event in config["dependencies"]}
         client = Client(address, verbose=False, download_files=folder)
         given = {"image": handle_file(self.examples[0]), "prompt": "a face", "method": "DDIM", "steps": STEPS}
-        self.inverted, *_ = client.predict(api_name="/invert", model=TEXT_MODEL, **given)
+        self.inverted, *_ = client.predict(api_name="/invert", model=text_model, **given)
         client.close()
 
     @contextmanager
@@ -233,7 +236,7 @@ class Visitors:
     def invert(self, number: int) -> None:
         with self.client() as client, self.picture(number) as image:
             method = ["anchored", "DDIM", "null-text", "EDICT"][number % 4]
-            given = {"prompt": "a face", "method": method, "steps": STEPS, "iterations": 1, "model": TEXT_MODEL}
+            given = {"prompt": "a face", "method": method, "steps": STEPS, "iterations": 1, "model": self.text_model}
             client.predict(image=image, api_name="/invert", **given)
 
     def edit_inverted(self, number: int) -> None:
@@ -272,7 +275,7 @@ class Visitors:
     def page_invert(self, number: int) -> None:
         with self.tab() as tab:
             methods = [["anchored", "null-text"], ["DDIM", "fixed point"]][number % 2]
-            for _ in tab.messages("run", "a face", TEXT_MODEL, methods, STEPS, 5, 0, 1, 2, number):
+            for _ in tab.messages("run", "a face", self.text_model, methods, STEPS, 5, 0, 1, 2, number):
                 pass
 
     def page_discover(self, number: int) -> None:

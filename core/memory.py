@@ -34,7 +34,7 @@ MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes of m
 # Bytes that may be kept. Of models and instruments the one in use is kept in any case.
 MAX_MODELS = MACHINE // 4  # of either kind: unconditional, text-to-image
 MAX_INSTRUMENTS = MACHINE // 8  # image-text models, probes, perceptual distances
-MAX_LATENTS = 64 * MB  # inverted pictures
+MAX_LATENTS = 48 * MB  # inverted pictures
 MAX_PATHS = 192 * MB  # their paths through the noise levels
 MAX_ANALYSES = 192 * MB  # of Discover
 MAX_PREPARED = 32 * MB  # what its methods prepare for a model

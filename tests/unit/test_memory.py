@@ -3,11 +3,13 @@
 import gc
 import os
 import random
+import sys
 import tempfile
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,12 +152,16 @@ def test_the_disk_is_free_again_and_nothing_stays_open() -> None:
     moved = [to_disk([tensor(4), tensor(8)]) for _ in range(50)]
     assert len(memory._on_disk) == len(known) + 50
     assert len(os.listdir("/proc/self/fd")) == opened
-    mapped = [line for line in open("/proc/self/maps") if "on-disk-" in line]
-    assert len(mapped) == 50
+    assert mapped_files() == 50
     del moved
     gc.collect()
     assert memory._on_disk == known
-    assert not [line for line in open("/proc/self/maps") if "on-disk-" in line]
+    assert mapped_files() == 0
+
+
+def mapped_files() -> int:
+    """How many of them this process has in its address space."""
+    return sum("on-disk-" in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 
 def test_a_full_disk_is_put_into_words_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +185,7 @@ def test_a_cache_never_has_too_much(seed: int) -> None:
     chosen = random.Random(seed)
     cache: Cache[Counted[Tensor]] = Cache(chosen.randint(4, 64) * KB)
     alive: dict[int, weakref.ref[Tensor]] = {}
-    for number in range(300):
+    for _ in range(300):
         key, size = chosen.randrange(30), chosen.choice([1, 2, 4, 8, 100])
         if chosen.random() < 0.5:
             value = tensor(size)
@@ -229,7 +235,7 @@ def test_every_cache_of_the_app_is_counted_and_has_a_stated_limit() -> None:
     import app  # noqa: F401  # with all of its parts
 
     stated = {value for name, value in vars(memory).items() if name.startswith("MAX_")}
-    modules = [module for name, module in list(__import__("sys").modules.items()) if name.startswith(("core", "tabs"))]
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(("core.", "tabs."))]
     found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Cache)}
     counted = {id(holder) for holder in memory.holders()}
     assert len(found) >= 5
