@@ -24,11 +24,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
@@ -42,6 +43,7 @@ from core.studio import library
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS, ROW, AT_ONCE = 1000, 50, 2
 MAX_RATIO, MAX_GIGABYTES = 1.15, 2.5
+AT_MOMENTS = 9  # the memory after a request is the median of the last so many: others are under way
 PATIENCE = 180  # seconds for an answer
 STEPS = 4  # of sampling and editing
 MODEL, TEXT_MODEL = "avatars", "avatars-t2i"
@@ -326,13 +328,15 @@ def soak(requests: int, kinds: Sequence[str], at_once: int, folder: Path) -> boo
         order, asked, lock = schedule(requests, kinds), queue.SimpleQueue[int](), threading.Lock()
         failures: list[str] = []
         memory: dict[int, int] = {}
+        recent = deque[int](maxlen=AT_MOMENTS)
         done, seconds, began = 0, Counter[str](), time.monotonic()
         for number in range(requests):
             asked.put(number)
         print("| requests | seconds | resident | counted | of it |\n|---|---|---|---|---|", flush=True)
 
         def note(count: int) -> None:
-            memory[count] = app.resident()
+            recent.append(app.resident())
+            memory[count] = int(median(recent))
             if count % ROW == 0 or count == requests:
                 counted = app.held()
                 parts = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in counted.items() if size >= 2**19)

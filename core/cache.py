@@ -58,6 +58,10 @@ class Cache(Generic[Value]):
             while held > self.capacity and len(self._kept) > self.always:
                 held -= self._kept.popitem(last=False)[1].nbytes
 
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
     @property
     def nbytes(self) -> int:
         with self._lock:

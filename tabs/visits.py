@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,19 +40,29 @@ class VisitState(SessionState):
     """
 
     def __init__(self, page: gr.Blocks, now: float) -> None:
-        without_configuration: Any = SimpleNamespace(default_config=page.default_config, blocks={})
-        super().__init__(without_configuration)
-        self.used_at, self.closed_at = now, None
-
-    used_at: float
-    closed_at: float | None
+        nothing: Any = SimpleNamespace(default_config=SimpleNamespace(blocks={}), blocks={})
+        super().__init__(nothing)
+        self.blocks_config = self._of_the_page = page.default_config
+        self._html: set[int] = set()
+        self.used_at = now
+        self.closed_at: float | None = None
 
     def __setitem__(self, key: int, value: Any) -> None:
-        block = self.blocks_config.blocks.get(key)
-        if isinstance(block, gr.State):
+        if isinstance(self.blocks_config.blocks.get(key), gr.State):
             self.state_data[key] = value
-        else:
-            self.blocks_config.blocks[key] = value
+            return
+        if self.blocks_config is self._of_the_page:
+            self.blocks_config = copy(self._of_the_page)
+        self.blocks_config.blocks[key] = value
+        if isinstance(value, gr.HTML):
+            self._html.add(key)
+
+    def forget_html(self) -> None:
+        """An event is over. HTML components that it has updated have many pictures, and nothing is read of them; other
+        components say which choices there are."""
+        for key in self._html:
+            self.blocks_config.blocks[key] = self._of_the_page.blocks[key]
+        self._html.clear()
 
     def _update_config(self, key: int) -> None:
         pass
@@ -180,5 +191,7 @@ class VisitedPage(Page):
             for session in state.sessions:
                 if session not in known:  # it began with this request
                     await to_thread.run_sync(VISITS.settle, session)
+            if over:
+                state.forget_html()
             if isinstance(self.state_holder, VisitHolder):
                 self.state_holder.freed()

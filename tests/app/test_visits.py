@@ -65,6 +65,8 @@ def test_a_visit_has_no_configuration_of_its_own() -> None:
     assert SessionState(page.blocks).config_values, "there is one otherwise"
     assert state[page.shown._id].value == "y"
     assert page.holder["b"][page.shown._id] is page.shown
+    state.forget_html()
+    assert state[page.shown._id] is page.shown
 
 
 def test_a_closed_visit_rests_and_can_be_taken_up_again() -> None:

@@ -1,5 +1,6 @@
 """What is counted, what goes to disk and comes back unchanged, and that a cache never has too much."""
 
+import ast
 import gc
 import os
 import random
@@ -238,9 +239,22 @@ def test_every_cache_of_the_app_is_counted_and_has_a_stated_limit() -> None:
     modules = [module for name, module in list(sys.modules.items()) if name.startswith(("core.", "tabs."))]
     found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Cache)}
     counted = {id(holder) for holder in memory.holders()}
-    assert len(found) >= 5
+    assert len(found) >= 8
     for cache in found.values():
         assert cache.capacity in stated, cache.name
         assert cache.name != "cache"
         assert id(cache) in counted
     assert {"models", "text-to-image models", "instruments", "latents", "analyses", "visits"} <= held_by_name().keys()
+
+
+def test_nothing_else_is_kept_without_a_limit_in_bytes() -> None:
+    """A memory of calls counts no bytes: it may hold what comes with the app, and nothing that visitors ask for."""
+    root = Path(__file__).resolve().parents[2]
+    found = set()
+    for path in [*(root / "core").rglob("*.py"), *(root / "tabs").rglob("*.py"), root / "app.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(d) for d in node.decorator_list):
+                found.add(node.name)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("lru_cache", "functools.cache")):
+                found.add(f"{path.name}:{node.lineno}")
+    assert found == {"asset", "first_prompt"}
