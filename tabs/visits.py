@@ -61,7 +61,10 @@ class VisitState(SessionState):
         """An event is over. HTML components that it has updated have many pictures, and nothing is read of them; other
         components say which choices there are."""
         for key in self._html:
-            self.blocks_config.blocks[key] = self._of_the_page.blocks[key]
+            if key in self._of_the_page.blocks:
+                self.blocks_config.blocks[key] = self._of_the_page.blocks[key]
+            else:  # one that took an updated one's place is filed under its own number as well
+                del self.blocks_config.blocks[key]
         self._html.clear()
 
     def _update_config(self, key: int) -> None:
@@ -117,13 +120,14 @@ class VisitHolder(StateHolder):
         for session_id, state in self._states():
             if state.is_closed and state.closed_at is None:
                 state.closed_at = now
+            closed_for = None if state.closed_at is None else now - state.closed_at
+            if now - state.used_at > KEEP_IDLE or (closed_for or 0.0) > KEEP_CLOSED:
+                self._end(session_id)
+            elif closed_for is not None:
                 self._forget_messages(session_id)
                 for session in state.sessions:
-                    self._later(self._visits.rest, session)
-            elif now - state.used_at > KEEP_IDLE or (
-                state.closed_at is not None and now - state.closed_at > KEEP_CLOSED
-            ):
-                self._end(session_id)
+                    if not self._visits.is_resting(session):  # its last request may go on for a moment
+                        self._later(self._visits.rest, session)
         if self._visits.nbytes > self._visits.capacity:
             closed = [(state.closed_at, name) for name, state in self._states() if state.closed_at is not None]
             if closed:
@@ -147,11 +151,11 @@ class VisitHolder(StateHolder):
             self._later(self._visits.end, session)
 
     def _forget_messages(self, session_id: str) -> None:
-        """Nobody will read them."""
+        """Nobody will read them, once the last request has ended."""
         queue = self.blocks._queue
-        if not queue.pending_event_ids_session.get(session_id):
+        if not queue.event_ids_to_events.keys() & queue.pending_event_ids_session.get(session_id, set()):
             queue.pending_event_ids_session.pop(session_id, None)
-        queue.pending_messages_per_session.pop(session_id, None)
+            queue.pending_messages_per_session.pop(session_id, None)
 
     def _later(self, work: Callable[[Session], object], session: Session) -> None:
         def run() -> None:
@@ -177,8 +181,11 @@ class VisitedPage(Page):
         if not isinstance(state, VisitState):
             result: dict[str, Any] = await super().process_api(block_fn, inputs, state, *arguments, **more)
             return result
-        known = state.sessions
-        for session in known:
+        for block in (self.fns[block_fn] if isinstance(block_fn, int) else block_fn).inputs:
+            if isinstance(block, gr.State):
+                state[block._id]  # from here on it is there
+        sessions = state.sessions
+        for session in sessions:
             await to_thread.run_sync(VISITS.begin, session)
         over = True
         try:
@@ -186,11 +193,8 @@ class VisitedPage(Page):
             over = not result["is_generating"]
             return result
         finally:
-            for session in known:
+            for session in sessions:
                 await to_thread.run_sync(VISITS.leave, session, over)
-            for session in state.sessions:
-                if session not in known:  # it began with this request
-                    await to_thread.run_sync(VISITS.settle, session)
             if over:
                 state.forget_html()
             if isinstance(self.state_holder, VisitHolder):

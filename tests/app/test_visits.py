@@ -65,7 +65,9 @@ def test_a_visit_has_no_configuration_of_its_own() -> None:
     assert SessionState(page.blocks).config_values, "there is one otherwise"
     assert state[page.shown._id].value == "y"
     assert page.holder["b"][page.shown._id] is page.shown
+    state[10**6] = gr.HTML("of an updated one", render=False)
     state.forget_html()
+    assert 10**6 not in state
     assert state[page.shown._id] is page.shown
 
 
@@ -78,6 +80,11 @@ def test_a_closed_visit_rests_and_can_be_taken_up_again() -> None:
     page.close("a")
     page.wait(1)
     assert session.nbytes == 0
+    with page.visits.using(session):
+        page.wait(1)
+    assert not page.visits.is_resting(session), "a request goes on after its tab was closed"
+    page.wait(1)
+    assert page.visits.is_resting(session)
     page.wait(KEEP_CLOSED - 10)
     again = page.holder["a"][page.session._id]
     assert again is session
@@ -140,8 +147,12 @@ def test_messages_that_nobody_reads_are_forgotten() -> None:
     for name in "ab":
         page.visit(name)
         queue.pending_messages_per_session[name] = SimpleNamespace()
-        queue.pending_event_ids_session[name] = set()
+        queue.pending_event_ids_session[name] = {f"event of {name}"}
+    queue.event_ids_to_events["event of a"] = SimpleNamespace()
     page.close("a")
+    page.wait(1)
+    assert list(queue.pending_messages_per_session) == ["a", "b"], "it is not over"
+    del queue.event_ids_to_events["event of a"]
     page.wait(1)
     assert list(queue.pending_messages_per_session) == list(queue.pending_event_ids_session) == ["b"]
 

@@ -101,6 +101,11 @@ class Visits:
                 self._resting.add(session)
         return moved
 
+    def is_resting(self, session: Session) -> bool:
+        """Whether it is on disk, and nobody has used it since."""
+        with self._changed:
+            return session in self._resting
+
     def end(self, session: Session) -> None:
         """A visit is over."""
         session.end()
