@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -44,6 +44,13 @@ class Analysis:
     @property
     def nbytes(self) -> int:
         return self.basis.nbytes + bytes_of(self.picture, self.latent, self.x_t)
+
+    def cpu(self) -> Analysis:
+        """The same in the machine's own memory, where it is of use as well."""
+        basis = self.basis
+        on_cpu = replace(basis, vectors=basis.vectors.cpu(), responses=basis.responses.cpu(), whole=basis.whole.cpu())
+        latent = replace(self.latent, x_T=self.latent.x_T.cpu())
+        return replace(self, latent=latent, x_t=self.x_t.cpu(), basis=on_cpu)
 
     def jacobian(self) -> Jacobian:
         """Its linearisation, made anew: it holds the decoder's activations, which are larger than the basis."""

@@ -74,6 +74,9 @@ class Session:
         """Nobody uses the visit for now: what it keeps goes to disk, and what can be had again quickly goes. Returns
         whether that was possible; if the disk is full, everything stays in memory."""
         self.text_edit.forms.clear()
+        exploration = self.discover.exploration
+        if exploration is not None and exploration.analysis is not None:
+            exploration.analysis = exploration.analysis.cpu()
         try:
             to_disk(self, OTHERS)
         except ResourceError as error:
