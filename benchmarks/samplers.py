@@ -1,10 +1,10 @@
 """How few steps can an edit have? The paper's process against anchored editing, by the shipped directions.
 
-    python -m benchmarks.samplers                              # 100 portraits per direction: some hours on one core
-    python -m benchmarks.samplers --portraits 8 --names smiling glasses beard
-    python -m benchmarks.samplers --summary                    # the table of what was measured before
+    python -m benchmarks.samplers                              # 100 portraits per direction: an hour or two
+    python -m benchmarks.samplers --portraits 8 --names smiling glasses beard --samplers all
+    python -m benchmarks.samplers --summary                    # the tables of what was measured before
 
-Compared with the **original** picture, at strength c, on held-out portraits that lack the attribute: the change of the
+Compared with the **original** picture, at strength 1 (in few steps: calibrated, `core.calibration`), on held-out portraits that lack the attribute: the change of the
 direction's own attribute by the probe and the largest change of any other one (both in standard deviations of the
 population; attributes that the word implies not counted), identity similarity, PSNR outside the face part concerned,
 and network passes per row (an encoder or a decoder is a part of one, as `core.unet` splits them; those of a path that
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from torch import Tensor
 from benchmarks.directions import POOL, lacking
 from core import instruments, metrics, presets
 from core.anchoring import Route, edit_anchored, source_path
+from core.calibration import calibrated
 from core.directions import Direction, parts_of
 from core.editing import EditSettings, edit, invert
 from core.intervals import Intervals
@@ -69,16 +71,18 @@ class Sampler:
         if self.route is None:
             latent = finish(invert(model, pixels, self.steps))
             return finish(edit(model, latent, [(direction, strengths)], settings))
-        path = finish(source_path(model, pixels, self.steps, self.route))
-        return finish(edit_anchored(model, path, [(direction, strengths)], settings))
+        timesteps = model.schedule.timesteps(self.steps)
+        path = finish(source_path(model, pixels, timesteps, self.route))
+        meant = calibrated(model.schedule, timesteps, direction, settings)
+        return finish(edit_anchored(model, path, [(meant, strengths)], settings))
 
 
+DEFAULTS = (Sampler(40), Sampler(8, "noised"))
 SAMPLERS = (
-    Sampler(40),
-    Sampler(20),
+    *DEFAULTS,
     Sampler(12),
-    *(Sampler(steps, "inverted") for steps in (12, 10, 8, 6)),
-    *(Sampler(steps, "noised") for steps in (12, 10, 8)),
+    *(Sampler(steps, "noised") for steps in (6, 10, 12)),
+    *(Sampler(steps, "inverted") for steps in (8, 12)),
 )
 
 
@@ -94,9 +98,9 @@ def figures(
     return [change[recipe.attribute] * recipe.sign, other, identity, metrics.psnr(after, before, ~masks).mean().item()]
 
 
-def measure(names: list[str], portraits: int, strengths: list[float]) -> None:
+def measure(names: list[str], portraits: int, strengths: list[float], samplers: Sequence[Sampler]) -> None:
     """A line in `KEPT` for each direction, sampler and strength that has none yet."""
-    model = load(MODELS["avatars"], dtype=torch.float32)
+    model = load(MODELS["avatars"])
     probe = instruments.load(PRESETS / model.card.instruments, model.device)
     images, parameters = held_out(POOL)
     known = {(row["direction"], row["sampler"], row["strength"], row["portraits"]) for row in rows()}
@@ -105,8 +109,8 @@ def measure(names: list[str], portraits: int, strengths: list[float]) -> None:
         chosen = lacking(recipe, probe, portraits)
         pixels = to_pixels(images[chosen])
         masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in chosen])
-        for sampler in SAMPLERS:
-            for c in strengths if sampler.route else [1.0]:
+        for sampler in samplers:
+            for c in strengths:
                 if (recipe.name, sampler.name, c, portraits) in known:
                     continue
                 parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
@@ -153,11 +157,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", default=[name for name in RECIPES if preset_path(name).exists()])
     parser.add_argument("--portraits", type=int, default=100)
-    parser.add_argument("--strengths", nargs="+", type=float, default=[1.0], help="of the anchored samplers")
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1.0])
+    parser.add_argument("--samplers", choices=["default", "paper", "anchored", "all"], default="default")
     parser.add_argument("--summary", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     if not arguments.summary:
-        measure(arguments.names, arguments.portraits, arguments.strengths)
+        chosen = {"default": DEFAULTS, "paper": DEFAULTS[:1], "anchored": DEFAULTS[1:], "all": SAMPLERS}
+        measure(arguments.names, arguments.portraits, arguments.strengths, chosen[arguments.samplers])
     summary(arguments.portraits)
 
 

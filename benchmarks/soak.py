@@ -213,12 +213,13 @@ class Visitors:
     def edit(self, number: int) -> None:
         with self.client() as client, self.picture(number) as image:
             direction = DIRECTIONS[number % len(DIRECTIONS)]
-            client.predict(image=image, direction=direction, steps=STEPS, api_name="/edit_text")
+            how = {"process": "paper", "steps": STEPS} if number % 4 == 0 else {}
+            client.predict(image=image, direction=direction, api_name="/edit_text", **how)
 
     def compose(self, number: int) -> None:
         with self.client() as client, self.picture(number) as image:
             composition = json.dumps({"smiling": 1, DIRECTIONS[1 + number % 5]: -0.5})
-            client.predict(image=image, composition=composition, steps=STEPS, api_name="/compose")
+            client.predict(image=image, composition=composition, api_name="/compose")
 
     def sweep(self, number: int) -> None:
         with self.client() as client, self.picture(number) as image:
@@ -257,7 +258,7 @@ class Visitors:
 
     def closed_tab(self, number: int) -> None:
         with self.tab() as tab:
-            events = tab.messages("choose_example", *self._strip(number, 40))
+            events = tab.messages("choose_example", *self._strip(number, "paper", 40))
             for _, message in zip(range(4), events, strict=False):
                 if message["msg"] == "process_completed":
                     raise RuntimeError("the event was over before the tab was closed")
@@ -265,13 +266,13 @@ class Visitors:
 
     def page_edit(self, number: int) -> None:
         with self.tab() as tab:
-            for _ in tab.messages("choose_example", *self._strip(number, 10)):
+            for _ in tab.messages("choose_example", *self._strip(number, "anchored", 8)):
                 pass
 
     def page_compose(self, number: int) -> None:
         with self.tab() as tab:
             for key in DIRECTIONS[number % 4 : number % 4 + 2]:
-                for _ in tab.messages("toggle", 10, 0, id=key):
+                for _ in tab.messages("toggle", "anchored", 8, 0, id=key):
                     pass
 
     def page_invert(self, number: int) -> None:
@@ -286,10 +287,10 @@ class Visitors:
             for _ in events:
                 pass
 
-    def _strip(self, number: int, steps: int) -> list[Any]:
+    def _strip(self, number: int, process: str, steps: int) -> list[Any]:
         """Values of the Text edit tab for an example and a direction."""
         example = self.examples[number % len(self.examples)].stem
-        return [example, DIRECTIONS[number % 6], steps, "trained", "", True, 500, 0, number]
+        return [example, DIRECTIONS[number % 6], process, steps, "trained", "", True, 500, 0, number]
 
 
 # In the order of a round, which is shuffled; a kind that stands several times is asked for as often.

@@ -33,18 +33,16 @@ from .ascent import ascend
 from .cache import Cache
 from .directions import parts_of
 from .editing import (
-    FEWER_PICTURES,
     EditSettings,
     Weighted,
     acting_at,
     predict,
     predict_edited,
-    rows_per_call,
     seeded_noise,
     strength_table,
 )
 from .latents import latent_key
-from .memory import MAX_PATHS, explain_memory_errors
+from .memory import MAX_PATHS
 from .models.loader import DiffusionModel
 from .progress import Job, Previews, Progress
 
@@ -86,7 +84,7 @@ class PathCache(Cache[SourcePath]):
 def source_path(
     model: DiffusionModel,
     pixels: Tensor,
-    steps: int,
+    timesteps: Sequence[int],
     route: Route = "inverted",
     seed: int = 0,
     chunk: int | None = None,
@@ -94,17 +92,18 @@ def source_path(
 ) -> Job[SourcePath]:
     """The path of pictures (B, 3, H, W) in [-1, 1], with the source's predictions; from the cache if it is there.
 
-    route: "inverted" by DDIM inversion (`core.ascent`), one network call per step; or "noised" without any,
-    x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with one noise n, of `seed`, for all levels and all pictures.
+    timesteps: ascending. route: "inverted" by DDIM inversion (`core.ascent`), one network call per step; or "noised"
+    without any, x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with one noise n, of `seed`, for all levels and all pictures.
 
     Raises:
-        RequestError: steps out of range. ResourceError: out of memory.
+        ResourceError: out of memory.
     """
-    schedule, timesteps = model.schedule, model.schedule.timesteps(steps)
-    key = (latent_key(pixels, model.card.id, steps), model.fingerprint, route, seed if route == "noised" else 0)
+    schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.card.id, len(timesteps))
+    key = (content, tuple(timesteps), model.fingerprint, route, seed if route == "noised" else 0)
+    total = steps + 1 if route == "inverted" else 1
     kept = cache.get(key) if cache is not None else None
     if kept is not None:
-        yield Progress(steps + 1, steps + 1, "inverting", pixels)
+        yield Progress(total, total, "inverting", pixels)
         return kept
 
     clean = model.codec.encode(pixels.to(model.device, torch.float32))
@@ -118,24 +117,16 @@ def source_path(
             path.append(x)
             due = previews.due(k + 1, steps)
             x0 = schedule.predicted_x0(x, eps, timesteps[k])
-            yield Progress(k + 1, steps + 1, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
+            yield Progress(k + 1, total, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
 
     x = torch.stack(path)
-    made = SourcePath(x, _predictions(model, x[1:], timesteps, chunk), tuple(timesteps), pixels.to(clean), key)
+    of_rows = [t for t in timesteps for _ in clean]
+    eps = predict(model, x[1:].flatten(0, 1), of_rows, chunk).view_as(x[1:])
+    made = SourcePath(x, eps, tuple(timesteps), pixels.to(clean), key)
     if cache is not None and made.nbytes <= cache.capacity:
         cache.put(key, made)
-    yield Progress(steps + 1, steps + 1, "inverting", pixels)
+    yield Progress(total, total, "inverting", pixels)
     return made
-
-
-@torch.no_grad()
-def _predictions(model: DiffusionModel, x: Tensor, timesteps: Sequence[int], chunk: int | None) -> Tensor:
-    """eps at every level at once. x: (S, B, C, h, w)."""
-    rows, of_rows = x.flatten(0, 1), [t for t in timesteps for _ in range(x.shape[1])]
-    size = rows_per_call(model, chunk)
-    with explain_memory_errors(FEWER_PICTURES):
-        parts = [model.eps_at(rows[i : i + size], of_rows[i : i + size]) for i in range(0, len(rows), size)]
-    return torch.cat(parts).view_as(x)
 
 
 def edit_anchored(

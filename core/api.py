@@ -20,15 +20,15 @@ from dataclasses import astuple, replace
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import overload
+from typing import get_args, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from . import editing, hub, presets
-from .directions import Direction, Injection
+from . import hub, presets
+from .directions import Injection
 from .editing import EditSettings
 from .errors import HubError, RequestError
 from .imaging import Crop, Source, to_pil, to_pixels
@@ -37,7 +37,8 @@ from .models.loader import DiffusionModel, load, models
 from .models.placing import usable_device
 from .models.wrapping import read_model, wrap_model
 from .presets import Preset
-from .progress import Job, Progress, Running, stage
+from .process import Process, edit_pictures
+from .progress import Progress, Running
 from .studio import library
 from .studio.edit import MAX_STRENGTH, intervals_for
 from .studio.frames import EditOptions, require_range
@@ -140,9 +141,10 @@ def edit(
     picture: Source,
     preset: Preset,
     strength: float | None = None,
-    steps: int = 40,
+    steps: int | None = None,
     seed: int = 0,
     *,
+    process: Process = "anchored",
     injection: Injection | None = None,
     t_edit: int | None = None,
     t_boost: int | None = None,
@@ -157,9 +159,10 @@ def edit(
     picture: Source,
     preset: Preset,
     strength: Sequence[float],
-    steps: int = 40,
+    steps: int | None = None,
     seed: int = 0,
     *,
+    process: Process = "anchored",
     injection: Injection | None = None,
     t_edit: int | None = None,
     t_boost: int | None = None,
@@ -173,26 +176,30 @@ def edit(
     picture: Source,
     preset: Preset,
     strength: float | Sequence[float] | None = None,
-    steps: int = 40,
+    steps: int | None = None,
     seed: int = 0,
     *,
+    process: Process = "anchored",
     injection: Injection | None = None,
     t_edit: int | None = None,
     t_boost: int | None = None,
     crop: Crop | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Image.Image | list[Image.Image]:
-    """A picture, edited: inverted by DDIM, and sampled again with the direction added to h (Asyrp, Algorithm 1).
+    """A picture, edited: sampled again with the direction added to h, by default in a few anchored steps.
 
     Args:
         model: from `load_model` or `wrap_model`.
         picture: a PIL image, a file, its bytes, or an array (H, W, 3) of uint8 or of floats in [0, 1]. It is cropped to
             a square and reduced to the model's resolution.
         preset: from `load_preset`, made for these weights.
-        strength: how much of the direction, from -100 to 100; 0 is the picture as the model gives it back, negative is
-            the opposite. As the preset suggests if left out. Several are edited in one batch, which is faster.
-        steps: of the inversion, and again of the sampling, 4 to 1000; more are slower and more faithful.
+        strength: how much of the direction, from -100 to 100; 0 is the picture itself (as the model gives it back,
+            where the process is the paper's), negative is the opposite. As the preset suggests if left out. Several are
+            edited in one batch, which is faster.
+        steps: of the process, 4 to 1000; by default 8, or 40 as in the paper. A strength means the same at any number.
         seed: of the boosting noise, the same for every strength; without effect where `t_boost` is 0.
+        process: "anchored", without inversion: the source is held on its path, and what that takes is given to the
+            edit (`core.anchoring`); or "paper": DDIM inversion and the asymmetric reverse process (Asyrp, Algorithm 1).
         injection: where the shift of h acts, "asymmetric" (in P_t only) or "symmetric" (in P_t and D_t); as the preset
             says if left out.
         t_edit: end of the editing interval: the direction acts at timesteps t >= t_edit, of 0 to 1000. As the preset
@@ -215,33 +222,24 @@ def edit(
     _require_inputs(model, preset, crop, on_progress)
     single = strength is None or not _are_several(strength)
     strengths = _strengths(preset.strength if strength is None else strength)
-    steps, seed = _whole("steps", steps), _whole("seed", seed)
+    steps, seed = None if steps is None else _whole("steps", steps), _whole("seed", seed)
     t_edit = None if t_edit is None else _whole("t_edit", t_edit)
     t_boost = None if t_boost is None else _whole("t_boost", t_boost)
-    options = EditOptions(steps=steps, injection=injection, t_edit=t_edit, t_boost=t_boost, seed=seed)
+    options = EditOptions(steps, "trained", injection, t_edit, t_boost, seed, _process(process))
     if preset.fingerprint == model.fingerprint:  # the same weights, whatever they are called here
         preset = replace(preset, model=model.card.id)
     presets.require_model(preset, model)
-    settings = EditSettings(steps, intervals_for(model.card, preset, options), injection or preset.injection, seed)
+    intervals = intervals_for(model.card, preset, options)
+    settings = EditSettings(options.step_count, intervals, injection or preset.injection, seed)
 
     pixels = to_pixels(picture, model.card.resolution, crop)
-
-    running = Running(_invert_and_edit(model, pixels, preset.direction, strengths, settings))
+    weighted = [(preset.direction, strengths)]
+    running = Running(edit_pictures(model, pixels, len(strengths), weighted, settings, options.process))
     for event in running:
         if on_progress is not None:
             on_progress(event)
     pictures = to_pil(running.result)
     return pictures[0] if single else pictures
-
-
-def _invert_and_edit(
-    model: DiffusionModel, pixels: Tensor, direction: Direction, strengths: Sequence[float], settings: EditSettings
-) -> Job[Tensor]:
-    """A picture (1, 3, R, R) at every strength, (B, 3, R, R)."""
-    steps, total = settings.steps, 2 * settings.steps
-    latent = yield from stage(editing.invert(model, pixels, steps), total=total)
-    job = editing.edit(model, latent.repeat(len(strengths)), [(direction, strengths)], settings)
-    return (yield from stage(job, first=steps, total=total))
 
 
 # -------------------------------------------------------------------------------------------------- what callers mix up
@@ -298,6 +296,13 @@ def _number(value: object) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def _process(value: object) -> Process:
+    """Raises RequestError."""
+    if value not in get_args(Process):
+        raise RequestError(f"process must be {' or '.join(map(repr, get_args(Process)))}, not {shortened(value)}.")
+    return value  # type: ignore[return-value]
 
 
 def _whole(name: str, value: object) -> int:

@@ -23,6 +23,7 @@ from .errors import ModelUnavailable, RequestError
 if TYPE_CHECKING:  # imported where it is used: it takes seconds, and the page need not wait for it
     import open_clip
 
+MAX_TEXTS = 1024  # embeddings kept, a few kilobytes each
 MERGES = "merges.txt.gz"  # the byte-pair merges beside an embedded model's config and weights
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -49,6 +50,7 @@ class ImageText:
         self.tokenizer = tokenizer
         self.size = size
         self.device = torch.device(device)
+        self._texts: dict[str, Tensor] = {}  # embeddings of the last texts: a measure asks for the same ones again
         # (x + 1) / 2, then (. - mean) / std, as one multiplication and one addition.
         mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
         self._gain = (0.5 / std_).to(self.device)
@@ -75,8 +77,13 @@ class ImageText:
         """
         if isinstance(texts, str) or not texts:
             raise RequestError("Please write a description: the text is empty.")
-        tokens = self.tokenizer(list(texts)).to(self.device)
-        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+        kept = {text: self._texts[text] for text in texts if text in self._texts}
+        new = [text for text in dict.fromkeys(texts) if text not in kept]
+        if new:
+            tokens = self.tokenizer(new).to(self.device)
+            kept |= zip(new, F.normalize(self.model.encode_text(tokens).float(), dim=-1), strict=True)
+            self._texts = dict(list(({**self._texts, **kept}).items())[-MAX_TEXTS:])
+        return torch.stack([kept[text] for text in texts])
 
 
 def text_embedding(image_text: ImageText, text: str, templates: Sequence[str]) -> Tensor:

@@ -115,6 +115,17 @@ def layered_distance(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
     return total
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """distance, identity: (B,), perceptual distance and similarity of the person. before: the attributes of the
+    original, after: those of the others (B,), in their units."""
+
+    distance: Tensor
+    identity: Tensor
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+
+
 class Instruments:
     """The trained network with the units of its attributes. Pixels are (B, 3, H, W) in [-1, 1], any size; everything
     is differentiable in the pixels."""
@@ -142,9 +153,25 @@ class Instruments:
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
+    def compare(self, before: Tensor, after: Tensor) -> Comparison:
+        """All that there is to say of pictures after (B, 3, H, W) against the one that they come from, before
+        (1, 3, H, W), with a single pass of the network."""
+        read = self._read(torch.cat((before.to(after), after)))
+        depths = tuple((depth[:1].expand_as(depth[1:]), depth[1:]) for depth in read.depths)
+        originals, edited = (tuple(pair[side] for pair in depths) for side in (0, 1))
+        values = self._in_units(read.raw)
+        return Comparison(
+            distance=self.distance_scale * layered_distance(originals, edited),
+            identity=(read.identity[1:] * read.identity[:1]).sum(-1),
+            before={name: value[0] for name, value in values.items()},
+            after={name: value[1:] for name, value in values.items()},
+        )
+
     def attributes(self, pixels: Tensor) -> dict[str, Tensor]:
         """Every attribute of `known` -> (B,) float32, in its units; probabilities for the binary ones."""
-        raw = self._read(pixels).raw
+        return self._in_units(self._read(pixels).raw)
+
+    def _in_units(self, raw: Tensor) -> dict[str, Tensor]:
         read = {}
         for column, (name, attribute) in zip(raw.unbind(1), self.known.items(), strict=True):
             binary = attribute.kind == "binary"

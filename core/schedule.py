@@ -69,17 +69,22 @@ class Schedule:
 
         t: one timestep for all rows, or one per row.
         """
-        if not isinstance(t, int):
-            rows = zip(output.split(1), x.split(1), t, strict=True)
-            return torch.cat([self.eps_from_output(o, row, s) for o, row, s in rows])
-        a = self.alpha(t)
+        signal, noise = self._amplitudes(t, x)
         match self.prediction_type:
             case "epsilon":
                 return output
             case "v_prediction":
-                return sqrt(1 - a) * x + sqrt(a) * output
+                return noise * x + signal * output
             case "sample":
-                return (x - sqrt(a) * output) / sqrt(1 - a)
+                return (x - signal * output) / noise
+
+    def _amplitudes(self, t: int | Sequence[int], x: Tensor) -> tuple[Any, Any]:
+        """sqrt(a_t) and sqrt(1 - a_t): numbers, or tensors that x (B, C, h, w) can be multiplied with."""
+        if isinstance(t, int):
+            a = self.alpha(t)
+            return sqrt(a), sqrt(1 - a)
+        of_rows = self.alphas_cumprod[list(t)][:, None, None, None]
+        return of_rows.sqrt().to(x), (1 - of_rows).sqrt().to(x)
 
     def noised(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
         """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps."""

@@ -4,6 +4,7 @@
 forward, made of its own modules. The encoder runs once per sampling step, however many shifts of h are decoded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,20 +15,34 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """What the decoder needs of a noisy batch: h, the skip connections, the time embedding and the timestep.
+    """What the decoder needs of a noisy batch: h, the skip connections, the time embedding and the timesteps.
 
     h: (B, C, H, W), output of the mid block. skips: the down blocks' outputs, each (B, c, h, w), in the order they
-    were made. emb: (B, E), the time embedding that the residual blocks receive. t: the timestep, one for the batch.
+    were made. emb: (B, E), the time embedding that the residual blocks receive. timesteps: (B,) integers, on the CPU.
     """
 
     h: Tensor
     skips: tuple[Tensor, ...]
     emb: Tensor
-    t: int
+    timesteps: Tensor
+
+    @property
+    def t(self) -> int:
+        """The timestep of all rows.
+
+        Raises:
+            ValueError: they have different ones.
+        """
+        first, *others = self.timesteps.unique().tolist()
+        if others:
+            raise ValueError(f"these rows have different timesteps: {[first, *others]}")
+        return first
 
     def select(self, rows: Tensor | slice) -> "Features":
         """The given rows, by index tensor, boolean mask or slice (rows may repeat)."""
-        return replace(self, h=self.h[rows], skips=tuple(skip[rows] for skip in self.skips), emb=self.emb[rows])
+        skips = tuple(skip[rows] for skip in self.skips)
+        timesteps = self.timesteps[rows.cpu() if isinstance(rows, Tensor) else rows]
+        return Features(self.h[rows], skips, self.emb[rows], timesteps)
 
     def repeat(self, n: int) -> "Features":
         """Every row n times in a row: (B, ...) -> (B n, ...)."""
@@ -42,7 +57,8 @@ class Features:
         if len(self.h) != 1:
             raise ValueError(f"expand needs one row, got {len(self.h)}")
         skips = tuple(skip.expand(n, -1, -1, -1) for skip in self.skips)
-        return replace(self, h=self.h.expand(n, -1, -1, -1), skips=skips, emb=self.emb.expand(n, -1))
+        h, emb = self.h.expand(n, -1, -1, -1), self.emb.expand(n, -1)
+        return replace(self, h=h, skips=skips, emb=emb, timesteps=self.timesteps.expand(n))
 
 
 class SplitUNet:
@@ -85,11 +101,17 @@ class SplitUNet:
             if isinstance(module, Attention):
                 module.set_processor(AttnProcessor() if plain else AttnProcessor2_0())
 
-    def encode(self, x: Tensor, t: int) -> Features:
-        """Down path and mid block at timestep t. x: (B, C, H, W) in the network's dtype."""
+    def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
+        """Down path and mid block. x: (B, C, H, W) in the network's dtype. t: one timestep for all rows, or one each.
+
+        Raises:
+            ValueError: another number of timesteps than of rows.
+        """
         unet = self.unet
-        timesteps = torch.full((len(x),), t, device=x.device)
-        emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
+        timesteps = torch.full((len(x),), t) if isinstance(t, int) else torch.tensor(t)
+        if len(timesteps) != len(x):
+            raise ValueError(f"{len(timesteps)} timesteps for {len(x)} rows")
+        emb = unet.time_embedding(unet.time_proj(timesteps.to(x.device)).to(x.dtype))
 
         skip_sample = 2 * x - 1.0 if unet.config.center_input_sample else x
         sample = unet.conv_in(skip_sample)
@@ -102,7 +124,7 @@ class SplitUNet:
             skips += outputs
 
         h = sample if unet.mid_block is None else unet.mid_block(sample, emb)
-        return Features(h=h, skips=skips, emb=emb, t=t)
+        return Features(h, skips, emb, timesteps)
 
     def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
         """Up path at h + delta_h. delta_h: broadcastable to h, or None. Returns the raw output (B, C_out, H, W)."""
@@ -121,5 +143,5 @@ class SplitUNet:
         if skip_sample is not None:
             sample = sample + skip_sample
         if unet.config.time_embedding_type == "fourier":
-            sample = sample / features.t
+            sample = sample / features.timesteps.to(sample)[:, None, None, None]
         return sample

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from core.errors import RequestError
+from core.process import USUAL_STEPS
 from core.progress import Job, Running
 from core.studio import library
 from core.studio.frames import Picture
@@ -26,6 +27,15 @@ Answers = Iterator[tuple[Any, ...]]
 def declare(shell: Shell, handler: Callable[..., Iterator[Any]], inputs: Sequence[Any], outputs: Any) -> None:
     """Offer a handler to programs under its own name; it gets the session and the values of `inputs`."""
     gr.on([], for_clients(handler), [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
+
+
+STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs"
+
+
+def process_input() -> gr.Dropdown:
+    """The input of an endpoint for one of the two ways to edit."""
+    label = "Process: anchored (a few steps, held to the picture) or paper (inverted first, 40 steps)"
+    return gr.Dropdown(list(USUAL_STEPS), value="anchored", label=label)
 
 
 def picture_input() -> PictureInput:

@@ -43,8 +43,9 @@ def strip(
     base |= {"low": low, "high": high, "strength": first[0], "seconds": time.monotonic() - started, "strip": strengths}
     rest = [strength for strength in strengths if strength not in first]
     running = Running(turn.follow(edit_frames(model, picture, preset, rest, options, forms)))
+    yield {**base, "note": "Now the other strengths …", "frames": frames_json(frames)}
     for event in running:
-        if event.preview is not None or event.step == options.steps + 1:
+        if event.preview is not None:
             note = f"Now the other strengths … {100 * event.step // event.total}%"
             yield {**base, "note": note, "frames": frames_json(frames)}
     _add(frames, running.result)

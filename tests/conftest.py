@@ -4,7 +4,7 @@ browser can be found."""
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,8 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_app(change: Callable[[Any], None] = lambda page: None) -> Iterator[str]:
-    """Address of the whole app, running in this process, with the stand-in as the first model of Invert.
-
-    change: what is done to the page before it is served.
-    """
+def running_app() -> Iterator[str]:
+    """Address of the whole app, running in this process, with the stand-in as the first model of Invert."""
     import app
     from tabs.invert import endpoints as invert_endpoints
     from tabs.invert import tab as invert
@@ -122,7 +119,6 @@ def running_app(change: Callable[[Any], None] = lambda page: None) -> Iterator[s
         for tab in (invert, invert_endpoints):
             patch.setattr(tab, "FIRST", "stand-in")
         page = app.build()
-        change(page)
         _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
         yield address
         page.close()

@@ -28,7 +28,10 @@ def add_to(commands: Commands) -> None:
     apply.add_argument("image", type=Path)
     apply.add_argument("out", type=Path, help=f"the edited picture: {', '.join(FORMATS)}")
     apply.add_argument("--strength", type=float, help="as the preset suggests if left out")
-    apply.add_argument("--steps", type=int, default=40, help="sampling steps (40)")
+    apply.add_argument(
+        "--process", choices=["anchored", "paper"], default="anchored", help="as in the paper, or shorter"
+    )
+    apply.add_argument("--steps", type=int, help="of the process (8, or 40 as in the paper)")
     apply.add_argument("--form", choices=["trained", "per_timestep", "global"], default="trained")
     apply.add_argument("--injection", choices=["asymmetric", "symmetric"], help="as the preset suggests if left out")
     apply.add_argument("--t-edit", type=int, help="end of the editing interval")
@@ -55,7 +58,7 @@ def apply_preset(options: argparse.Namespace) -> None:
     model = models.get(preset.model)
     with naming(options.image):
         picture = library.open_picture(options.image, preset.model)
-    given = ("steps", "form", "injection", "t_edit", "t_boost", "seed")
+    given = ("process", "steps", "form", "injection", "t_edit", "t_boost", "seed")
     settings = EditOptions(**{key: getattr(options, key) for key in given})
     strength = preset.strength if options.strength is None else options.strength
     (frame,) = follow(edit_frames(model, picture, preset, [strength], settings))

@@ -23,6 +23,7 @@ from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
 from ..memory import MAX_MODELS
+from ..queries import Query, outputs
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
 from .cards import MODELS, BaseCard, ModelCard
@@ -69,11 +70,14 @@ class DiffusionModel:
         output = self.unet.decode(features, delta_h)[:, : x.shape[1]]
         return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, t)
 
-    def eps_at(self, x: Tensor, timesteps: Sequence[int]) -> Tensor:
-        """Predicted noise (B, C, H, W), as `eps`, of rows with a timestep each, by the network's own forward."""
-        t = torch.tensor(timesteps, device=self.device)
-        output = self.unet.unet(x.to(self.device, self.dtype), t).sample[:, : x.shape[1]]
-        return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, timesteps)
+    def answer(self, queries: Sequence[Query]) -> list[Tensor]:
+        """Predicted noise (N, C, H, W), as `eps`, for each query, in one call of the network. Without gradients."""
+        return [
+            self.schedule.eps_from_output(
+                output[:, : x.shape[1]].to(torch.promote_types(x.dtype, torch.float32)), x, timesteps
+            )
+            for output, x, timesteps in outputs(self.unet, queries)
+        ]
 
     def rows_per_call(self, budget: int | None = None) -> int:
         """How many pictures fit in one network call without exceeding `budget` bytes of activations.

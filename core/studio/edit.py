@@ -16,11 +16,12 @@ from ..intervals import Intervals
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel, models
 from ..presets import Preset
-from ..progress import Job, Progress, finish, stage
+from ..process import total_steps
+from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
 from .frames import EditOptions, Form, Frame, Picture, require_range
-from .latents import latent_of
+from .latents import edit_together
 
 STRIP = 7  # strengths shown side by side
 MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
@@ -82,18 +83,16 @@ def edit_frames(
         require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     presets.require_model(preset, model)
     intervals = intervals_for(model.card, preset, options)
-    settings = EditSettings(options.steps, intervals, options.injection or preset.injection, options.seed)
-    total = 2 * options.steps
+    settings = EditSettings(options.step_count, intervals, options.injection or preset.injection, options.seed)
 
-    latent = yield from latent_of(model, picture.pixels, options.steps, total)
     if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
-        yield Progress(options.steps, total, f"Averaging the direction over {MEAN_OVER} pictures")
+        total = total_steps(options.process, options.step_count)
+        yield Progress(0, total, f"Averaging the direction over {MEAN_OVER} pictures")
     direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
 
     weighted = [(direction, list(strengths))]
-    job = exclusively(edit(model, latent.repeat(len(strengths)), weighted, settings))
-    edited = yield from stage(job, str.capitalize, options.steps, total)
-    with DEVICE:
+    edited = yield from edit_together(model, picture.pixels, len(strengths), weighted, settings, options.process)
+    with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
     rows = zip(strengths, edited.cpu(), measured, strict=True)
     return [Frame(float(c), pixels, about) for c, pixels, about in rows]
@@ -105,7 +104,7 @@ def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: 
     if form == "trained" or not isinstance(direction, ImplicitDirection):
         return direction
     key = (direction, model.card.id, t_edit)
-    with DEVICE:
+    with DEVICE.turn():
         if key not in kept:
             x_T = sample_latent(model, seed=0, count=MEAN_OVER).x_T
             kept[key] = mean_direction(model, direction, x_T, t_edit)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..directions import Injection
 from ..errors import RequestError
+from ..process import USUAL_STEPS, Process
 
 Form = Literal["trained", "per_timestep", "global"]
 
@@ -33,21 +34,24 @@ class Picture:
 
 @dataclass(frozen=True)
 class EditOptions:
-    """How to apply a direction; None: as the preset or the model's curves say.
+    """How to apply a direction; None: as the preset or the model's curves say. steps: None is what the process needs.
 
     Raises:
         RequestError: a number is out of range.
     """
 
-    steps: int = 40
+    steps: int | None = None
     form: Form = "trained"
     injection: Injection | None = None
     t_edit: int | None = None
     t_boost: int | None = None
     seed: int = 0
+    process: Process = "anchored"
 
     def __post_init__(self) -> None:
-        require_range("steps", self.steps, 4, 1000)
+        if self.process not in USUAL_STEPS:
+            raise RequestError(f"There is no process {self.process!r}: use {' or '.join(USUAL_STEPS)}.")
+        require_range("steps", self.step_count, 4, 1000)
         require_range("seed", self.seed, 0, 2**31 - 1)
         for name in ("t_edit", "t_boost"):
             if getattr(self, name) is not None:
@@ -56,6 +60,11 @@ class EditOptions:
             raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
         if self.injection not in (None, "asymmetric", "symmetric"):
             raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
+
+    @property
+    def step_count(self) -> int:
+        """Steps of the process."""
+        return USUAL_STEPS[self.process] if self.steps is None else self.steps
 
 
 @dataclass(frozen=True)

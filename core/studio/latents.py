@@ -1,16 +1,18 @@
-"""Pictures put into their model once, for all visitors and all tabs."""
+"""Pictures put into their model once, for all visitors and all tabs, and edited together with those of others."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ..editing import invert
-from ..latents import Latent, LatentCache
+from ..editing import EditSettings, Weighted, invert
+from ..latents import Latent
 from ..models.loader import DiffusionModel
+from ..process import Kept, Process, edit_pictures
 from ..progress import Job, stage
-from .device import exclusively
+from .device import DEVICE, Urgency
 
-LATENTS = LatentCache()
+KEPT = Kept()
+FEW = 8  # pictures, as many as a strip has
 
 
 def latent_of(model: DiffusionModel, pixels: Tensor, steps: int, total: int | None = None) -> Job[Latent]:
@@ -18,5 +20,17 @@ def latent_of(model: DiffusionModel, pixels: Tensor, steps: int, total: int | No
 
     total: steps of the whole that this is the first part of.
     """
-    job = exclusively(invert(model, pixels, steps, cache=LATENTS))
-    return (yield from stage(job, "Reading the picture" if len(pixels) == 1 else "Reading the pictures", total=total))
+    with DEVICE.shared(model) as shared:
+        job = invert(shared, pixels, steps, cache=KEPT.latents)
+        note = "Reading the picture" if len(pixels) == 1 else "Reading the pictures"
+        return (yield from stage(job, note, total=total))
+
+
+def edit_together(
+    model: DiffusionModel, pixels: Tensor, rows: int, weighted: Weighted, settings: EditSettings, process: Process
+) -> Job[Tensor]:
+    """`core.process.edit_pictures`, its steps computed together with those of other visitors."""
+    count = rows * len(pixels)
+    urgency = Urgency.FIRST if count == 1 else Urgency.MORE if count <= FEW else Urgency.LONG
+    with DEVICE.shared(model, urgency) as shared:
+        return (yield from edit_pictures(shared, pixels, rows, weighted, settings, process, KEPT))

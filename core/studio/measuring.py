@@ -95,7 +95,6 @@ def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", tar
     cannot be had is left out.
     """
     rows = [Measures() for _ in after]
-    originals = before.to(after).expand_as(after)
     if source and target and isinstance(card, ModelCard):
         try:
             values = s_dir(image_text(card), before, after, source, target, templates(card))
@@ -104,20 +103,19 @@ def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", tar
             pass
     try:
         instrument = probe(card)
-        values = distance(card)(originals, after)
-        rows = [replace(row, distance=float(v)) for row, v in zip(rows, values, strict=True)]
+        if instrument is None:
+            values = distance(card)(before.to(after).expand_as(after), after)
+            return [replace(row, distance=float(v)) for row, v in zip(rows, values, strict=True)]
     except ModelUnavailable:
         return rows
-    if instrument is None:
-        return rows
-    similarity = (instrument.identity(after) * instrument.identity(before)).sum(-1)
-    read, original = instrument.attributes(after), instrument.attributes(before)
+    compared = instrument.compare(before, after)
     for i, row in enumerate(rows):
         attributes = []
         for name, known in instrument.known.items():
-            was, now = float(original[name][0]), float(read[name][i])
+            was, now = float(compared.before[name]), float(compared.after[name][i])
             change = (now - was) / known.spread
             attributes.append(AttributeReading(name, was, now, known.low, known.high, change))
         attributes.sort(key=lambda reading: -abs(reading.change))
-        rows[i] = replace(row, identity=float(similarity[i]), attributes=tuple(attributes))
+        distance_, identity = float(compared.distance[i]), float(compared.identity[i])
+        rows[i] = replace(row, distance=distance_, identity=identity, attributes=tuple(attributes))
     return rows

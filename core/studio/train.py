@@ -75,7 +75,7 @@ def start_training(
     for text in (source, target):
         if len(text) > MAX_TEXT:
             raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
-    with DEVICE:
+    with DEVICE.turn():
         training = Training(model, measuring.image_text(model.card), source, target, settings)
     kept = state.sources.get(_sources_key(training)) if state else None
     if kept is not None and len(kept.timesteps) >= len(training.timesteps):

@@ -10,6 +10,7 @@ import gradio as gr
 
 from core.errors import VisitorError
 from core.models.loader import models
+from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import pictures
 from core.studio.turns import Outdated
@@ -43,13 +44,13 @@ class Batch:
 
 
 @in_words
-def run_batch(session: Session, paths: list[str] | None, steps: float, seed: float | None) -> Values:
+def run_batch(session: Session, paths: list[str] | None, process: Process, steps: float, seed: float | None) -> Values:
     turn = session.edits.begin()
     try:
         files = [(Path(path).name, Path(path)) for path in paths or []]
         yield progress_line(Progress(0, 1), "Starting"), gr.update(visible=False)
         model, chosen = models.get(session.model_id), active_presets(session)
-        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(steps, seed))))
+        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(process, steps, seed))))
         for event in running:
             yield progress_line(event), gr.skip()
         path = session.file("composed.zip", running.result)

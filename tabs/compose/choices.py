@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from core.process import Process
 from core.studio.frames import EditOptions
 from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
 
 
-def options_of(steps: float | None, seed: float | None) -> EditOptions:
+def options_of(process: Process, steps: float | None, seed: float | None) -> EditOptions:
     """Options from the Advanced section. Raises RequestError."""
-    return EditOptions(int(steps or 0), seed=int(seed or 0))
+    return EditOptions(int(steps or 0), seed=int(seed or 0), process=process)
 
 
 def component_choices(session: Session) -> list[tuple[str, str]]:

@@ -14,12 +14,13 @@ from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.presets import Preset
+from core.process import Process
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
 from core.studio.frames import EditOptions
 from core.studio.visit.session import Session
-from tabs.endpoints import Answers, declare, given_picture, picture_input, stream_progress
+from tabs.endpoints import STEPS_LABEL, Answers, declare, given_picture, picture_input, process_input, stream_progress
 from tabs.shell import Shell
 
 MAX_TEXT = 4000  # characters of a composition
@@ -37,19 +38,28 @@ def build(shell: Shell) -> None:
         low = gr.Number(-1.0, label="Lowest strength of both")
         high = gr.Number(1.0, label="Highest strength of both")
         count = gr.Number(5, precision=0, label="Strengths of each, 2 to 11")
-        steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
+        steps = gr.Number(0, precision=0, label=STEPS_LABEL)
         seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 or more")
         model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
+        process = process_input()
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")
 
-        declare(shell, compose, [image, composition, steps, seed, model], [picture, about])
-        asked = [image, across, down, low, high, count, composition, steps, seed, model]
+        declare(shell, compose, [image, composition, steps, seed, model, process], [picture, about])
+        asked = [image, across, down, low, high, count, composition, steps, seed, model, process]
         declare(shell, sweep, asked, [picture, about])
         declare(shell, presets, [model], about)
 
 
-def compose(session: Session, image: str | None, composition: str, steps: int, seed: int, model: str) -> Answers:
+def compose(
+    session: Session,
+    image: str | None,
+    composition: str,
+    steps: int,
+    seed: int,
+    model: str,
+    process: Process,
+) -> Answers:
     """Apply several directions to a picture in one pass.
 
     Directions are presets by their names, or ones trained before in this session; their strengths may be negative.
@@ -58,13 +68,14 @@ def compose(session: Session, image: str | None, composition: str, steps: int, s
     far it is.
     """
     started = time.monotonic()
-    options = EditOptions(steps=steps, seed=seed)
+    options = EditOptions(steps or None, seed=seed, process=process)
     chosen = _chosen(session, composition, model)
     loaded, source = models.get(model), given_picture(image, model)
     columns = [(preset, [c]) for preset, c in chosen]
     [frame] = yield from stream_progress(applying.apply(loaded, source, columns, options))
     intervals = applying.intervals_of(loaded.card, [preset for preset, _ in chosen], options)
-    about = {"composition": applying.describe_composition(chosen), "model": model, "steps": steps}
+    about: dict[str, Any] = {"composition": applying.describe_composition(chosen), "model": model}
+    about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
     about |= {"seconds": round(time.monotonic() - started, 2)}
     yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
@@ -82,6 +93,7 @@ def sweep(
     steps: int,
     seed: int,
     model: str,
+    process: Process,
 ) -> Answers:
     """Two directions against each other: a grid of pictures with every pair of their strengths.
 
@@ -91,7 +103,7 @@ def sweep(
     row. Until then the JSON tells how far it is.
     """
     started = time.monotonic()
-    options = EditOptions(steps=steps, seed=seed)
+    options = EditOptions(steps or None, seed=seed, process=process)
     strengths = pictures.evenly_spaced(low, high, count)
     pair = [(_named(session, name, model), 0.0) for name in (across, down)]
     rest = _chosen(session, composition, model) if (composition or "").strip() else []
@@ -102,7 +114,8 @@ def sweep(
     job = pictures.sweep(loaded, source, [*pair, *others], 0, 1, strengths, strengths, options)
     result = yield from stream_progress(job)
     cells = [frame.measures.as_json() for frame in result.frames]
-    about = {"across": result.across, "down": result.down, "strengths": strengths, "model": model, "steps": steps}
+    about: dict[str, Any] = {"across": result.across, "down": result.down, "strengths": strengths, "model": model}
+    about |= {"process": process, "steps": options.step_count}
     about |= {"cells": cells, "seconds": round(time.monotonic() - started, 2)}
     yield animation.sheet(result), about
 

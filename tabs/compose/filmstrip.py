@@ -11,6 +11,7 @@ import torch
 
 from core.errors import RequestError
 from core.models.loader import models
+from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
 from core.studio.turns import Outdated
@@ -60,6 +61,7 @@ def run_filmstrip(
     end: float,
     count: float,
     kind: animation.Kind,
+    process: Process,
     steps: float,
     seed: float | None,
 ) -> Values:
@@ -73,7 +75,7 @@ def run_filmstrip(
     yield progress_line(Progress(0, 1), "Starting"), hidden, hidden, []
     model = models.get(session.model_id)
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
-    job = pictures.interpolate(model, picture, first, last, int(count), options_of(steps, seed))
+    job = pictures.interpolate(model, picture, first, last, int(count), options_of(process, steps, seed))
     running = Running(turn.follow(job))
     try:
         for event in running:

@@ -6,6 +6,7 @@ import gradio as gr
 
 from core.errors import HubError, PresetError, RequestError
 from core.models.loader import DiffusionModel, models
+from core.process import USUAL_STEPS
 from core.progress import finish
 from core.studio import library
 from core.studio.compose import link
@@ -23,7 +24,8 @@ def restore(session: Session, token: str) -> str:
     model = models.get(restored.model_id)
     session.change_model(restored.model_id)
     session.picture = named_picture(model, restored.picture)
-    session.compose.restored = restored.steps, restored.seed
+    steps = USUAL_STEPS[restored.process] if restored.steps is None else restored.steps
+    session.compose.restored = restored.process, steps, restored.seed
     session.compose.change(fetch(session, restored.composition))
     return restored.model_id
 

@@ -14,6 +14,7 @@ from core.errors import VisitorError
 from core.hub.card import KNOWN_LICENCES
 from core.imaging import thumbnail
 from core.models.loader import models
+from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
 from core.studio.visit.compose import active_presets, available_presets
@@ -108,9 +109,9 @@ def to_publish(session: Session) -> dict[str, Any]:
 
 
 @in_words
-def save(session: Session, name: str | None, steps: float, seed: float | None) -> tuple[Any, ...]:
+def save(session: Session, name: str | None, process: Process, steps: float, seed: float | None) -> tuple[Any, ...]:
     """The composition as a preset: a file to take away, and one of the visitor's own from now on."""
-    chosen, options = active_presets(session), options_of(steps, seed)
+    chosen, options = active_presets(session), options_of(process, steps, seed)
     name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
     model = models.get(session.model_id)
     preset = applying.combine(model.card, chosen, name, options)
@@ -124,10 +125,10 @@ def save(session: Session, name: str | None, steps: float, seed: float | None) -
 
 
 @in_words
-def make_link(session: Session, steps: float, seed: float | None) -> tuple[Any, ...]:
-    options = options_of(steps, seed)
+def make_link(session: Session, process: Process, steps: float, seed: float | None) -> tuple[Any, ...]:
+    options = options_of(process, steps, seed)
     composition, picture = session.compose.composition, link.picture_name(current_picture(session))
-    token = link.encode(composition, session.model_id, picture, options.steps, options.seed)
+    token = link.encode(composition, session.model_id, picture, options.step_count, options.seed, process)
     available = available_presets(session)
     stay = [available[c.key].name for c in composition.components if c.key in available and not link.travels(c.key)]
     notes = []

@@ -10,6 +10,7 @@ import gradio as gr
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.loader import models
+from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
 from core.studio.turns import Outdated
@@ -43,7 +44,6 @@ class Sweep:
                     self.down_high = gr.Number(1, label="to", min_width=70)
         with gr.Row(visible=False, elem_classes="seed") as self.making:
             self.count = gr.Slider(2, 7, 5, step=1, label="Strengths of each", elem_id="sweep-count")
-            self.steps = gr.Slider(10, 40, 20, step=1, label="Steps", elem_id="sweep-steps")
             self.make = gr.Button("Make the sweep", variant="primary", elem_id="make-sweep")
         self.note = gr.HTML(elem_id="sweep-note")
         self.grid = Grid(elem_id="sweep-grid")
@@ -64,7 +64,7 @@ class Sweep:
         return *shown, *(gr.update(choices=choices, value=key) for key in keys), *ends
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
-        given = [session, self.across, self.down, *self.ranges, self.count, self.steps, advanced[1]]
+        given = [session, self.across, self.down, *self.ranges, self.count, *advanced]
         self.make.click(run_sweep, given, [self.note, self.grid, self.file], **settings)
         for chosen, ends in ((self.across, self.ranges[:2]), (self.down, self.ranges[2:])):
             chosen.input(range_of, [session, chosen], ends, **QUIET)
@@ -88,6 +88,7 @@ def run_sweep(
     down_low: float,
     down_high: float,
     count: float,
+    process: Process,
     steps: float,
     seed: float | None,
 ) -> Values:
@@ -108,7 +109,7 @@ def run_sweep(
     value |= {"acrosses": acrosses, "downs": downs, "images": [], "done": False}
     yield progress_line(Progress(0, 1), "Starting"), value, gr.update(visible=False)
     model = models.get(session.model_id)
-    job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(steps, seed))
+    job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(process, steps, seed))
     running = Running(turn.follow(job))
     try:
         for event in running:

@@ -13,6 +13,7 @@ from core import presets
 from core.errors import VisitorError
 from core.imaging import content_hash
 from core.models.loader import models
+from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying
 from core.studio.turns import Outdated, Turn
@@ -30,6 +31,7 @@ from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
 from tabs.picture import PictureChooser
+from tabs.process import process_choice, usual_steps
 from tabs.results import busy, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items
@@ -88,13 +90,11 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 comparison = Stage({}, elem_id="comparison", visible=False)
                 back = gr.Button("Back to this composition", size="sm", visible=False, elem_id="back")
             with gr.Accordion("Advanced", open=False, elem_id="advanced-compose"), gr.Row():
-                steps = gr.Slider(
-                    10, 100, 40, step=1, label="Steps", info="of inversion and of editing", elem_id="compose-steps"
-                )
+                process, steps = process_choice("compose-steps")
                 seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
 
-    session, advanced = shell.session, [steps, seed]
-    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, steps, seed]
+    session, advanced = shell.session, [process, steps, seed]
+    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, *advanced]
     shown, unchanged = [stage, *follow], (gr.skip(),) * len(follow)
 
     def following(visit: Session) -> tuple[Any, ...]:
@@ -105,7 +105,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             *sweep.for_composition(visit),
             *similarity.for_composition(visit),
             *share.for_composition(visit),
-            *(visit.compose.restored or (gr.skip(), gr.skip())),
+            *(visit.compose.restored or (gr.skip(),) * 3),
         )
 
     def rendering(visit: Session, *values: Any) -> Values:
@@ -180,7 +180,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     @in_words
     def retune(visit: Session, *values: Any) -> Values:
-        """The visitor's own steps or seed."""
+        """The visitor's own process, steps or seed."""
         visit.compose.restored = None
         yield from rendering(visit, *values)
 
@@ -204,6 +204,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         mixer.release(mix, given, shown, **HEAVY),
         tab.select(refresh, given, shown, **HEAVY),
         gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
+        process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
@@ -230,7 +231,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
 
 def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, ...]:
-    """What the tab's widgets depend on. values: steps and seed."""
+    """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
     return state.composition, id(session.picture), session.model_id, own, state.restored or values
 
@@ -240,7 +241,9 @@ def palette_cards(session: Session) -> Cards:
     return Cards(preset_items(session.model_id, session.own), session.compose.composition.keys, **PALETTE)
 
 
-def render(session: Session, turn: Turn, steps: float, seed: float | None) -> Iterator[dict[str, Any]]:
+def render(
+    session: Session, turn: Turn, process: Process, steps: float, seed: float | None
+) -> Iterator[dict[str, Any]]:
     """Values of the stage, until the composition's picture is there.
 
     Raises:
@@ -254,7 +257,7 @@ def render(session: Session, turn: Turn, steps: float, seed: float | None) -> It
     composition, history = session.compose.composition, session.compose.history
     try:
         chosen = applying.resolve(composition, available_presets(session))
-        options = options_of(steps, seed)
+        options = options_of(process, steps, seed)
         if not chosen:
             note = "All directions are muted." if composition.components else ""
             yield {**base, "note": note}

@@ -39,10 +39,6 @@ def opened_row(session: Session) -> tuple[Exploration, DirectionRow]:
     return exploration, exploration.rows[exploration.opened]
 
 
-def options_of(exploration: Exploration) -> EditOptions:
-    return EditOptions(steps=exploration.model.card.steps)
-
-
 @in_words
 def open_row(event: gr.EventData, session: Session) -> Values:
     """The large picture of a row: its strength first, then the strip.
@@ -58,7 +54,7 @@ def open_row(event: gr.EventData, session: Session) -> Values:
     base = {"before": before_url(exploration.picture), "name": row.name}
     starting = {"busy": True, "note": "Starting …", "fraction": 0}
     yield gr.update(visible=True), base | starting, "", "", gr.update(visible=False)
-    preset, options, forms = as_preset(exploration, row), options_of(exploration), session.text_edit.forms
+    preset, options, forms = as_preset(exploration, row), EditOptions(), session.text_edit.forms
     try:
         for value in strip(turn, exploration.picture, preset, options, exploration.frames, forms):
             if session.discover.exploration is not exploration:
@@ -75,7 +71,7 @@ def exact_strength(event: gr.EventData, session: Session) -> Iterator[dict[str, 
     strength = getattr(event, "strength", None)
     if not isinstance(strength, int | float):
         return
-    turn, preset, options = session.edits.begin(), as_preset(exploration, row), options_of(exploration)
+    turn, preset, options = session.edits.begin(), as_preset(exploration, row), EditOptions()
     frames, forms = exploration.frames, session.text_edit.forms
     yield from exact(turn, exploration.picture, preset, options, strength, frames, forms)
 

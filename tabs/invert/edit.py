@@ -119,15 +119,17 @@ def opened(session: Session) -> tuple[Any, ...]:
     """The panel was opened: values of its board and of `shown`, for the inversion that is chosen now."""
     state = session.invert
     inversion = state.inversion
+    # What was said of this inversion stays: the visitor may have asked for an edit before this answer comes.
+    note, state.noted = gr.skip() if inversion is state.noted else "", inversion
     if inversion is None:
-        return gr.skip(), "", gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
+        return gr.skip(), note, gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
     picture = picture_url(inversion.pixels)
     # All properties, because those of a widget that has not been shown yet are replaced by what comes.
     board = gr.update(image=picture, presets=ready_made_regions(session.model_id), max_regions=MAX_REGIONS)
     if state.edits is None:
         hint = f"Inverted by {label(inversion.method)}. {HINT}"
-        return board, "", gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
-    return board, "", cards(state.edits), edited(state.edits)
+        return board, note, gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
+    return board, note, cards(state.edits), edited(state.edits)
 
 
 @in_words
@@ -164,7 +166,7 @@ def requested_edits(
 def run(session: Session, *values: Any) -> Values:
     """Values of `shown` and of the buttons: every target first, then the strips of strengths."""
     state, skip = session.invert, gr.skip()
-    turn = state.jobs.begin(KIND)
+    turn, state.noted = state.jobs.begin(KIND), state.inversion
     try:
         edits = requested_edits(session, *values)
         base = {"before": picture_url(edits.inversion.pixels), "plain": True}

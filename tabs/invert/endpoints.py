@@ -129,7 +129,7 @@ def reconstruct(session: Session, inversion: str | None) -> Answers:
     opened, trial = given_inversion(inversion)
     model = load_text_to_image(trial.card)
     pixels = yield from stream_progress(exclusively(editing.reconstruct(model, opened)))
-    with DEVICE:
+    with DEVICE.turn():
         source = opened.pixels.to(model.device)
         measures = compare(model, model.encode(source), source, pixels, measuring.distance_or_none(trial.card))
     about = {"model": opened.model, "method": opened.method, "prompt": opened.prompt}

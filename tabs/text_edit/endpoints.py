@@ -9,13 +9,14 @@ import gradio as gr
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
+from core.process import Process
 from core.studio import library
 from core.studio.edit import edit_frames, intervals_for
 from core.studio.frames import EditOptions
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
-from tabs.endpoints import Answers, declare, given_path, picture_input, stream_progress
+from tabs.endpoints import STEPS_LABEL, Answers, declare, given_path, picture_input, process_input, stream_progress
 from tabs.shell import Shell
 
 
@@ -27,11 +28,12 @@ def build(shell: Shell) -> None:
         source = gr.Textbox("", label="What the pictures show, for example 'face'")
         target = gr.Textbox("", label="What they should show, for example 'smiling face'")
         strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
-        steps = gr.Number(40, precision=0, label="Steps of inversion and of editing, 4 to 1000")
+        steps = gr.Number(0, precision=0, label=STEPS_LABEL)
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
         model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
+        process = process_input()
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
@@ -41,7 +43,7 @@ def build(shell: Shell) -> None:
         measures = gr.JSON(label="Measures")
         file = gr.File(label="Preset file")
 
-        asked = [image, direction, strength, steps, seed, source, target, model]
+        asked = [image, direction, strength, steps, seed, source, target, model, process]
         declare(shell, edit_text, asked, [picture, measures])
         asked = [source, target, form, samples, train_steps, coefficient, model]
         declare(shell, train_direction, asked, [file, measures])
@@ -58,6 +60,7 @@ def edit_text(
     source_text: str,
     target_text: str,
     model: str,
+    process: Process,
 ) -> Answers:
     """Edit a picture along a direction of meaning.
 
@@ -68,7 +71,7 @@ def edit_text(
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
     """
     path, started = given_path(image), time.monotonic()
-    options = EditOptions(steps=steps, seed=seed)
+    options = EditOptions(steps or None, seed=seed, process=process)
     loaded = models.get(model)
     source = library.open_picture(path, model)
     preset = library.find_preset(model, direction or "", source_text or "", target_text or "", session.own)
@@ -80,7 +83,8 @@ def edit_text(
     job = edit_frames(loaded, source, preset, [strength], options, session.text_edit.forms)
     [frame] = yield from stream_progress(job)
     intervals = intervals_for(loaded.card, preset, options)
-    about = {"direction": preset.name, "model": model, "strength": strength, "steps": steps}
+    about = {"direction": preset.name, "model": model, "strength": strength}
+    about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
 

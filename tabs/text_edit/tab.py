@@ -18,6 +18,7 @@ from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_plot
 from tabs.picture import PictureChooser
+from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, strip
@@ -94,7 +95,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                 with gr.Row():
                     with gr.Column(min_width=260):
-                        steps = gr.Slider(10, 100, 40, step=1, label="Steps", info="of inversion and of editing")
+                        process, steps = process_choice("text-edit-steps")
                         shape = gr.Dropdown(FORMS, value="trained", label="Form of the direction")
                         injection = gr.Radio(
                             [("As the preset says", ""), ("Asymmetric", "asymmetric"), ("Symmetric", "symmetric")],
@@ -109,11 +110,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                         plot = gr.HTML(first_drawing(model_id), elem_id="intervals")
                 apply = gr.Button("Apply", variant="secondary", elem_id="apply")
 
-    advanced = [steps, shape, injection, automatic, t_edit, t_boost, seed]
+    advanced = [process, steps, shape, injection, automatic, t_edit, t_boost, seed]
     given = [shell.session, picker, *advanced]
     shown = [stage, plot, t_edit, t_boost]
 
     chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), HEAVY)
+    process.input(usual_steps, process, steps, **QUIET)
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, given, shown, **HEAVY)
 
@@ -158,9 +160,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
 def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
     """Options from the values of the Advanced section. Raises RequestError for values out of range."""
-    steps, form, injection, automatic, t_edit, t_boost, seed = advanced
+    process, steps, form, injection, automatic, t_edit, t_boost, seed = advanced
     own = {} if automatic else {"t_edit": int(t_edit), "t_boost": int(t_boost)}
-    return EditOptions(int(steps or 0), form, injection or None, seed=int(seed or 0), **own)
+    return EditOptions(int(steps or 0), form, injection or None, seed=int(seed or 0), process=process, **own)
 
 
 def interval_drawing(session: Session, preset: Preset | None, t_edit: int, t_boost: int) -> str:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -14,7 +13,7 @@ from tests.conftest import NO_BROWSER, find_chromium, running_app
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 PATIENCE = 90_000  # milliseconds; an edit takes seconds, and the machine may be busy
-STEPS = 10  # of an edit, in place of 40: enough to see what the page does; how good edits are, other tests measure
+STEPS = 10  # of an analysis, in place of 40: enough to see what the page does; how good it is, other tests measure
 
 # The first two are pages that Chromium makes for the address bar of every new window, which nobody sees here: a second
 # of computing per test. Chromium heeds the last such list only, so what Playwright switches off is repeated.
@@ -51,15 +50,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def served(text_model: Path) -> Iterator[str]:
-    """Address of an app for browsers: its pages begin with few steps."""
-
-    def begin_with_few_steps(page: gr.Blocks) -> None:
-        sliders = [b for b in page.blocks.values() if isinstance(b, gr.Slider) and (b.label, b.value) == ("Steps", 40)]
-        assert len(sliders) == 2, "Text edit and Compose"
-        for slider in sliders:
-            slider.value = STEPS
-
-    with running_app(begin_with_few_steps) as address:
+    """Address of an app for browsers."""
+    with running_app() as address:
         yield address
 
 

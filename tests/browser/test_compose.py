@@ -17,24 +17,21 @@ from core.studio import library
 Visit = Callable[..., Page]
 NAMES = [preset.name for preset in library.shipped("avatars").values()][:3]
 KEYS = list(library.shipped("avatars"))[:3]
-QUICK = "~".join(["1", "avatars", "portrait-2", "10", "0"])  # a link with ten steps
+LINK = "~".join(["2", "avatars", "portrait-2", "8", "0"])
 
 
 @pytest.fixture
 def composing(visit: Visit) -> Callable[..., Page]:
-    """Open Compose with the directions of a link; without one, by the tab and with ten steps."""
+    """Open Compose with the directions of a link; without one, by the tab."""
 
     def open_tab(components: str = "", **options: int) -> Page:
         page = visit(**options)
         if components:
-            page.goto(f"{page.url}?compose={QUICK}~{components}")
+            page.goto(f"{page.url}?compose={LINK}~{components}")
             expect(page.get_by_role("tab", name="Compose")).to_have_attribute("aria-selected", "true")
             settled(page, components.count("~") + 1)
         else:
             page.get_by_role("tab", name="Compose").click()
-            section(page, "advanced-compose")
-            page.locator("#compose-steps input[type=number]").fill("10")
-            page.locator("#compose-steps input[type=number]").press("Enter")
         return page
 
     return open_tab
@@ -75,9 +72,8 @@ def test_three_directions_sweep_animation_save_and_link(composing: Callable[...,
     settled(page, 3)
 
     section(page, "sweep")
-    for which, number in (("sweep-count", "2"), ("sweep-steps", "10")):
-        page.locator(f"#{which} input[type=number]").fill(number)
-        page.locator(f"#{which} input[type=number]").press("Enter")
+    page.locator("#sweep-count input[type=number]").fill("2")
+    page.locator("#sweep-count input[type=number]").press("Enter")
     page.locator("#make-sweep").click()
     expect(page.locator("#sweep-grid .grid")).to_have_attribute("data-done", "yes")
     cells = page.locator("#sweep-grid .cells button img")
@@ -111,7 +107,7 @@ def test_three_directions_sweep_animation_save_and_link(composing: Callable[...,
     expect(palette.get_by_role("checkbox", name="<b>Mixture</b>", exact=True)).to_be_visible()
 
     page.locator("#make-link").click()
-    expect(page.locator("#link input")).to_have_value(re.compile("compose=1~avatars~"))
+    expect(page.locator("#link input")).to_have_value(re.compile("compose=2~avatars~"))
     link = page.locator("#link input").input_value()
     before, words = picture(page), title(page)
     page.goto(link)
@@ -236,7 +232,7 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
 
 def test_a_damaged_link_is_told(visit: Visit) -> None:
     page = visit()
-    page.goto(f"{page.url}?compose={QUICK}~<script>alert(1)</script>:1")
+    page.goto(f"{page.url}?compose={LINK}~<script>alert(1)</script>:1")
     expect(page.get_by_text("This link is damaged")).to_be_visible()
     expect(page.get_by_role("tab", name="Text edit")).to_have_attribute("aria-selected", "true")
 

@@ -100,7 +100,7 @@ def hub(space: Space) -> StandIn:
 
 @pytest.fixture
 def compose(space: Space, browser: Browser) -> Iterator[Page]:
-    """The Compose tab of a new visitor, with ten steps."""
+    """The Compose tab of a new visitor."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.set_default_timeout(90_000)
     page, errors = context.new_page(), []
@@ -108,9 +108,6 @@ def compose(space: Space, browser: Browser) -> Iterator[Page]:
     page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.goto(space.address)
     page.get_by_role("tab", name="Compose").click()
-    page.locator("#advanced-compose > button.label-wrap").click()
-    page.locator("#compose-steps input[type=number]").fill("10")
-    page.locator("#compose-steps input[type=number]").press("Enter")
     yield page
     context.close()
     assert not errors

@@ -7,10 +7,10 @@ import torch
 
 from core.directions import GlobalDirection
 from core.errors import ModelUnavailable
-from core.latents import LatentCache
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel
 from core.presets import Preset
+from core.process import Kept
 from core.studio import latents, library, measuring
 from core.studio.frames import EditOptions, Picture
 from tests.unit.small_models import small_model
@@ -26,7 +26,7 @@ def isolated_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Diffusion
 
     monkeypatch.setattr(library, "PRESETS", tmp_path / "presets")
     monkeypatch.setattr(measuring, "_lpips", missing)
-    monkeypatch.setattr(latents, "LATENTS", LatentCache())
+    monkeypatch.setattr(latents, "KEPT", Kept())
     model = small_model()
     monkeypatch.setitem(MODELS, model.card.id, model.card)
     return model

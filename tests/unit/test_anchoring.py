@@ -1,6 +1,7 @@
 """Anchored editing against its equations written out in float64, a closed form, and what it promises."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import asinh, exp, sqrt
 from typing import Any
@@ -16,11 +17,13 @@ from core.errors import RequestError, ResourceError
 from core.models.codec import Identity
 from core.models.loader import DiffusionModel
 from core.progress import Running, finish
+from core.queries import Query
 from core.schedule import Schedule
-from core.unet import SplitUNet
+from core.unet import Features, SplitUNet
 from tests.unit.small_models import small_card, small_model, trained_block
 
 STEPS = 8
+TIMESTEPS = tuple(Schedule(torch.linspace(0.9, 0.1, 1000)).timesteps(STEPS))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_every_row_is_the_equations(model: DiffusionModel, shift: GlobalDirectio
     modes = tuple("symmetric" if both else "asymmetric" for *_, both in parts)
     direction = CompositeDirection((implicit, shift), (3.0, 0.2), (450, 200), modes)
     settings = EditSettings(STEPS, Intervals(100, t_boost))
-    path = finish(source_path(model, pictures(), STEPS, route))
+    path = finish(source_path(model, pictures(), TIMESTEPS, route))
     strengths = [1.0, -0.5, 0.0, 1.0]
     rows = finish(edit_anchored(model, path.repeat(4), [(direction, strengths)], settings))
     for row, c in zip(rows[:2], strengths, strict=False):
@@ -98,12 +101,12 @@ def test_every_row_is_the_equations(model: DiffusionModel, shift: GlobalDirectio
 
 
 def test_rows_of_several_pictures(model: DiffusionModel, shift: GlobalDirection) -> None:
-    path = finish(source_path(model, pictures(2), STEPS))
+    path = finish(source_path(model, pictures(2), TIMESTEPS))
     settings, strengths = EditSettings(STEPS), [1.0, 0.0, 0.5, 1.0]
     together = finish(edit_anchored(model, path.repeat(2), [(shift, strengths)], settings))
     assert together.shape == (4, 3, 32, 32)
     for row, c in enumerate(strengths):
-        alone = finish(source_path(model, pictures(2)[row // 2 : row // 2 + 1], STEPS))
+        alone = finish(source_path(model, pictures(2)[row // 2 : row // 2 + 1], TIMESTEPS))
         expected = finish(edit_anchored(model, alone, [(shift, c)], settings))
         torch.testing.assert_close(together[row : row + 1], expected, atol=1e-5, rtol=0)
     for chunk in (1, 3):
@@ -127,23 +130,16 @@ class Linear:
     def rows_per_call(self) -> int:
         return 64
 
-    def features(self, x: Tensor, t: int) -> Any:
-        @dataclass
-        class Rows:
-            h: Tensor
-            emb: Tensor
-            t: int
+    def answer(self, queries: Sequence[Query]) -> list[Tensor]:
+        return [self._eps(query) for query in queries]
 
-            def select(self, rows: Tensor) -> Any:
-                return Rows(self.h[rows], self.emb[rows], self.t)
-
-        return Rows(x.new_zeros(len(x), 1, 1, 1), x.new_zeros(len(x), 1), t)
-
-    def eps(self, features: Any, x: Tensor, t: int, delta_h: Tensor | None = None) -> Tensor:
-        return self.k * x if delta_h is None else self.k * x + delta_h
-
-    def eps_at(self, x: Tensor, timesteps: Any) -> Tensor:
-        return self.k * x
+    def _eps(self, query: Query) -> Tensor:
+        x = query.x if query.rows is None else query.x[query.rows]
+        if query.shift is None:
+            return self.k * x
+        timesteps = torch.tensor(query.timesteps)[:1].expand(len(x))
+        shift = query.shift(Features(x.new_zeros(len(x), 1, 1, 1), (), x.new_zeros(len(x), 1), timesteps))
+        return self.k * x + (0 if shift is None else shift)
 
 
 @pytest.mark.parametrize("route", ["inverted", "noised"])
@@ -158,7 +154,7 @@ def test_a_linear_network_in_closed_form(route: str) -> None:
 
     def error(steps: int) -> float:
         direction = GlobalDirection(torch.full((1, 1, 1, 1), delta), steps)
-        path = finish(source_path(model, pixels, steps, route))
+        path = finish(source_path(model, pixels, model.schedule.timesteps(steps), route))
         edited = finish(edit_anchored(model, path, [(direction, 1.0)], EditSettings(steps, injection="symmetric")))
         return ((edited - pixels).mean() + delta * integral).abs().item() / (delta * integral)
 
@@ -171,7 +167,7 @@ def test_what_it_costs(model: DiffusionModel, shift: GlobalDirection, monkeypatc
     """A path without inversion is one call of the network, all levels in it; another direction on the same picture has
     nothing of it to do again, and no direction costs anything before it acts."""
     calls: Counter[str] = Counter()
-    encode, decode, at = SplitUNet.encode, SplitUNet.decode, DiffusionModel.eps_at
+    encode, decode = SplitUNet.encode, SplitUNet.decode
 
     def counted(name: str, method: Any) -> Any:
         def call(self: Any, *arguments: Any) -> Any:
@@ -182,24 +178,23 @@ def test_what_it_costs(model: DiffusionModel, shift: GlobalDirection, monkeypatc
 
     monkeypatch.setattr(SplitUNet, "encode", counted("encode", encode))
     monkeypatch.setattr(SplitUNet, "decode", counted("decode", decode))
-    monkeypatch.setattr(DiffusionModel, "eps_at", counted("levels", at))
     cache = PathCache()
-    path = finish(source_path(model, pictures(), STEPS, "noised", cache=cache))
-    assert calls == {"levels": 1}
-    assert finish(source_path(model, pictures().clone(), STEPS, "noised", cache=cache)) is path
-    assert finish(source_path(model, pictures(), STEPS, "noised", seed=1, cache=cache)) is not path
+    path = finish(source_path(model, pictures(), TIMESTEPS, "noised", cache=cache))
+    assert calls == {"encode": 1, "decode": 1}
+    assert finish(source_path(model, pictures().clone(), TIMESTEPS, "noised", cache=cache)) is path
+    assert finish(source_path(model, pictures(), TIMESTEPS, "noised", seed=1, cache=cache)) is not path
     calls.clear()
     late = GlobalDirection(shift.delta, 40, t_start=500)
     finish(edit_anchored(model, path, [(late, 1.0)], EditSettings(STEPS)))
     acting = sum(t <= 500 for t in path.timesteps)
     assert calls == {"encode": acting, "decode": acting}
     calls.clear()
-    finish(source_path(model, pictures(), STEPS))
-    assert calls == {"encode": STEPS + 1, "decode": STEPS + 1, "levels": 1}
+    finish(source_path(model, pictures(), TIMESTEPS))
+    assert calls == {"encode": STEPS + 2, "decode": STEPS + 2}
 
 
 def test_it_reports_and_can_be_stopped(model: DiffusionModel, shift: GlobalDirection) -> None:
-    path = finish(source_path(model, pictures(), STEPS))
+    path = finish(source_path(model, pictures(), TIMESTEPS))
     running = Running(edit_anchored(model, path.repeat(2), [(shift, [0.0, 1.0])], EditSettings(STEPS)))
     events = list(running)
     assert [event.step for event in events] == list(range(1, STEPS + 1))
@@ -213,9 +208,7 @@ def test_it_reports_and_can_be_stopped(model: DiffusionModel, shift: GlobalDirec
 
 
 def test_requests_that_make_no_sense(model: DiffusionModel, shift: GlobalDirection, monkeypatch: Any) -> None:
-    with pytest.raises(RequestError, match="steps"):
-        finish(source_path(model, pictures(), 1))
-    path = finish(source_path(model, pictures(), STEPS))
+    path = finish(source_path(model, pictures(), TIMESTEPS))
     with pytest.raises(ValueError, match="path of 8 steps"):
         finish(edit_anchored(model, path, [(shift, 1.0)], EditSettings(20)))
     with pytest.raises(RequestError, match="strength"):
@@ -224,6 +217,6 @@ def test_requests_that_make_no_sense(model: DiffusionModel, shift: GlobalDirecti
     def run_out(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(DiffusionModel, "eps_at", run_out)
+    monkeypatch.setattr(DiffusionModel, "answer", run_out)
     with pytest.raises(ResourceError, match="ran out of memory"):
-        finish(source_path(model, pictures(), STEPS, "noised"))
+        finish(source_path(model, pictures(), TIMESTEPS, "noised"))

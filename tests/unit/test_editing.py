@@ -246,8 +246,8 @@ def test_inversion_of_a_linear_network_in_closed_form(model: DiffusionModel, mon
 
 def test_a_predicted_step_costs_one_evaluation(model: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    features = DiffusionModel.features
-    monkeypatch.setattr(DiffusionModel, "features", lambda self, x, t: asked.append(t) or features(self, x, t))
+    encode = SplitUNet.encode
+    monkeypatch.setattr(SplitUNet, "encode", lambda self, x, t: asked.append(t) or encode(self, x, t))
     for iterations, expected in ((0, 12), (1, 13), (3, 37)):
         asked.clear()
         finish(invert(model, picture(), 12, iterations=iterations))

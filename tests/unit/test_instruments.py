@@ -126,6 +126,18 @@ def test_a_small_edit_is_nearer_than_another_person(instruments: Instruments, po
     assert (edit < other).float().mean() >= 0.95
 
 
+def test_a_comparison_says_what_each_measure_says(instruments: Instruments, images: np.ndarray) -> None:
+    pixels = to_pixels(images[:4])
+    compared = instruments.compare(pixels[:1], pixels[1:])
+    originals = pixels[:1].expand_as(pixels[1:])
+    torch.testing.assert_close(compared.distance, instruments.distance(originals, pixels[1:]), atol=1e-4, rtol=1e-4)
+    similarity = (instruments.identity(originals) * instruments.identity(pixels[1:])).sum(1)
+    torch.testing.assert_close(compared.identity, similarity, atol=1e-4, rtol=1e-4)
+    for name, values in instruments.attributes(pixels).items():
+        torch.testing.assert_close(compared.before[name], values[0], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(compared.after[name], values[1:], atol=1e-4, rtol=1e-3)
+
+
 def test_features_tell_portraits_from_noise(instruments: Instruments, images: np.ndarray) -> None:
     x = to_pixels(images[:200])
     first, second = instruments.features(x[:100]), instruments.features(x[100:])

@@ -24,6 +24,7 @@ from core.cache import Cache, Counted
 from core.directions import CompositeDirection, GlobalDirection, ImplicitDirection
 from core.errors import ResourceError
 from core.memory import bytes_of, held_by_name, to_disk
+from core.process import Kept
 from tests.unit.small_models import trained_block
 
 KB = 1024
@@ -237,14 +238,24 @@ def test_every_cache_of_the_app_is_counted_and_has_a_stated_limit() -> None:
 
     stated = {value for name, value in vars(memory).items() if name.startswith("MAX_")}
     modules = [module for name, module in list(sys.modules.items()) if name.startswith(("core.", "tabs."))]
-    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Cache)}
+    kept = [value for module in modules for value in vars(module).values()]
+    kept += [part for value in kept if isinstance(value, Kept) for part in vars(value).values()]
+    found = {id(value): value for value in kept if isinstance(value, Cache)}
     counted = {id(holder) for holder in memory.holders()}
     assert len(found) >= 8
     for cache in found.values():
         assert cache.capacity in stated, cache.name
         assert cache.name != "cache"
         assert id(cache) in counted
-    assert {"models", "text-to-image models", "instruments", "latents", "analyses", "visits"} <= held_by_name().keys()
+    assert {
+        "models",
+        "text-to-image models",
+        "instruments",
+        "latents",
+        "source paths",
+        "analyses",
+        "visits",
+    } <= held_by_name().keys()
 
 
 def test_nothing_else_is_kept_without_a_limit_in_bytes() -> None:

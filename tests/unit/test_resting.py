@@ -18,6 +18,7 @@ from core.memory import bytes_of
 from core.models.loader import DiffusionModel
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.presets import Preset
+from core.process import Kept
 from core.progress import finish
 from core.regions import parse_regions
 from core.studio import edit as studio_edit
@@ -48,7 +49,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> DiffusionModel:
         raise ModelUnavailable("not here")
 
     monkeypatch.setattr(analysis, "ANALYSES", AnalysisCache())
-    monkeypatch.setattr(latents, "LATENTS", type(latents.LATENTS)())
+    monkeypatch.setattr(latents, "KEPT", Kept())
     monkeypatch.setattr(pictures, "STEPS", 6)
     monkeypatch.setattr(measuring, "_lpips", missing)
     return small_model()

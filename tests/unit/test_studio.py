@@ -12,10 +12,10 @@ from core.directions import GlobalDirection, ImplicitDirection
 from core.errors import ModelUnavailable, PresetError, RequestError
 from core.imaging import Crop
 from core.intervals import Intervals, PublishedTable
-from core.latents import LatentCache
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, models
 from core.presets import Preset, file_name, save
+from core.process import Kept, Process
 from core.progress import Job, Progress, Running, finish
 from core.studio import latents, library, measuring
 from core.studio.device import DEVICE, exclusively
@@ -24,6 +24,7 @@ from core.studio.frames import EditOptions, Picture
 from core.studio.sample import sample_picture
 from core.studio.turns import Outdated
 from core.studio.visit.session import Session
+from core.unet import SplitUNet
 from tests.unit.small_models import small_model, trained_block
 
 
@@ -37,7 +38,7 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DiffusionModel:
     monkeypatch.setattr(library, "PRESETS", tmp_path / "presets")
     monkeypatch.setattr(measuring, "_image_text", missing)
     monkeypatch.setattr(measuring, "_lpips", missing)
-    monkeypatch.setattr(latents, "LATENTS", LatentCache())
+    monkeypatch.setattr(latents, "KEPT", Kept())
     made = small_model()
     monkeypatch.setitem(MODELS, made.card.id, made.card)
     return made
@@ -77,7 +78,7 @@ def test_jobs_take_turns_and_free_the_device() -> None:
     for worker in workers:
         worker.join()
     assert sorted(done) == ["a", "b", "c"]
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
 
 
 def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
@@ -100,7 +101,7 @@ def test_a_job_that_is_left_or_fails_frees_the_device() -> None:
     assert ended == [True]
     with pytest.raises(RequestError):
         list(exclusively(failing()))
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
 
 
 # ------------------------------------------------------------------------------------------------------------ editing
@@ -120,13 +121,14 @@ def test_strips_have_round_strengths(model: DiffusionModel, span: tuple[float, f
     assert strip_strengths(preset(model, strength_range=span)) == strengths
 
 
-def test_edit_frames(model: DiffusionModel) -> None:
+@pytest.mark.parametrize(("process", "total"), [("anchored", 7), ("paper", 12)])
+def test_edit_frames(model: DiffusionModel, process: Process, total: int) -> None:
     asked = [0.0, 1.0, -2.0]
-    job = edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6))
+    job = edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6, process=process))
     running = Running(job)
     events = list(running)
     assert [event.step for event in events] == sorted(event.step for event in events)
-    assert {event.total for event in events} == {12}
+    assert {event.total for event in events} == {total}
     frames = running.result
     assert [frame.strength for frame in frames] == asked
     assert frames[0].pixels.shape == (3, 32, 32)
@@ -135,11 +137,20 @@ def test_edit_frames(model: DiffusionModel) -> None:
     assert frames[0].measures.as_json() == {"s_dir": None, "distance": None, "identity": None, "attributes": ()}
 
 
-def test_a_second_edit_does_not_invert_again(model: DiffusionModel) -> None:
-    shown = picture(model)
-    first = list(edit_frames(model, shown, preset(model), [1.0], EditOptions(steps=6)))
-    second = list(edit_frames(model, shown, preset(model), [2.0], EditOptions(steps=6)))
-    assert len(second) == len(first) - 5
+@pytest.mark.parametrize(("process", "rows"), [("anchored", 6), ("paper", 7)])
+def test_a_second_edit_has_nothing_to_read_again(
+    model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, process: Process, rows: int
+) -> None:
+    """What the network is asked of the picture alone, it is asked once: its path, or its noise."""
+    asked: list[int] = []
+    encode = SplitUNet.encode
+    monkeypatch.setattr(SplitUNet, "encode", lambda self, x, t: asked.append(len(x)) or encode(self, x, t))
+    shown, costs = picture(model), []
+    for strength in (1.0, 2.0):
+        asked.clear()
+        finish(edit_frames(model, shown, preset(model), [strength], EditOptions(steps=6, process=process)))
+        costs.append(sum(asked))
+    assert costs[0] - costs[1] == rows
 
 
 def test_an_imagined_picture_knows_its_seed(model: DiffusionModel) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from PIL import Image
 
 from core import presets
 from core.directions import GlobalDirection, ImplicitDirection
-from core.editing import EditSettings, edit, invert
+from core.editing import EditSettings
 from core.errors import PresetError, RequestError
 from core.intervals import Intervals
 from core.models.loader import DiffusionModel
+from core.process import Process, edit_pictures
 from core.progress import Running, finish
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
@@ -147,16 +149,19 @@ def test_exchanging_several_is_one_change(model: DiffusionModel) -> None:
 # ------------------------------------------------------------------------------------------------------------- applying
 
 
-def test_a_composition_of_global_directions_is_their_sum(model: DiffusionModel, picture: Picture) -> None:
+@pytest.mark.parametrize("process", ["anchored", "paper"])
+def test_a_composition_of_global_directions_is_their_sum(
+    model: DiffusionModel, picture: Picture, process: Process
+) -> None:
     """One pass with the vector sum_i c_i delta_i S_i / S~, made by hand."""
     a, b = preset("A", 1), preset("B", 2, steps=16)
-    [frame] = finish(applying.apply(model, picture, [(a, [0.7]), (b, [-0.2])], FAST))
+    [frame] = finish(applying.apply(model, picture, [(a, [0.7]), (b, [-0.2])], replace(FAST, process=process)))
     total = GlobalDirection(0.7 * vector(1) - 0.2 * 2 * vector(2), steps=8)
-    latent = finish(invert(model, picture.pixels, 8))
-    expected = finish(edit(model, latent, [(total, 1.0)], EditSettings(8, Intervals(300, 0))))
+    settings = EditSettings(8, Intervals(300, 0))
+    expected = finish(edit_pictures(model, picture.pixels, 1, [(total, 1.0)], settings, process))
     assert torch.allclose(frame.pixels, expected[0], atol=1e-4)
     assert frame.strength == 0.7
-    plain = finish(edit(model, latent, (), EditSettings(8)))
+    plain = finish(edit_pictures(model, picture.pixels, 1, (), settings, process))
     assert (expected - plain).abs().max() > 0.005, "far above the tolerance"
 
 

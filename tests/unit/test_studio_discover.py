@@ -15,6 +15,7 @@ from core.discovery.jacobian_operator import Jacobian
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.models.loader import DiffusionModel
+from core.process import edit_pictures
 from core.progress import Running, finish
 from core.regions import box_mask, parse_regions
 from core.studio import measuring
@@ -94,8 +95,8 @@ def test_a_preset_reproduces_the_pictures_of_its_row(model: DiffusionModel, pict
     assert preset.picture().size == (128, 128)
     assert preset.strength_range[0] <= preset.strength <= preset.strength_range[1]
     strengths = [-row.strength, 0.0, row.strength]
-    latent, settings = one.analysis.latent, EditSettings(pictures.STEPS, injection=preset.injection)
-    again = finish(edit(model, latent.repeat(3), [(preset.direction, strengths)], settings))
+    settings = EditSettings(pictures.STEPS, injection=preset.injection)
+    again = finish(edit_pictures(model, picture.pixels, 3, [(preset.direction, strengths)], settings))
     assert torch.allclose(again, row.frames, atol=1e-4)
     assert (again[0] - again[2]).abs().max() > 1e-3
 
@@ -149,7 +150,7 @@ def test_a_search_that_is_left_leaves_everything_as_it_was(model: DiffusionModel
         if event.note == "Analysing":
             break
     job.close()
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
     assert one.rows == []
     assert one.analysis is None
     assert len(analysis.ANALYSES) == 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from core.errors import RequestError, VisitorError
+from core.process import Process
 from core.studio.compose import link
 from core.studio.compose.composition import MAX_COMPONENTS, Component, Composition
 from core.studio.frames import Picture
@@ -23,8 +24,9 @@ def test_links_come_back_as_they_went() -> None:
         )
         composition = Composition(components, locked=numbers.random() < 0.5)
         picture = numbers.choice(["", "portrait-3", "seed-7"])
-        value = link.encode(composition, "avatars", picture, 40, 3)
-        assert link.decode(value) == link.Restored("avatars", picture, composition, 40, 3)
+        process: Process = "paper" if numbers.random() < 0.5 else "anchored"
+        value = link.encode(composition, "avatars", picture, 40, 3, process)
+        assert link.decode(value) == link.Restored("avatars", picture, composition, 40, 3, process)
         assert not set(value) & set(" \"'<>#&+%"), "needs no escaping in an address"
 
 
@@ -35,10 +37,10 @@ def test_own_directions_do_not_travel() -> None:
         link.encode(Composition().add("own-1"), "avatars", "", 40, 0)
 
 
-GOOD = "1~avatars~portrait-1~40~0~smiling:1"
+GOOD = "2~avatars~portrait-1~40~0~smiling:1"
 HOSTILE = [
     "",
-    "1",
+    "2",
     "x" * 10_000,
     GOOD.replace("avatars", "../../etc"),
     GOOD.replace("avatars", "<script>"),
@@ -72,7 +74,7 @@ def test_hostile_links_are_refused_in_words(value: str) -> None:
 def test_links_of_newer_versions_and_noise() -> None:
     assert link.decode(GOOD).composition == Composition().add("smiling")
     with pytest.raises(RequestError, match="newer"):
-        link.decode("2" + GOOD[1:])
+        link.decode("3" + GOOD[1:])
     numbers = random.Random(2)
     for _ in range(2000):
         damaged = list(GOOD)
@@ -83,6 +85,14 @@ def test_links_of_newer_versions_and_noise() -> None:
         except VisitorError:
             continue
         assert all(abs(c.strength) <= 100 for c in restored.composition.components)
+
+
+def test_links_of_version_1_open_with_the_process_of_today() -> None:
+    restored = link.decode("1~avatars~portrait-1~40l~3~smiling:1.5~old:-0.5,2:m")
+    composition = Composition((Component("smiling", 1.5), Component("old", -0.5, 2.0, muted=True)), locked=True)
+    assert restored == link.Restored("avatars", "portrait-1", composition, None, 3, "anchored")
+    with pytest.raises(RequestError, match="damaged"):
+        link.decode("1~avatars~portrait-1~40p~3~smiling:1.5")
 
 
 def test_a_link_names_what_it_can_bring_back() -> None:

@@ -16,18 +16,18 @@ from typing import TypeAlias
 
 from ... import presets
 from ...directions import CompositeDirection, parts_of
-from ...editing import EditSettings, edit
+from ...editing import EditSettings
 from ...errors import RequestError
 from ...intervals import Intervals
 from ...models.cards import ModelCard
 from ...models.loader import DiffusionModel
 from ...presets import Preset
-from ...progress import Job, stage
+from ...progress import Job
 from .. import measuring
-from ..device import DEVICE, exclusively
+from ..device import DEVICE
 from ..edit import intervals_for
 from ..frames import EditOptions, Frame, Picture, require_range
-from ..latents import latent_of
+from ..latents import edit_together
 from .composition import MAX_STRENGTH, Composition
 
 MAX_PICTURES = 121  # at once
@@ -130,15 +130,12 @@ def apply(
         presets.require_model(preset, model)
         for strength in strengths:
             require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
-    count, total = counts.pop(), 2 * options.steps
+    count = counts.pop()
     intervals = intervals_of(model.card, [preset for preset, _ in columns], options)
     weighted = [(as_composite(model.card, preset, options), list(strengths)) for preset, strengths in columns]
-    settings = EditSettings(options.steps, intervals, seed=options.seed)
-
-    latent = yield from latent_of(model, picture.pixels, options.steps, total)
-    job = exclusively(edit(model, latent.repeat(count), weighted, settings))
-    edited = yield from stage(job, str.capitalize, options.steps, total)
-    with DEVICE:
+    settings = EditSettings(options.step_count, intervals, seed=options.seed)
+    edited = yield from edit_together(model, picture.pixels, count, weighted, settings, options.process)
+    with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited)
     rows = zip(columns[0][1], edited.cpu(), measured, strict=True)
     return [Frame(float(c), pixels, measures) for c, pixels, measures in rows]

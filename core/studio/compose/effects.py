@@ -116,7 +116,7 @@ def measure_effects(
     alone = torch.cat([torch.zeros(1, len(chosen)), torch.eye(len(chosen))])
     readings = yield from _readings(model, picture, chosen, alone, t_edit)
     baseline, changes, probe = readings[0], readings[1:] - readings[0], measuring.probe(model.card)
-    with DEVICE:
+    with DEVICE.turn():
         if probe is not None:
             names = sorted(probe.known)
             axes = [_attribute_axis(preset, names, own) for preset, own in zip(chosen, changes, strict=True)]
@@ -160,7 +160,7 @@ def _readings(
 ) -> Job[Tensor]:
     """Returns readings, float64 (m, A), of a picture edited with each row of `strengths` (m, n): its attributes, in the
     order of their names, where the model has a probe; else its embedding."""
-    options, rows = EditOptions(model.card.steps, t_edit=t_edit, t_boost=0), []
+    options, rows = EditOptions(t_edit=t_edit, t_boost=0), []
     for part in strengths.split(MAX_PICTURES):
         columns = [(preset, column.tolist()) for preset, column in zip(chosen, part.T, strict=True)]
         frames = yield from stage(apply(model, picture, columns, options), "Comparing")
@@ -169,7 +169,7 @@ def _readings(
                 changes = {reading.name: reading.change for reading in frame.measures.attributes}
                 rows.append(torch.tensor([changes[name] for name in sorted(changes)], dtype=torch.float64))
         else:
-            with DEVICE, torch.no_grad():
+            with DEVICE.turn(), torch.no_grad():
                 pixels = torch.stack([frame.pixels for frame in frames]).to(model.device)
                 rows += [*measuring.image_text(model.card).embed_images(pixels).double().cpu()]
     return torch.stack(rows)

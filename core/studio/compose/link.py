@@ -1,11 +1,13 @@
 """A composition as a few characters in an address, and back.
 
-    1~avatars~portrait-3~40~0~smiling:1.2~old:-0.5:m~someone/directions@<revision>/beard.safetensors:1:s
+    2~avatars~portrait-3~8~0~smiling:1.2~old:-0.5:m~someone/directions@<revision>/beard.safetensors:1:s
 
-Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked),
-seed of the boosting noise, components with their marks: m muted, s solo. Only what every visitor can get travels:
-shipped directions by their file's name, those of the Hub by repository, 40-digit revision and file. Everything in a
-link is matched against a pattern before it is used; a link names things and carries none of them.
+Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked, and
+a p where the process is the paper's), seed of the boosting noise, components with their marks: m muted, s solo. Only
+what every visitor can get travels: shipped directions by their file's name, those of the Hub by repository, 40-digit
+revision and file. Everything in a link is matched against a pattern before it is used; a link names things and carries
+none of them. Links of version 1 know one process only, in 40 steps as a rule: they open with today's, in which a
+strength means the same.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import re
 from dataclasses import dataclass
 
 from ...errors import RequestError
+from ...process import Process
 from ..frames import Picture
 from .composition import MAX_COMPONENTS, Component, Composition
 
-VERSION = "1"
+VERSION = "2"
+KNOWN = ("1", VERSION)
 MAX_LENGTH = 2000
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 SHIPPED = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
@@ -26,18 +30,19 @@ HUB = re.compile(
 )
 _COMPONENT = re.compile(r"([^~:]+):(-?\d{1,3}(?:\.\d{1,3})?)(?:,(\d{1,3}(?:\.\d{1,3})?))?(?::(m?s?))?")
 _PICTURE = re.compile(r"seed-\d{1,10}|[a-z0-9][a-z0-9-]{0,79}|")
-_STEPS = re.compile(r"(\d{1,4})(l?)")
+_STEPS = re.compile(r"(\d{1,4})(l?)(p?)")
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a link says. picture: an example's name, seed-N, or empty."""
+    """What a link says. picture: an example's name, seed-N, or empty. steps: None is what the process needs."""
 
     model_id: str
     picture: str
     composition: Composition
-    steps: int
+    steps: int | None
     seed: int
+    process: Process = "anchored"
 
 
 def travels(key: str) -> bool:
@@ -57,13 +62,16 @@ def picture_name(picture: Picture | None) -> str:
     return picture.example or (f"seed-{picture.seed}" if picture.seed is not None else "")
 
 
-def encode(composition: Composition, model_id: str, picture: str, steps: int, seed: int) -> str:
+def encode(
+    composition: Composition, model_id: str, picture: str, steps: int, seed: int, process: Process = "anchored"
+) -> str:
     """The link's value.
 
     Raises:
         RequestError: nothing in it can travel.
     """
-    parts = [VERSION, model_id, picture, f"{steps}{'l' if composition.locked else ''}", str(seed)]
+    marks = ("l" if composition.locked else "") + ("p" if process == "paper" else "")
+    parts = [VERSION, model_id, picture, f"{steps}{marks}", str(seed)]
     kept = [component for component in composition.components if travels(component.key)]
     if not kept:
         raise RequestError(
@@ -87,9 +95,9 @@ def decode(value: str) -> Restored:
     if not isinstance(value, str) or len(value) > MAX_LENGTH:
         raise damaged
     version, *rest = value.split("~")
-    if re.fullmatch(r"[1-9]\d{0,3}", version) and version != VERSION:
+    if re.fullmatch(r"[1-9]\d{0,3}", version) and version not in KNOWN:
         raise RequestError("This link was made by a newer version of the app. Update the app to open it.")
-    if version != VERSION or not 5 <= len(rest) <= 4 + MAX_COMPONENTS:
+    if version not in KNOWN or not 5 <= len(rest) <= 4 + MAX_COMPONENTS:
         raise damaged
     model_id, picture, settings, seed, *listed = rest
     steps = _STEPS.fullmatch(settings)
@@ -102,4 +110,9 @@ def decode(value: str) -> Restored:
             raise damaged
         key, strength, unit, marks = match[1], float(match[2]), float(match[3] or 1), match[4] or ""
         components.append(Component(key, strength, unit or 1.0, "m" in marks, "s" in marks))
-    return Restored(model_id, picture, Composition(tuple(components), bool(steps[2])), int(steps[1]), int(seed))
+    composition = Composition(tuple(components), bool(steps[2]))
+    if version == "1" and steps[3]:
+        raise damaged
+    if version == "1":
+        return Restored(model_id, picture, composition, None, int(seed))
+    return Restored(model_id, picture, composition, int(steps[1]), int(seed), "paper" if steps[3] else "anchored")

@@ -16,6 +16,7 @@ from ...errors import RequestError, VisitorError
 from ...imaging import to_pil
 from ...models.loader import DiffusionModel
 from ...presets import Preset
+from ...process import total_steps
 from ...progress import Job, stage
 from .. import library
 from ..frames import EditOptions, Frame, Picture
@@ -125,7 +126,7 @@ def batch(
         raise RequestError("There is nothing to apply yet: add a direction first.")
     columns = [(preset, [strength]) for preset, strength in chosen]
     archived, contents = io.BytesIO(), []
-    steps = 2 * options.steps
+    steps = total_steps(options.process, options.step_count)
     with zipfile.ZipFile(archived, "w") as archive:
         for number, (name, path) in enumerate(files, start=1):
             entry: dict[str, object] = {"picture": Path(name).name[:120]}
@@ -143,7 +144,7 @@ def batch(
         if not any("file" in entry for entry in contents):
             raise RequestError(f"None of these pictures could be edited. The first: {contents[0]['problem']}")
         applied = [{"name": preset.name, "strength": strength} for preset, strength in chosen]
-        table = {"model": model.card.id, "steps": options.steps, "directions": applied, "pictures": contents}
+        table = {"model": model.card.id, "steps": options.step_count, "directions": applied, "pictures": contents}
         archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
     return archived.getvalue()
 

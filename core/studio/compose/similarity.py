@@ -134,7 +134,7 @@ def gram_in_h_space(
     starts = own if t_edit is None else [t_edit] * len(chosen)
     latent = yield from latent_of(model, picture.pixels, model.card.steps)
     visited = yield from exclusively(trajectory(model, latent.x_T))
-    with DEVICE:
+    with DEVICE.turn():
         return gram(shifts([(p.direction, start) for p, start in zip(chosen, starts, strict=True)], visited))
 
 
@@ -155,8 +155,8 @@ def gram_of_responses(
         t, basis = nearest_timestep(model, steps), None
         latent = yield from latent_of(model, picture.pixels, steps)
         x_t = yield from stage(exclusively(denoise_to(model, latent.x_T, t, steps)), "Comparing")
-    with DEVICE, torch.no_grad():
+    with DEVICE.turn(), torch.no_grad():
         features = model.features(x_t, t)
         vectors = torch.stack([shift(p.direction, features) for p in chosen])
-    with DEVICE:
+    with DEVICE.turn():
         return gram(responses(vectors, model, x_t, t, basis))

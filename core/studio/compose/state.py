@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ...process import Process
 from ..frames import Frame
 from .composition import Composition
 
@@ -64,12 +65,12 @@ class History:
 
 @dataclass
 class ComposeState:
-    """restored: steps and seed of the link by which the visitor came, until they choose their own. shown: what the
-    tab's widgets depend on, once all of it is there."""
+    """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
+    the tab's widgets depend on, once all of it is there."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
-    restored: tuple[int, int] | None = None
+    restored: tuple[Process, int, int] | None = None
     shown: tuple[Hashable, ...] | None = None
 
     def change(self, composition: Composition) -> None:

@@ -112,7 +112,7 @@ def analyse_picture(
     latent = yield from latent_of(model, picture.pixels, steps, total)
     descent = exclusively(denoise_to(model, latent.x_T, t, steps))
     x_t = yield from stage(descent, "Finding its place", steps, total)
-    with DEVICE:
+    with DEVICE.turn():
         jacobian = Jacobian(model, x_t, t)
     basis = yield from stage(exclusively(krylov_basis(jacobian, size)), "Analysing", 2 * steps, total)
     analysis = Analysis(model, picture, latent, x_t, basis, size)

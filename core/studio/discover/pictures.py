@@ -13,20 +13,21 @@ from ...cache import Cache, Counted
 from ...clip import ImageText
 from ...discovery.locality import roir
 from ...discovery.naming import Namer, Suggestion
-from ...editing import EditSettings, edit
+from ...editing import EditSettings
 from ...errors import ModelUnavailable, RequestError
 from ...memory import MAX_NAMERS, bytes_of
 from ...models.cards import ModelCard
+from ...process import USUAL_STEPS
 from ...progress import Job, stage
 from .. import measuring
-from ..device import DEVICE, exclusively
+from ..device import DEVICE
 from ..edit import MAX_STRENGTH
 from ..frames import Picture, require_range
-from ..latents import latent_of
+from ..latents import edit_together
 from .exploration import Exploration
 from .rows import DirectionRow
 
-STEPS = 12  # of the small pictures
+STEPS = USUAL_STEPS["anchored"]
 
 
 def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
@@ -38,7 +39,7 @@ def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
     missing = [i for i, row in enumerate(rows) if row.frames is None]
     if not missing:
         return
-    model, latent = exploration.model, exploration.require_analysis().latent
+    model, picture = exploration.model, exploration.require_analysis().picture
     count = 2 * len(missing) + 1  # the picture itself, then every direction at both strengths
     weighted = []
     for place, i in enumerate(missing):
@@ -46,12 +47,12 @@ def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
         strengths[1 + 2 * place], strengths[2 + 2 * place] = -rows[i].strength, rows[i].strength
         weighted.append((rows[i].found.direction, strengths))
     settings = EditSettings(STEPS, injection=exploration.injection)
-    job = exclusively(edit(model, latent.repeat(count), weighted, settings))
+    job = edit_together(model, picture.pixels, count, weighted, settings, "anchored")
     pixels = (yield from stage(job, "Drawing them")).cpu()
     for place, i in enumerate(missing):
         frames, mask = pixels[[1 + 2 * place, 0, 2 + 2 * place]], rows[i].region.mask
         ratio = None if mask.all() else roir(frames[[1, 1]], frames[[0, 2]], mask).mean().item()
-        with DEVICE:
+        with DEVICE.turn():
             suggestion = suggest_name(model.card, frames)
         row = rows[i]  # only now: the visitor may have named it meanwhile
         name = row.name
@@ -104,10 +105,9 @@ def apply_to_others(
         RequestError: the strength is out of range. ResourceError: out of memory.
     """
     require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
-    pixels, total = torch.cat([picture.pixels for picture in pictures]), 2 * STEPS
-    latent = yield from latent_of(exploration.model, pixels, STEPS, total)
+    pixels = torch.cat([picture.pixels for picture in pictures])
     strengths = torch.tensor([0.0, strength]).repeat(len(pictures))
     settings = EditSettings(STEPS, injection=exploration.injection)
-    job = exclusively(edit(exploration.model, latent.repeat(2), [(row.found.direction, strengths)], settings))
-    edited = yield from stage(job, "Editing them", STEPS, total)
+    job = edit_together(exploration.model, pixels, 2, [(row.found.direction, strengths)], settings, "anchored")
+    edited = yield from stage(job, "Editing them")
     return edited.cpu().unflatten(0, (len(pictures), 2)).transpose(0, 1)

@@ -41,7 +41,7 @@ def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]
         exploration.model, exploration.picture, exploration.timestep, exploration.size
     )
     exploration.settings = yield from _prepared_settings(exploration, exploration.analysis.t)
-    with DEVICE:
+    with DEVICE.turn():
         exploration.rows = find_rows(exploration)
     exploration.version += 1
     yield Progress(0, 1, "Drawing them")
@@ -73,7 +73,7 @@ def _refine(exploration: Exploration, analysis: Analysis, refine: Refine) -> Job
         basis = yield from stage(exclusively(job), "Refining")
         exploration.analysis = analysis = replace(analysis, basis=basis)
     keep_analysis(analysis)
-    with DEVICE:
+    with DEVICE.turn():
         rows = carry_over(exploration.rows, find_rows(exploration))
     yield from draw_rows(exploration, rows)
     exploration.rows = keep_pinned(exploration.rows, rows)

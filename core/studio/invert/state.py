@@ -20,7 +20,7 @@ class InvertState:
     """jobs: requests to invert, edit or study, of which the newest replaces all others. trial: the one that is shown,
     among `kept`, the last few. chosen: the method whose inversion is edited and saved. edits: of that inversion.
     opened: the picture that came with a file, and its pixels in the file's model. suggested: the last source prompt
-    that was.
+    that was. noted: the inversion that the remarks on edits are about.
     """
 
     jobs: Turns = field(default_factory=Turns)
@@ -30,6 +30,7 @@ class InvertState:
     opened: tuple[Picture, Tensor] | None = None
     suggested: str = ""
     edits: PromptEdits | None = None
+    noted: Inversion | None = None
 
     def show(self, trial: Trial | None) -> None:
         """Another trial, or none."""

@@ -153,7 +153,7 @@ def measured_frames(
     card: TextToImageCard, inversion: Inversion, pixels: Tensor, strengths: Sequence[float]
 ) -> list[Frame]:
     """Edited pictures (n, 3, R, R) with their measures against the inverted one."""
-    with DEVICE:
+    with DEVICE.turn():
         rows = measuring.measure(card, inversion.pixels, pixels)
     return [Frame(s, image, measures) for s, image, measures in zip(strengths, pixels, rows, strict=True)]
 

@@ -101,7 +101,7 @@ def suggestion(card: TextToImageCard, pixels: Tensor) -> str:
         return ""
     if probe is None:
         return ""
-    with DEVICE, torch.no_grad():
+    with DEVICE.turn(), torch.no_grad():
         return describe(probe, pixels)
 
 

@@ -1,0 +1,77 @@
+"""How strong a direction has to be in a process of few steps to do what it does in the papers' process.
+
+Asyrp keeps the sum of the shifts when the number of steps changes (delta_h S / S~, section 3.4). That is not enough:
+steps at large noise forget, those before the last acting one count less the longer they are, and a symmetric shift
+counts by the length of its step, not once per step. What a unit shift of eps does to the picture can be computed for
+pictures that are Gaussian with standard deviation s. With z = x / sqrt(a) and sigma^2 = (1 - a) / a, a step from sigma
+to sigma' takes a deviation d to
+
+    d' = (J + (1 - J) sigma' / sigma) d + u,    J = s^2 / (s^2 + sigma^2),
+
+where J is how much of d a network that is right about such pictures takes for the picture's own, and u what the shift
+adds: sigma in an asymmetric step (it acts on P_t), sigma - sigma' in a symmetric one (on P_t and D_t). The response of
+a process is the d that is left in the end; strengths are multiplied with the ratio of two responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+from .directions import CompositeDirection, Direction, Part, parts_of
+from .editing import EditSettings, acts, injection_of
+from .schedule import Schedule
+
+REFERENCE_STEPS = 40  # of the process in which strengths are meant
+SPREAD = 0.5  # s
+
+
+def response(schedule: Schedule, timesteps: Sequence[int], part: Part, settings: EditSettings) -> float:
+    """What a unit shift of eps at the acting ones of the ascending timesteps does to a picture, in units of it."""
+    d, levels = 0.0, [-1, *timesteps]
+    for t, t_prev in zip(levels[:0:-1], levels[-2::-1], strict=True):
+        sigma, sigma_prev = _sigma(schedule, t), _sigma(schedule, t_prev)
+        J = SPREAD**2 / (SPREAD**2 + sigma**2)
+        d = (J + (1 - J) * sigma_prev / sigma) * d
+        if acts(part, t, settings):
+            d += sigma - (sigma_prev if injection_of(part, settings) == "symmetric" else 0.0)
+    return d
+
+
+def calibrated(
+    schedule: Schedule, timesteps: Sequence[int], direction: Direction, settings: EditSettings
+) -> CompositeDirection:
+    """The direction with weights that make it do in a process at these timesteps what it does in the papers' process of
+    40 steps. What never acts in one of the two keeps its weight.
+
+    timesteps: ascending; as many as `settings.steps`.
+    """
+    reference = schedule.timesteps(min(REFERENCE_STEPS, schedule.T))
+    parts, weights = parts_of(direction), []
+    for part in parts:
+        here = response(schedule, timesteps, part, settings) * len(reference)  # as delta_h S / S~ is applied
+        there = response(schedule, reference, part, settings) * len(timesteps)
+        weights.append(part.weight * (there / here if here and there else 1.0))
+    return CompositeDirection(
+        tuple(part.direction for part in parts),
+        tuple(weights),
+        tuple(part.t_edit for part in parts),
+        tuple(injection_of(part, settings) for part in parts),
+    )
+
+
+def grid(schedule: Schedule, steps: int, directions: Sequence[Direction], settings: EditSettings) -> tuple[int, ...]:
+    """Ascending timesteps: `steps` evenly spaced ones, and where all of them miss the interval of a part one in the
+    middle of it."""
+    timesteps = set(schedule.timesteps(steps))
+    reference = schedule.timesteps(min(REFERENCE_STEPS, schedule.T))
+    for part in (part for direction in directions for part in parts_of(direction)):
+        acting = [t for t in reference if acts(part, t, settings)]
+        if acting and not any(acts(part, t, settings) for t in timesteps):
+            timesteps.add(acting[len(acting) // 2])
+    return tuple(sorted(timesteps))
+
+
+def _sigma(schedule: Schedule, t: int) -> float:
+    a = schedule.alpha(t)
+    return sqrt((1 - a) / a)

@@ -1,0 +1,63 @@
+"""The two ways to edit pictures, behind one door: in few anchored steps, or as in the papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from torch import Tensor
+
+from .anchoring import PathCache, edit_anchored, source_path
+from .calibration import calibrated, grid
+from .editing import EditSettings, Weighted, edit, invert
+from .latents import LatentCache
+from .models.loader import DiffusionModel
+from .progress import Job, stage
+
+Process = Literal["anchored", "paper"]
+USUAL_STEPS: dict[Process, int] = {"anchored": 8, "paper": 40}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of pictures for the next edit: their paths, or their noise."""
+
+    paths: PathCache = field(default_factory=PathCache)
+    latents: LatentCache = field(default_factory=LatentCache)
+
+
+def total_steps(process: Process, steps: int) -> int:
+    """What `edit_pictures` counts up to, where no direction needs a step of its own."""
+    return 2 * steps if process == "paper" else steps + 1
+
+
+def edit_pictures(
+    model: DiffusionModel,
+    pixels: Tensor,
+    rows: int,
+    weighted: Weighted,
+    settings: EditSettings,
+    process: Process = "anchored",
+    kept: Kept | None = None,
+) -> Job[Tensor]:
+    """Pictures (B, 3, R, R) in [-1, 1], each of them edited `rows` times: (B rows, 3, R, R).
+
+    "anchored": on a path without inversion (`core.anchoring`), with strengths that mean what they mean in the papers'
+    process of 40 steps (`core.calibration`). "paper": DDIM inversion and the asymmetric reverse process (Asyrp,
+    Algorithm 1), `settings.steps` each.
+
+    Raises: see `core.editing.edit`.
+    """
+    about = "Reading the picture" if len(pixels) == 1 else "Reading the pictures"
+    steps, total = settings.steps, total_steps(process, settings.steps)
+    if process == "paper":
+        job = invert(model, pixels, steps, cache=kept.latents if kept else None)
+        latent = yield from stage(job, about, total=total)
+        return (yield from stage(edit(model, latent.repeat(rows), weighted, settings), str.capitalize, steps, total))
+
+    timesteps = grid(model.schedule, steps, [direction for direction, _ in weighted], settings)
+    settings, total = replace(settings, steps=len(timesteps)), total_steps(process, len(timesteps))
+    strengths = [(calibrated(model.schedule, timesteps, direction, settings), c) for direction, c in weighted]
+    path_job = source_path(model, pixels, timesteps, "noised", cache=kept.paths if kept else None)
+    path = yield from stage(path_job, about, total=total)
+    return (yield from stage(edit_anchored(model, path.repeat(rows), strengths, settings), str.capitalize, 1, total))

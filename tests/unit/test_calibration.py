@@ -1,0 +1,156 @@
+"""What a strength means in few steps: the response of Gaussian pictures, by the editing loops and in closed form."""
+
+from collections.abc import Sequence
+from math import asinh, sqrt
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.anchoring import edit_anchored, source_path
+from core.calibration import REFERENCE_STEPS, SPREAD, calibrated, grid, response
+from core.directions import CompositeDirection, Direction, GlobalDirection, Part, PerTimestepDirection
+from core.editing import EditSettings, Intervals, edit, invert
+from core.models.codec import Identity
+from core.process import edit_pictures
+from core.progress import finish
+from core.queries import Query
+from core.schedule import Schedule
+from core.unet import Features
+from tests.unit.small_models import small_card
+
+SCHEDULE = Schedule.from_scheduler({"_class_name": "DDIMScheduler", "num_train_timesteps": 1000})
+
+
+class Gaussian:
+    """A network that is right about pictures whose pixels are Gaussian, N(0, s^2): eps = sigma z / (s^2 + sigma^2) at
+    z = x / sqrt(a). A shift of h is added to it."""
+
+    schedule, codec, device = SCHEDULE, Identity(), torch.device("cpu")
+    card, fingerprint = small_card(), "0"
+
+    def rows_per_call(self) -> int:
+        return 64
+
+    def answer(self, queries: Sequence[Query]) -> list[Tensor]:
+        return [self._eps(query) for query in queries]
+
+    def _eps(self, query: Query) -> Tensor:
+        rows = torch.arange(len(query.x)) if query.rows is None else query.rows
+        timesteps = torch.tensor(query.timesteps)[rows]
+        x, a = query.x[rows].double(), SCHEDULE.alphas_cumprod[timesteps][:, None, None, None]
+        sigma = ((1 - a) / a).sqrt()
+        eps = sigma * x / a.sqrt() / (SPREAD**2 + sigma**2)
+        if query.shift is not None:
+            nothing = x.new_zeros(len(x), 1, 1, 1)
+            shift = query.shift(Features(nothing, (), nothing[:, :, 0, 0], timesteps))
+            eps = eps if shift is None else eps + shift
+        return eps
+
+
+MODEL: Any = Gaussian()
+PIXELS = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
+SMALL = 1e-3  # a shift that leaves every pixel within [-1, 1]
+
+
+def shift(steps: int = 40, size: float = SMALL, t_start: int | None = None) -> GlobalDirection:
+    return GlobalDirection(torch.full((1, 1, 1, 1), size), steps, t_start)
+
+
+def settings(steps: int, t_edit: int = 0, injection: Any = "asymmetric") -> EditSettings:
+    return EditSettings(steps, Intervals(t_edit, 0), injection)
+
+
+def change_in_the_paper(direction: Direction, chosen: EditSettings) -> float:
+    """Of the mean pixel, in the papers' process."""
+    latent = finish(invert(MODEL, PIXELS, chosen.steps))
+    before, after = (finish(edit(MODEL, latent, [(direction, c)], chosen)) for c in (0.0, 1.0))
+    return (after - before).mean().item()
+
+
+def change_anchored(direction: Direction, chosen: EditSettings, timesteps: Sequence[int]) -> float:
+    path = finish(source_path(MODEL, PIXELS, timesteps, "noised"))
+    return (finish(edit_anchored(MODEL, path, [(direction, 1.0)], chosen)) - path.pixels).mean().item()
+
+
+@pytest.mark.parametrize("injection", ["asymmetric", "symmetric"])
+@pytest.mark.parametrize("t_edit", [0, 300, 900])
+@pytest.mark.parametrize("steps", [4, 8, 40])
+def test_the_response_is_what_both_loops_do(injection: str, t_edit: int, steps: int) -> None:
+    """P_t loses sigma times a shift of eps, whatever path the picture is on."""
+    chosen, timesteps = settings(steps, t_edit, injection), SCHEDULE.timesteps(steps)
+    expected = -SMALL * response(SCHEDULE, timesteps, Part(shift(steps)), chosen)
+    assert abs(expected) > 1e-4
+    assert change_in_the_paper(shift(steps), chosen) == pytest.approx(expected, rel=1e-3)
+    assert change_anchored(shift(steps), chosen, timesteps) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_symmetric_shift_at_every_level_has_a_closed_form() -> None:
+    """dd/dsigma = sigma d / (s^2 + sigma^2) - 1 from sigma_T down: s asinh(sigma_T / s). Half the step, half the
+    error."""
+    chosen = settings(8, 0, "symmetric")
+    a = SCHEDULE.alpha(999)
+    exact = SPREAD * asinh(sqrt((1 - a) / a) / SPREAD)
+    errors = [
+        response(SCHEDULE, SCHEDULE.timesteps(steps), Part(shift()), chosen) - exact for steps in (250, 500, 1000)
+    ]
+    assert abs(errors[2]) < 0.01 * exact
+    assert errors[0] / errors[1] == pytest.approx(2, abs=0.3)
+    assert errors[1] / errors[2] == pytest.approx(2, abs=0.3)
+
+
+@pytest.mark.parametrize("injection", ["asymmetric", "symmetric"])
+@pytest.mark.parametrize("steps", [4, 8, 12, 100])
+@pytest.mark.parametrize("made_with", [20, 40])
+def test_a_strength_means_the_same_at_any_number_of_steps(injection: str, steps: int, made_with: int) -> None:
+    direction, chosen = shift(made_with), settings(steps, 350, injection)
+    expected = change_in_the_paper(direction, settings(REFERENCE_STEPS, 350, injection))
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(direction, 1.0)], chosen))
+    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_every_part_of_a_composite_by_its_own_interval_and_injection() -> None:
+    composite = CompositeDirection(
+        (shift(), shift(20, 2 * SMALL), shift(40, SMALL, t_start=600)),
+        (0.5, -0.3, 0.7),
+        (200, 700, 100),
+        ("asymmetric", "symmetric", "asymmetric"),
+    )
+    expected = change_in_the_paper(composite, settings(REFERENCE_STEPS))
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(composite, 1.0)], settings(8)))
+    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+    nested = CompositeDirection((composite,), (2.0,))
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(nested, 0.5)], settings(8)))
+    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_acts_nowhere_keeps_its_weight() -> None:
+    [weight] = calibrated(SCHEDULE, SCHEDULE.timesteps(8), shift(), settings(8, t_edit=1000)).weights
+    assert weight == 1.0
+
+
+def test_an_interval_between_two_steps_gets_a_step_of_its_own() -> None:
+    """Uniform steps at 571 and 714 miss what acts from 600 to 700 only; it has its effect all the same."""
+    narrow = CompositeDirection((shift(40, SMALL, t_start=700),), (1.0,), (600,))
+    plain = tuple(SCHEDULE.timesteps(8))
+    assert grid(SCHEDULE, 8, [shift()], settings(8)) == plain
+    assert grid(SCHEDULE, 8, [shift()], settings(8, t_edit=1000)) == plain, "nothing acts at all"
+    chosen = grid(SCHEDULE, 8, [shift(), narrow], settings(8))
+    [added] = set(chosen) - set(plain)
+    assert 600 <= added <= 700
+    assert list(chosen) == sorted(chosen)
+    expected = change_in_the_paper(narrow, settings(REFERENCE_STEPS))
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(narrow, 1.0)], settings(8)))
+    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_papers_process_is_left_alone() -> None:
+    """It keeps the sum of the shifts, as the paper does, and nothing else."""
+    direction = PerTimestepDirection(
+        torch.tensor([300, 900]), torch.tensor([1.0, 2.0])[:, None, None, None] * SMALL, 40
+    )
+    chosen = settings(8, 300)
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(direction, 1.0)], chosen, "paper"))
+    latent = finish(invert(MODEL, PIXELS, 8))
+    assert torch.equal(edited, finish(edit(MODEL, latent, [(direction, 1.0)], chosen)))
