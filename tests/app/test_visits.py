@@ -13,6 +13,7 @@ import pytest
 import torch
 from gradio.state_holder import SessionState
 
+import app as app_module
 from benchmarks.soak import KINDS, Visitors
 from core import memory
 from core.memory import bytes_of, held_by_name
@@ -165,7 +166,14 @@ def app(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str
     """Address and page of the app, whose closed visits are over at once."""
     monkeypatch.setattr(tabs_visits, "KEEP_CLOSED", 0)
     pages: list[VisitedPage] = []
-    with running_app(pages.append) as address:
+    build = app_module.build
+
+    def remembered() -> VisitedPage:
+        pages.append(build())
+        return pages[-1]
+
+    monkeypatch.setattr(app_module, "build", remembered)
+    with running_app() as address:
         yield address, pages[0]
 
 
