@@ -357,6 +357,7 @@ def soak(requests: int, kinds: Sequence[str], at_once: int, folder: Path) -> boo
                     getattr(visitors, kind)(number)
                 except Exception as error:
                     failures.append(f"request {number + 1}, {kind}: {type(error).__name__}: {str(error)[:300]}")
+                    print(failures[-1], file=sys.stderr, flush=True)
                 with lock:
                     done += 1
                     seconds[kind] += time.monotonic() - started
