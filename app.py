@@ -9,6 +9,7 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # after every event it summarises all that it keeps
 
 import gradio as gr
 
@@ -25,17 +26,16 @@ from tabs.discover import tab as discover
 from tabs.invert import endpoints as invert_endpoints
 from tabs.invert import tab as invert
 from tabs.shell import FAULT, TITLE, Shell
-from tabs.streaming import Page
 from tabs.text_edit import endpoints as text_edit_endpoints
 from tabs.text_edit import tab as text_edit
 from tabs.theme import theme
+from tabs.visits import KEEP_IDLE, VisitedPage
 from tabs.widgets import asset
 
 TABS = [text_edit, discover, compose, invert]
 ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
-KEEP_SESSION = 6 * 3600  # seconds
 LIGHTS = (
     '<button type="button" aria-label="Light or dark" title="Light or dark">'
     '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.7"><circle cx="12" cy="12" r="8.2"/>'
@@ -48,14 +48,10 @@ FOOT = (
 )
 
 
-def build() -> gr.Blocks:
+def build() -> VisitedPage:
     """The page."""
-    with Page(title="h-space studio", delete_cache=(3600, KEEP_SESSION), analytics_enabled=False) as page:
-        shell = Shell(
-            gr.State(Session(DEFAULT_MODEL), time_to_live=KEEP_SESSION, delete_callback=Session.end),
-            gr.State(DEFAULT_MODEL),
-            page,
-        )
+    with VisitedPage(title="h-space studio", delete_cache=(3600, KEEP_IDLE), analytics_enabled=False) as page:
+        shell = Shell(gr.State(Session(DEFAULT_MODEL)), gr.State(DEFAULT_MODEL), page)
         with gr.Row(elem_id="top"):
             gr.HTML(BRAND)
             chosen = gr.Dropdown(
@@ -97,10 +93,10 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     return wanted, wanted
 
 
-def launch(page: gr.Blocks, **settings: Any) -> Any:
+def launch(page: VisitedPage, **settings: Any) -> Any:
     """Launch with the limits that a public page needs."""
     page.queue(max_size=32, default_concurrency_limit=8)
-    return page.launch(
+    served = page.launch(
         theme=theme(),
         css="".join(map(asset, STYLES)),
         head=hub_login.CLOSE if hub_login.offered() else None,
@@ -110,6 +106,8 @@ def launch(page: gr.Blocks, **settings: Any) -> Any:
         show_error=False,
         **settings,
     )
+    page.hold_visits()
+    return served
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ from .editing import (
     strength_table,
 )
 from .latents import latent_key
+from .memory import MAX_PATHS
 from .models.loader import DiffusionModel
 from .progress import Job, Previews, Progress
 
@@ -78,8 +79,8 @@ class SourcePath:
 class PathCache(Cache[SourcePath]):
     """Paths by their keys."""
 
-    def __init__(self, capacity: int = 256 * 2**20) -> None:
-        super().__init__(capacity)
+    def __init__(self, capacity: int = MAX_PATHS) -> None:
+        super().__init__(capacity, "source paths")
 
 
 def source_path(

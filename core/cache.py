@@ -3,7 +3,10 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from . import memory
 
 
 class Sized(Protocol):
@@ -13,16 +16,30 @@ class Sized(Protocol):
     def nbytes(self) -> int: ...
 
 
+T = TypeVar("T")
 Value = TypeVar("Value", bound=Sized)
 
 
-class Cache(Generic[Value]):
-    """Values by key. Beyond `capacity` bytes the least recently used are dropped, the newest never. Thread-safe."""
+@dataclass(frozen=True)
+class Counted(Generic[T]):
+    """Something that does not know how many bytes it holds, with their number."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    value: T
+    nbytes: int
+
+
+class Cache(Generic[Value]):
+    """Values by key, never more than `capacity` bytes of them: the least recently used are dropped. Thread-safe.
+
+    name: what it holds, for `memory.held_by_name`. always: so many of the newest are kept however large they are.
+    Without, a value that is larger than the whole cache is not kept, and nothing is lost for it.
+    """
+
+    def __init__(self, capacity: int, name: str = "cache", always: int = 0) -> None:
+        self.capacity, self.name, self.always = capacity, name, always
         self._kept: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = threading.RLock()
+        memory.count(self)
 
     def get(self, key: Hashable) -> Value | None:
         with self._lock:
@@ -32,10 +49,18 @@ class Cache(Generic[Value]):
 
     def put(self, key: Hashable, value: Value) -> None:
         with self._lock:
+            if not self.always and value.nbytes > self.capacity:
+                self._kept.pop(key, None)
+                return
             self._kept[key] = value
             self._kept.move_to_end(key)
-            while len(self._kept) > 1 and self.nbytes > self.capacity:
-                self._kept.popitem(last=False)
+            held = self.nbytes
+            while held > self.capacity and len(self._kept) > self.always:
+                held -= self._kept.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
 
     @property
     def nbytes(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .cache import Cache
+from .memory import MAX_LATENTS
 
 Key = tuple[str, str, int, int]
 
@@ -42,10 +43,9 @@ def latent_key(pixels: Tensor, model_id: str, steps: int, iterations: int = 1) -
 class LatentCache(Cache[Latent]):
     """Latents by their keys."""
 
-    def __init__(self, capacity: int = 256 * 2**20) -> None:
-        super().__init__(capacity)
+    def __init__(self, capacity: int = MAX_LATENTS) -> None:
+        super().__init__(capacity, "latents")
 
     def keep(self, latent: Latent) -> None:
         """Keep it, unless it is larger than the whole cache."""
-        if latent.nbytes <= self.capacity:
-            self.put(latent.key, latent)
+        self.put(latent.key, latent)

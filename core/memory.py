@@ -1,11 +1,256 @@
-"""Running out of memory, in words: one place for every method."""
+"""Memory: the most that each part of the app may keep, what it does keep, and running out of it in words.
 
-from collections.abc import Iterator
+Everything that outlives a request is either a cache (`core.cache`), which drops what was not used for longest, or part
+of a visit, which moves to disk when it is too much or not in use. Both count themselves here; `held_by_name` tells.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import dataclasses
+import os
+import tempfile
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType, MethodType
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor, nn
 
 from .errors import ResourceError
+
+# ----------------------------------------------------------------------------------------------------------- the limits
+
+MB = 2**20
+MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes of memory that there are
+
+# Bytes that may be kept. Of models and instruments the one in use is kept in any case.
+MAX_MODELS = MACHINE // 4  # of either kind: unconditional, text-to-image
+MAX_INSTRUMENTS = MACHINE // 8  # image-text models, probes, perceptual distances
+MAX_LATENTS = 48 * MB  # inverted pictures
+MAX_PATHS = 192 * MB  # their paths through the noise levels
+MAX_ANALYSES = 192 * MB  # of Discover
+MAX_PREPARED = 32 * MB  # what its methods prepare for a model
+MAX_NAMERS = 32 * MB  # vocabularies that directions are named from
+MAX_PRESETS = 64 * MB  # that come with the app
+MAX_DESCRIBED = 8 * MB  # what is known of presets on the Hub
+MAX_SHOWN = 8 * MB  # examples and presets as the page shows them
+MAX_VISIT = 64 * MB  # one visit, in memory; beyond, what it keeps is on disk
+MAX_VISITS = 192 * MB  # all visits together
+MAX_SOURCES = 32 * MB  # of it: what a visit's last training prepared
+
+# ----------------------------------------------------------------------------------------------------------- who counts
+
+
+class Holder(Protocol):
+    """Something that keeps things. name: of its kind. capacity: bytes that it may keep."""
+
+    name: str
+    capacity: int
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+_holders: weakref.WeakSet[Any] = weakref.WeakSet()
+_holders_lock = threading.Lock()
+
+
+def count(holder: Holder) -> None:
+    """From here on, for as long as it lives, `held_by_name` counts it."""
+    with _holders_lock:
+        _holders.add(holder)
+
+
+def holders() -> list[Holder]:
+    """All that count themselves."""
+    with _holders_lock:
+        return list(_holders)
+
+
+def held_by_name() -> dict[str, int]:
+    """Bytes that are kept, by the names of what keeps them. What several keep is counted for each."""
+    found: dict[str, int] = {}
+    for holder in holders():
+        found[holder.name] = found.get(holder.name, 0) + holder.nbytes
+    return dict(sorted(found.items()))
+
+
+# ------------------------------------------------------------------------------------------------------------- counting
+
+SMALL = 1024  # bytes; a smaller tensor or text is not counted as large, nor worth a place on disk
+OURS = f"{__name__.partition('.')[0]}."
+ALIGNMENT = 64  # bytes; as the allocator aligns tensors
+
+_on_disk: set[int] = set()  # addresses of what `to_disk` has mapped
+
+
+def bytes_of(*values: object, outside: tuple[type, ...] = ()) -> int:
+    """Bytes of memory that tensors, arrays, pictures, bytes and long texts take, in values and all that they consist
+    of: dataclasses and other objects of this package, modules, collections, and what functions are bound to. A view
+    counts as all that it keeps alive; what occurs twice counts once; what is on disk (`to_disk`) counts nothing.
+
+    outside: of these types, which are looked at no further, for they are somebody else's.
+    """
+    total, waiting = 0, list(values)
+    seen: dict[int, object] = {}  # by id; held, so that no id is given away again meanwhile
+    stored: dict[tuple[torch.device, int], int] = {}  # bytes by address
+    while waiting:
+        value = waiting.pop()
+        if value is None or isinstance(value, (int, float, type, *outside)) or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        match value:
+            case Tensor():
+                storage = value.untyped_storage()
+                if value.device.type != "meta" and storage.data_ptr() not in _on_disk:
+                    stored[value.device, storage.data_ptr()] = storage.nbytes()
+            case np.ndarray():
+                total += value.nbytes if value.base is None else 0
+                waiting.append(value.base)
+            case Image.Image():
+                total += value.width * value.height * (1 if len(value.getbands()) == 1 else 4)
+            case bytes() | bytearray() | str():
+                total += len(value) if len(value) > SMALL else 0
+            case nn.Module():
+                waiting += [*value.parameters(), *value.buffers()]
+            case Mapping():
+                waiting += [*value.keys(), *value.values()]
+            case list() | tuple() | set() | frozenset() | deque():
+                waiting += value
+            case FunctionType():
+                waiting += [cell.cell_contents for cell in value.__closure__ or ()]
+            case MethodType():
+                waiting.append(value.__self__)
+            case _ if dataclasses.is_dataclass(value) or type(value).__module__.startswith(OURS):
+                waiting += vars(value).values()
+    return total + sum(stored.values())
+
+
+# -------------------------------------------------------------------------------------------------------------- to disk
+
+
+def to_disk(value: Any, outside: tuple[type, ...] = ()) -> Any:
+    """The same value with its tensors on disk: they are mapped from a file and read again where they are used. Nothing
+    else changes, and nothing has to be brought back.
+
+    Containers and dataclasses that can be changed are changed; tuples, frozen dataclasses and modules are replaced, so
+    that what others hold of them stays as it is. Tensors on a GPU and small ones stay in memory. The file has no name
+    any more and is gone with the last of its tensors.
+
+    outside: see `bytes_of`.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    found: dict[int, Tensor] = {}
+    _changed(value, lambda tensor: found.setdefault(id(tensor), tensor), outside, {})
+    if not found:
+        return value
+    mapped = dict(zip(found, _mapped(list(found.values())), strict=True))
+    return _changed(value, lambda tensor: mapped.get(id(tensor), tensor), outside, {})
+
+
+def _mapped(tensors: list[Tensor]) -> list[Tensor]:
+    """Copies of tensors, on disk, all in one file."""
+    places: list[tuple[int, int]] = []
+    end = 0
+    try:
+        with tempfile.NamedTemporaryFile(prefix="on-disk-") as file:
+            for tensor in tensors:
+                data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+                file.write(bytes(-end % ALIGNMENT))
+                end += -end % ALIGNMENT
+                file.write(data.data)
+                places.append((end, end + data.nbytes))
+                end += data.nbytes
+            file.flush()
+            storage = torch.UntypedStorage.from_file(file.name, shared=False, nbytes=end)
+    except OSError as error:
+        raise ResourceError(f"The disk cannot be written to ({error.strerror}). Free some space.") from error
+    _on_disk.add(storage.data_ptr())
+    weakref.finalize(storage, _on_disk.discard, storage.data_ptr())
+    whole = torch.empty(0, dtype=torch.uint8).set_(cast(torch.UntypedStorage, storage))
+    return [
+        whole[first:end].view(tensor.dtype).view(tensor.shape)
+        for tensor, (first, end) in zip(tensors, places, strict=True)
+    ]
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor], outside: tuple[type, ...], done: dict[int, Any]) -> Any:
+    """The value with its tensors that can go to disk exchanged. done: what was made of values, by their ids."""
+    if isinstance(value, (type, *outside)):
+        return value
+    if id(value) in done:
+        return done[id(value)][1]
+    result = value
+    done[id(value)] = value, value  # for a circle, and so that the id is not given away again
+
+    def inner(part: Any) -> Any:
+        return _changed(part, change, outside, done)
+
+    match value:
+        case Tensor():
+            if _can_go_to_disk(value):
+                result = change(value)
+        case nn.Module():
+            own = [*value.parameters(), *value.buffers()]
+            new = {id(old): _as(old, inner(old)) for old in own}
+            if any(new[id(old)] is not old for old in own):
+                result = copy.deepcopy(value, new)  # which takes these for its copies
+        case dict():
+            for key, part in list(value.items()):
+                value[key] = inner(part)
+        case list() | deque():
+            for place, part in enumerate(list(value)):
+                value[place] = inner(part)
+        case tuple():
+            parts = [inner(part) for part in value]
+            if any(new is not old for new, old in zip(parts, value, strict=True)):
+                result = type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value) if field.init]
+            changed = {name: inner(getattr(value, name)) for name in names}
+            changed = {name: part for name, part in changed.items() if part is not getattr(value, name)}
+            if not changed:
+                pass
+            elif value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+                result = dataclasses.replace(value, **changed)
+            else:
+                for name, part in changed.items():
+                    setattr(value, name, part)
+    done[id(value)] = value, result
+    return result
+
+
+def _as(old: Tensor, new: Tensor) -> Tensor:
+    """The new tensor as a parameter if the old one was one."""
+    return nn.Parameter(new, requires_grad=False) if new is not old and isinstance(old, nn.Parameter) else new
+
+
+def _can_go_to_disk(tensor: Tensor) -> bool:
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided and tensor.grad_fn is None
+    on_disk = plain and tensor.untyped_storage().data_ptr() in _on_disk
+    return plain and not on_disk and tensor.untyped_storage().nbytes() >= SMALL
+
+
+# --------------------------------------------------------------------------------------------------- the system's share
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system. The C library keeps it for the next request otherwise: what a few
+    threads have freed in small pieces adds up. Does nothing where the library has no such function."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return
 
 
 @contextmanager

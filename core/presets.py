@@ -17,7 +17,6 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from . import tensor_file
+from .cache import Cache, Counted
 from .directions import Direction, Injection, from_state
 from .errors import PresetError
 from .intervals import Intervals
+from .memory import MAX_PRESETS, bytes_of
 from .models.loader import DiffusionModel
 from .tensor_file import Damaged, Limits, expect, header, integers, numbers, parse_json, tensors, write
 
@@ -250,10 +251,17 @@ def shelf(folder: Path) -> list[tuple[Path, Preset]]:
     return sorted(found, key=lambda entry: entry[1].name.lower())
 
 
-@lru_cache(maxsize=128)
+_READ: Cache[Counted[Preset]] = Cache(MAX_PRESETS, "presets")
+
+
 def _unchanged(path: Path, modified: int, size: int) -> Preset:
     """What `load` gives, read once until the file changes."""
-    return load(path)
+    kept = _READ.get((path, modified, size))
+    if kept is None:
+        preset = load(path)
+        kept = Counted(preset, bytes_of(preset))
+        _READ.put((path, modified, size), kept)
+    return kept.value
 
 
 # ---------------------------------------------------------------------------------------------------------- checking

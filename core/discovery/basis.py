@@ -59,7 +59,9 @@ class Basis:
 
     @property
     def nbytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (self.vectors, self.responses))
+        """With the Gram matrices that it may come to keep."""
+        own = sum(x.numel() * x.element_size() for x in (self.vectors, self.responses))
+        return own + (1 + MAX_GRAMS) * self.whole.numel() * self.whole.element_size()
 
     def gram(self, mask: np.ndarray) -> Tensor:
         """(M J Q)^T (M J Q), float64 (k, k), on the CPU; kept for the next method. mask: boolean (R, R).

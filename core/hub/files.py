@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 import huggingface_hub
 from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from .. import presets
+from ..cache import Cache, Counted
 from ..errors import HubError
 from ..hub_access import REQUEST_TIMEOUT
+from ..memory import MAX_DESCRIBED, bytes_of
 from ..presets import About
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+DESCRIBED: Cache[Counted[tuple[About, str]]] = Cache(MAX_DESCRIBED, "presets on the Hub")
 READ_FIRST = 2**15  # bytes; holds the header of most presets
 
 
@@ -32,12 +34,13 @@ def describe_file(repository: str, commit: str, path: str, size: int, token: str
     """`presets.describe` of a file on the Hub; remembered, unless a token was needed to see it. Raises PresetError."""
     if token is not None:
         return presets.describe(*_read_header(repository, commit, path, size, token))
-    return _describe_public(huggingface_hub.constants.ENDPOINT, repository, commit, path, size)
-
-
-@lru_cache(maxsize=256)
-def _describe_public(endpoint: str, repository: str, commit: str, path: str, size: int) -> tuple[About, str]:
-    return presets.describe(*_read_header(repository, commit, path, size, None))
+    key = huggingface_hub.constants.ENDPOINT, repository, commit, path, size
+    kept = DESCRIBED.get(key)
+    if kept is None:
+        described = presets.describe(*_read_header(repository, commit, path, size, None))
+        kept = Counted(described, bytes_of(described))
+        DESCRIBED.put(key, kept)
+    return kept.value
 
 
 def _read_header(repository: str, commit: str, path: str, size: int, token: str | None) -> tuple[bytes, int]:

@@ -4,7 +4,6 @@ Half precision and device are chosen for the machine. A model that cannot be had
 """
 
 import json
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -20,8 +19,10 @@ from diffusers import DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
+from ..memory import MAX_MODELS
 from ..queries import Query, outputs
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
@@ -106,6 +107,7 @@ class BaseLoader(ABC, Generic[Card, Model]):
     cache_dir: where Hub models are kept.
     """
 
+    name = "models"
     listed: Mapping[str, Card]
 
     def __init__(
@@ -117,13 +119,20 @@ class BaseLoader(ABC, Generic[Card, Model]):
         cache_dir: Path | None = None,
     ) -> None:
         self.cards = self.listed if cards is None else cards
-        self.capacity = capacity or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+        self.capacity = capacity or MAX_MODELS
         self.device = torch.device(device) if device is not None else best_device()
         self.dtype = dtype
         self.cache_dir = cache_dir
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._loading: dict[str, Future[Model]] = {}
         self._lock = threading.Lock()
+        memory.count(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the models in memory."""
+        with self._lock:
+            return sum(model.nbytes for model in self._models.values())
 
     def get(self, model_id: str) -> Model:
         """The model, from memory or loaded now.

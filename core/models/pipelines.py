@@ -50,6 +50,7 @@ class LoadedPipeline:
 class PipelineLoader(BaseLoader[TextToImageCard, LoadedPipeline]):
     """Text-to-image models by id, kept as `Loader` keeps its models."""
 
+    name = "text-to-image models"
     listed = TEXT_TO_IMAGE
 
     def _load(self, card: TextToImageCard) -> LoadedPipeline:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +14,9 @@ from torch import Tensor
 from .. import clip, instruments, metrics
 from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
+from ..cache import Cache, Counted
 from ..errors import ModelUnavailable
+from ..memory import MAX_INSTRUMENTS, bytes_of
 from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
 from .frames import AttributeReading, Measures
@@ -26,13 +27,21 @@ T = TypeVar("T")
 _LOADING = threading.Lock()
 
 
+_KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=3)  # a model has up to three
+
+
 def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
     """Kept, and loaded by one thread however many ask."""
-    kept = lru_cache(maxsize=3)(load)
 
     def get(key: Key) -> T:
         with _LOADING:
-            return kept(key)
+            kept = _KEPT.get((load, key))
+            if kept is None:
+                made = load(key)
+                kept = Counted(made, bytes_of(made))
+                _KEPT.put((load, key), kept)
+            value: T = kept.value
+            return value
 
     return get
 

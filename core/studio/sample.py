@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-
 from .. import sampling
 from ..errors import RequestError
 from ..models.cards import PRESETS, Drawn, ModelCard
@@ -49,10 +46,5 @@ def sampling_steps(card: ModelCard) -> int:
 
 def described(drawn: Drawn, seed: int) -> str:
     """What the picture of a seed shows."""
-    captions = _captions(PRESETS / drawn.captions)
+    captions = (PRESETS / drawn.captions).read_text().splitlines()
     return captions[seed % len(captions)]
-
-
-@lru_cache
-def _captions(path: Path) -> list[str]:
-    return path.read_text().splitlines()

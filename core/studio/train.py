@@ -16,6 +16,7 @@ from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable, RequestError
 from ..imaging import thumbnail
 from ..intervals import Intervals
+from ..memory import MAX_SOURCES
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel
 from ..presets import Preset
@@ -28,7 +29,6 @@ from .latents import edit_together
 
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 MAX_TEXT = 200
-MAX_KEPT_SOURCES = 96 * 2**20  # bytes
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
 
@@ -45,7 +45,7 @@ class TextEditState:
 
     def keep_sources(self, training: Training) -> None:
         """Remember what a training prepared, the last one only, and only if it is not large."""
-        if training.sources is not None and training.sources.P.nbytes <= MAX_KEPT_SOURCES:
+        if training.sources is not None and training.sources.P.nbytes <= MAX_SOURCES:
             self.sources = {_sources_key(training): training.sources}
 
 

@@ -156,7 +156,6 @@ def model_note(card: TextToImageCard) -> str:
 # ----------------------------------------------------------------------------------------------------------- picture
 
 
-@cache
 def first_picture(model_id: str, card: TextToImageCard) -> Tensor | None:
     """The first example, as the text-to-image model sees it."""
     paths = library.examples(model_id)

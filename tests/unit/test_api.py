@@ -377,7 +377,7 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    hub_files._describe_public.cache_clear()
+    hub_files.DESCRIBED.clear()
     with stand_in(monkeypatch) as running:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         running.repository(REPO, {PATH: presets.to_bytes(preset("f" * 16))})

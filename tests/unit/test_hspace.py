@@ -44,7 +44,7 @@ def preset(name: str = "Smiling", **values: object) -> Preset:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    hub_files._describe_public.cache_clear()
+    hub_files.DESCRIBED.clear()
     with stand_in(monkeypatch) as running:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(huggingface_hub, "get_token", lambda: TOKEN)

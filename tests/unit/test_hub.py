@@ -46,7 +46,7 @@ def preset(name: str = "Smiling", side: int = 8, **values: Any) -> Preset:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    hub_files._describe_public.cache_clear()
+    hub_files.DESCRIBED.clear()
     with stand_in(monkeypatch) as running:
         running.repository(
             REPO,

@@ -270,7 +270,7 @@ def test_rows_keep_what_was_shown_of_them_in_another_order(model: DiffusionModel
 
 def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
     known = finish(analyse_picture(model, picture, None, SIZE))
-    cache = AnalysisCache(capacity=2 * known.basis.nbytes)
+    cache = AnalysisCache(capacity=2 * known.nbytes)
     for key in range(5):
         cache.put((key,), known)
     assert len(cache) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from ...discovery.basis import BASIS_SIZE, MAX_BASIS_SIZE, Basis, krylov_basis
 from ...discovery.jacobian_operator import LINEARISED_AT, Jacobian, denoise_to, nearest_timestep
 from ...latents import Key as LatentKey
 from ...latents import Latent, latent_key
+from ...memory import MAX_ANALYSES, bytes_of
 from ...models.loader import DiffusionModel
 from ...progress import Job, stage
 from ..device import DEVICE, exclusively
@@ -18,7 +19,6 @@ from ..frames import Picture, require_range
 from ..latents import latent_of
 
 MIN_BASIS_SIZE = 8  # basis vectors
-MAX_BYTES = 384 * 2**20
 
 Key = tuple[LatentKey, str, str, int, int]
 
@@ -43,8 +43,14 @@ class Analysis:
 
     @property
     def nbytes(self) -> int:
-        """Of the basis, which takes most of it."""
-        return self.basis.nbytes
+        return self.basis.nbytes + bytes_of(self.picture, self.latent, self.x_t)
+
+    def cpu(self) -> Analysis:
+        """The same in the machine's own memory, where it is of use as well."""
+        basis = self.basis
+        on_cpu = replace(basis, vectors=basis.vectors.cpu(), responses=basis.responses.cpu(), whole=basis.whole.cpu())
+        latent = replace(self.latent, x_T=self.latent.x_T.cpu())
+        return replace(self, latent=latent, x_t=self.x_t.cpu(), basis=on_cpu)
 
     def jacobian(self) -> Jacobian:
         """Its linearisation, made anew: it holds the decoder's activations, which are larger than the basis."""
@@ -54,8 +60,8 @@ class Analysis:
 class AnalysisCache(Cache[Analysis]):
     """Analyses of all visitors by what they are of."""
 
-    def __init__(self, capacity: int = MAX_BYTES) -> None:
-        super().__init__(capacity)
+    def __init__(self, capacity: int = MAX_ANALYSES) -> None:
+        super().__init__(capacity, "analyses")
 
 
 ANALYSES = AnalysisCache()

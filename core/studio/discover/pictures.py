@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from ...asyrp.prompts import suggested_name, templates
+from ...cache import Cache, Counted
+from ...clip import ImageText
 from ...discovery.locality import roir
 from ...discovery.naming import Namer, Suggestion
 from ...editing import EditSettings
 from ...errors import ModelUnavailable, RequestError
+from ...memory import MAX_NAMERS, bytes_of
 from ...models.cards import ModelCard
 from ...process import USUAL_STEPS
 from ...progress import Job, stage
@@ -74,14 +77,23 @@ def suggest_name(card: ModelCard, frames: Tensor) -> Suggestion | None:
     frames: pixels (3, 3, R, R) at the negative strength, at 0 and at the positive one.
     """
     try:
-        if card.id not in _NAMERS:
-            _NAMERS[card.id] = Namer(measuring.image_text(card), card.domain_word, templates(card))
-        return _NAMERS[card.id].suggest(frames[:1], frames[2:], measuring.probe(card))
+        return _namer(card).suggest(frames[:1], frames[2:], measuring.probe(card))
     except (ModelUnavailable, RequestError):
         return None
 
 
-_NAMERS: dict[str, Namer] = {}
+_NAMERS: Cache[Counted[Namer]] = Cache(MAX_NAMERS, "namers")
+
+
+def _namer(card: ModelCard) -> Namer:
+    """That of a model, kept. Raises ModelUnavailable, RequestError."""
+    image_text = measuring.image_text(card)
+    kept = _NAMERS.get(card.id)
+    if kept is None or kept.value.image_text is not image_text:
+        namer = Namer(image_text, card.domain_word, templates(card))
+        kept = Counted(namer, bytes_of(namer, outside=(ImageText,)))
+        _NAMERS.put(card.id, kept)
+    return kept.value
 
 
 def apply_to_others(

@@ -12,6 +12,7 @@ from ...discovery.interface import DiscoverySettings, FoundDirection, Refine
 from ...discovery.locality import delta_at, measure_locality, strength_for
 from ...discovery.methods import discover, find_method
 from ...errors import RequestError
+from ...memory import MAX_PREPARED
 from ...progress import Job, Progress, stage
 from ...regions import Region, union
 from ..device import DEVICE, exclusively
@@ -24,7 +25,7 @@ MAX_ROWS = 24  # in all
 WHOLE = ""  # label of the whole picture
 
 # What methods have prepared, by (method, model, its weights, timestep).
-PREPARED: Cache[Sized] = Cache(32 * 2**20)
+PREPARED: Cache[Sized] = Cache(MAX_PREPARED, "prepared")
 
 
 def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ... import presets
-from ...errors import ResourceError
+from ...errors import RequestError, ResourceError
 from ...imaging import Crop
+from ...memory import bytes_of, to_disk
+from ...models.cards import BaseCard
+from ...models.loader import DiffusionModel
 from ...presets import Preset
+from ...text_to_image import TextToImage
 from ..compose.state import ComposeState
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
@@ -19,19 +27,25 @@ from ..invert.state import InvertState
 from ..train import TextEditState
 from ..turns import Turns
 
+OTHERS = (DiffusionModel, TextToImage, BaseCard)  # what a visit has but does not keep: it is there for all
+MAX_OWN = 1000  # directions of one visit
 
-@dataclass
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
 class Session:
     """One visitor's visit.
 
-    upload, crop: the visitor's own picture and its part that is used. seen: the picture that each tab shows. own: the
-    visitor's directions. edits: requests for an edited picture, of which the newest replaces all others whatever tab it
-    came from.
+    uploaded, crop: the visitor's own picture, uint8 (H, W, 3), and its part that is used. seen: the picture that each
+    tab shows. own: the visitor's directions. edits: requests for an edited picture, of which the newest replaces all
+    others whatever tab it came from.
     """
 
     model_id: str = "avatars"
     picture: Picture | None = None
-    upload: Image.Image | None = None
+    uploaded: Tensor | None = None
     crop: Crop = Crop()
     seen: dict[str, Picture | None] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
@@ -41,6 +55,34 @@ class Session:
     compose: ComposeState = field(default_factory=ComposeState)
     invert: InvertState = field(default_factory=InvertState)
     folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def upload(self) -> Image.Image | None:
+        """The visitor's own picture."""
+        return None if self.uploaded is None else Image.fromarray(self.uploaded.numpy())
+
+    @upload.setter
+    def upload(self, picture: Image.Image | None) -> None:
+        self.uploaded = None if picture is None else torch.from_numpy(np.array(picture.convert("RGB")))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the visit takes."""
+        return bytes_of(self, outside=OTHERS)
+
+    def rest(self) -> bool:
+        """Nobody uses the visit for now: what it keeps goes to disk, and what can be had again quickly goes. Returns
+        whether that was possible; if the disk is full, everything stays in memory."""
+        self.text_edit.forms.clear()
+        exploration = self.discover.exploration
+        if exploration is not None and exploration.analysis is not None:
+            exploration.analysis = exploration.analysis.cpu()
+        try:
+            to_disk(self, OTHERS)
+        except ResourceError as error:
+            log.warning("a visit stays in memory: %s", error)
+            return False
+        return True
 
     def change_model(self, model_id: str) -> None:
         """Another model: what belongs to the one before is out of date. Nothing happens if it is the same."""
@@ -52,7 +94,13 @@ class Session:
             self.compose.forget()
 
     def keep(self, preset: Preset) -> str:
-        """Add a preset of the visitor's own and return its id."""
+        """Add a preset of the visitor's own and return its id.
+
+        Raises:
+            RequestError: there are too many.
+        """
+        if len(self.own) >= MAX_OWN:
+            raise RequestError(f"This visit has {MAX_OWN} directions. Save the ones you need, and open the page anew.")
         key = f"own-{len(self.own) + 1}"
         self.own[key] = preset
         return key
