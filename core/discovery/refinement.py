@@ -6,17 +6,19 @@ that every other region gains too. Converged when the residual ||J_m^T u - s v||
 never compared element by element, which would depend on signs and rotations.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..progress import Job, Progress
+from ..progress import Job, Progress, stage
 from ..regions import Region
 from .algebra import leading_eigenvectors
 from .basis import MAX_BASIS_SIZE, RESPONSE_BYTES, Basis, orthonormalise, rayleigh_ritz
 from .interface import DiscoverySettings
-from .jacobian_operator import Jacobian
+from .jacobian_operator import Jacobian, by_calls
 
 TOLERANCE = 0.05  # residual; the error of the captured energy goes with its square
 MAX_ROUNDS = 12
@@ -43,7 +45,7 @@ def refine(
     """
     for done in range(rounds + 1):
         Y, cotangents, shifts, scale = _residual_parts(basis, mask, count, mu)
-        W = jacobian.reverse(cotangents)
+        W = yield from stage(by_calls(jacobian, jacobian.reverse, cotangents), "refining", done, rounds)
         v = torch.tensordot(Y.T.to(basis.vectors), basis.vectors, dims=1)
         residual = W - shifts.to(W)[:, None, None, None] * v.to(W)
         sizes = residual.flatten(1).norm(dim=1).double().cpu() / scale
@@ -55,7 +57,9 @@ def refine(
             break
         yield Progress(done, rounds, "refining", loss=largest)
         Q = torch.cat((basis.vectors.to(new), new))
-        basis = rayleigh_ritz(jacobian, Q, torch.cat((basis.responses.to(new), jacobian.forward(new))), memory)
+        responses = yield from stage(by_calls(jacobian, jacobian.forward, new), "refining", done, rounds)
+        extended = rayleigh_ritz(jacobian, Q, torch.cat((basis.responses.to(new), responses)), memory)
+        basis = replace(extended, newest=basis.newest)
     yield Progress(rounds, rounds, "refining", loss=largest)
     return basis
 

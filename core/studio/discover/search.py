@@ -1,4 +1,4 @@
-"""The search itself: the picture analysed, quick directions, their pictures, then better ones."""
+"""The search itself: a first look at the picture, quick directions, their pictures, then better ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from ...cache import Cache, Sized
-from ...discovery.interface import DiscoverySettings, FoundDirection, Refine
+from ...discovery.interface import DiscoverySettings, FoundDirection
 from ...discovery.locality import delta_at, measure_locality, strength_for
 from ...discovery.methods import discover, find_method
 from ...errors import RequestError
 from ...progress import Job, Progress, stage
 from ...regions import Region, union
 from ..device import DEVICE, exclusively
-from .analysis import Analysis, analyse_picture, keep_analysis
+from .analysis import Analysis, analyse_picture, first_look, keep_analysis, with_latent
 from .exploration import MAX_COUNT, Exploration
 from .pictures import draw_rows
 from .rows import DirectionRow, carry_over, keep_pinned
@@ -28,25 +28,30 @@ PREPARED: Cache[Sized] = Cache(32 * 2**20)
 
 
 def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]:
-    """Run a search. Returns the exploration itself, which is filled along the way.
+    """Run a search. Returns the exploration itself, which is filled along the way: rows from the first few vectors of
+    the basis, their pictures, and what a complete basis makes better.
 
-    refining: after the quick answer, converge the directions of the drawn regions and replace what that changes.
+    refining: after that, converge the directions of the drawn regions too.
 
     Raises:
         RequestError: what was asked cannot be done with this picture. ResourceError: out of memory.
     """
-    method = find_method(exploration.method)
-    exploration.analysis = yield from analyse_picture(
-        exploration.model, exploration.picture, exploration.timestep, exploration.size
+    exploration.analysis = first = yield from first_look(
+        exploration.model,
+        exploration.picture,
+        exploration.timestep,
+        exploration.size,
+        exploration.regions,
+        exploration.settings.count,
     )
-    exploration.settings = yield from _prepared_settings(exploration, exploration.analysis.t)
+    exploration.settings = yield from _prepared_settings(exploration, first.t)
     with DEVICE:
         exploration.rows = find_rows(exploration)
     exploration.version += 1
     yield Progress(0, 1, "Drawing them")
+    exploration.analysis = first = yield from with_latent(first)
     yield from draw_rows(exploration, exploration.rows)
-    if refining and method.refine is not None:
-        yield from _refine(exploration, exploration.analysis, method.refine)
+    yield from _improve(exploration, first, refining)
     exploration.refined = True
     exploration.version += 1
     return exploration
@@ -65,12 +70,19 @@ def _prepared_settings(exploration: Exploration, t: int) -> Job[DiscoverySetting
     return replace(exploration.settings, prepared=prepared)
 
 
-def _refine(exploration: Exploration, analysis: Analysis, refine: Refine) -> Job[None]:
-    """Converge the directions of every region; rows that the visitor has named or opened stay as they are."""
-    for region in exploration.regions:
-        job = refine(analysis.jacobian(), analysis.basis, region, exploration.settings)
-        basis = yield from stage(exclusively(job), "Refining")
-        exploration.analysis = analysis = replace(analysis, basis=basis)
+def _improve(exploration: Exploration, first: Analysis, refining: bool) -> Job[None]:
+    """Complete the basis and, with `refining`, converge the directions of every region; then replace the rows that this
+    makes better. Those that the visitor has named or opened stay as they are."""
+    refine = find_method(exploration.method).refine
+    completing = analyse_picture(first.model, first.picture, first.t, first.size, first)
+    exploration.analysis = analysis = yield from stage(completing, "Looking closer")
+    if refining and refine is not None:
+        for region in exploration.regions:
+            job = refine(analysis.jacobian(), analysis.basis, region, exploration.settings)
+            basis = yield from stage(exclusively(job), "Refining")
+            exploration.analysis = analysis = replace(analysis, basis=basis)
+    if analysis is first or all(row.found.y is None for row in exploration.rows):  # PCA does not look at the basis
+        return
     keep_analysis(analysis)
     with DEVICE:
         rows = carry_over(exploration.rows, find_rows(exploration))
