@@ -5,7 +5,9 @@ has everything the methods need of any region drawn later: no further U-Net call
 in about 1/sqrt(eps) passes where subspace iteration needs 1/eps (Musco and Musco 2015, Theorem 1).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from ..directions import GlobalDirection
 from ..errors import RequestError, ResourceError
-from ..progress import Job, Progress, stage
+from ..progress import Job, Progress
 from .jacobian_operator import Jacobian, by_calls
 
 # 64 vectors hold 97 to 99% of the energy of the leading five directions of eyes, mouth and hair, 96 hold 99%, in half
@@ -132,22 +134,27 @@ def krylov_basis(
     """
     if not 1 <= block <= size <= MAX_BASIS_SIZE:
         raise RequestError(f"A basis has between 1 and {MAX_BASIS_SIZE} vectors, in blocks of no more than that.")
-    made, total = (jacobian.forwards, jacobian.reverses), 2 * size
+    total = 2 * size
     Q, JQ = torch.zeros(0, *jacobian.h_shape), torch.zeros(0, *jacobian.image_shape)
     newest = None
     if start is not None:
+        start = yield from in_precision_of(jacobian, start, lambda n: Progress(n, total, "analysing"), memory)
         Q, JQ, newest = start.vectors, start.responses, start.newest
-        if torch.finfo(start.dtype).eps > torch.finfo(jacobian.dtype).eps:
-            JQ = yield from stage(by_calls(jacobian, jacobian.forward, Q), "analysing", total=total)
+    before = jacobian.forwards, jacobian.reverses
+
+    def made(n: int, reverse: int = 0) -> Progress:
+        """So many products after those of the vectors that there are."""
+        return Progress(2 * len(Q) + reverse + n, total, "analysing")
+
     Y = newest if mask is None and newest is not None else random_pictures(jacobian, block, seed, mask)
     while len(Q) < size:
         Y = Y[: size - len(Q)]
-        W = yield from stage(by_calls(jacobian, jacobian.reverse, Y), "analysing", 2 * len(Q), total)
-        yield Progress(2 * len(Q) + len(W), total, "analysing")
+        W = yield from by_calls(jacobian, jacobian.reverse, Y, made)
+        yield made(len(W))
         new = orthonormalise(W, Q.to(W))
         if not len(new):  # the range is exhausted
             break
-        Z = yield from stage(by_calls(jacobian, jacobian.forward, new), "analysing", 2 * len(Q) + len(W), total)
+        Z = yield from by_calls(jacobian, jacobian.forward, new, partial(made, reverse=len(W)))
         if disagreement(new, Z, Y, W) > MAX_DISAGREEMENT:
             raise ResourceError(f"The analysis is too rough in {jacobian.dtype}. Use float32.")
         Q, JQ = torch.cat((Q.to(new), new)), torch.cat((JQ.to(Z), Z))
@@ -156,24 +163,41 @@ def krylov_basis(
         else:
             Y = Z * torch.from_numpy(mask).to(Z.device)
             newest = Z if newest is None else torch.cat((newest.to(Z), Z))
-        yield Progress(2 * len(Q), total, "analysing")
-    forwards, reverses = jacobian.forwards - made[0], jacobian.reverses - made[1]
+        yield made(0)
+    forwards, reverses = jacobian.forwards - before[0], jacobian.reverses - before[1]
     if start is not None:
         forwards, reverses = start.forwards + forwards, start.reverses + reverses
     basis = rayleigh_ritz(jacobian, Q, JQ, memory)
     return replace(basis, newest=newest, forwards=forwards, reverses=reverses)
 
 
+def in_precision_of(
+    jacobian: Jacobian, basis: Basis, tell: Callable[[int], Progress], memory: int = RESPONSE_BYTES
+) -> Job[Basis]:
+    """The same span with responses as precise as the Jacobian's products: computed anew if they are less precise.
+
+    tell: the event after so many of them.
+
+    Raises:
+        ResourceError: out of memory.
+    """
+    if torch.finfo(basis.dtype).eps <= torch.finfo(jacobian.dtype).eps:
+        return basis
+    JQ = yield from by_calls(jacobian, jacobian.forward, basis.vectors, tell)
+    made = rayleigh_ritz(jacobian, basis.vectors, JQ, memory)
+    return replace(made, newest=basis.newest, forwards=basis.forwards + len(JQ), reverses=basis.reverses)
+
+
 def disagreement(V: Tensor, JV: Tensor, Y: Tensor, W: Tensor) -> float:
     """How far forward and reverse products are from being each other's transposes.
 
-    The norm of <J v, y> - <v, J^T y> over all pairs, relative to that of the values; 0 in exact arithmetic.
+    The norm of <J v, y> - <v, J^T y> over all pairs, relative to that of all J^T y; 0 in exact arithmetic.
 
     V: (n, C, H, W), JV = J V: (n, 3, R, R), Y: (m, 3, R, R), W = J^T Y: (m, C, H, W).
     """
     forward = JV.flatten(1).double() @ Y.flatten(1).to(JV).double().T
     reverse = V.flatten(1).double() @ W.flatten(1).double().T
-    return ((forward - reverse).norm() / reverse.norm().clamp(min=1e-300)).item()
+    return ((forward - reverse).norm() / W.double().norm().clamp(min=1e-300)).item()
 
 
 def random_pictures(jacobian: Jacobian, count: int, seed: int, mask: np.ndarray | None = None) -> Tensor:

@@ -111,15 +111,17 @@ class Jacobian:
         return products
 
 
-def by_calls(jacobian: Jacobian, product: Callable[[Tensor], Tensor], rows: Tensor) -> Job[Tensor]:
+def by_calls(
+    jacobian: Jacobian, product: Callable[[Tensor], Tensor], rows: Tensor, tell: Callable[[int], Progress]
+) -> Job[Tensor]:
     """Products with all rows, as a job that can be stopped after every call of the network but the last.
 
-    product: `jacobian.forward` or `jacobian.reverse`. Events count the products made so far.
+    product: `jacobian.forward` or `jacobian.reverse`. tell: the event after so many rows.
     """
     size, parts = jacobian.rows_per_call, []
     for first in range(0, len(rows), size):
         if first:
-            yield Progress(first, len(rows))
+            yield tell(first)
         parts.append(product(rows[first : first + size]))
     return torch.cat(parts)
 

@@ -260,10 +260,8 @@ def test_a_basis_that_goes_on_is_the_one_that_was_built_at_once(mask: np.ndarray
     """Interrupted between two blocks, twice."""
     jacobian, _ = exact()
     first = finish(krylov_basis(jacobian, 8, 4, mask=mask))
-    if mask is None:
-        whole = finish(krylov_basis(jacobian, 24, 4))
-    else:  # from here on without the mask
-        whole = finish(krylov_basis(jacobian, 24, start=first))
+    # With a mask the first block alone is aimed at it.
+    whole = finish(krylov_basis(jacobian, 24, 4, start=first if mask is not None else None))
     parts = finish(krylov_basis(jacobian, 16, start=first))
     parts = finish(krylov_basis(jacobian, 24, start=parts))
     assert len(parts) == len(whole) == 24

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...cache import Cache
 from ...discovery.basis import BASIS_SIZE, MAX_BASIS_SIZE, Basis, krylov_basis
+from ...discovery.interface import DEFAULT_SETTINGS, DiscoverySettings, Refine
 from ...discovery.jacobian_operator import LINEARISED_AT, PLACE_STEPS, Jacobian, nearest_timestep, place
 from ...errors import RequestError, ResourceError
 from ...latents import Key as LatentKey
@@ -23,9 +23,9 @@ from ..frames import Picture, require_range
 from ..latents import latent_of
 
 MIN_BASIS_SIZE = 8  # basis vectors
-# Of a first answer: on `avatars` 10 vectors hold 98 to 100% of the energy of the five leading directions of a region, 8
-# hold 90 to 98%; in larger blocks less (`python -m benchmarks.discover_speed first`).
-VECTORS_PER_DIRECTION, FIRST_BLOCK = 2, 2
+# Of a first answer. In blocks of one, 8 vectors hold 96 to 100% of the energy of a region's five leading directions on
+# `avatars`, in blocks of four 86 to 91% (`python -m benchmarks.discover_speed first`).
+MIN_FIRST_VECTORS, SPARE_VECTORS, REGION_BLOCK, WHOLE_BLOCK = 8, 3, 1, 4
 MAX_BYTES = 384 * 2**20
 
 Key = tuple[LatentKey, str, str, int, int]
@@ -114,22 +114,23 @@ def analyse_picture(
     begun: Analysis | None = None,
 ) -> Job[Analysis]:
     """Analyse a picture at a timestep; at once if it has been analysed before. size: basis vectors. begun: by
-    `first_look`, from which it goes on.
+    `first_look`, from which it goes on; then three quarters of the size are vectors of the whole picture at least.
 
     Raises:
         RequestError: timestep or size out of range. ResourceError: out of memory.
     """
     require_basis_size(size)
     t = trajectory_timestep(model, timestep)
-    kept = ANALYSES.get(analysis_key(model, picture, t, size))
-    if kept is not None and kept.complete:
-        return kept
-    known = begun or kept
-    total = PLACE_STEPS + 2 * size
+    known = begun or ANALYSES.get(analysis_key(model, picture, t, size))
+    if known is not None and known.complete:
+        return known
+    start = None if known is None else known.basis
+    wanted = size if start is None else min(MAX_BASIS_SIZE, max(size, len(start) + size * 3 // 4))
+    total = PLACE_STEPS + 2 * wanted
     x_t = known.x_t if known is not None else (yield from _place(model, picture, t, total))
     with DEVICE:
         jacobian = Jacobian(model, x_t, t)
-    growing = krylov_basis(jacobian, size, start=None if known is None else known.basis)
+    growing = krylov_basis(jacobian, wanted, start=start)
     basis = yield from stage(exclusively(growing), "Analysing", PLACE_STEPS, total)
     inverted = None if known is None else known.inverted
     analysis = Analysis(model, picture, inverted, x_t, basis, size)
@@ -143,13 +144,14 @@ def first_look(
     timestep: int | None = None,
     size: int = BASIS_SIZE,
     regions: Sequence[Region] = (),
-    count: int = 5,
+    settings: DiscoverySettings = DEFAULT_SETTINGS,
+    aim: Refine | None = None,
 ) -> Job[Analysis]:
-    """As much of an analysis as a first answer needs: `VECTORS_PER_DIRECTION` vectors of the basis for every direction
-    of every region, in the network's own precision. A complete analysis is returned as it is; one that was begun for
-    other regions is extended.
+    """As much of an analysis as a first answer needs: for every region a few vectors more than it is to have
+    directions, in the network's own precision. A complete analysis is returned as it is; one that was begun for other
+    regions is extended.
 
-    regions: that the answer is about; none for the whole picture. count: directions per region.
+    regions: that the answer is about; none for the whole picture. aim: of the method, see `DiscoveryMethod`.
 
     Raises:
         RequestError: timestep or size out of range. ResourceError: out of memory.
@@ -157,15 +159,30 @@ def first_look(
     require_basis_size(size)
     t = trajectory_timestep(model, timestep)
     known = ANALYSES.get(analysis_key(model, picture, t, size))
-    if known is not None and (known.complete or not regions):
+    if known is not None and known.complete:
         return known
-    masks: list[np.ndarray | None] = [region.mask for region in regions] or [None]
-    vectors = VECTORS_PER_DIRECTION * max(count, MIN_BASIS_SIZE // VECTORS_PER_DIRECTION)
-    total = PLACE_STEPS + 2 * vectors * len(masks)
+    vectors = max(MIN_FIRST_VECTORS, settings.count + SPARE_VECTORS)
+    total = PLACE_STEPS + (2 * vectors + 1) * max(1, len(regions))
     x_t = known.x_t if known is not None else (yield from _place(model, picture, t, total))
     start = None if known is None else known.basis
-    looking = _first_basis(model, x_t, t, size, masks, vectors, start)
-    basis = yield from stage(looking, "Analysing", PLACE_STEPS, total)
+
+    def first_basis(dtype: torch.dtype) -> Job[Basis]:
+        """Events count the products."""
+        with DEVICE:
+            jacobian = Jacobian(model, x_t, t, dtype)
+        if not regions:
+            wanted = min(MAX_BASIS_SIZE, vectors + (0 if start is None else len(start)))
+            growing = exclusively(krylov_basis(jacobian, wanted, WHOLE_BLOCK, start=start))
+            return (yield from stage(growing, first=2 * (vectors - wanted)))
+        return (yield from _region_vectors(jacobian, regions, vectors, settings, aim, start))
+
+    half = model.dtype.itemsize < torch.float32.itemsize
+    try:
+        basis = yield from stage(first_basis(model.dtype if half else torch.float32), "Analysing", PLACE_STEPS, total)
+    except ResourceError:
+        if not half:
+            raise
+        basis = yield from stage(first_basis(torch.float32), "Analysing", PLACE_STEPS, total)
     inverted = None if known is None else known.inverted
     analysis = Analysis(model, picture, inverted, x_t, basis, size, complete=False)
     keep_analysis(analysis)
@@ -176,36 +193,27 @@ def _place(model: DiffusionModel, picture: Picture, t: int, total: int) -> Job[T
     return (yield from stage(exclusively(place(model, picture.pixels, t)), "Finding its place", total=total))
 
 
-def _first_basis(
-    model: DiffusionModel,
-    x_t: Tensor,
-    t: int,
-    size: int,
-    masks: Sequence[np.ndarray | None],
+def _region_vectors(
+    jacobian: Jacobian,
+    regions: Sequence[Region],
     vectors: int,
+    settings: DiscoverySettings,
+    aim: Refine | None,
     start: Basis | None,
 ) -> Job[Basis]:
-    """So many more vectors for each mask, but no more than `size` in all. Half precision where the network itself
-    computes in it, float32 where that turns out too rough. Events count the products."""
-
-    def extended(dtype: torch.dtype) -> Job[Basis]:
-        with DEVICE:
-            jacobian = Jacobian(model, x_t, t, dtype)
-        basis = start
-        for number, mask in enumerate(masks):
-            wanted = min(size, vectors + (0 if basis is None else len(basis)))
-            growing = krylov_basis(jacobian, wanted, FIRST_BLOCK, start=basis, mask=mask)
-            basis = yield from stage(exclusively(growing), first=2 * vectors * number)
-        if basis is None:
-            raise ValueError("a first look needs a mask")
-        return basis
-
-    if model.dtype.itemsize < torch.float32.itemsize:
-        try:
-            return (yield from extended(model.dtype))
-        except ResourceError:  # tried again below
-            pass
-    return (yield from extended(torch.float32))
+    """So many more vectors for each region, and then what `aim` adds."""
+    basis, done = start, 0
+    for region in regions:
+        wanted = min(MAX_BASIS_SIZE, vectors + (0 if basis is None else len(basis)))
+        growing = exclusively(krylov_basis(jacobian, wanted, REGION_BLOCK, start=basis, mask=region.mask))
+        basis = yield from stage(growing, first=done - 2 * (wanted - vectors))
+        done += 2 * vectors
+        if aim is not None:
+            basis = yield from stage(exclusively(aim(jacobian, basis, region, settings)), first=done)
+        done += 1
+    if basis is None:
+        raise ValueError("there are no regions")
+    return basis
 
 
 def with_latent(analysis: Analysis) -> Job[Analysis]:

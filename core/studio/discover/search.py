@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...cache import Cache, Sized
-from ...discovery.interface import DiscoverySettings, FoundDirection
+from ...discovery.interface import DiscoverySettings, FoundDirection, Refine
 from ...discovery.locality import delta_at, measure_locality, strength_for
 from ...discovery.methods import discover, find_method
 from ...errors import RequestError
@@ -36,22 +36,26 @@ def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]
     Raises:
         RequestError: what was asked cannot be done with this picture. ResourceError: out of memory.
     """
-    exploration.analysis = first = yield from first_look(
+    method = find_method(exploration.method)
+    exploration.analysis = yield from first_look(
         exploration.model,
         exploration.picture,
         exploration.timestep,
         exploration.size,
         exploration.regions,
-        exploration.settings.count,
+        exploration.settings,
+        method.aim,
     )
-    exploration.settings = yield from _prepared_settings(exploration, first.t)
+    exploration.settings = yield from _prepared_settings(exploration, exploration.analysis.t)
     with DEVICE:
         exploration.rows = find_rows(exploration)
     exploration.version += 1
     yield Progress(0, 1, "Drawing them")
-    exploration.analysis = first = yield from with_latent(first)
+    exploration.analysis = yield from with_latent(exploration.analysis)
     yield from draw_rows(exploration, exploration.rows)
-    yield from _improve(exploration, first, refining)
+    yield from _complete(exploration, exploration.analysis)
+    if refining and method.refine is not None:
+        yield from _refine(exploration, exploration.analysis, method.refine)
     exploration.refined = True
     exploration.version += 1
     return exploration
@@ -70,24 +74,33 @@ def _prepared_settings(exploration: Exploration, t: int) -> Job[DiscoverySetting
     return replace(exploration.settings, prepared=prepared)
 
 
-def _improve(exploration: Exploration, first: Analysis, refining: bool) -> Job[None]:
-    """Complete the basis and, with `refining`, converge the directions of every region; then replace the rows that this
-    makes better. Those that the visitor has named or opened stay as they are."""
-    refine = find_method(exploration.method).refine
-    completing = analyse_picture(first.model, first.picture, first.t, first.size, first)
-    exploration.analysis = analysis = yield from stage(completing, "Looking closer")
-    if refining and refine is not None:
-        for region in exploration.regions:
-            job = refine(analysis.jacobian(), analysis.basis, region, exploration.settings)
-            basis = yield from stage(exclusively(job), "Refining")
-            exploration.analysis = analysis = replace(analysis, basis=basis)
-    if analysis is first or all(row.found.y is None for row in exploration.rows):  # PCA does not look at the basis
-        return
+def _complete(exploration: Exploration, begun: Analysis) -> Job[None]:
+    """Go on to the whole basis, and replace the rows that this makes better."""
+    completing = analyse_picture(begun.model, begun.picture, begun.t, begun.size, begun)
+    exploration.analysis = yield from stage(completing, "Looking closer")
+    if exploration.analysis is not begun:
+        yield from _replace_rows(exploration)
+
+
+def _refine(exploration: Exploration, analysis: Analysis, refine: Refine) -> Job[None]:
+    """Converge the directions of every region, and replace the rows that this makes better."""
+    for region in exploration.regions:
+        job = refine(analysis.jacobian(), analysis.basis, region, exploration.settings)
+        basis = yield from stage(exclusively(job), "Refining")
+        exploration.analysis = analysis = replace(analysis, basis=basis)
     keep_analysis(analysis)
+    yield from _replace_rows(exploration)
+
+
+def _replace_rows(exploration: Exploration) -> Job[None]:
+    """Find the rows anew; those that the visitor has named or opened stay as they are."""
+    if all(row.found.y is None for row in exploration.rows):  # directions that do not come from the basis
+        return
     with DEVICE:
         rows = carry_over(exploration.rows, find_rows(exploration))
     yield from draw_rows(exploration, rows)
     exploration.rows = keep_pinned(exploration.rows, rows)
+    exploration.version += 1
 
 
 def find_rows(exploration: Exploration) -> list[DirectionRow]:
