@@ -25,7 +25,7 @@ BASIS_SIZE, BLOCK_SIZE = 64, 8
 MAX_BASIS_SIZE = 512
 MAX_GRAMS = 32  # kept per basis
 RESPONSE_BYTES = 64 * 2**20  # of responses in float32; beyond, they are kept in bfloat16
-MAX_DISAGREEMENT = 0.1  # of forward and reverse products in half precision (avatars in bfloat16: 0.01)
+MAX_DISAGREEMENT = 0.02  # of forward and reverse products; in bfloat16 it is about 0.001
 DEPENDENT = 1e-4  # a new vector is dropped if less than this share of it is new
 
 

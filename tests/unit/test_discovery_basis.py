@@ -13,7 +13,7 @@ from small_models import small_card, small_model
 from test_unet import ARCHITECTURES
 from torch import Tensor
 
-from core.discovery.basis import Basis, disagreement, krylov_basis, orthonormalise
+from core.discovery.basis import MAX_DISAGREEMENT, Basis, disagreement, krylov_basis, orthonormalise
 from core.discovery.jacobian_operator import Jacobian, denoise_to, nearest_timestep, place
 from core.discovery.refinement import refine
 from core.editing import EditSettings, edit, invert, sample_latent
@@ -315,12 +315,14 @@ def test_responses_in_half_precision_are_computed_anew_in_single() -> None:
 
 def test_products_that_do_not_belong_together_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     jacobian = Jacobian(small_model(), point(small_model()), T)
-    V = torch.randn(3, *jacobian.h_shape)
-    Y = torch.randn(2, *jacobian.image_shape)
-    JV, W = jacobian.forward(V), jacobian.reverse(Y)
-    assert disagreement(V, JV, Y, W) < 1e-3
-    noise = torch.randn(JV.shape, generator=torch.Generator().manual_seed(4)) * JV.square().mean().sqrt()
-    assert disagreement(V, JV + 0.5 * noise, Y, W) > 0.1
+    rng = torch.Generator().manual_seed(4)
+    Y = torch.randn(2, *jacobian.image_shape, generator=rng)
+    W = jacobian.reverse(Y)
+    V = orthonormalise(W, W[:0])
+    JV = jacobian.forward(V)
+    assert disagreement(V, JV, Y, W) < 1e-4
+    noise = torch.randn(JV.shape, generator=rng) * JV.square().mean().sqrt()
+    assert disagreement(V, JV + noise, Y, W) > MAX_DISAGREEMENT
     exactly = Jacobian.forward
     monkeypatch.setattr(Jacobian, "forward", lambda self, V: exactly(self, V).roll(5, dims=-1))
     with pytest.raises(ResourceError, match="float32"):
