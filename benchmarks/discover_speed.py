@@ -124,7 +124,7 @@ def avatars(portraits: list[int]) -> None:
             near = Jacobian(model, there, t)
             bases = [finish(krylov_basis(near, 12, 2, mask=region.mask)) for region in regions]
             held(name, [leading(basis, region) for basis, region in zip(bases, regions, strict=True)])
-        for size, block in ((8, 8), (8, 4), (8, 2), (8, 1), (12, 4), (12, 1)):
+        for size, block in ((12, 12), (12, 4), (12, 2), (8, 1), (11, 1)):
             bases = [finish(krylov_basis(jacobian, size, block, mask=region.mask)) for region in regions]
             V = [leading(basis, region) for basis, region in zip(bases, regions, strict=True)]
             held(f"vectors, {size} in blocks of {block}", V)
