@@ -5,16 +5,18 @@ has everything the methods need of any region drawn later: no further U-Net call
 in about 1/sqrt(eps) passes where subspace iteration needs 1/eps (Musco and Musco 2015, Theorem 1).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..directions import GlobalDirection
-from ..errors import RequestError
+from ..errors import RequestError, ResourceError
 from ..progress import Job, Progress
-from .jacobian_operator import Jacobian
+from .jacobian_operator import Jacobian, by_calls
 
 # 64 vectors hold 97 to 99% of the energy of the leading five directions of eyes, mouth and hair, 96 hold 99%, in half
 # as much time again (`python -m benchmarks.discovery speed`). Small blocks do as well as large ones for the same
@@ -23,6 +25,7 @@ BASIS_SIZE, BLOCK_SIZE = 64, 8
 MAX_BASIS_SIZE = 512
 MAX_GRAMS = 32  # kept per basis
 RESPONSE_BYTES = 64 * 2**20  # of responses in float32; beyond, they are kept in bfloat16
+MAX_DISAGREEMENT = 0.02  # of forward and reverse products; in bfloat16 it is about 0.001
 DEPENDENT = 1e-4  # a new vector is dropped if less than this share of it is new
 
 
@@ -33,7 +36,8 @@ class Basis:
     vectors: float32 (k, C, H, W), orthonormal rows. responses: (k, 3, R, R), J q of each row, in float32 or bfloat16.
     whole: float64 (k, k), the Gram matrix of the responses over the whole image, diagonal but for their rounding. t:
     timestep. steps: S, the step count at which a strength of 1 adds a direction once per step (see `locality`).
-    forwards, reverses: how many products were made for it.
+    forwards, reverses: how many products were made for it. dtype: the precision of these products. newest:
+    (b, 3, R, R), the responses that `krylov_basis` goes on from; None where it has to begin anew.
     """
 
     vectors: Tensor
@@ -43,6 +47,8 @@ class Basis:
     steps: int
     forwards: int = 0
     reverses: int = 0
+    dtype: torch.dtype = torch.float32
+    newest: Tensor | None = None
     _grams: dict[bytes, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -60,7 +66,8 @@ class Basis:
     @property
     def nbytes(self) -> int:
         """With the Gram matrices that it may come to keep."""
-        own = sum(x.numel() * x.element_size() for x in (self.vectors, self.responses))
+        held = (x for x in (self.vectors, self.responses, self.newest) if x is not None)
+        own = sum(x.numel() * x.element_size() for x in held)
         return own + (1 + MAX_GRAMS) * self.whole.numel() * self.whole.element_size()
 
     def gram(self, mask: np.ndarray) -> Tensor:
@@ -109,6 +116,8 @@ def krylov_basis(
     block: int = BLOCK_SIZE,
     seed: int = 0,
     memory: int = RESPONSE_BYTES,
+    start: Basis | None = None,
+    mask: np.ndarray | None = None,
 ) -> Job[Basis]:
     """Block Krylov basis of `size` vectors from random pictures; fewer where the Jacobian has a smaller rank.
 
@@ -116,26 +125,87 @@ def krylov_basis(
     J^T Y, (J^T J) J^T Y, ... takes `size` forward and `size` reverse products. A start in the range of J^T costs one
     block of reverse products more than a random block of h, of which next to nothing lies in that range.
 
+    start: a smaller basis, which is extended; its responses are computed anew if they are less precise than the
+    Jacobian's. Without a mask the iteration goes on as if it had never ended: a basis that was interrupted between
+    blocks is, to rounding, the one that was built at once. mask: boolean (R, R); the iteration is that of M J, from
+    pictures that are random within the mask, so that few vectors hold most of what changes in this region. Nothing of
+    such vectors' own J^T J is known yet, so a basis that is extended without a mask goes on from all of them.
+
     Raises:
-        RequestError: size or block out of range. ResourceError: out of memory.
+        RequestError: size or block out of range. ResourceError: out of memory, or the products' precision is too low.
     """
     if not 1 <= block <= size <= MAX_BASIS_SIZE:
         raise RequestError(f"A basis has between 1 and {MAX_BASIS_SIZE} vectors, in blocks of no more than that.")
-    generator = torch.Generator().manual_seed(seed)
-    Y = torch.randn((block, *jacobian.image_shape), generator=generator)
-    Q, JQ, done = torch.zeros(0, *jacobian.h_shape), torch.zeros(0, *jacobian.image_shape), 0
-    while done < size:
-        W = jacobian.reverse(Y[: size - done])
-        yield Progress(2 * done + len(W), 2 * size, "analysing")
+    total = 2 * size
+    Q, JQ = torch.zeros(0, *jacobian.h_shape), torch.zeros(0, *jacobian.image_shape)
+    newest = None
+    if start is not None:
+        start = yield from in_precision_of(jacobian, start, lambda n: Progress(n, total, "analysing"), memory)
+        Q, JQ, newest = start.vectors, start.responses, start.newest
+    before = jacobian.forwards, jacobian.reverses
+
+    def made(n: int, reverse: int = 0) -> Progress:
+        """So many products after those of the vectors that there are."""
+        return Progress(2 * len(Q) + reverse + n, total, "analysing")
+
+    Y = newest if mask is None and newest is not None else random_pictures(jacobian, block, seed, mask)
+    while len(Q) < size:
+        Y = Y[: size - len(Q)]
+        W = yield from by_calls(jacobian, jacobian.reverse, Y, made)
+        yield made(len(W))
         new = orthonormalise(W, Q.to(W))
         if not len(new):  # the range is exhausted
             break
-        Y = jacobian.forward(new)
-        Q = torch.cat((Q.to(new), new))
-        JQ = torch.cat((JQ.to(Y), Y))
-        done += len(W)
-        yield Progress(2 * done, 2 * size, "analysing")
-    return rayleigh_ritz(jacobian, Q, JQ, memory)
+        Z = yield from by_calls(jacobian, jacobian.forward, new, partial(made, reverse=len(W)))
+        if disagreement(new, Z, Y, W) > MAX_DISAGREEMENT:
+            raise ResourceError(f"The analysis is too rough in {jacobian.dtype}. Use float32.")
+        Q, JQ = torch.cat((Q.to(new), new)), torch.cat((JQ.to(Z), Z))
+        if mask is None:
+            Y = newest = Z
+        else:
+            Y = Z * torch.from_numpy(mask).to(Z.device)
+            newest = Z if newest is None else torch.cat((newest.to(Z), Z))
+        yield made(0)
+    forwards, reverses = jacobian.forwards - before[0], jacobian.reverses - before[1]
+    if start is not None:
+        forwards, reverses = start.forwards + forwards, start.reverses + reverses
+    basis = rayleigh_ritz(jacobian, Q, JQ, memory)
+    return replace(basis, newest=newest, forwards=forwards, reverses=reverses)
+
+
+def in_precision_of(
+    jacobian: Jacobian, basis: Basis, tell: Callable[[int], Progress], memory: int = RESPONSE_BYTES
+) -> Job[Basis]:
+    """The same span with responses as precise as the Jacobian's products: computed anew if they are less precise.
+
+    tell: the event after so many of them.
+
+    Raises:
+        ResourceError: out of memory.
+    """
+    if torch.finfo(basis.dtype).eps <= torch.finfo(jacobian.dtype).eps:
+        return basis
+    JQ = yield from by_calls(jacobian, jacobian.forward, basis.vectors, tell)
+    made = rayleigh_ritz(jacobian, basis.vectors, JQ, memory)
+    return replace(made, newest=basis.newest, forwards=basis.forwards + len(JQ), reverses=basis.reverses)
+
+
+def disagreement(V: Tensor, JV: Tensor, Y: Tensor, W: Tensor) -> float:
+    """How far forward and reverse products are from being each other's transposes.
+
+    The norm of <J v, y> - <v, J^T y> over all pairs, relative to that of all J^T y; 0 in exact arithmetic.
+
+    V: (n, C, H, W), JV = J V: (n, 3, R, R), Y: (m, 3, R, R), W = J^T Y: (m, C, H, W).
+    """
+    forward = JV.flatten(1).double() @ Y.flatten(1).to(JV).double().T
+    reverse = V.flatten(1).double() @ W.flatten(1).double().T
+    return ((forward - reverse).norm() / W.double().norm().clamp(min=1e-300)).item()
+
+
+def random_pictures(jacobian: Jacobian, count: int, seed: int, mask: np.ndarray | None = None) -> Tensor:
+    """Pictures (count, 3, R, R) of Gaussian noise, zero outside a mask (R, R) if there is one."""
+    Y = torch.randn((count, *jacobian.image_shape), generator=torch.Generator().manual_seed(seed))
+    return Y if mask is None else Y * torch.from_numpy(mask)
 
 
 def orthonormalise(W: Tensor, Q: Tensor) -> Tensor:
@@ -169,4 +239,4 @@ def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = RESPO
     rows = responses.flatten(1).float()
     whole = (rows @ rows.T).double().cpu()
     steps = jacobian.model.card.steps
-    return Basis(vectors, responses, whole, jacobian.t, steps, jacobian.forwards, jacobian.reverses)
+    return Basis(vectors, responses, whole, jacobian.t, steps, jacobian.forwards, jacobian.reverses, jacobian.dtype)

@@ -45,6 +45,11 @@ def refine_contrast(jacobian: Jacobian, basis: Basis, region: Region, settings: 
     return refine(jacobian, basis, region.mask, settings.count, settings.mu)
 
 
+def aim_contrast(jacobian: Jacobian, basis: Basis, region: Region, settings: DiscoverySettings) -> Job[Basis]:
+    """One round of the same: what little changes outside is not among the region's leading singular vectors."""
+    return refine(jacobian, basis, region.mask, settings.count, settings.mu, rounds=1)
+
+
 METHOD = DiscoveryMethod(
     name=NAME,
     label="Contrast: much inside, little outside",
@@ -52,4 +57,5 @@ METHOD = DiscoveryMethod(
     value_name="contrast",
     value_help="Change inside per change outside, by which the rows are ordered.",
     refine=refine_contrast,
+    aim=aim_contrast,
 )

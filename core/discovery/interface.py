@@ -89,9 +89,10 @@ class DiscoveryMethod:
     value_name, value_help: what the page calls the `value` of its directions, and what it means. needs_region: without
     one the method is refused. per_region: it finds directions for each region, under its label; otherwise for all of
     them together, or for the whole picture. refine: a job that extends the basis until the method's directions of one
-    region are converged; None if there is nothing to converge. prepare: a job of the model, the timestep and the
-    largest number of directions, for what `find` needs beside the basis; its result is kept for all pictures and handed
-    over as `settings.prepared`.
+    region are converged; None if there is nothing to converge. aim: a job that adds to the region's leading singular
+    vectors, by few products, what a first answer of the method needs beside them; None if they suffice. prepare: a job
+    of the model, the timestep and the largest number of directions, for what `find` needs beside the basis; its result
+    is kept for all pictures and handed over as `settings.prepared`.
     """
 
     name: str
@@ -102,6 +103,7 @@ class DiscoveryMethod:
     needs_region: bool = True
     per_region: bool = True
     refine: Refine | None = None
+    aim: Refine | None = None
     prepare: Prepare | None = None
 
 

@@ -7,10 +7,12 @@ right singular vectors are the same, and a row of J is the change of one pixel o
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ..ascent import ascend
 from ..editing import predict
 from ..errors import RequestError, ResourceError
 from ..memory import explain_memory_errors
@@ -20,6 +22,7 @@ from .linearised_decoder import LinearisedDecoder
 
 ROWS_PER_CALL = 16  # more rows are no faster
 LINEARISED_AT = 0.6  # of T (Local editing, section 5)
+PLACE_STEPS, PLACE_POWER = 6, 1.5  # of the way up to x_t
 
 
 class Jacobian:
@@ -54,6 +57,11 @@ class Jacobian:
         self.forwards = self.reverses = 0
         self.h_shape = tuple(features.h.shape[1:])
         self.image_shape = tuple(model.codec.decode(self.x_t).shape[1:])
+
+    @property
+    def rows_per_call(self) -> int:
+        """How many products are made at once."""
+        return self._chunk or min(ROWS_PER_CALL, max(1, self.model.rows_per_call() // 2))
 
     def forward(self, V: Tensor) -> Tensor:
         """J v of each row. V: (n, C, H, W) -> (n, 3, R, R), in float32 at least.
@@ -95,13 +103,27 @@ class Jacobian:
         """`product` of each row, computed at unit root mean square: half precision neither overflows nor underflows."""
         rows = rows.to(self.model.device, self.x_t.dtype)
         scale = rows.flatten(1).square().mean(1).sqrt().clamp(min=torch.finfo(rows.dtype).tiny)[:, None, None, None]
-        chunk = self._chunk or min(ROWS_PER_CALL, max(1, self.model.rows_per_call() // 2))
         with explain_memory_errors():
-            parts = [product(part) for part in (rows / scale).to(dtype).split(chunk)]
+            parts = [product(part) for part in (rows / scale).to(dtype).split(self.rows_per_call)]
         products = torch.cat(parts).to(rows.dtype) * scale
         if not products.isfinite().all():
             raise ResourceError(f"The analysis overflowed in {self.dtype}. Use float32.")
         return products
+
+
+def by_calls(
+    jacobian: Jacobian, product: Callable[[Tensor], Tensor], rows: Tensor, tell: Callable[[int], Progress]
+) -> Job[Tensor]:
+    """Products with all rows, as a job that can be stopped after every call of the network but the last.
+
+    product: `jacobian.forward` or `jacobian.reverse`. tell: the event after so many rows.
+    """
+    size, parts = jacobian.rows_per_call, []
+    for first in range(0, len(rows), size):
+        if first:
+            yield tell(first)
+        parts.append(product(rows[first : first + size]))
+    return torch.cat(parts)
 
 
 def nearest_timestep(model: DiffusionModel, steps: int, fraction: float = LINEARISED_AT) -> int:
@@ -113,6 +135,27 @@ def nearest_timestep(model: DiffusionModel, steps: int, fraction: float = LINEAR
     if not 0 <= fraction <= 1:
         raise RequestError(f"The timestep must lie between 0 and 1 of the whole, not at {fraction}.")
     return min(model.schedule.timesteps(steps), key=lambda t: abs(t - fraction * model.schedule.T))
+
+
+def place(model: DiffusionModel, pixels: Tensor, t: int, steps: int = PLACE_STEPS) -> Job[Tensor]:
+    """x_t (B, C, h, w) of pictures (B, 3, H, W) in [-1, 1], in float32, by DDIM inversion up to t in few steps.
+
+    The levels are t (k / (steps - 1))^1.5, k = 0 to steps - 1: denser near the picture, and the first at 0, where a
+    trajectory of any number of steps begins. Inversions that begin elsewhere end at another noise, with another J: on
+    `avatars` six steps to here keep 0.93 to 0.98 of a region's energy, six even steps from the picture 0.73 to 0.87
+    (`python -m benchmarks.discover_speed place`). It takes steps + 1 network calls.
+
+    Raises:
+        RequestError: t or steps out of range. ResourceError: out of memory.
+    """
+    if steps < 2 or not 0 <= t < model.schedule.T:
+        raise RequestError(f"The way to timestep {t} cannot have {steps} steps.")
+    levels = sorted({round(t * (k / (steps - 1)) ** PLACE_POWER) for k in range(steps)})
+    clean = model.codec.encode(pixels.to(model.device, torch.float32))
+    for k, (x, _) in enumerate(ascend(model.schedule, partial(predict, model), clean, levels)):
+        x_t = x
+        yield Progress(k + 1, len(levels), "inverting")
+    return x_t
 
 
 def denoise_to(model: DiffusionModel, x_T: Tensor, t: int, steps: int) -> Job[Tensor]:

@@ -19,13 +19,15 @@ MIN_KEPT = 1e-3  # of a direction's length after the projection
 def directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySettings) -> list[FoundDirection]:
     """Per region, V_m projected off the `projection_rank` leading right singular vectors V_u of everything outside it.
 
-    Rank 1 is the printed equation. A direction of which nothing remains is left out.
+    Rank 1 is the printed equation. A basis of few vectors has room for `count` directions beside those of the outside;
+    a direction of which nothing remains is left out.
     """
+    rank = min(settings.projection_rank, max(1, len(basis) - settings.count))
     found = []
     for region in regions:
         inside = basis.gram(region.mask)
         _, V_m = leading_eigenvectors(inside, settings.count)
-        _, V_u = leading_eigenvectors(basis.whole - inside, settings.projection_rank)
+        _, V_u = leading_eigenvectors(basis.whole - inside, rank)
         V = V_m - V_u @ (V_u.T @ V_m)
         length = V.norm(dim=0)
         V = V[:, length > MIN_KEPT] / length[length > MIN_KEPT]

@@ -6,6 +6,8 @@ that every other region gains too. Converged when the residual ||J_m^T u - s v||
 never compared element by element, which would depend on signs and rotations.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,9 +16,9 @@ from ..errors import RequestError
 from ..progress import Job, Progress
 from ..regions import Region
 from .algebra import leading_eigenvectors
-from .basis import MAX_BASIS_SIZE, RESPONSE_BYTES, Basis, orthonormalise, rayleigh_ritz
+from .basis import MAX_BASIS_SIZE, RESPONSE_BYTES, Basis, in_precision_of, orthonormalise, rayleigh_ritz
 from .interface import DiscoverySettings
-from .jacobian_operator import Jacobian
+from .jacobian_operator import Jacobian, by_calls
 
 TOLERANCE = 0.05  # residual; the error of the captured energy goes with its square
 MAX_ROUNDS = 12
@@ -35,15 +37,22 @@ def refine(
     """A larger basis in which the `count` leading directions of a region are converged; events carry the residual.
 
     mask: boolean (R, R). mu: None for the singular vectors of J_m; else the ridge of contrast, whose generalised
-    eigenvectors are then sought, with the residual ||A v - l B v|| / ||A v||. Stops early at `rounds` rounds or
+    eigenvectors are then sought, with the residual ||A v - l B v|| / ||A v||. Stops early after `rounds` rounds or
     `MAX_BASIS_SIZE` vectors, with the basis as it is then. memory: see `basis.rayleigh_ritz`.
+    Responses that are less precise than the Jacobian's are computed anew first.
 
     Raises:
         RequestError: nothing in the region changes. ResourceError: out of memory.
     """
-    for done in range(rounds + 1):
+    done = 0
+
+    def event(_: int) -> Progress:
+        return Progress(done, rounds, "refining")
+
+    basis = yield from in_precision_of(jacobian, basis, event, memory)
+    for done in range(rounds):
         Y, cotangents, shifts, scale = _residual_parts(basis, mask, count, mu)
-        W = jacobian.reverse(cotangents)
+        W = yield from by_calls(jacobian, jacobian.reverse, cotangents, event)
         v = torch.tensordot(Y.T.to(basis.vectors), basis.vectors, dims=1)
         residual = W - shifts.to(W)[:, None, None, None] * v.to(W)
         sizes = residual.flatten(1).norm(dim=1).double().cpu() / scale
@@ -51,11 +60,13 @@ def refine(
         new = W[(sizes > tolerance).to(W.device)][: MAX_BASIS_SIZE - len(basis)]
         if len(new):
             new = orthonormalise(new, basis.vectors.to(new))
-        if done == rounds or not len(new):
+        if not len(new):
             break
         yield Progress(done, rounds, "refining", loss=largest)
         Q = torch.cat((basis.vectors.to(new), new))
-        basis = rayleigh_ritz(jacobian, Q, torch.cat((basis.responses.to(new), jacobian.forward(new))), memory)
+        responses = yield from by_calls(jacobian, jacobian.forward, new, event)
+        extended = rayleigh_ritz(jacobian, Q, torch.cat((basis.responses.to(new), responses)), memory)
+        basis = replace(extended, newest=basis.newest)
     yield Progress(rounds, rounds, "refining", loss=largest)
     return basis
 

@@ -78,7 +78,7 @@ def search(session: Session, value: Any, *settings: Any) -> Values:
                 yield skip, rows_value(state.exploration) | progress_value(event), *(skip,) * 6
                 last_report = time.monotonic()
             version = exploration.version
-        yield skip, rows_value(exploration), *(skip,) * 3, *idle, skip
+        yield skip, rows_value(exploration), *(skip,) * 3, *idle, spectrum_plot(spectra(exploration))
     except Outdated:
         if state.stopped:  # the last report may have crossed the answer to "Stop"
             yield skip, rows_value(state.exploration), *(skip,) * 3, *idle, skip

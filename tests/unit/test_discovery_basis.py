@@ -13,8 +13,8 @@ from small_models import small_card, small_model
 from test_unet import ARCHITECTURES
 from torch import Tensor
 
-from core.discovery.basis import Basis, krylov_basis, orthonormalise
-from core.discovery.jacobian_operator import Jacobian, denoise_to, nearest_timestep
+from core.discovery.basis import MAX_DISAGREEMENT, Basis, disagreement, krylov_basis, orthonormalise
+from core.discovery.jacobian_operator import Jacobian, denoise_to, nearest_timestep, place
 from core.discovery.refinement import refine
 from core.editing import EditSettings, edit, invert, sample_latent
 from core.errors import RequestError, ResourceError
@@ -249,6 +249,101 @@ def test_responses_are_kept_in_half_beyond_the_memory() -> None:
     assert (basis.gram(EYES).abs() - full.gram(EYES).abs()).abs().max() < 5e-3 * full.gram(EYES).max(), error
 
 
+def projector(basis: Basis) -> np.ndarray:
+    """Onto the span of the basis: the same whatever the signs and rotations of its vectors."""
+    Q = basis.vectors.flatten(1).double().numpy()
+    return Q.T @ Q
+
+
+@pytest.mark.parametrize("mask", [None, EYES], ids=["whole", "region"])
+def test_a_basis_that_goes_on_is_the_one_that_was_built_at_once(mask: np.ndarray | None) -> None:
+    """Interrupted between two blocks, twice."""
+    jacobian, _ = exact()
+    first = finish(krylov_basis(jacobian, 8, 4, mask=mask))
+    # With a mask the first block alone is aimed at it.
+    whole = finish(krylov_basis(jacobian, 24, 4, start=first if mask is not None else None))
+    parts = finish(krylov_basis(jacobian, 16, start=first))
+    parts = finish(krylov_basis(jacobian, 24, start=parts))
+    assert len(parts) == len(whole) == 24
+    assert (parts.forwards, parts.reverses) == (24, 24)
+    np.testing.assert_allclose(projector(parts), projector(whole), atol=1e-5)
+    np.testing.assert_allclose(parts.values, whole.values, rtol=1e-5)
+    np.testing.assert_allclose(parts.gram(EYES).trace(), whole.gram(EYES).trace(), rtol=1e-5)
+    assert np.abs(projector(finish(krylov_basis(jacobian, 24, 4, seed=1))) - projector(whole)).max() > 1e-2
+
+
+def test_a_basis_that_is_large_enough_is_not_extended() -> None:
+    jacobian, _ = exact()
+    start = finish(krylov_basis(jacobian, 16))
+    before = jacobian.forwards, jacobian.reverses
+    again = finish(krylov_basis(jacobian, 16, start=start))
+    assert (jacobian.forwards, jacobian.reverses) == before
+    np.testing.assert_allclose(projector(again), projector(start), atol=1e-6)
+
+
+def test_few_vectors_hold_most_of_a_region() -> None:
+    """In the dense matrix of the region: ten vectors that were aimed at it, against as many that were not."""
+    jacobian, J = exact()
+    J_m = J.reshape(3, 32, 32, 512)[:, EYES].reshape(-1, 512)
+    best = np.linalg.svd(J_m, compute_uv=False)[:5]
+
+    def share(basis: Basis) -> float:
+        held = np.linalg.svd(J_m @ basis.vectors.flatten(1).double().numpy().T, compute_uv=False)[:5]
+        return float((held**2).sum() / (best**2).sum())
+
+    aimed = finish(krylov_basis(jacobian, 10, 2, mask=EYES))
+    assert share(aimed) > 0.85
+    assert share(aimed) > share(finish(krylov_basis(jacobian, 10, 2))) + 0.05
+    further = finish(krylov_basis(jacobian, 48, start=aimed))
+    assert share(further) >= share(aimed) - 1e-6
+    both = finish(krylov_basis(jacobian, 20, 2, start=aimed, mask=~EYES))
+    assert len(both) == 20
+    assert share(both) >= share(aimed) - 1e-6
+
+
+def test_responses_in_half_precision_are_computed_anew_in_single() -> None:
+    model = small_model()
+    half, single = (Jacobian(model, point(model), T, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    rough = finish(krylov_basis(half, 8, 2, mask=EYES))
+    assert rough.dtype == torch.bfloat16
+    assert (rough.responses - single.forward(rough.vectors)).norm() > 1e-3 * rough.responses.norm()
+    basis = finish(krylov_basis(single, 16, start=rough))
+    assert basis.dtype == torch.float32
+    torch.testing.assert_close(basis.responses, single.forward(basis.vectors), rtol=1e-4, atol=1e-4)
+    assert len(finish(krylov_basis(single, 8, start=rough))) == 8
+
+
+def test_products_that_do_not_belong_together_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    jacobian = Jacobian(small_model(), point(small_model()), T)
+    rng = torch.Generator().manual_seed(4)
+    Y = torch.randn(2, *jacobian.image_shape, generator=rng)
+    W = jacobian.reverse(Y)
+    V = orthonormalise(W, W[:0])
+    JV = jacobian.forward(V)
+    assert disagreement(V, JV, Y, W) < 1e-4
+    noise = torch.randn(JV.shape, generator=rng) * JV.square().mean().sqrt()
+    assert disagreement(V, JV + noise, Y, W) > MAX_DISAGREEMENT
+    exactly = Jacobian.forward
+    monkeypatch.setattr(Jacobian, "forward", lambda self, V: exactly(self, V).roll(5, dims=-1))
+    with pytest.raises(ResourceError, match="float32"):
+        finish(krylov_basis(jacobian, 8, 2))
+
+
+def test_every_call_of_the_network_can_be_the_last() -> None:
+    jacobian = Jacobian(small_model(), point(small_model()), T, chunk=2)
+    job = krylov_basis(jacobian, 8, 8)
+    made = []
+    for event in job:
+        made.append(jacobian.forwards + jacobian.reverses)
+        assert event.step == made[-1]
+    assert made == [2, 4, 6, 8, 10, 12, 14, 16]
+    start = finish(krylov_basis(jacobian, 8))
+    made = [jacobian.forwards + jacobian.reverses]
+    for _ in refine(jacobian, start, EYES, count=4, rounds=2):
+        made.append(jacobian.forwards + jacobian.reverses)
+    assert max(np.diff(made)) <= 4
+
+
 def test_the_analysis_can_be_cancelled_and_reports() -> None:
     jacobian = Jacobian(small_model(), point(small_model()), T)
     job = krylov_basis(jacobian, 24, 8)
@@ -336,6 +431,23 @@ def test_denoising_stops_on_the_way() -> None:
         x = model.schedule.reverse_step(x, eps, eps, s, s_prev)
     whole = finish(edit(model, latent, settings=EditSettings(10)))
     torch.testing.assert_close(model.codec.decode(x).clamp(-1, 1), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_the_place_of_a_picture_is_near_that_of_a_long_inversion() -> None:
+    """A path that begins at t = 0 with few steps, against the whole way up and down again."""
+    model = small_model()
+    pixels = finish(edit(model, sample_latent(model, 3), settings=EditSettings(10)))
+    t = nearest_timestep(model, 40)
+    far = finish(denoise_to(model, finish(invert(model, pixels, 40)).x_T, t, 40))
+    events = list(running := Running(place(model, pixels, t)))
+    assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
+    near, finer = running.result, finish(place(model, pixels, t, 30))
+    distance = [((x - far).norm() / far.norm()).item() for x in (near, finer)]
+    assert distance[1] < distance[0] < 0.5
+    assert finish(place(model, pixels, 0)).shape == near.shape
+    for steps, at in ((1, t), (6, 1000), (6, -1)):
+        with pytest.raises(RequestError, match="timestep"):
+            finish(place(model, pixels, at, steps))
 
 
 def test_timesteps_out_of_range() -> None:

@@ -10,13 +10,16 @@ from small_models import small_model
 
 from core import presets
 from core.directions import GlobalDirection
+from core.discovery import basis as krylov
+from core.discovery.basis import Basis
 from core.discovery.interface import DiscoverySettings
 from core.discovery.jacobian_operator import Jacobian
+from core.discovery.refinement import refine
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import ModelUnavailable, RequestError
 from core.models.loader import DiffusionModel
 from core.process import edit_pictures
-from core.progress import Running, finish
+from core.progress import Job, Running, finish
 from core.regions import box_mask, parse_regions
 from core.studio import measuring
 from core.studio.device import DEVICE
@@ -141,6 +144,122 @@ def test_refinement_gains_and_keeps_what_was_touched(model: DiffusionModel, pict
     assert one.rows[0].found.value >= quick[0].found.value * (1 - 1e-6)
     assert all(row.frames is not None for row in one.rows)
     assert len({row.name for row in one.rows}) == len(one.rows)
+
+
+def until_rows(one: Exploration, refining: bool = True) -> Job[Exploration]:
+    """The job, at the moment when the first rows are there."""
+    job = explore(one, refining)
+    for _ in job:
+        if one.rows:
+            return job
+    raise AssertionError("there were no rows")
+
+
+def leading_energy(basis: Basis, mask: np.ndarray, count: int = 5) -> float:
+    return torch.linalg.eigvalsh(basis.gram(mask)).flip(0)[:count].sum().item()
+
+
+def test_the_first_rows_take_few_products_and_hold_most(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No inversion, no whole basis: eleven vectors of the region, and one round of refinement for contrast."""
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis, "latent_of", None)
+        one = search(model, picture, size=64)
+        job = until_rows(one)
+    job.close()
+    assert len(one.rows) == 3
+    assert all(row.frames is None for row in one.rows)
+    first, mask = one.analysis, one.regions[0].mask
+    assert not first.complete
+    assert first.basis.forwards + first.basis.reverses == 2 * 11 + 2 * 3
+    fine = finish(refine(first.jacobian(), first.basis, mask, 3, tolerance=1e-3))
+    held, true = (leading_energy(basis, mask, 3) for basis in (first.basis, fine))
+    assert 0.85 * true < held <= true * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("method", ["contrast", "jacobian", "projection", "jive_individual", "global"])
+def test_a_search_that_began_early_ends_as_well_as_one_that_did_not(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    early = found(search(model, picture, method=method, size=64), refining=True)
+    monkeypatch.setattr(analysis, "ANALYSES", AnalysisCache())
+    known = finish(analyse_picture(model, picture, None, 64))
+    late = search(model, picture, method=method, size=64)
+    job = until_rows(late)
+    assert late.analysis.basis is known.basis
+    finish(job)
+    values = [[row.found.value for row in one.rows] for one in (early, late)]
+    assert values[0] == pytest.approx(values[1], rel=0.02)
+    assert early.analysis.complete
+    mask = ~early.regions[0].mask
+    assert leading_energy(early.analysis.basis, mask) > 0.98 * leading_energy(late.analysis.basis, mask)
+
+
+def test_rows_follow_the_basis_and_touched_ones_stay(model: DiffusionModel, picture: Picture) -> None:
+    """Named before it has a picture; opened between the first pictures and better directions."""
+    one = search(model, picture, size=64)
+    job = until_rows(one)
+    first = list(one.rows)
+    one.rename(2, "Mine")
+    versions, opened = {one.version}, None
+    for event in job:
+        if opened is None and all(row.frames is not None for row in one.rows):
+            opened = one.pin(0)
+        versions.add(one.version)
+        assert 0 <= event.step <= event.total
+    assert len(versions) >= 3  # first rows, their pictures, those of the whole basis; the last come with the result
+    assert one.rows[2].name == "Mine"
+    assert torch.equal(one.rows[2].found.direction.delta, first[2].found.direction.delta)
+    assert one.rows[2].frames is not None
+    assert one.rows[0] is opened
+    assert one.rows[1].found.value > first[1].found.value
+    assert one.rows[1].frames is not None
+
+
+@pytest.mark.parametrize("stop", [1, 4, 7, 12, 20, 30, 45, 60])
+def test_a_search_can_be_left_at_any_step_and_taken_up(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    one = search(model, picture)
+    job = explore(one)
+    for k, _ in enumerate(job, start=1):
+        if k == stop:
+            break
+    job.close()
+    assert not DEVICE.locked()
+    if one.analysis is not None:
+        monkeypatch.setattr(analysis, "place", None)  # what there is of the analysis is used
+    again = found(search(model, picture, RIGHT), refining=True)
+    assert [row.region.label for row in again.rows] == ["Right"] * 3
+    assert all(row.frames is not None for row in again.rows)
+
+
+def test_half_precision_for_the_first_rows_alone(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(dtype=torch.bfloat16)
+    one = search(model, picture)
+    job = until_rows(one)
+    assert one.analysis.basis.dtype == torch.bfloat16
+    finish(job)
+    basis = one.analysis.basis
+    assert basis.dtype == torch.float32
+    exact = one.analysis.jacobian().forward(basis.vectors)
+    assert (basis.responses - exact).norm() < 1e-3 * exact.norm()
+
+    monkeypatch.setattr(analysis, "ANALYSES", AnalysisCache())
+    monkeypatch.setattr(krylov, "MAX_DISAGREEMENT", 1e-4)  # more than float32 has, less than bfloat16
+    one = search(model, picture)
+    until_rows(one).close()
+    assert one.analysis.basis.dtype == torch.float32
+
+
+def test_a_search_of_several_regions_begins_with_all_of_them(model: DiffusionModel, picture: Picture) -> None:
+    one = search(model, picture, LEFT + RIGHT, size=64)
+    until_rows(one).close()
+    assert [row.region.label for row in one.rows] == ["Left"] * 3 + ["Right"] * 3
+    for region in one.regions:
+        fine = finish(refine(one.analysis.jacobian(), one.analysis.basis, region.mask, tolerance=1e-3))
+        assert leading_energy(one.analysis.basis, region.mask) > 0.85 * leading_energy(fine, region.mask)
 
 
 def test_a_search_that_is_left_leaves_everything_as_it_was(model: DiffusionModel, picture: Picture) -> None:

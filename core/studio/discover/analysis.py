@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from ...cache import Cache
 from ...discovery.basis import BASIS_SIZE, MAX_BASIS_SIZE, Basis, krylov_basis
-from ...discovery.jacobian_operator import LINEARISED_AT, Jacobian, denoise_to, nearest_timestep
+from ...discovery.interface import DEFAULT_SETTINGS, DiscoverySettings, Refine
+from ...discovery.jacobian_operator import LINEARISED_AT, PLACE_STEPS, Jacobian, nearest_timestep, place
+from ...errors import ResourceError
 from ...latents import Key as LatentKey
-from ...latents import Latent, latent_key
+from ...latents import latent_key
 from ...memory import MAX_ANALYSES, bytes_of
 from ...models.loader import DiffusionModel
 from ...progress import Job, stage
+from ...regions import Region
 from ..device import DEVICE, exclusively
 from ..frames import Picture, require_range
-from ..latents import latent_of
 
 MIN_BASIS_SIZE = 8  # basis vectors
+# Of a first answer. Eleven vectors in blocks of one hold more than 96% of the energy of a region's five leading
+# directions on `avatars`, 90% on a 256x256 network with random weights; in larger blocks less.
+MIN_FIRST_VECTORS, SPARE_VECTORS, REGION_BLOCK, WHOLE_BLOCK = 11, 6, 1, 4
 
 Key = tuple[LatentKey, str, str, int, int]
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One picture at one timestep: x_t, and the basis that serves every region.
+    """One picture at one timestep: x_t, and the basis that serves every region, or as much of it as there is.
 
-    x_t: (1, C, h, w) in network space. latent: of the model's own step count. size: basis vectors that were asked for.
+    x_t: (1, C, h, w) in network space. size: basis vectors that were asked for. complete: whether the basis has all of them, or all that there are.
     """
 
     model: DiffusionModel
     picture: Picture
-    latent: Latent
     x_t: Tensor
     basis: Basis
     size: int
+    complete: bool = True
 
     @property
     def t(self) -> int:
@@ -43,14 +50,15 @@ class Analysis:
 
     @property
     def nbytes(self) -> int:
-        return self.basis.nbytes + bytes_of(self.picture, self.latent, self.x_t)
+        return self.basis.nbytes + bytes_of(self.picture, self.x_t)
 
     def cpu(self) -> Analysis:
         """The same in the machine's own memory, where it is of use as well."""
         basis = self.basis
-        on_cpu = replace(basis, vectors=basis.vectors.cpu(), responses=basis.responses.cpu(), whole=basis.whole.cpu())
-        latent = replace(self.latent, x_T=self.latent.x_T.cpu())
-        return replace(self, latent=latent, x_t=self.x_t.cpu(), basis=on_cpu)
+        newest = None if basis.newest is None else basis.newest.cpu()
+        parts = (basis.vectors.cpu(), basis.responses.cpu(), basis.whole.cpu())
+        on_cpu = replace(basis, vectors=parts[0], responses=parts[1], whole=parts[2], newest=newest)
+        return replace(self, x_t=self.x_t.cpu(), basis=on_cpu)
 
     def jacobian(self) -> Jacobian:
         """Its linearisation, made anew: it holds the decoder's activations, which are larger than the basis."""
@@ -96,25 +104,108 @@ def require_basis_size(size: int) -> None:
 
 
 def analyse_picture(
-    model: DiffusionModel, picture: Picture, timestep: int | None = None, size: int = BASIS_SIZE
+    model: DiffusionModel,
+    picture: Picture,
+    timestep: int | None = None,
+    size: int = BASIS_SIZE,
+    begun: Analysis | None = None,
 ) -> Job[Analysis]:
-    """Analyse a picture at a timestep; at once if it has been analysed before. size: basis vectors.
+    """Analyse a picture at a timestep; at once if it has been analysed before. size: basis vectors. begun: by
+    `first_look`, from which it goes on; then three quarters of the size are vectors of the whole picture at least.
 
     Raises:
         RequestError: timestep or size out of range. ResourceError: out of memory.
     """
     require_basis_size(size)
-    t, steps = trajectory_timestep(model, timestep), model.card.steps
-    analysis = ANALYSES.get(analysis_key(model, picture, t, size))
-    if analysis is not None:
-        return analysis
-    total = 2 * steps + 2 * size
-    latent = yield from latent_of(model, picture.pixels, steps, total)
-    descent = exclusively(denoise_to(model, latent.x_T, t, steps))
-    x_t = yield from stage(descent, "Finding its place", steps, total)
+    t = trajectory_timestep(model, timestep)
+    known = begun or ANALYSES.get(analysis_key(model, picture, t, size))
+    if known is not None and known.complete:
+        return known
+    start = None if known is None else known.basis
+    wanted = size if start is None else min(MAX_BASIS_SIZE, max(size, len(start) + size * 3 // 4))
+    total = PLACE_STEPS + 2 * wanted
+    x_t = known.x_t if known is not None else (yield from _place(model, picture, t, total))
     with DEVICE.turn():
         jacobian = Jacobian(model, x_t, t)
-    basis = yield from stage(exclusively(krylov_basis(jacobian, size)), "Analysing", 2 * steps, total)
-    analysis = Analysis(model, picture, latent, x_t, basis, size)
+    growing = krylov_basis(jacobian, wanted, start=start)
+    basis = yield from stage(exclusively(growing), "Analysing", PLACE_STEPS, total)
+    analysis = Analysis(model, picture, x_t, basis, size)
     keep_analysis(analysis)
     return analysis
+
+
+def first_look(
+    model: DiffusionModel,
+    picture: Picture,
+    timestep: int | None = None,
+    size: int = BASIS_SIZE,
+    regions: Sequence[Region] = (),
+    settings: DiscoverySettings = DEFAULT_SETTINGS,
+    aim: Refine | None = None,
+) -> Job[Analysis]:
+    """As much of an analysis as a first answer needs: for every region a few vectors more than it is to have
+    directions, in the network's own precision. A complete analysis is returned as it is; one that was begun for other
+    regions is extended.
+
+    regions: that the answer is about; none for the whole picture. aim: of the method, see `DiscoveryMethod`.
+
+    Raises:
+        RequestError: timestep or size out of range. ResourceError: out of memory.
+    """
+    require_basis_size(size)
+    t = trajectory_timestep(model, timestep)
+    known = ANALYSES.get(analysis_key(model, picture, t, size))
+    if known is not None and known.complete:
+        return known
+    vectors = max(MIN_FIRST_VECTORS, settings.count + SPARE_VECTORS)
+    total = PLACE_STEPS + (2 * vectors + 1) * max(1, len(regions))
+    x_t = known.x_t if known is not None else (yield from _place(model, picture, t, total))
+    start = None if known is None else known.basis
+
+    def first_basis(dtype: torch.dtype) -> Job[Basis]:
+        """Events count the products."""
+        with DEVICE.turn():
+            jacobian = Jacobian(model, x_t, t, dtype)
+        if not regions:
+            wanted = min(MAX_BASIS_SIZE, vectors + (0 if start is None else len(start)))
+            growing = exclusively(krylov_basis(jacobian, wanted, WHOLE_BLOCK, start=start))
+            return (yield from stage(growing, first=2 * (vectors - wanted)))
+        return (yield from _region_vectors(jacobian, regions, vectors, settings, aim, start))
+
+    half = model.dtype.itemsize < torch.float32.itemsize
+    try:
+        basis = yield from stage(first_basis(model.dtype if half else torch.float32), "Analysing", PLACE_STEPS, total)
+    except ResourceError:
+        if not half:
+            raise
+        basis = yield from stage(first_basis(torch.float32), "Analysing", PLACE_STEPS, total)
+    analysis = Analysis(model, picture, x_t, basis, size, complete=False)
+    keep_analysis(analysis)
+    return analysis
+
+
+def _place(model: DiffusionModel, picture: Picture, t: int, total: int) -> Job[Tensor]:
+    return (yield from stage(exclusively(place(model, picture.pixels, t)), "Finding its place", total=total))
+
+
+def _region_vectors(
+    jacobian: Jacobian,
+    regions: Sequence[Region],
+    vectors: int,
+    settings: DiscoverySettings,
+    aim: Refine | None,
+    start: Basis | None,
+) -> Job[Basis]:
+    """So many more vectors for each region, and then what `aim` adds."""
+    basis, done = start, 0
+    for region in regions:
+        wanted = min(MAX_BASIS_SIZE, vectors + (0 if basis is None else len(basis)))
+        growing = exclusively(krylov_basis(jacobian, wanted, REGION_BLOCK, start=basis, mask=region.mask))
+        basis = yield from stage(growing, first=done - 2 * (wanted - vectors))
+        done += 2 * vectors
+        if aim is not None:
+            basis = yield from stage(exclusively(aim(jacobian, basis, region, settings)), first=done)
+        done += 1
+    if basis is None:
+        raise ValueError("there are no regions")
+    return basis

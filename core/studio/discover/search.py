@@ -1,4 +1,4 @@
-"""The search itself: the picture analysed, quick directions, their pictures, then better ones."""
+"""The search itself: a first look at the picture, quick directions, their pictures, then better ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...memory import MAX_PREPARED
 from ...progress import Job, Progress, stage
 from ...regions import Region, union
 from ..device import DEVICE, exclusively
-from .analysis import Analysis, analyse_picture, keep_analysis
+from .analysis import Analysis, analyse_picture, first_look, keep_analysis
 from .exploration import MAX_COUNT, Exploration
 from .pictures import draw_rows
 from .rows import DirectionRow, carry_over, keep_pinned
@@ -29,16 +29,23 @@ PREPARED: Cache[Sized] = Cache(MAX_PREPARED, "prepared")
 
 
 def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]:
-    """Run a search. Returns the exploration itself, which is filled along the way.
+    """Run a search. Returns the exploration itself, which is filled along the way: rows from the first few vectors of
+    the basis, their pictures, and what a complete basis makes better.
 
-    refining: after the quick answer, converge the directions of the drawn regions and replace what that changes.
+    refining: after that, converge the directions of the drawn regions too.
 
     Raises:
         RequestError: what was asked cannot be done with this picture. ResourceError: out of memory.
     """
     method = find_method(exploration.method)
-    exploration.analysis = yield from analyse_picture(
-        exploration.model, exploration.picture, exploration.timestep, exploration.size
+    exploration.analysis = yield from first_look(
+        exploration.model,
+        exploration.picture,
+        exploration.timestep,
+        exploration.size,
+        exploration.regions,
+        exploration.settings,
+        method.aim,
     )
     exploration.settings = yield from _prepared_settings(exploration, exploration.analysis.t)
     with DEVICE.turn():
@@ -46,6 +53,7 @@ def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]
     exploration.version += 1
     yield Progress(0, 1, "Drawing them")
     yield from draw_rows(exploration, exploration.rows)
+    yield from _complete(exploration, exploration.analysis)
     if refining and method.refine is not None:
         yield from _refine(exploration, exploration.analysis, method.refine)
     exploration.refined = True
@@ -66,17 +74,33 @@ def _prepared_settings(exploration: Exploration, t: int) -> Job[DiscoverySetting
     return replace(exploration.settings, prepared=prepared)
 
 
+def _complete(exploration: Exploration, begun: Analysis) -> Job[None]:
+    """Go on to the whole basis, and replace the rows that this makes better."""
+    completing = analyse_picture(begun.model, begun.picture, begun.t, begun.size, begun)
+    exploration.analysis = yield from stage(completing, "Looking closer")
+    if exploration.analysis is not begun:
+        yield from _replace_rows(exploration)
+
+
 def _refine(exploration: Exploration, analysis: Analysis, refine: Refine) -> Job[None]:
-    """Converge the directions of every region; rows that the visitor has named or opened stay as they are."""
+    """Converge the directions of every region, and replace the rows that this makes better."""
     for region in exploration.regions:
         job = refine(analysis.jacobian(), analysis.basis, region, exploration.settings)
         basis = yield from stage(exclusively(job), "Refining")
         exploration.analysis = analysis = replace(analysis, basis=basis)
     keep_analysis(analysis)
+    yield from _replace_rows(exploration)
+
+
+def _replace_rows(exploration: Exploration) -> Job[None]:
+    """Find the rows anew; those that the visitor has named or opened stay as they are."""
+    if all(row.found.y is None for row in exploration.rows):  # directions that do not come from the basis
+        return
     with DEVICE.turn():
         rows = carry_over(exploration.rows, find_rows(exploration))
     yield from draw_rows(exploration, rows)
     exploration.rows = keep_pinned(exploration.rows, rows)
+    exploration.version += 1
 
 
 def find_rows(exploration: Exploration) -> list[DirectionRow]:
