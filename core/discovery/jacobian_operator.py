@@ -143,7 +143,7 @@ def place(model: DiffusionModel, pixels: Tensor, t: int, steps: int = PLACE_STEP
     The levels are t (k / (steps - 1))^1.5, k = 0 to steps - 1: denser near the picture, and the first at 0, where a
     trajectory of any number of steps begins. Inversions that begin elsewhere end at another noise, with another J: on
     `avatars` six steps to here keep 0.93 to 0.98 of a region's energy, six even steps from the picture 0.73 to 0.87
-    (`python -m benchmarks.discover_speed place`). It takes steps + 1 network calls.
+    (`python -m benchmarks.discover_speed avatars`). It takes steps + 1 network calls.
 
     Raises:
         RequestError: t or steps out of range. ResourceError: out of memory.

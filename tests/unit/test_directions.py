@@ -30,7 +30,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture
 def features() -> Features:
-    return Features(h=normal(3, 32, 4, 4), skips=(), emb=normal(3, 16, seed=1), t=500)
+    return Features(h=normal(3, 32, 4, 4), skips=(), emb=normal(3, 16, seed=1), timesteps=torch.full((3,), 500))
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_start_that_is_no_timestep_is_refused(bad: object) -> None:
 
 
 def test_half_precision_features_give_a_float32_shift(features: Features) -> None:
-    half = Features(features.h.bfloat16(), (), features.emb.bfloat16(), 500)
+    half = Features(features.h.bfloat16(), (), features.emb.bfloat16(), features.timesteps)
     direction = ImplicitDirection(trained_block(), steps=40)
     delta, exact = (weighted_delta([(direction, 1.0)], f, 40) for f in (half, features))
     assert delta.dtype == torch.float32

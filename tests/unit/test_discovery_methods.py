@@ -23,6 +23,7 @@ from core.regions import Region
 
 R, K, H = 16, 24, (5, 4, 4)
 SETTINGS = DiscoverySettings(count=4, rank=12, joint_rank=6, individual_rank=4, projection_rank=5)
+ONE = replace(SETTINGS, count=1)
 
 
 def region(label: str, top: int, bottom: int) -> Region:
@@ -144,7 +145,20 @@ def test_projection_is_orthogonal_to_the_outside() -> None:
 
 
 def test_projection_leaves_out_what_vanishes() -> None:
-    assert discover(BASIS, [EYES], "projection", replace(SETTINGS, projection_rank=K)) == []
+    """What changes the region changes everything else as well: one vector does all there is."""
+    responses = torch.cat([torch.ones(1, 3, R, R), torch.zeros(K - 1, 3, R, R)])
+    whole = torch.zeros(K, K, dtype=torch.float64)
+    whole[0, 0] = 3.0 * R * R
+    assert discover(replace(BASIS, responses=responses, whole=whole, _grams={}), [EYES], "projection", ONE) == []
+    assert len(discover(BASIS, [EYES], "projection", ONE)) == 1
+
+
+def test_projection_in_a_small_basis_leaves_room_for_its_directions() -> None:
+    found = discover(BASIS, [EYES], "projection", replace(SETTINGS, projection_rank=K))
+    V_u = np.linalg.svd(rows(~EYES.mask), full_matrices=False)[2][: K - SETTINGS.count]
+    assert len(found) == SETTINGS.count
+    for one in found:
+        np.testing.assert_allclose(V_u @ one.y.numpy(), 0, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- JIVE

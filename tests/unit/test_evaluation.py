@@ -70,7 +70,7 @@ def test_the_share_of_h_in_what_a_network_predicts(share: float) -> None:
         schedule=schedule,
         x_shape=(3, 8, 8),
         device=torch.device("cpu"),
-        features=lambda x, t: Features(h=x, skips=(x,), emb=x[:, :1, 0, 0], t=t),
+        features=lambda x, t: Features(h=x, skips=(x,), emb=x[:, :1, 0, 0], timesteps=torch.full((len(x),), t)),
         eps=eps,
     )
     assert share_of_h(model, torch.rand(20, 3, 8, 8) * 2 - 1, t) == pytest.approx(share, abs=1e-4)

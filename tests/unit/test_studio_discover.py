@@ -163,10 +163,8 @@ def test_the_first_rows_take_few_products_and_hold_most(
     model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No inversion, no whole basis: eleven vectors of the region, and one round of refinement for contrast."""
-    with monkeypatch.context() as patch:
-        patch.setattr(analysis, "latent_of", None)
-        one = search(model, picture, size=64)
-        job = until_rows(one)
+    one = search(model, picture, size=64)
+    job = until_rows(one)
     job.close()
     assert len(one.rows) == 3
     assert all(row.frames is None for row in one.rows)
@@ -227,7 +225,7 @@ def test_a_search_can_be_left_at_any_step_and_taken_up(
         if k == stop:
             break
     job.close()
-    assert not DEVICE.locked()
+    assert not DEVICE.busy
     if one.analysis is not None:
         monkeypatch.setattr(analysis, "place", None)  # what there is of the analysis is used
     again = found(search(model, picture, RIGHT), refining=True)

@@ -12,11 +12,12 @@ from core.directions import CompositeDirection, GlobalDirection, ImplicitDirecti
 from core.discovery import global_jacobian
 from core.discovery.basis import krylov_basis, orthonormalise, rayleigh_ritz
 from core.discovery.jacobian_operator import Jacobian, denoise_to, nearest_timestep
-from core.editing import EditSettings, edit, invert
+from core.editing import EditSettings, invert
 from core.errors import RequestError
-from core.instruments import Attribute
+from core.instruments import Attribute, Comparison
 from core.intervals import Intervals
 from core.models.loader import DiffusionModel
+from core.process import USUAL_STEPS, edit_pictures
 from core.progress import finish
 from core.studio import measuring
 from core.studio.compose import effects, orthogonalise, similarity
@@ -149,7 +150,7 @@ def test_responses_against_the_dense_jacobian(model: DiffusionModel, picture: Pi
         ),
         finish(krylov_basis(jacobian, h.numel(), 64)),
     ]
-    for analysis in (None, *(Analysis(model, picture, latent, x_t, basis, len(basis)) for basis in bases)):
+    for analysis in (None, *(Analysis(model, picture, x_t, basis, len(basis)) for basis in bases)):
         G = finish(similarity.gram_of_responses(model, picture, chosen, analysis))
         assert np.allclose(G.numpy(), expected, rtol=2e-2, atol=2e-2 * expected.diagonal().min())
         made = finish(orthogonalise.orthogonalise(model, picture, chosen[0], chosen[1:], "response", analysis))
@@ -172,11 +173,10 @@ class Seen:
     def attributes(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: (pixels + 1).flatten(1) @ self.W[:, i] for i, name in enumerate(self.known)}
 
-    def identity(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.embed_images(pixels)
-
-    def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a - b).square().mean((1, 2, 3))
+    def compare(self, before: torch.Tensor, after: torch.Tensor) -> Comparison:
+        nothing = torch.zeros(len(after))
+        values = {name: value[0] for name, value in self.attributes(before).items()}
+        return Comparison(nothing, nothing, values, self.attributes(after))
 
 
 @pytest.mark.slow
@@ -195,7 +195,6 @@ def test_effects_against_edits_made_one_by_one(
         preset("B", 2, t_edit=600, measured={"smile": 0.1, "age": -0.4}, **texts),
         preset("C", 3, injection="symmetric", measured={"gray": 1.0}),
     ]
-    x_T = finish(invert(model, picture.pixels, model.card.steps))
 
     @cache
     def pixels(weights: tuple[float, ...], t_edit: int) -> torch.Tensor:
@@ -205,8 +204,9 @@ def test_effects_against_edits_made_one_by_one(
             for p, c in zip(chosen, weights, strict=True)
             if c
         ]
-        settings = EditSettings(model.card.steps, Intervals(t_edit, 0))
-        return torch.cat([finish(edit(model, x_T, weighted, settings)) for weighted in ((), parts)])
+        settings = EditSettings(USUAL_STEPS["anchored"], Intervals(t_edit, 0))
+        edited = (finish(edit_pictures(model, picture.pixels, 1, weighted, settings)) for weighted in ((), parts))
+        return torch.cat(list(edited))
 
     def unit(k: int) -> tuple[float, ...]:
         return tuple(float(k == j) for j in range(3))
@@ -297,7 +297,7 @@ def test_what_a_basis_holds_costs_no_product(
     found = [preset(f"Found {k}", 0, direction=basis.direction(y[k] + 0.5 * y[k + 1])) for k in range(3)]
     expected = finish(similarity.gram_of_responses(model, picture, found))
     monkeypatch.setattr(similarity, "Jacobian", None)
-    analysis = Analysis(model, picture, latent, x_t, basis, len(basis))
+    analysis = Analysis(model, picture, x_t, basis, len(basis))
     G = finish(similarity.gram_of_responses(model, picture, found, analysis))
     assert torch.allclose(G, expected, rtol=1e-3, atol=1e-3 * expected.diagonal().min().item())
 

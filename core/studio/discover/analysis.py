@@ -34,7 +34,8 @@ Key = tuple[LatentKey, str, str, int, int]
 class Analysis:
     """One picture at one timestep: x_t, and the basis that serves every region, or as much of it as there is.
 
-    x_t: (1, C, h, w) in network space. size: basis vectors that were asked for. complete: whether the basis has all of them, or all that there are.
+    x_t: (1, C, h, w) in network space. size: basis vectors that were asked for. complete: whether the basis has all of
+    them, or all that there are.
     """
 
     model: DiffusionModel
