@@ -84,12 +84,12 @@ class Sampler:
         return finish(edit_anchored(model, path, [(meant, strengths)], settings))
 
 
-DEFAULTS = (Sampler(40), Sampler(8, "inverted"))
+DEFAULTS = (Sampler(40), Sampler(8, "noised"))
 SAMPLERS = (
     *DEFAULTS,
     Sampler(12),
-    *(Sampler(steps, "inverted") for steps in (6, 10, 12)),
-    *(Sampler(steps, "noised") for steps in (8, 12)),
+    *(Sampler(steps, "inverted") for steps in (8, 12)),
+    *(Sampler(steps, "noised") for steps in (6, 10, 12)),
 )
 
 

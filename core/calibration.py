@@ -10,7 +10,8 @@ to sigma' takes a deviation d to
 
 where J is how much of d a network that is right about such pictures takes for the picture's own, and u what the shift
 adds: sigma in an asymmetric step (it acts on P_t), sigma - sigma' in a symmetric one (on P_t and D_t). The response of
-a process is the d that is left in the end; strengths are multiplied with the ratio of two responses.
+a process is the d that is left in the end; strengths are multiplied with the ratio of two responses. What remains is
+measured: a direction may have a `gain` of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def calibrated(
     schedule: Schedule, timesteps: Sequence[int], direction: Direction, settings: EditSettings
 ) -> CompositeDirection:
     """The direction with weights that make it do in a process at these timesteps what it does in the papers' process of
-    40 steps. What never acts in one of the two keeps its weight.
+    40 steps: by their responses, and by its own gain. What never acts in one of the two keeps its weight.
 
     timesteps: ascending; as many as `settings.steps`.
     """
@@ -53,7 +54,7 @@ def calibrated(
     for part in parts:
         here = response(schedule, timesteps, part, settings) * len(reference)  # as delta_h S / S~ is applied
         there = response(schedule, reference, part, settings) * len(timesteps)
-        weights.append(part.weight * (there / here if here and there else 1.0))
+        weights.append(part.weight * (part.direction.gain * there / here if here and there else 1.0))
     return CompositeDirection(
         tuple(part.direction for part in parts),
         tuple(weights),

@@ -20,6 +20,7 @@ from .unet import Features
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 Injection = Literal["asymmetric", "symmetric"]
+MAX_GAIN = 10.0
 
 
 class Direction(ABC):
@@ -27,11 +28,14 @@ class Direction(ABC):
 
     kind: name of the form, as kept in files. steps: S, the number of steps it was made with. t_start: the first
     timestep at which it acts, the noisiest; None: from T on, as in the papers. What is decided before stays as it is.
+    gain: what a process of few anchored steps has to multiply it with to do as much as the papers' process, where that
+    was measured (see `core.calibration`); the papers' process takes no notice of it.
     """
 
     kind: ClassVar[str]
     steps: int
     t_start: int | None
+    gain: float
 
     def acts_at(self, t: int) -> bool:
         return self.t_start is None or t <= self.t_start
@@ -52,7 +56,9 @@ class Direction(ABC):
     def meta(self) -> dict[str, Any]:
         """What `state` says of a direction that is no sum."""
         about: dict[str, Any] = {"kind": self.kind, "steps": self.steps}
-        return about if self.t_start is None else about | {"t_start": self.t_start}
+        if self.t_start is not None:
+            about["t_start"] = self.t_start
+        return about if self.gain == 1 else about | {"gain": self.gain}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class GlobalDirection(Direction):
     delta: Tensor
     steps: int
     t_start: int | None = None
+    gain: float = 1.0
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
         if not self.acts_at(t):
@@ -88,6 +95,7 @@ class PerTimestepDirection(Direction):
     deltas: Tensor
     steps: int
     t_start: int | None = None
+    gain: float = 1.0
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
         if not self.acts_at(t):
@@ -115,6 +123,7 @@ class ImplicitDirection(Direction):
     f_t: DeltaBlock
     steps: int
     t_start: int | None = None
+    gain: float = 1.0
 
     def delta_h(self, h: Tensor, emb: Tensor, t: int) -> Tensor:
         if not self.acts_at(t):
@@ -144,6 +153,7 @@ class CompositeDirection(Direction):
     injections: tuple[Injection, ...] = ()
     steps: int = field(init=False)
     t_start: int | None = field(init=False, default=None)  # every part has its own
+    gain: float = field(init=False, default=1.0)
 
     def __post_init__(self) -> None:
         if not self.parts or len(self.parts) != len(self.weights):
@@ -228,6 +238,8 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
     _expect(isinstance(steps, int) and 2 <= steps <= 100_000, f"step count {steps!r}")
     t_start = meta.get("t_start")
     _expect(t_start is None or (type(t_start) is int and 0 <= t_start <= 100_000), f"t_start {t_start!r}")
+    gain = meta.get("gain", 1.0)
+    _expect(type(gain) in (int, float) and 0 < gain <= MAX_GAIN, f"gain {gain!r}")
     for name, value in tensors.items():
         _expect(bool(torch.isfinite(value).all()), f"{name} is not finite")
     match meta["kind"]:
@@ -235,19 +247,19 @@ def _from_state(tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> Directio
             _expect(tensors.keys() == {"delta"}, f"tensors {sorted(tensors)}")
             delta = tensors["delta"]
             _expect(delta.ndim == 4 and len(delta) == 1, f"shape {tuple(delta.shape)}")
-            return GlobalDirection(delta.float(), steps, t_start)
+            return GlobalDirection(delta.float(), steps, t_start, gain)
         case PerTimestepDirection.kind:
             _expect(tensors.keys() == {"timesteps", "deltas"}, f"tensors {sorted(tensors)}")
             timesteps, deltas = tensors["timesteps"], tensors["deltas"]
             _expect(deltas.ndim == 4 and timesteps.shape == deltas.shape[:1], f"shape {tuple(deltas.shape)}")
             _expect(len(timesteps) > 0 and bool((timesteps.diff() > 0).all()), "timesteps do not ascend")
-            return PerTimestepDirection(timesteps.long(), deltas.float(), steps, t_start)
+            return PerTimestepDirection(timesteps.long(), deltas.float(), steps, t_start, gain)
         case ImplicitDirection.kind:
             hidden, channels = tensors["conv1.weight"].shape[:2]
             with torch.device("meta"):  # shapes that do not belong together cost no memory before they are refused
                 f_t = DeltaBlock(channels, tensors["temb_proj.weight"].shape[1], hidden, "norm1.weight" in tensors)
             f_t.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
-            return ImplicitDirection(f_t.eval().requires_grad_(False), steps, t_start)
+            return ImplicitDirection(f_t.eval().requires_grad_(False), steps, t_start, gain)
         case kind:
             raise ValueError(f"unknown kind {kind!r}")
 

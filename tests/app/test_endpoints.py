@@ -11,6 +11,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from core import presets
+from core.imaging import to_pil
 from core.studio import library
 from core.studio.train import SUGGESTED
 
@@ -82,7 +83,22 @@ def test_edit_changes_the_picture_with_the_strength(client: Client) -> None:
 
 def test_edit_takes_defaults(client: Client) -> None:
     _, measures = client.predict(image=handle_file(EXAMPLES[1]), direction="Sad", api_name="/edit_text")
-    assert (measures["strength"], measures["steps"], measures["model"]) == (1.0, 40, "avatars")
+    assert (measures["strength"], measures["process"], measures["steps"]) == (1.0, "anchored", 8)
+    assert measures["model"] == "avatars"
+
+
+def test_edit_as_in_the_paper(client: Client) -> None:
+    """Strength 0 is the picture as the model gives it back; anchored it is the picture itself."""
+    asked = {"image": handle_file(EXAMPLES[1]), "direction": "Sad", "strength": 0, "api_name": "/edit_text"}
+    original = np.asarray(to_pil(library.open_picture(EXAMPLES[1], "avatars").pixels)[0], float)
+    differences = {}
+    for process, steps in (("paper", 10), ("anchored", 0)):
+        path, measures = client.predict(**asked, process=process, steps=steps)
+        assert (measures["process"], measures["steps"]) == (process, steps or 8)
+        differences[process] = np.abs(np.asarray(Image.open(path).convert("RGB"), float) - original).max()
+    assert differences["anchored"] <= 1 < differences["paper"]
+    with pytest.raises(AppError, match="choices|no process"):
+        client.predict(**asked, process="magic")
 
 
 BAD = [

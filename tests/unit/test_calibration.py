@@ -1,6 +1,7 @@
 """What a strength means in few steps: the response of Gaussian pictures, by the editing loops and in closed form."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import asinh, sqrt
 from typing import Any
 
@@ -10,9 +11,17 @@ from torch import Tensor
 
 from core.anchoring import edit_anchored, source_path
 from core.calibration import REFERENCE_STEPS, SPREAD, calibrated, grid, response, uneven_timesteps
-from core.directions import CompositeDirection, Direction, GlobalDirection, Part, PerTimestepDirection
+from core.directions import (
+    CompositeDirection,
+    Direction,
+    GlobalDirection,
+    Part,
+    PerTimestepDirection,
+    from_state,
+    parts_of,
+)
 from core.editing import EditSettings, Intervals, edit, invert
-from core.errors import RequestError
+from core.errors import PresetError, RequestError
 from core.models.codec import Identity
 from core.process import edit_pictures
 from core.progress import finish
@@ -123,6 +132,21 @@ def test_every_part_of_a_composite_by_its_own_interval_and_injection() -> None:
     nested = CompositeDirection((composite,), (2.0,))
     edited = finish(edit_pictures(MODEL, PIXELS, 1, [(nested, 0.5)], settings(8)))
     assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_measured_gain_counts_in_few_steps_only() -> None:
+    with_gain = replace(shift(), gain=1.5)
+    for direction in (with_gain, CompositeDirection((with_gain,), (1.0,))):
+        expected = change_in_the_paper(shift(), settings(REFERENCE_STEPS))
+        assert change_in_the_paper(direction, settings(REFERENCE_STEPS)) == pytest.approx(expected)
+        edited = finish(edit_pictures(MODEL, PIXELS, 1, [(direction, 1.0)], settings(8)))
+        assert (edited - PIXELS).mean().item() == pytest.approx(1.5 * expected, rel=1e-3)
+        assert parts_of(from_state(*direction.state()))[0].direction.gain == 1.5
+    tensors, meta = shift().state()
+    assert "gain" not in meta
+    for bad in (0, -1, "2", True, 1e6, float("nan")):
+        with pytest.raises(PresetError, match="gain"):
+            from_state(tensors, meta | {"gain": bad})
 
 
 def test_what_acts_nowhere_keeps_its_weight() -> None:
