@@ -128,8 +128,10 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
                 print(recipe.name, sampler.name, c, [round(v, 3) for v in measured], flush=True)
 
 
-def rows() -> list[dict]:
-    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+def rows(file: Path | None = None) -> list[dict]:
+    """What was measured."""
+    file = file or KEPT
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def keep(row: dict) -> None:
