@@ -40,6 +40,7 @@ from training.make_directions import RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
 
 KEPT = Path(__file__).parent / "measured" / "samplers.jsonl"
+IDENTITY = ("direction", "sampler", "strength", "portraits", "gain")  # of a row
 DECODER = 0.73  # of a pass of the network
 
 
@@ -110,7 +111,7 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
     model = load(MODELS["avatars"])
     probe = instruments.load(PRESETS / model.card.instruments, model.device)
     images, parameters = held_out(POOL)
-    known = {(row["direction"], row["sampler"], row["strength"], row["portraits"]) for row in rows()}
+    known = {tuple(row[key] for key in IDENTITY) for row in rows()}
     for recipe in (RECIPES[name] for name in names):
         preset = presets.load(preset_path(recipe.name))
         chosen = lacking(recipe, probe, portraits)
@@ -118,11 +119,12 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
         masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in chosen])
         for sampler in samplers:
             for c in strengths:
-                if (recipe.name, sampler.name, c, portraits) in known:
+                if (recipe.name, sampler.name, c, portraits, preset.direction.gain) in known:
                     continue
                 parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
                 measured = figures(recipe, pixels, torch.cat(parts), masks[:, None], probe)
                 row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
+                row["gain"] = preset.direction.gain
                 first, further = sampler.passes(model, preset.direction, preset.t_edit)
                 keep({**row, "figures": measured, "first": first, "further": further})
                 print(recipe.name, sampler.name, c, [round(v, 3) for v in measured], flush=True)
@@ -142,7 +144,8 @@ def keep(row: dict) -> None:
 
 def summary(portraits: int) -> None:
     """Means over the directions that have all samplers."""
-    kept = [row for row in rows() if row["portraits"] == portraits]
+    gains = {name: presets.load(preset_path(name)).direction.gain for name in RECIPES if preset_path(name).exists()}
+    kept = [row for row in rows() if row["portraits"] == portraits and row["gain"] == gains.get(row["direction"])]
     cells: dict[tuple[str, float], dict[str, dict]] = {}
     for row in kept:
         cells.setdefault((row["sampler"], row["strength"]), {})[row["direction"]] = row
