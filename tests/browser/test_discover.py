@@ -1,10 +1,15 @@
 """The Discover tab in a real browser: draw a region, find directions, keep one."""
 
 import re
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
+from core.progress import Job, Progress
+from core.studio.discover import search
 
 Visit = Callable[..., Page]
 MOUTH = (0.33, 0.57, 0.67, 0.82)
@@ -159,18 +164,27 @@ def test_a_second_region_and_other_pictures(page: Page) -> None:
     expect(page.locator("#text-edit .stage [data-part=before]")).to_have_attribute("src", chosen)
 
 
-def test_stopping_keeps_what_was_there(page: Page) -> None:
+def test_stopping_keeps_what_was_there(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    def endless(*_: Any) -> Job[None]:
+        try:
+            while True:
+                time.sleep(0.05)
+                yield Progress(1, 100, "Analysing")
+        finally:
+            closed.append(True)
+
     root = discover(page)
+    monkeypatch.setattr(search, "first_look", endless)
     root.locator(".chips").get_by_role("button", name="Hair").click()
-    unfold(page.locator("#discover-advanced"))
-    page.get_by_label("number input for Basis").fill("256")
-    page.get_by_label("number input for Basis").press("Tab")
     root.locator("#find").click()
     root.get_by_role("button", name="Stop").click()
     expect(root.locator("#find")).to_be_visible()
     expect(root.locator(".found")).to_have_attribute("aria-busy", "false")
     expect(root.locator(".found .row")).to_have_count(0)
     expect(root.locator(".shape")).to_have_count(1)
+    assert closed == [True]
 
 
 def test_boxes_by_mouse(page: Page) -> None:
