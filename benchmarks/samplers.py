@@ -118,13 +118,14 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
         pixels = to_pixels(images[chosen])
         masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in chosen])
         for sampler in samplers:
+            gain = preset.direction.gain if sampler.route else 1.0
             for c in strengths:
-                if (recipe.name, sampler.name, c, portraits, preset.direction.gain) in known:
+                if (recipe.name, sampler.name, c, portraits, gain) in known:
                     continue
                 parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
                 measured = figures(recipe, pixels, torch.cat(parts), masks[:, None], probe)
                 row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
-                row["gain"] = preset.direction.gain
+                row["gain"] = gain
                 first, further = sampler.passes(model, preset.direction, preset.t_edit)
                 keep({**row, "figures": measured, "first": first, "further": further})
                 print(recipe.name, sampler.name, c, [round(v, 3) for v in measured], flush=True)
@@ -143,9 +144,16 @@ def keep(row: dict) -> None:
 
 
 def summary(portraits: int) -> None:
-    """Means over the directions that have all samplers."""
+    """Means over the directions that have all samplers, and the directions one by one."""
     gains = {name: presets.load(preset_path(name)).direction.gain for name in RECIPES if preset_path(name).exists()}
-    kept = [row for row in rows() if row["portraits"] == portraits and row["gain"] == gains.get(row["direction"])]
+    paper = [sampler.name for sampler in SAMPLERS if sampler.route is None]
+    kept = [
+        row
+        for row in rows()
+        if row["portraits"] == portraits
+        and row["strength"] == 1
+        and row["gain"] == (1.0 if row["sampler"] in paper else gains.get(row["direction"]))
+    ]
     cells: dict[tuple[str, float], dict[str, dict]] = {}
     for row in kept:
         cells.setdefault((row["sampler"], row["strength"]), {})[row["direction"]] = row
@@ -163,6 +171,12 @@ def summary(portraits: int) -> None:
             f"| {sampler} | {strength:g} | {own:+.3f} | {other:.3f} | {identity:.3f} | {outside:.1f} dB | "
             f"{first:.1f}, {further:.1f} |"
         )
+    print(f"\n| direction | gain | {' | '.join(sampler for sampler, _ in cells)} |")
+    print("|---|---|" + "---|" * len(cells))
+    for name in shared:
+        values = (cell[name]["figures"] for cell in cells.values())
+        shown = (f"{own:+.2f}, {other:.2f}, {identity:.3f}, {psnr:.1f} dB" for own, other, identity, psnr in values)
+        print(f"| {name} | {gains[name]:g} | {' | '.join(shown)} |")
 
 
 def main() -> None:

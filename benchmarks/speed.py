@@ -77,7 +77,7 @@ def _answers(url: str) -> None:
 
 
 def edit(runs: int = 5) -> None:
-    """A new picture: 40 steps of inversion and 40 back at one strength; then the strip and one strength outside it."""
+    """A new picture at one strength, with what is measured of it; then the strip and one strength outside it."""
     model = models.get("avatars")
     preset = next(iter(library.shipped("avatars").values()))
     pictures = [finish(sample_picture(model, seed, steps=10)) for seed in range(runs + 1)]
@@ -94,9 +94,9 @@ def edit(runs: int = 5) -> None:
             other.append(c)
     fresh = [timed(lambda s=seed: finish(sample_picture(model, s))) for seed in range(1000, 1001 + runs)]
     report("a fresh sample", fresh[1:], 4)
-    report("first edited picture of a new one, 40 + 40 steps", first, 4)
-    report(f"strip of {len(rows)} strengths, 40 steps", strip, 12)
-    report("another strength, 40 steps", other, 3)
+    report("first edited picture of a new one, 8 anchored steps", first, 1.5)
+    report(f"strip of {len(rows)} strengths, 8 anchored steps", strip, 3)
+    report("another strength, 8 anchored steps", other, 1)
 
 
 def discover(runs: int = 3) -> None:
