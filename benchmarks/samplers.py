@@ -85,12 +85,12 @@ class Sampler:
         return finish(edit_anchored(model, path, [(meant, strengths)], settings))
 
 
-DEFAULTS = (Sampler(40), Sampler(8, "noised"))
+DEFAULTS = (Sampler(40), Sampler(8, "inverted"))
 SAMPLERS = (
     *DEFAULTS,
     Sampler(12),
-    *(Sampler(steps, "inverted") for steps in (8, 12)),
-    *(Sampler(steps, "noised") for steps in (6, 10, 12)),
+    *(Sampler(steps, "inverted") for steps in (6, 10, 12)),
+    *(Sampler(steps, "noised") for steps in (8, 12)),
 )
 
 

@@ -16,7 +16,6 @@ from ..intervals import Intervals
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel, models
 from ..presets import Preset
-from ..process import total_steps
 from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
@@ -86,9 +85,7 @@ def edit_frames(
     settings = EditSettings(options.step_count, intervals, options.injection or preset.injection, options.seed)
 
     if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
-        yield Progress(
-            0, total_steps(options.process, options.step_count), f"Averaging the direction over {MEAN_OVER} pictures"
-        )
+        yield Progress(0, 2 * options.step_count, f"Averaging the direction over {MEAN_OVER} pictures")
     direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
 
     weighted = [(direction, list(strengths))]

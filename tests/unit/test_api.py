@@ -156,8 +156,8 @@ def test_pictures_of_every_kind(model: DiffusionModel, smiling: Preset, portrait
 def test_progress(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
     events: list[Progress] = []
     hspace.edit(model, portrait, smiling, steps=4, on_progress=events.append)
-    assert [event.step for event in events] == list(range(1, 6))
-    assert {event.total for event in events} == {5}
+    assert [event.step for event in events] == list(range(1, 9))
+    assert {event.total for event in events} == {8}
 
 
 def test_a_preset_of_other_weights(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:

@@ -121,7 +121,7 @@ def test_strips_have_round_strengths(model: DiffusionModel, span: tuple[float, f
     assert strip_strengths(preset(model, strength_range=span)) == strengths
 
 
-@pytest.mark.parametrize(("process", "total"), [("anchored", 7), ("paper", 12)])
+@pytest.mark.parametrize(("process", "total"), [("anchored", 12), ("paper", 12)])
 def test_edit_frames(model: DiffusionModel, process: Process, total: int) -> None:
     asked = [0.0, 0.2, -2.0]
     job = edit_frames(model, picture(model), preset(model), asked, EditOptions(steps=6, process=process))

@@ -193,7 +193,7 @@ def test_effects_against_edits_made_one_by_one(
     chosen = [
         preset("A", 1, measured={"smile": 0.5, "own_change": 9.0}),
         preset("B", 2, t_edit=600, measured={"smile": 0.1, "age": -0.4}, **texts),
-        preset("C", 4, injection="symmetric", measured={"gray": 1.0}),
+        preset("C", 3, injection="symmetric", measured={"gray": 1.0}),
     ]
 
     @cache

@@ -16,7 +16,6 @@ from ...errors import RequestError, VisitorError
 from ...imaging import to_pil
 from ...models.loader import DiffusionModel
 from ...presets import Preset
-from ...process import total_steps
 from ...progress import Job, stage
 from .. import library
 from ..frames import EditOptions, Frame, Picture
@@ -126,7 +125,7 @@ def batch(
         raise RequestError("There is nothing to apply yet: add a direction first.")
     columns = [(preset, [strength]) for preset, strength in chosen]
     archived, contents = io.BytesIO(), []
-    steps = total_steps(options.process, options.step_count)
+    steps = 2 * options.step_count
     with zipfile.ZipFile(archived, "w") as archive:
         for number, (name, path) in enumerate(files, start=1):
             entry: dict[str, object] = {"picture": Path(name).name[:120]}
