@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import inversion
+from benchmarks import inversion, samplers
 from benchmarks.report import DOCUMENT, as_markdown, reported, sections, write_section
 from core.inversion.editing import PromptEditSettings
 from core.inversion.methods import METHODS
@@ -168,7 +168,7 @@ def test_each_section_says_how_to_measure_it() -> None:
 def test_recorded_rows_give_the_documented_figures(capsys: pytest.CaptureFixture[str]) -> None:
     """The rows in the repository are found by today's default settings, and print what the document has."""
     card, documented = text_to_image_card(inversion.MODEL), sections()
-    recorded = {path: inversion.Rows(path) for path in inversion.MEASURED.glob("*.jsonl")}
+    recorded = {path: inversion.Rows(path) for path in inversion.MEASURED.glob("inversion-*.jsonl")}
     weights = {path.stem.split("-")[1] for path in recorded}
     model = SimpleNamespace(fingerprint=weights.pop())
     assert not weights
@@ -190,3 +190,8 @@ def test_recorded_rows_give_the_documented_figures(capsys: pytest.CaptureFixture
         head, _, figures = documented[f"benchmarks.inversion.{name}"].partition("\n\n")
         assert head.startswith(f"{len(chosen)} portraits")
         assert as_markdown(capsys.readouterr().out) == figures
+
+
+def test_recorded_samplers_give_the_documented_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    samplers.summary(100)
+    assert as_markdown(capsys.readouterr().out) == sections()["benchmarks.samplers"]
