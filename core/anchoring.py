@@ -124,9 +124,9 @@ def source_path(
         steps_up = ascend(schedule, partial(predict, model, chunk=chunk), clean, timesteps, solve=asked_once)
         for k, (_, eps) in enumerate(steps_up):
             predictions.append(eps)
-            due = previews.due(k + 1, steps) and k + 1 < steps
-            x0 = schedule.predicted_x0(path[-1], eps, timesteps[k])
             if k + 1 < steps:
+                x0 = schedule.predicted_x0(path[-1], eps, timesteps[k])
+                due = previews.due(k + 1, steps)
                 yield Progress(k + 1, total, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
 
     x = torch.stack(path)
@@ -190,7 +190,6 @@ def edit_anchored(
     for k in range(steps - 1, -1, -1):
         t, t_prev = timesteps[k], timesteps[k - 1] if k else -1
         acting = acting_at(parts, t, settings)
-        P_t = schedule.predicted_x0(x, eps_path[k], t)
         if acting:
             known = None if moved else eps_path[k]
             states = torch.arange(len(rows))
@@ -205,7 +204,7 @@ def edit_anchored(
             P_t = schedule.predicted_x0(x, eps_P, t)
             x = schedule.reverse_step(x, eps_P, eps_D, t, t_prev, eta, nothing) + r
         else:
-            x = x_path[k]
+            P_t, x = schedule.predicted_x0(x, eps_path[k], t), x_path[k]
         done = steps - k
         if k:
             note = "editing" if acting or not moved else "denoising"

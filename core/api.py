@@ -198,8 +198,8 @@ def edit(
             edited in one batch, which is faster.
         steps: of the process, 4 to 1000; by default 8, or 40 as in the paper. A strength means the same at any number.
         seed: of the boosting noise, the same for every strength; without effect where `t_boost` is 0.
-        process: "anchored", without inversion: the source is held on its path, and what that takes is given to the
-            edit (`core.anchoring`); or "paper": DDIM inversion and the asymmetric reverse process (Asyrp, Algorithm 1).
+        process: "anchored": the source is held on its path, and what that takes is given to the edit
+            (`core.anchoring`); or "paper": DDIM inversion and the asymmetric reverse process (Asyrp, Algorithm 1).
         injection: where the shift of h acts, "asymmetric" (in P_t only) or "symmetric" (in P_t and D_t); as the preset
             says if left out.
         t_edit: end of the editing interval: the direction acts at timesteps t >= t_edit, of 0 to 1000. As the preset
