@@ -1,13 +1,13 @@
 """This build against an earlier one: first edits, further ones, strips, sweeps, twenty visitors at once.
 
     git worktree add ../before 9a230fe
-    python -m benchmarks.against ../before              # everything; about half an hour on two cores
+    python -m benchmarks.against ../before              # everything; about forty minutes on two cores
     python -m benchmarks.against ../before first strip  # some of it
     python -m benchmarks.against ../before --write      # everything, also into docs/benchmarks.md
 
 Both builds run in processes of their own, with this interpreter, and take turns: one round each, five rounds, each on a
 new picture. A row says what was done, the median of both, and the median of the ratios of the rounds. `large` is the
-first edit with a network of google/ddpm-ema-celebahq-256's shape and random weights, one round of it.
+first edit with a network of google/ddpm-ema-celebahq-256's shape and random weights, in processes that do nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TASKS: dict[str, str] = {
     "twenty_same": "the same, both as in the paper in 10 steps",
     "large": "first edit, 256x256, random weights",
 }
-ONCE = ("large",)
+APART = ("large",)
 
 
 class Build:
@@ -81,21 +81,19 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """A row for each task."""
-    builds = [Build(arguments.before.resolve()), Build(ROOT)]
+    tasks = arguments.tasks or list(TASKS)
+    together = [task for task in tasks if task not in APART]
     print("| | before | now | times as fast | slowest visitor / mean, before and now | peak memory |")
     print("|---|---|---|---|---|---|")
-    try:
-        for task in arguments.tasks or TASKS:
-            rounds = []
-            count = 1 if task in ONCE else arguments.rounds
-            for number in range(0 if task in ONCE else -1, count):
-                pair = [build.measure(task, number) for build in builds]
-                if number >= 0 or task in ONCE:  # the first round warms up
-                    rounds.append(pair)
-            print(row(task, rounds), flush=True)
-    finally:
-        for build in builds:
-            build.close()
+    for group in [together, *([task] for task in tasks if task in APART)]:
+        builds = [Build(arguments.before.resolve()), Build(ROOT)]
+        try:
+            for task in group:
+                rounds = [[build.measure(task, k) for build in builds] for k in range(-1, arguments.rounds)]
+                print(row(task, rounds[1:]), flush=True)  # the first round warms up
+        finally:
+            for build in builds:
+                build.close()
 
 
 def row(task: str, rounds: list[list[dict[str, float]]]) -> str:
