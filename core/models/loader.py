@@ -29,6 +29,7 @@ from ..unet import Features, SplitUNet
 from .cards import MODELS, BaseCard, ModelCard
 from .codec import CODECS, Codec
 from .folders import current_name, fingerprint_of, obtain
+from .heads import build_unet
 from .placing import best_device, chosen, place
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
@@ -227,7 +228,7 @@ def read_network(folder: Path) -> UNet2DModel:
         OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UnpicklingError: files are missing or
             damaged.
     """
-    unet = UNet2DModel.from_config(json.loads((folder / "config.json").read_text()))
+    unet = build_unet(json.loads((folder / "config.json").read_text()))
     weights = folder / "diffusion_pytorch_model.safetensors"
     if weights.exists():
         state = load_file(weights)
