@@ -15,6 +15,7 @@ import gradio as gr
 
 from core.errors import VisitorError
 from core.models.cards import MODELS
+from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
@@ -82,7 +83,7 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     if wanted == current:
         return current, current
     try:
-        models.get(wanted)
+        model = models.get(wanted)
     except VisitorError as error:
         gr.Warning(error.message, duration=12, title=TITLE)
         return current, current
@@ -90,6 +91,9 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
         logging.getLogger(__name__).exception("loading %s failed", wanted)
         gr.Warning(FAULT, title=TITLE)
         return current, current
+    verdict = verdict_on(model.fingerprint)
+    if verdict is not None and verdict.outcome == "fail":
+        gr.Warning(verdict.words, duration=12, title=TITLE)
     return wanted, wanted
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..errors import ModelUnavailable
 from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
+from .codec import CodecName
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
 _INSTALLED = Path(__file__).resolve().parents[1] / "data"
@@ -92,13 +93,13 @@ class BaseCard:
 class ModelCard(BaseCard):
     """One unconditional model.
 
-    h_shape: (C, H, W) of h-space. codec: key of `CODECS`. domain_word: what its pictures show, as the source prompt
-    says it. curves: the Asyrp paper's table, or the file with the model's own curves (relative to `PRESETS`);
-    None: not known. drawn: how new pictures are made, None: by the model itself.
+    h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
+    what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
+    own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
     """
 
     h_shape: tuple[int, int, int]
-    codec: Literal["identity", "haar"]
+    codec: CodecName
     domain_word: str
     clip: EmbeddedClip | OpenClip
     curves: PublishedTable | str | None

@@ -19,8 +19,7 @@ from ..intervals import PUBLISHED
 from . import adm
 from .adm import Architecture
 from .folders import fingerprint_of
-
-NOTES = "hspace.json"  # what a folder says of its model beside what diffusers knows
+from .reading import NOTES
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Half precision and device are chosen for the machine. A model that cannot be had raises `ModelUnavailable`.
 """
 
-import json
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from diffusers import DDPMPipeline, UNet2DModel
-from safetensors.torch import load_file
+from diffusers import UNet2DModel
 from torch import Tensor
 
 from .. import memory
@@ -26,11 +24,12 @@ from ..memory import MAX_MODELS
 from ..queries import Query, outputs
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
-from .cards import MODELS, BaseCard, ModelCard
-from .codec import CODECS, Codec
-from .folders import current_name, fingerprint_of, obtain
-from .heads import build_unet
+from .cards import MODELS, BaseCard, Hub, ModelCard
+from .codec import VQ, Codec
+from .folders import fingerprint_of, obtain
+from .known_outputs import check_at_first_load
 from .placing import best_device, chosen, place
+from .reading import fetch, read_codec, read_pipeline
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 
@@ -57,7 +56,7 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters())
+        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters()) + self.codec.nbytes
 
     def features(self, x: Tensor, t: int) -> Features:
         """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
@@ -201,41 +200,20 @@ def load(
         ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
     """
     device, dtype = chosen(card, device, dtype)
-    fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
-    unet, schedule = obtain(card, read_pipeline, fetch, KIND)
+    unet, schedule, codec = obtain(card, partial(_read, card), partial(fetch, cache_dir=cache_dir), KIND)
     fingerprint = fingerprint_of(unet)
+    if isinstance(card.source, Hub):
+        check_at_first_load(card, unet.eval().to(device), fingerprint)
     place(unet, device, dtype)
-    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
+    if isinstance(codec, VQ):
+        codec.to(device)
+    return DiffusionModel(card, SplitUNet(unet), schedule, codec, device, dtype, fingerprint)
 
 
-def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
-    """Network in float32 and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one.
-
-    Raises: see `read_network`.
-    """
-    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
-    settings = json.loads((scheduler / "scheduler_config.json").read_text())
-    return read_network(network), Schedule.from_scheduler(settings)
-
-
-def read_network(folder: Path) -> UNet2DModel:
-    """A network in float32.
-
-    `from_pretrained` would do, but while it builds a network it replaces the initialisers of torch for the whole
-    process, and a direction that another thread makes at that moment comes out uninitialised.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UnpicklingError: files are missing or
-            damaged.
-    """
-    unet = build_unet(json.loads((folder / "config.json").read_text()))
-    weights = folder / "diffusion_pytorch_model.safetensors"
-    if weights.exists():
-        state = load_file(weights)
-    else:
-        state = torch.load(weights.with_suffix(".bin"), weights_only=True, map_location="cpu")
-    unet.load_state_dict({current_name(name): value for name, value in state.items()})
-    return unet
+def _read(card: ModelCard, folder: Path) -> tuple[UNet2DModel, Schedule, Codec]:
+    """Network and autoencoder in float32, and schedule. Raises: see `reading.read_network`."""
+    unet, schedule = read_pipeline(folder)
+    return unet, schedule, read_codec(card.codec, folder)
 
 
 models = Loader()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, UNet2DModel
@@ -15,12 +15,11 @@ from ..errors import ModelUnavailable, RequestError
 from ..schedule import Schedule
 from ..unet import SplitUNet
 from .cards import MODELS, InMemory, ModelCard, OpenClip
-from .codec import CODECS
+from .codec import CODECS, CodecName
 from .folders import DAMAGED, fingerprint_of
-from .loader import KIND, DiffusionModel, read_pipeline
+from .loader import KIND, DiffusionModel
 from .placing import best_device, place
-
-CodecName = Literal["identity", "haar"]
+from .reading import read_pipeline
 
 CODEC_OF_CHANNELS: dict[int, CodecName] = {3: "identity", 12: "haar"}
 
