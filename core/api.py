@@ -10,6 +10,7 @@ with a `message` that says what to do.
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
 import os
@@ -40,10 +41,12 @@ from .presets import Preset
 from .process import Process, edit_pictures
 from .progress import Progress, Running
 from .studio import library
-from .studio.edit import MAX_STRENGTH, intervals_for
+from .studio.edit import MAX_STRENGTH, intervals_for, what_is_assumed
 from .studio.frames import EditOptions, require_range
 
 __all__ = ["DEFAULT_MODEL", "edit", "load_model", "load_preset", "wrap_model"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "avatars"
 
@@ -216,8 +219,7 @@ def edit(
         RequestError: a number is out of range, or an argument is of another kind: a preset's name in place of the
             preset, model and picture swapped.
         ImageError: the picture is too large, too small, broken, or not a picture.
-        ModelUnavailable: neither the preset nor the arguments have the intervals, and the model's are not known.
-        ResourceError: out of memory.
+        NumberError: the network computes values that are not numbers. ResourceError: out of memory.
     """
     _require_inputs(model, preset, crop, on_progress)
     single = strength is None or not _are_several(strength)
@@ -230,6 +232,8 @@ def edit(
         preset = replace(preset, model=model.card.id)
     presets.require_model(preset, model)
     intervals = intervals_for(model.card, preset, options)
+    for words in what_is_assumed(model.card, preset, options):
+        log.warning("%s: %s", preset.name, words)
     settings = EditSettings(options.step_count, intervals, injection or preset.injection, seed)
 
     pixels = to_pixels(picture, model.card.resolution, crop)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelUnavailable
-from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
+from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable, Typical
 from .codec import CodecName
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
@@ -117,6 +117,13 @@ class ModelCard(BaseCard):
                 "start of the boosting interval (t_boost)."
             )
         return self.curves if isinstance(self.curves, PublishedTable) else Curves.load(PRESETS / self.curves)
+
+    def known_or_typical(self) -> IntervalSource:
+        """Where the intervals come from; those of a typical model where they are not known."""
+        try:
+            return self.interval_source()
+        except ModelUnavailable:
+            return Typical()
 
 
 def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, shows: str) -> ModelCard:

@@ -3,6 +3,7 @@
 Half precision and device are chosen for the machine. A model that cannot be had raises `ModelUnavailable`.
 """
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from torch import Tensor
 from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
+from ..finite import finite, require_finite
 from ..memory import MAX_MODELS
 from ..queries import Query, outputs
 from ..schedule import Schedule
@@ -30,6 +32,8 @@ from .folders import fingerprint_of, obtain
 from .known_outputs import check_at_first_load
 from .placing import best_device, chosen, place
 from .reading import fetch, read_codec, read_pipeline
+
+log = logging.getLogger(__name__)
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 
@@ -56,7 +60,7 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters()) + self.codec.nbytes
+        return self.unet.nbytes + self.codec.nbytes
 
     def features(self, x: Tensor, t: int) -> Features:
         """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
@@ -71,12 +75,27 @@ class DiffusionModel:
         return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, t)
 
     def answer(self, queries: Sequence[Query]) -> list[Tensor]:
-        """Predicted noise (N, C, H, W), as `eps`, for each query, in one call of the network. Without gradients."""
+        """Predicted noise (N, C, H, W), as `eps`, for each query, in one call of the network. Without gradients.
+
+        What half precision cannot hold is computed once more in float32.
+
+        Raises:
+            NumberError: that has values that are not numbers too.
+        """
+        answers = self._answers(self.unet, queries)
+        wide = self.unet.in_float32() if not finite(*answers) else self.unet
+        if wide is not self.unet:
+            log.warning("%s computed values that are not numbers in %s: again in float32", self.card.id, self.dtype)
+            answers = self._answers(wide, queries)
+        require_finite(*answers)
+        return answers
+
+    def _answers(self, unet: SplitUNet, queries: Sequence[Query]) -> list[Tensor]:
         return [
             self.schedule.eps_from_output(
                 output[:, : x.shape[1]].to(torch.promote_types(x.dtype, torch.float32)), x, timesteps
             )
-            for output, x, timesteps in outputs(self.unet, queries)
+            for output, x, timesteps in outputs(unet, queries)
         ]
 
     def rows_per_call(self, budget: int | None = None) -> int:

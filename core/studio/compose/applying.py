@@ -25,7 +25,7 @@ from ...presets import Preset
 from ...progress import Job
 from .. import measuring
 from ..device import DEVICE
-from ..edit import intervals_for
+from ..edit import intervals_for, what_is_assumed
 from ..frames import EditOptions, Frame, Picture, require_range
 from ..latents import edit_together
 from .composition import MAX_STRENGTH, Composition
@@ -138,4 +138,6 @@ def apply(
     with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited)
     rows = zip(columns[0][1], edited.cpu(), measured, strict=True)
-    return [Frame(float(c), pixels, measures) for c, pixels, measures in rows]
+    assumed = [words for preset, _ in columns for words in what_is_assumed(model.card, preset, options)]
+    missing = tuple(dict.fromkeys(assumed))
+    return [Frame(float(c), pixels, measures.lacking(*missing)) for c, pixels, measures in rows]
