@@ -72,7 +72,7 @@ class Autoencoder:
     def decode(self, x: Tensor) -> Tensor:
         x = x.float() / self.vae.config.scaling_factor + self._shift
         pixels = self.vae.decode(x.to(self.vae.device, self.vae.dtype)).sample.float()
-        if not finite(pixels) and self.vae.dtype != torch.float32:
+        if self.vae.dtype == torch.float16 and not finite(pixels):
             nn.Module.to(self.vae, torch.float32)  # it may overflow in half precision where the U-Net does not
             pixels = self.vae.decode(x.to(self.vae.device)).sample.float()
         require_finite(pixels, dtype=self.vae.dtype)
@@ -237,11 +237,13 @@ class TextToImage:
             ).sample
 
         output = asked()
-        if not finite(output) and control is None and self.dtype != torch.float32:
+        half = self.dtype in (torch.float16, torch.bfloat16)
+        if half and control is None and not finite(output):
             log.warning("%s computed values that are not numbers in %s: from here on float32", self.id, self.dtype)
             nn.Module.to(self.unet, torch.float32)
             output = asked()
-        require_finite(output, dtype=self.dtype)
+        if not output.requires_grad:  # an optimiser may try what diverges, and takes it back
+            require_finite(output, dtype=self.dtype)
         self.evaluations.forward += len(x)
         if output.requires_grad:
             output.register_hook(lambda gradient: self.evaluations.count_backward(len(gradient)))

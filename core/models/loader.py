@@ -22,7 +22,6 @@ from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
 from ..finite import finite, require_finite
-from ..memory import MAX_MODELS
 from ..queries import Query, outputs
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
@@ -105,7 +104,8 @@ class DiffusionModel:
         activations dominate.
         """
         if budget is None:
-            budget = torch.cuda.mem_get_info(self.device)[0] // 4 if self.device.type == "cuda" else 2**30
+            free = memory.free_memory(self.device)
+            budget = 2**30 if free is None else free // 4
         _, height, width = self.x_shape
         first_level = self.unet.unet.config.block_out_channels[0] * height * width * self.dtype.itemsize
         return max(1, budget // (ACTIVATIONS * first_level))
@@ -121,8 +121,8 @@ Model = TypeVar("Model", bound=Sized)
 class BaseLoader(ABC, Generic[Card, Model]):
     """Models of one kind by id: loaded once however many ask, the least recently used dropped beyond `capacity` bytes.
 
-    listed: the cards of the kind, used if none are given. capacity: of all models together, by default a quarter of the
-    machine's memory; the last one asked for is kept in any case. device, dtype: chosen for the machine if None.
+    listed: the cards of the kind, used if none are given. capacity: of all models together, by default a quarter of
+    their device's memory; the last one asked for is kept in any case. device, dtype: chosen for the machine if None.
     cache_dir: where Hub models are kept.
     """
 
@@ -138,7 +138,7 @@ class BaseLoader(ABC, Generic[Card, Model]):
         cache_dir: Path | None = None,
     ) -> None:
         self.cards = self.listed if cards is None else cards
-        self.capacity = capacity or MAX_MODELS
+        self._capacity = capacity
         self.device = torch.device(device) if device is not None else best_device()
         self.dtype = dtype
         self.cache_dir = cache_dir
@@ -146,6 +146,15 @@ class BaseLoader(ABC, Generic[Card, Model]):
         self._loading: dict[str, Future[Model]] = {}
         self._lock = threading.Lock()
         memory.count(self)
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that may be kept, by default a quarter of the memory of the device that holds the models."""
+        return memory.device_memory(self.device) // memory.MODELS_SHARE if self._capacity is None else self._capacity
+
+    @capacity.setter
+    def capacity(self, capacity: int) -> None:
+        self._capacity = capacity
 
     @property
     def nbytes(self) -> int:
