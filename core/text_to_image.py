@@ -242,7 +242,7 @@ class TextToImage:
             log.warning("%s computed values that are not numbers in %s: from here on float32", self.id, self.dtype)
             nn.Module.to(self.unet, torch.float32)
             output = asked()
-        if not output.requires_grad:  # an optimiser may try what diverges, and takes it back
+        if not finite(output) and finite(x, text):  # else an optimiser tries what diverges, and takes it back
             require_finite(output, dtype=self.dtype)
         self.evaluations.forward += len(x)
         if output.requires_grad:

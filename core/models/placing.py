@@ -26,8 +26,8 @@ def best_device() -> torch.device:
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the machine computes in it natively: bfloat16, else float16 on NVIDIA's GPUs, else float32 (on
-    Apple's too, where nothing was measured)."""
+    """Half precision where the machine computes in it natively: bfloat16, else float16 on NVIDIA's GPUs. Else float32,
+    on Apple's GPUs too, where nothing was measured."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type != "cpu":
