@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as shortened
@@ -35,11 +35,12 @@ from .errors import HubError, RequestError
 from .imaging import Crop, Source, to_pil, to_pixels
 from .models.cards import MODELS
 from .models.loader import DiffusionModel, load, models
+from .models.opening import open_model
 from .models.placing import usable_device
 from .models.wrapping import read_model, wrap_model
 from .presets import Preset
 from .process import Process, edit_pictures
-from .progress import Progress, Running
+from .progress import Progress, Running, finish
 from .studio import library
 from .studio.edit import MAX_STRENGTH, intervals_for, what_is_assumed
 from .studio.frames import EditOptions, require_range
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "avatars"
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?", re.ASCII)
 _ON_THE_HUB = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)/(?P<path>[^@]+\.safetensors)(@(?P<revision>[^@]+))?", re.ASCII
 )
@@ -62,7 +64,8 @@ def load_model(
 
     Args:
         name_or_folder: "avatars", which comes with the package; another id of `core.models.cards.MODELS`, which is
-            downloaded from the Hub once; or the folder of a diffusers `DDPMPipeline` or `DDIMPipeline`.
+            downloaded from the Hub once; OWNER/NAME of any unconditional diffusers model there, with @REVISION or
+            without; or the folder of one.
         device: the GPU if there is one.
         dtype: of the network; half precision where the machine computes in it natively and the model is as good with
             it, else float32. The sampler around the network is float32 in any case.
@@ -86,6 +89,9 @@ def load_model(
         return models.get(name) if device is None and dtype is None else load(MODELS[name], device, dtype)
     if os.path.isdir(name):
         return read_model(Path(name), device, dtype)
+    if _REPOSITORY.fullmatch(name):
+        card = finish(open_model(name, folders=False))
+        return models.get(card.id) if device is None and dtype is None else load(card, device, dtype)
     raise RequestError(f"There is no model and no folder {name!r}. {known}")
 
 
@@ -228,8 +234,6 @@ def edit(
     t_edit = None if t_edit is None else _whole("t_edit", t_edit)
     t_boost = None if t_boost is None else _whole("t_boost", t_boost)
     options = EditOptions(steps, "trained", injection, t_edit, t_boost, seed, _process(process))
-    if preset.fingerprint == model.fingerprint:  # the same weights, whatever they are called here
-        preset = replace(preset, model=model.card.id)
     presets.require_model(preset, model)
     intervals = intervals_for(model.card, preset, options)
     for words in what_is_assumed(model.card, preset, options):

@@ -36,6 +36,12 @@ def recall(kind: str, fingerprint: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def place(kind: str, fingerprint: str) -> Path | None:
+    """The file in which it is kept, with an absolute path; None if it is not."""
+    path = _path(kind, fingerprint).absolute()
+    return path if path.is_file() else None
+
+
 def keep(kind: str, fingerprint: str, value: dict[str, Any]) -> None:
     """Keep it, if the disk allows; the oldest goes where there is more than `MAX_NOTES` bytes."""
     path = _path(kind, fingerprint)

@@ -114,6 +114,8 @@ MAX_SHOWN = 8 * MB  # examples and presets as the page shows them
 MAX_VISIT = 64 * MB  # one visit, in memory; beyond, what it keeps is on disk
 MAX_VISITS = 192 * MB  # all visits together
 MAX_SOURCES = 32 * MB  # of it: what a visit's last training prepared
+MAX_DOWNLOAD = 6000 * MB  # on disk: the files of one model that a visitor opens
+MAX_OPENED = 200  # models that visitors opened: what is known of one is a few hundred bytes
 MAX_NOTES = 8 * MB  # on disk: what was measured of models
 
 # ----------------------------------------------------------------------------------------------------------- who counts

@@ -13,7 +13,7 @@ from core.cache import Cache, Counted
 from core.errors import VisitorError
 from core.imaging import to_pil
 from core.memory import MAX_SHOWN, bytes_of
-from core.presets import Preset
+from core.presets import CERTAINTIES, Preset
 from core.studio import library
 from core.studio.frames import Picture
 from core.studio.visit.session import Session
@@ -52,6 +52,8 @@ def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
     for key, preset, is_own in [*mine, *((k, p, False) for k, p in library.shipped(model_id).items())]:
         image = None if preset.thumbnail is None else _shown(preset.thumbnail)
         about = preset.description or f"{preset.source_text} → {preset.target_text}"
+        if preset.certainty != "exact":
+            about = f"{about} {CERTAINTIES[preset.certainty]}"
         items.append({"id": key, "name": preset.name, "image": image, "about": about, "own": is_own})
     return items
 

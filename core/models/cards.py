@@ -36,6 +36,13 @@ class Hub:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A diffusers pipeline in a folder of this machine, with an absolute path."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class InMemory:
     """A network that the caller had already; see `wrapping`."""
 
@@ -80,7 +87,7 @@ class BaseCard:
     id: str
     title: str
     description: str
-    source: Embedded | Hub | InMemory
+    source: Embedded | Hub | Folder | InMemory
     resolution: int
     perceptual: Literal["embedded", "lpips-alex"]
     licence: str
@@ -126,7 +133,7 @@ class ModelCard(BaseCard):
             return Typical()
 
 
-def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, shows: str) -> ModelCard:
+def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: str, shows: str) -> ModelCard:
     """A DDPM++ at 256x256 by Ho et al., EMA weights, as converted by Google (113.7 M parameters)."""
     return ModelCard(
         id=f"ddpm-ema-{dataset}-256",
@@ -139,11 +146,12 @@ def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, sho
         domain_word=domain_word,
         clip=OpenClip("ViT-B-16", "openai"),
         perceptual="lpips-alex",
-        curves=PUBLISHED[published],
+        curves=None if published is None else PUBLISHED[published],
         licence="apache-2.0",
     )
 
 
+# The listed ones, and those that were opened since (`core.models.opening`).
 MODELS: dict[str, ModelCard] = {
     card.id: card
     for card in (
@@ -166,5 +174,21 @@ MODELS: dict[str, ModelCard] = {
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),
         _google_ddpm("bedroom", "LSUN-bedroom", "Bedrooms", "bedroom", "bedrooms"),
+        _google_ddpm("cat", None, "Cats", "cat", "cats"),
+        ModelCard(
+            id="ldm-celebahq-256",
+            title="Celebrity faces, latent",
+            description="Latent diffusion of faces at 256x256 (Rombach et al. 2022): a third of the work of the model "
+            "on pixels. 1.3 GB, downloaded on first use.",
+            source=Hub("CompVis/ldm-celebahq-256"),
+            resolution=256,
+            h_shape=(896, 8, 8),
+            codec="vq",
+            domain_word="face",
+            clip=OpenClip("ViT-B-16", "openai"),
+            perceptual="lpips-alex",
+            curves=None,
+            licence="apache-2.0",
+        ),
     )
 }

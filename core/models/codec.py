@@ -135,3 +135,4 @@ _HAAR = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 
 
 # Those that need no weights.
 CODECS: dict[str, Callable[[], Codec]] = {"identity": Identity, "haar": Haar}
+CODEC_OF_CHANNELS: dict[int, CodecName] = {3: "identity", 12: "haar"}  # of a network that works without an autoencoder

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,6 +22,7 @@ from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
 from ..finite import finite, require_finite
+from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
@@ -213,7 +214,10 @@ class Loader(BaseLoader[ModelCard, DiffusionModel]):
     listed = MODELS
 
     def _load(self, card: ModelCard) -> DiffusionModel:
-        return load(card, self.device, self.dtype, self.cache_dir)
+        model = load(card, self.device, self.dtype, self.cache_dir)
+        if model.card is not card and MODELS.get(card.id) is card:
+            MODELS[card.id] = model.card
+        return model
 
 
 def load(
@@ -235,6 +239,9 @@ def load(
     place(unet, device, dtype)
     if isinstance(codec, VQ):
         codec.to(device)
+    measured = place_on_disk("curves", fingerprint) if card.curves is None else None
+    if measured is not None:  # the first time that it was used
+        card = replace(card, curves=str(measured))
     return DiffusionModel(card, SplitUNet(unet), schedule, codec, device, dtype, fingerprint)
 
 

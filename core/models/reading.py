@@ -37,8 +37,20 @@ def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
 
     Raises: see `read_network`.
     """
-    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
+    network, scheduler = _parts(folder)
     return read_network(network), Schedule.from_scheduler(_json(scheduler / "scheduler_config.json"))
+
+
+def read_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a folder says of its network and of its noise levels. Raises OSError, ValueError."""
+    network, scheduler = _parts(folder)
+    return _json(network / "config.json"), _json(scheduler / "scheduler_config.json")
+
+
+def _parts(folder: Path) -> tuple[Path, Path]:
+    """Where the network and the scheduler are."""
+    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
+    return network, scheduler
 
 
 def read_network(folder: Path) -> UNet2DModel:
@@ -49,12 +61,18 @@ def read_network(folder: Path) -> UNet2DModel:
             damaged.
     """
     config = _json(folder / "config.json")
-    kind = config.get("_class_name", "UNet2DModel")
-    if kind != "UNet2DModel":
-        raise ValueError(f"a {kind} is no UNet2DModel")
     unet = build_unet(config)
     unet.load_state_dict({current_name(name): value for name, value in read_weights(folder).items()})
     return unet.float()
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+    """What a folder says of its model beside what diffusers knows; {} if nothing."""
+    try:
+        found = _json(folder / NOTES)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_codec(name: CodecName, folder: Path) -> Codec:

@@ -16,7 +16,7 @@ from ..errors import ModelUnavailable
 from ..intervals import TYPICAL_SIMILARITY, Intervals, Typical
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel, models
-from ..presets import Preset
+from ..presets import CERTAINTIES, Preset
 from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
@@ -112,6 +112,8 @@ def edit_frames(
     with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
     rows = zip(strengths, edited.cpu(), measured, strict=True)
+    if preset.certainty == "unknown":
+        assumed = (*assumed, f"{preset.name}: {CERTAINTIES['unknown']}")
     return [Frame(float(c), pixels, about.lacking(*assumed)) for c, pixels, about in rows]
 
 

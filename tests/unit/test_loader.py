@@ -299,4 +299,7 @@ def test_the_registry() -> None:
     for model_id, card in MODELS.items():
         assert card.id == model_id
     hub = {card.source.repo for card in MODELS.values() if isinstance(card.source, Hub)}
-    assert hub == {f"google/ddpm-ema-{name}-256" for name in ("celebahq", "church", "bedroom")}
+    assert hub == {
+        *(f"google/ddpm-ema-{name}-256" for name in ("celebahq", "church", "bedroom", "cat")),
+        "CompVis/ldm-celebahq-256",
+    }

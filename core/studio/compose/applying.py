@@ -21,7 +21,7 @@ from ...errors import RequestError
 from ...intervals import Intervals
 from ...models.cards import ModelCard
 from ...models.loader import DiffusionModel
-from ...presets import Preset
+from ...presets import Preset, least_certain
 from ...progress import Job
 from .. import measuring
 from ..device import DEVICE
@@ -92,6 +92,7 @@ def combine(card: ModelCard, chosen: Chosen, name: str, options: EditOptions = E
         name=name,
         model=first.model,
         fingerprint=first.fingerprint,
+        certainty=least_certain([preset for preset, _ in chosen]),
         description=describe_composition(chosen),
         method="composition",
         parameters={"parts": [{"name": preset.name, "strength": c} for preset, c in chosen]},
