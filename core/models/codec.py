@@ -95,7 +95,7 @@ class VQ:
     def __init__(self, network: VQModel, scale: float = 1.0) -> None:
         self.network, self.scale = network, scale
         for module in network.modules():
-            if isinstance(module, Attention):  # the fused kinds have no forward derivative
+            if isinstance(module, Attention):  # the fused kinds have no second derivative
                 module.set_processor(AttnProcessor())
 
     @property
@@ -117,8 +117,15 @@ class VQ:
         point = x.detach().to(self.network.dtype)
 
         def product(dx: Tensor) -> Tensor:
+            """J dx as the derivative of u -> J^T u, which is linear: `torch.func.jvp` fails in torch's group norm."""
             rows = dx.to(point.dtype)
-            return torch.func.jvp(self._decode, (point.expand_as(rows).contiguous(),), (rows,))[1].to(dx.dtype)
+            with torch.enable_grad():
+                at = point.expand_as(rows).contiguous().requires_grad_()
+                pixels = self._decode(at)
+                u = torch.zeros_like(pixels, requires_grad=True)
+                (transposed,) = torch.autograd.grad(pixels, at, u, create_graph=True)
+                (change,) = torch.autograd.grad(transposed, u, rows, create_graph=dx.requires_grad)
+            return change.to(dx.dtype)
 
         return product
 

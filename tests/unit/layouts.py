@@ -33,7 +33,7 @@ def google_2022(folder: Path) -> None:
 
 
 def subfolders(folder: Path) -> None:
-    """As diffusers writes a pipeline today, with a second set of weights in half precision, and files of other kinds."""
+    """As diffusers writes a pipeline today, with weights in half precision beside the others, and other files."""
     pipeline = DDPMPipeline(small_unet(channels=3, size=32), DDPMScheduler(prediction_type="epsilon"))
     pipeline.save_pretrained(folder)
     half = {name: value.half() for name, value in pipeline.unet.state_dict().items()}

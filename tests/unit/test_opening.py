@@ -57,12 +57,10 @@ def test_a_repository(layout: str, hub: StandIn, tmp_path: Path, loader: Loader)
     assert notes[0] == "Asking the Hub"
     model = loader.get(card.id)
     assert tuple(model.features(torch.zeros(1, *model.x_shape), 5).h.shape[1:]) == card.h_shape
-    taken = {Path(request.path).name for request in hub.asked("/resolve/")}
-    assert (
-        sum(name.endswith((".bin", ".safetensors")) for name in taken) == {"latent, VQ": 2, "shards": 3}.get(layout, 1)
-        or layout == "shards"
-    )
-    assert not {"optimizer.bin", "0000.png"} & taken
+    taken = {request.path for request in hub.asked("/resolve/")}
+    weights = {path for path in taken if path.endswith((".bin", ".safetensors"))}
+    assert len(weights) == (2 if layout == "latent, VQ" else 1) or (layout == "shards" and len(weights) > 1)
+    assert not any(path.endswith(("optimizer.bin", ".png")) for path in taken)
     if layout == "converted ADM":
         assert card.curves == PUBLISHED["AFHQ"]
 
@@ -95,15 +93,15 @@ def test_a_latent_model_is_what_diffusers_makes_of_its_parts(tmp_path: Path) -> 
         assert torch.allclose(codec.encode(pixels), z, atol=1e-5)
         assert torch.allclose(codec.decode(z), vq.decode(z, force_not_quantize=True).sample, atol=1e-5)
 
-    # The derivative, against a difference quotient in float64.
+    # The derivative, against a difference quotient in float64 (but for the softmax, which diffusers has in float32).
     codec.network.double()
     z, dz = z[:1].double(), torch.randn(2, *z.shape[1:], dtype=torch.float64)
-    quotient = (codec.decode(z + 1e-6 * dz) - codec.decode(z - 1e-6 * dz)) / 2e-6
-    assert torch.allclose(codec.derivative(z)(dz), quotient, atol=1e-6)
+    quotient = (codec.decode(z + 1e-3 * dz) - codec.decode(z - 1e-3 * dz)) / 2e-3
+    assert torch.allclose(codec.derivative(z)(dz), quotient, atol=1e-3)
     dz.requires_grad_()
     Y = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     (back,) = torch.autograd.grad(codec.derivative(z)(dz), dz, Y)
-    assert torch.allclose((back * dz).sum(), (Y * quotient).sum(), rtol=1e-5)
+    assert torch.allclose((back * dz).sum(), (Y * codec.derivative(z)(dz)).sum(), rtol=1e-5)
 
     config = json.loads((folder / "vqvae" / "config.json").read_text()) | {"scaling_factor": 0.5}
     (folder / "vqvae" / "config.json").write_text(json.dumps(config))
