@@ -63,6 +63,13 @@ def first_stage(model_id: str) -> dict[str, Any]:
     return {"before": before_url(library.open_picture(paths[0], model_id)), "hint": HINT}
 
 
+def visit_stage(session: Session) -> dict[str, Any]:
+    """The stage before there is a result, with the visitor's picture if there is one."""
+    if session.picture is None:
+        return first_stage(session.model_id)
+    return {"before": before_url(session.picture), "hint": HINT}
+
+
 def message(error: VisitorError) -> str:
     return f'<div class="message" role="alert">{escape(error.message)}</div>'
 

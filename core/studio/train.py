@@ -26,6 +26,8 @@ from .device import DEVICE, exclusively
 from .edit import Forms
 from .frames import Frame, Picture, require_range
 from .latents import edit_together
+from .strips import MAX_STRIPS, Strip
+from .turns import Turn
 
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 MAX_TEXT = 200
@@ -35,13 +37,29 @@ PREVIEW_EVERY = 4.0  # seconds
 
 @dataclass
 class TextEditState:
-    """What Text edit keeps of a visit. frames: the strip that is shown. forms: averaged forms of directions. sources:
-    what the last training prepared. stop_training: set to stop the one that runs."""
+    """What Text edit keeps of a visit. frames: those of `strip`, which is the one that was asked for last. strips: the
+    last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
+    a preset that was just trained or opened, until it is shown;
+    saved: for the one that can be saved. forms: averaged forms of directions. sources: what the
+    last training prepared. stop_training: set to stop the one that runs; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)
+    strip: Strip | None = None
+    strips: list[Strip] = field(default_factory=list)
+    turn: Turn | None = None
+    made: str | None = None
+    saved: str | None = None
     forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     stop_training: bool = False
+    discard_training: bool = False
+
+    def show(self, strip: Strip) -> Strip:
+        """The strip that is asked for, or the same one from before."""
+        kept = next((other for other in self.strips if other.key == strip.key), strip)
+        self.strips = [*(other for other in self.strips if other is not kept), kept][-MAX_STRIPS:]
+        self.strip, self.frames = kept, kept.frames
+        return kept
 
     def keep_sources(self, training: Training) -> None:
         """Remember what a training prepared, the last one only, and only if it is not large."""

@@ -13,6 +13,8 @@ const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "")
 let state = {};
 let cut = 50;
 let wasBusy = false;
+let chosen = null; // {result, strength}: what the visitor looks at, which later news of the same result leave alone
+const units = (strength) => strength / (state.unit || 1); // 1 is what the direction suggests
 
 // ---- before/after ---------------------------------------------------------------------------------------------------
 const canvas = $("canvas");
@@ -56,13 +58,16 @@ function show(strength) {
   const span = slider.max - slider.min;
   slider.style.setProperty("--at", `${(100 * (strength - slider.min)) / span}%`);
   slider.style.setProperty("--zero", `${(100 * (0 - slider.min)) / span}%`);
-  $("strength").textContent = signed(strength, 2);
+  $("strength").textContent = signed(units(strength), 2);
+  slider.setAttribute("aria-valuetext", `${signed(units(strength), 2)} times the suggested strength`);
   if (!frame) return;
   $("after").src = frame.image;
   $("save").href = frame.image;
+  $("save").hidden = Boolean(state.busy); // the picture is not yet what the title says
   const stem = (state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
-  $("save").download = varied ? `${stem}_${frame.strength}.webp` : `${stem}.webp`;
-  $("after").alt = varied ? `${state.name || "Edited"}, strength ${frame.strength}` : state.name || "Edited";
+  const shown = Number(units(frame.strength).toFixed(3));
+  $("save").download = varied ? `${stem}_${shown}.webp` : `${stem}.webp`;
+  $("after").alt = varied ? `${state.name || "Edited"}, strength ${shown}` : state.name || "Edited";
   root.dataset.shown = frame.strength;
   for (const button of $("strip").children) {
     const on = near(Number(button.dataset.strength), frame.strength);
@@ -75,10 +80,18 @@ slider.addEventListener("input", () => {
   let value = Number(slider.value);
   const close = nearest(value);
   if (close && Math.abs(close.strength - value) < (slider.max - slider.min) / 80) value = close.strength;
-  show(value);
+  look(value);
 });
+function look(strength) {
+  show(strength);
+  chosen = { result: state.result, strength };
+}
+function tell() {
+  if (state.result !== undefined) trigger("select", { result: state.result, strength: state.strength });
+}
 slider.addEventListener("change", () => {
   const close = nearest(state.strength);
+  tell();
   if (close && !near(close.strength, state.strength)) {
     note("Computing this strength exactly …");
     trigger("release", { strength: state.strength });
@@ -87,7 +100,7 @@ slider.addEventListener("change", () => {
 
 function drawStrip() {
   const strip = $("strip");
-  const wanted = (state.strip || []).join();
+  const wanted = `${state.unit || 1}:${state.strip || []}`;
   if (strip.dataset.drawn !== wanted) strip.replaceChildren(...(state.strip || []).map(thumbnail));
   strip.dataset.drawn = wanted; // a button that vanishes under a finger is not clicked
   for (const button of strip.children) {
@@ -103,9 +116,12 @@ function thumbnail(strength) {
   const button = make("button");
   button.type = "button";
   button.dataset.strength = strength;
-  button.title = `Strength ${strength}`;
-  button.append(Object.assign(make("img"), { alt: "" }), make("i"), make("span", "", signed(strength, Number.isInteger(strength * 2) ? 1 : 2)));
-  button.addEventListener("click", () => show(strength));
+  button.title = `Strength ${Number(units(strength).toFixed(3))}`;
+  button.append(Object.assign(make("img"), { alt: "" }), make("i"), make("span", "", signed(units(strength), Number.isInteger(Number((units(strength) * 2).toFixed(6))) ? 1 : 2)));
+  button.addEventListener("click", () => {
+    look(strength);
+    tell();
+  });
   return button;
 }
 
@@ -206,7 +222,8 @@ function draw() {
     slider.step = (high - low) / 120;
   }
   drawStrip();
-  show(state.strength ?? 1);
+  const kept = chosen && state.result !== undefined && chosen.result === state.result;
+  show(kept ? chosen.strength : (state.strength ?? 1));
 }
 setCut(50);
 draw();

@@ -34,7 +34,7 @@ from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
 from tabs.results import busy, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
-from tabs.visit import before_url, current_picture, first_stage, preset_items
+from tabs.visit import before_url, current_picture, first_stage, preset_items, visit_stage
 from tabs.widgets import Cards, Stage
 
 TITLE = "Compose"
@@ -187,7 +187,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
-        return *chooser.for_model(visit), first_stage(model_id) | {"hint": HINT}, *following(visit)
+        return *chooser.for_model(visit), visit_stage(visit) | {"hint": HINT}, *following(visit)
 
     @in_words
     def open_link(visit: Session, request: gr.Request) -> tuple[Any, Any]:
@@ -233,7 +233,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, ...]:
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
-    return state.composition, id(session.picture), session.model_id, own, state.restored or values
+    picture = None if session.picture is None else content_hash(session.picture.pixels)
+    return state.composition, picture, session.model_id, own, state.restored or values
 
 
 def palette_cards(session: Session) -> Cards:

@@ -24,24 +24,40 @@ from tabs.widgets import Cards, data_url
 
 Values = Iterator[tuple[Any, ...]]
 
+# Properties of the cards: an update replaces all of them.
+PRESETS: dict[str, Any] = {
+    "columns": 4,
+    "title": "Directions",
+    "search": True,
+    "nothing": "This model has no ready directions yet: train one from words.",
+}
+
+
+def withdraw_file(session: Session, key: str | None) -> Any:
+    """Another preset was chosen: until there is a file of that, there is none."""
+    session.text_edit.saved = key
+    return gr.update(interactive=False)
+
 
 @in_words
 def offer_file(session: Session, key: str | None) -> Any:
-    """The chosen preset as a file to take away."""
+    """The chosen preset as a file to take away; nothing if another one was chosen meanwhile."""
     preset = chosen_preset(session, key)
     if preset is None:
         return gr.update(interactive=False)
-    return gr.update(value=str(session.write(preset)), interactive=True)
+    path = session.write(preset)
+    return gr.update(value=str(path), interactive=True) if session.text_edit.saved == key else gr.skip()
 
 
 @in_words
 def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     if path is None:
-        return gr.skip(), gr.skip()
+        return (gr.skip(),) * 3
     preset = presets.load(path)
     presets.require_model(preset, models.get(session.model_id))
-    key = session.keep(preset)
-    return Cards(preset_items(session.model_id, session.own), key), gr.Tabs(selected="presets")
+    session.text_edit.made = session.text_edit.saved = key = session.keep(preset)
+    cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
+    return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)
 
 
 def settings_for_form(form: str) -> tuple[int, int]:
@@ -73,9 +89,9 @@ def run_training(
                 view = training_view(progress_note(event, started), event.step / event.total, training, faces)
                 yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
         preset = running.result
-        key = session.keep(preset)
+        state.made = state.saved = key = session.keep(preset)
         state.keep_sources(training)
-        cards = Cards(preset_items(session.model_id, session.own), key)
+        cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
         ended = "Done" if len(training.losses) == training.total else "Stopped early"
         view = training_view(f"{ended}: “{preset.name}” is among your presets", 1, training, faces)
         yield view, *over, cards, gr.update(value=str(session.write(preset)), interactive=True)

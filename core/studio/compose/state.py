@@ -86,6 +86,7 @@ class ComposeState:
         self.composition = self.history.past.pop()
         return True
 
-    def forget(self) -> None:
-        """Another model: its directions are others."""
-        self.composition, self.history = Composition(), History()
+    def open(self, composition: Composition) -> None:
+        """Another model: its directions are others, and so are the steps back. What was made stays in the history."""
+        self.composition, self.shown = composition, None
+        self.history.past.clear()

@@ -12,7 +12,7 @@ from ..turns import Turns
 from .targets import PromptEdits
 from .trial import Trial
 
-MAX_KEPT = 4  # trials of one visit
+MAX_KEPT = 8  # trials of one visit
 
 
 @dataclass
@@ -35,7 +35,10 @@ class InvertState:
     def show(self, trial: Trial | None) -> None:
         """Another trial, or none."""
         if trial is not self.trial:
-            self.trial, self.edits = trial, None
+            if self.trial is not None:
+                self.trial.left = self.chosen, self.edits
+            self.trial = trial
+            self.chosen, self.edits = (None, None) if trial is None else trial.left
         if trial is not None:
             self.kept = [*(other for other in self.kept if other is not trial), trial][-MAX_KEPT:]
 
