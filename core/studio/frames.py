@@ -20,6 +20,12 @@ def require_range(name: str, value: float, low: float, high: float) -> None:
         raise RequestError(f"{name} must lie between {low} and {high}, not {value}.")
 
 
+def in_units(strength: float, unit: float) -> str:
+    """A strength in words, as a multiple of what its direction suggests: +1, −0.5."""
+    share = round(strength / (unit or 1.0), 3)
+    return f"{'−' if share < 0 else '+'}{abs(share):g}"
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture as its model sees it: pixels (1, 3, R, R). seed: of the sample that it is, example: the name of the

@@ -22,7 +22,7 @@ from core.studio.visit.session import Session
 from tabs.compose.batch import Batch
 from tabs.compose.choices import options_of
 from tabs.compose.filmstrip import Filmstrip
-from tabs.compose.history import RESULTS, history_cards, kept_result, pick
+from tabs.compose.history import RESULTS, history_cards, pick, return_to
 from tabs.compose.hub_browser import HubBrowser
 from tabs.compose.mixer import change_composition, mixer_value
 from tabs.compose.opened_link import restore
@@ -88,7 +88,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Accordion("History: everything this visit has made", open=False, elem_id="history") as past:
                 history = Cards([], [], elem_id="results", **RESULTS)
                 comparison = Stage({}, elem_id="comparison", visible=False)
-                back = gr.Button("Back to this composition", size="sm", visible=False, elem_id="back")
+                back = gr.Button("Back to this result", size="sm", visible=False, elem_id="back")
             with gr.Accordion("Advanced", open=False, elem_id="advanced-compose"), gr.Row():
                 process, steps = process_choice("compose-steps")
                 seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
@@ -175,8 +175,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     @in_words
     def go_back(visit: Session, picked: list[str] | None, *values: Any) -> Values:
-        visit.compose.change(kept_result(visit, picked[-1] if picked else None).composition)
-        yield from rendering(visit, *values)
+        result = return_to(visit, picked[-1] if picked else None)
+        if result.tab != TITLE:
+            yield gr.Tabs(selected=result.tab), *(gr.skip(),) * len(shown)
+            return
+        visit.compose.change(result.composition)
+        for followed in rendering(visit, *values):
+            yield gr.skip(), *followed
 
     @in_words
     def retune(visit: Session, *values: Any) -> Values:
@@ -197,6 +202,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             return gr.skip(), gr.skip()
         return gr.Tabs(selected=TITLE), restore(visit, token)
 
+    assert tab.parent is not None  # the page's tabs
     given = [session, *advanced]
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
     changes = [
@@ -209,7 +215,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
         hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
-        back.click(go_back, [session, history, *advanced], shown, **HEAVY),
+        back.click(go_back, [session, history, *advanced], [tab.parent, *shown], **HEAVY),
     ]
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
@@ -222,7 +228,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     batch.connect(session, advanced, HEAVY)
     share.connect(session, advanced, QUIET).then(palette_cards, session, palette, **QUIET)
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
-    assert tab.parent is not None  # the page's tabs
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
     shell.page.load(open_link, session, [tab.parent, shell.model], **QUIET)
 
@@ -269,7 +274,7 @@ def render(
         result = history.find(key)
         if result is None:
             # The last result of the same picture stays until the new one is there.
-            last = history.results[-1] if history.results else None
+            last = next((result for result in reversed(history.results) if result.tab == TITLE), None)
             kept: dict[str, Any] = {}
             if last is not None and last.key[0] == key[0]:
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
@@ -283,7 +288,8 @@ def render(
                     yield {**base, **busy(event), **kept}
             [frame] = running.result
             seconds = time.monotonic() - started
-            result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds)
+            about = {"card": model.card, "picture": picture}
+            result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds, **about)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

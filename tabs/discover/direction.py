@@ -64,6 +64,7 @@ def open_row(event: gr.EventData, session: Session) -> Values:
             if session.discover.exploration is not exploration:
                 return
             yield gr.skip(), value, *(gr.skip(),) * 3
+            session.compose.history.keep_strip(strip, "Discover", exploration.model.card)
     except VisitorError as error:
         yield gr.skip(), base | {"note": error.message, "bad": True}, *(gr.skip(),) * 3
 

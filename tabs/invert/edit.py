@@ -17,6 +17,7 @@ from core.inversion.editing import Attention, PromptEditSettings
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Running, finish
 from core.regions import MAX_REGIONS, parse_regions, union
+from core.studio.compose.composition import Composition
 from core.studio.invert import targets
 from core.studio.invert.targets import PromptEdits
 from core.studio.turns import Outdated
@@ -185,6 +186,7 @@ def run(session: Session, *values: Any) -> Values:
                     shown = working(event, preview)
                     last_report, preview = time.monotonic(), shown["preview"]
                     yield skip, skip, {**base, **shown}, skip, skip
+        keep_results(session, edits)
         if turn.is_last_of_kind:
             yield skip, skip, opened(session)[-1], *IDLE
     except VisitorError as error:
@@ -192,6 +194,17 @@ def run(session: Session, *values: Any) -> Values:
     except Exception:
         yield skip, skip, opened(session)[-1], *IDLE
         raise
+
+
+def keep_results(session: Session, edits: PromptEdits) -> None:
+    """Every target at strength 1 is part of the visit's history."""
+    picture, history = session.picture, session.compose.history
+    for prompt, frames in edits.frames.items():
+        frame = next(frame for frame in frames if frame.strength == 1)
+        about = {"tab": "Invert", "card": edits.card, "picture": picture}
+        before, method = edits.inversion.pixels[0], label(edits.inversion.method)
+        key = (id(edits), prompt)
+        history.keep(key, Composition(), f"{prompt} ({method})", before, frame, edits.seconds, **about)
 
 
 @in_words

@@ -118,6 +118,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     given = [shell.session, picker, *advanced]
     shown = [stage, plot, t_edit, t_boost]
 
+    # Before the chooser, which would show the picture of a result of the history anew.
+    tab.select(return_to, shell.session, [picker, chooser.examples, download, *shown], **HEAVY)
     chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), HEAVY)
     process.input(usual_steps, process, steps, **QUIET)
     # The page begins events of one click one after the other, so the quick one comes first.
@@ -128,7 +130,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, shell.session, stage, **HEAVY)
     stage.select(look, shell.session, None, queue=False, **QUIET)
-    tab.select(resume, given, shown, **HEAVY)
 
     made = [shell.session, *advanced]
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs, download], **QUIET).then(
@@ -164,6 +165,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         )
 
     changed = [*chooser.widgets, picker, source_text, stage, plot, download]
+    tab.select(resume, given, shown, **HEAVY)
     tab.select(own_presets, shell.session, picker, **QUIET)
     shell.model.change(change_model, [shell.session, shell.model], changed, **QUIET)
 
@@ -228,6 +230,18 @@ def render_made(session: Session, *advanced: Any) -> Values:
 
 
 @in_words
+def return_to(session: Session) -> tuple[Any, ...]:
+    """The tab was opened to see a result of the history. Values of picker, examples, download and `shown`."""
+    strip, session.text_edit.returning = session.text_edit.returning, None
+    if strip is None:
+        return (gr.skip(),) * 7
+    session.seen[TAB] = session.picture
+    cards = Cards(preset_items(session.model_id, session.own), strip.source, **PRESETS)
+    example = gr.update(value=strip.picture.example)
+    return cards, example, offered(session, strip.source), strip_value(strip), *(gr.skip(),) * 3
+
+
+@in_words
 def resume(session: Session, key: str | None, *advanced: Any) -> Values:
     """The tab was opened again: a strip whose computation another tab has ended goes on."""
     state = session.text_edit
@@ -270,6 +284,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
         for value in fill(turn, strip, state.forms):
             yield value, *moved
             moved = skip
+            session.compose.history.keep_strip(strip, TITLE, MODELS[session.model_id])
     except VisitorError as error:
         note = {"note": error.message, "bad": True}
         if last is not None and last.picture.model_id == session.model_id:
@@ -295,3 +310,4 @@ def look(event: gr.EventData, session: Session) -> None:
     strength, strip = getattr(event, "strength", None), session.text_edit.strip
     if strip is not None and isinstance(strength, int | float) and getattr(event, "result", None) == strip.number:
         strip.strength = strip.within(strength)
+        session.compose.history.keep_strip(strip, TITLE, MODELS[strip.picture.model_id])
