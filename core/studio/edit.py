@@ -51,9 +51,13 @@ def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
 
 
 def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Intervals:
-    """Editing and boosting interval: the visitor's, else the preset's, else by the model's curves."""
-    t_edit = preset.t_edit if options.t_edit is None else options.t_edit
-    t_boost = preset.t_boost if options.t_boost is None else options.t_boost
+    """Editing and boosting interval: the visitor's, else the preset's unless curves are asked for, else by the model's
+    curves."""
+    own = preset.t_edit, preset.t_boost
+    if options.source == "curves":
+        own = None, None
+    t_edit = own[0] if options.t_edit is None else options.t_edit
+    t_boost = own[1] if options.t_boost is None else options.t_boost
     if t_edit is None or t_boost is None:
         source = card.interval_source()
         text_similarity = 1.0
@@ -62,6 +66,23 @@ def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Inte
         t_edit = source.t_edit(text_similarity) if t_edit is None else t_edit
         t_boost = source.t_boost() if t_boost is None else t_boost
     return Intervals(t_edit, t_boost)
+
+
+def intervals_in_words(preset: Preset, options: EditOptions, intervals: Intervals) -> str:
+    """Which intervals are in force, and whose they are."""
+
+    def whose(own: int | None, asked: int | None) -> str:
+        if asked is not None:
+            return "as you have set it"
+        suggested = options.source == "preset" and own is not None
+        return f"as “{preset.name}” suggests" if suggested else "by the model's curves"
+
+    edit = whose(preset.t_edit, options.t_edit)
+    boost = whose(preset.t_boost, options.t_boost)
+    boosting = f"quality boosted below t = {intervals.t_boost}" if intervals.t_boost else "no boosting"
+    if edit == boost:
+        return f"In force: editing down to t = {intervals.t_edit}, {boosting}; {edit}."
+    return f"In force: editing down to t = {intervals.t_edit}, {edit}; {boosting}, {boost}."
 
 
 def edit_frames(

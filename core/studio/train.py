@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from torch import Tensor
 
-from ..asyrp.prompts import suggested_name
+from ..asyrp.loss import s_dir
+from ..asyrp.prompts import suggested_name, templates
 from ..asyrp.train import Sources, Training, TrainingSettings
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable, RequestError
@@ -31,6 +33,7 @@ from .turns import Turn
 
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 MAX_TEXT = 200
+LOW_MATCH = 0.15  # S_dir: below, the pictures hardly change the way the words do
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
 
@@ -140,7 +143,14 @@ def train_preset(
     preview = _preview(training, pixels)
     note = "Stopped early" if len(training.losses) < training.total else "Done"
     yield Progress(len(training.losses), training.total, note, preview)
-    return _as_preset(training, preview)
+    return _as_preset(training, preview, match(training, preview))
+
+
+def match(training: Training, preview: Tensor) -> float:
+    """S_dir of a preview (2, 3, R, R), before and after: how far the picture changes the way the words do."""
+    words = training.source, training.target, templates(training.model.card)
+    with DEVICE.turn():
+        return float(s_dir(measuring.image_text(training.model.card), preview[:1], preview[1:], *words)[0])
 
 
 def _preview(training: Training, pixels: Tensor) -> Tensor:
@@ -150,7 +160,7 @@ def _preview(training: Training, pixels: Tensor) -> Tensor:
     return finish(edit_together(training.model, pixels, 2, weighted, settings, "anchored")).cpu()
 
 
-def _as_preset(training: Training, preview: Tensor) -> Preset:
+def _as_preset(training: Training, preview: Tensor, matched: float) -> Preset:
     card, settings = training.model.card, training.settings
     boost = _t_boost(card)
     return Preset(
@@ -171,6 +181,7 @@ def _as_preset(training: Training, preview: Tensor) -> Preset:
         target_text=training.target,
         t_edit=training.t_edit,
         t_boost=boost,
+        measured={"s_dir": round(matched, 4)} if isfinite(matched) else {},
         thumbnail=thumbnail(preview[1]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -127,22 +127,41 @@ function thumbnail(strength) {
 
 // ---- read-outs ------------------------------------------------------------------------------------------------------
 const MEASURES = [
-  ["s_dir", "Direction match", "S_dir: whether the picture changed the way the words did. 1 is exactly so, 0 unrelated."],
-  ["identity", "Same person", "Similarity of identity before and after, by an independent network. 1 is the same."],
-  ["distance", "Visible change", "Perceptual distance between before and after. 0 is no change at all."],
-  ["seconds", "Seconds", "Time this edit took on the machine."],
+  ["s_dir", "Direction match", "of 1", "Whether the picture changed the way the words did (S_dir). 1 is exactly so, 0 unrelated, −1 the opposite."],
+  ["identity", "Same person", "of 1", "Similarity of identity before and after, by an independent network. 1 is the same person."],
+  ["distance", "Visible change", "0 is none", "Perceptual distance between before and after. 0 is no change at all; above 1 little of the picture is as it was."],
+  ["seconds", "Time", "s", "Seconds that this edit took on the machine."],
 ];
+// An explanation opens by a tap, a click or a key; a pointer that rests there sees it as well.
+function explained(node, words) {
+  node.title = words;
+  node.tabIndex = 0;
+  node.setAttribute("role", "button");
+  node.setAttribute("aria-expanded", "false");
+  const toggle = () => {
+    const open = node.getAttribute("aria-expanded") !== "true";
+    node.setAttribute("aria-expanded", open);
+    node.querySelector(".explanation")?.remove();
+    if (open) node.append(make("small", "explanation", words));
+  };
+  node.addEventListener("click", toggle);
+  node.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    toggle();
+  });
+}
 function readout(measures) {
   const panel = $("readout");
   panel.hidden = !measures;
   if (!measures) return;
   const known = { ...measures, seconds: state.seconds };
   $("measures").replaceChildren(
-    ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, title]) => {
+    ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, scale, title]) => {
       const tile = make("div", "tile");
-      tile.title = title;
       tile.dataset.measure = key;
-      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("span", "", label));
+      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("i", "", scale), make("span", "", label));
+      explained(tile, title);
       return tile;
     }),
   );
@@ -159,8 +178,17 @@ function readout(measures) {
       bar.style.setProperty("--was", `${a}%`);
       bar.style.setProperty("--now", `${b}%`);
       bar.append(make("i"), make("s"), make("u"));
-      line.append(make("span", "name", row.name), bar, make("span", "value", row.after.toFixed(2)));
-      line.title = `${row.name}: ${row.before.toFixed(2)} before, ${row.after.toFixed(2)} after (${signed(row.change, 1)} σ)`;
+      // Attributes have scales of their own, from low to high: shares of it can be compared.
+      const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
+      const beyond = row.after > row.high + 1e-6 || row.after < row.low - 1e-6;
+      line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
+      line.classList.toggle("beyond", beyond);
+      const scale = `its scale goes from ${row.low} to ${row.high}`;
+      explained(
+        line,
+        `${row.name}: ${share(row.before)} of its range before, ${share(row.after)} after, a change of ${signed(row.change, 1)} standard deviations ` +
+          `(${row.before.toFixed(2)} → ${row.after.toFixed(2)}; ${scale})${beyond ? ". Beyond what pictures of this model have" : ""}.`,
+      );
       line.classList.toggle("still", Math.abs(row.change) < 0.25);
       return line;
     }),

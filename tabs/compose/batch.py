@@ -62,7 +62,7 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
         files = [(Path(path).name, Path(path)) for path in paths or []]
         yield progress_line(Progress(0, 1), "Starting"), gr.update(visible=False)
         model, chosen = models.get(session.model_id), active_presets(session)
-        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(process, steps, seed))))
+        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(session, process, steps, seed))))
         for event in running:
             yield progress_line(event), gr.skip()
         path = session.file("composed.zip", running.result.data)

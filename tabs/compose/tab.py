@@ -16,6 +16,7 @@ from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying
+from core.studio.frames import IntervalSource
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
@@ -41,12 +42,14 @@ TITLE = "Compose"
 
 HINT = "Choose a direction, then another: the picture shows their sum."
 QUERY = "compose"
+SOURCES = [("As the directions suggest", "preset"), ("From the model's perceptual curves", "curves")]
 
 # Properties of cards: an update replaces all of them.
 PALETTE: dict[str, Any] = {
     "columns": 4,
     "multiple": True,
     "title": "Directions to add",
+    "search": True,
     "nothing": "This model has no ready directions yet: train one in Text edit, or get one from the Hub.",
 }
 
@@ -91,7 +94,11 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 back = gr.Button("Back to this result", size="sm", visible=False, elem_id="back")
             with gr.Accordion("Advanced", open=False, elem_id="advanced-compose"), gr.Row():
                 process, steps = process_choice("compose-steps")
-                seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
+                with gr.Column(min_width=260):
+                    source = gr.Radio(
+                        SOURCES, value="preset", label="Where they act in time", elem_id="compose-sources"
+                    )
+                    seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
     follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, *advanced]
@@ -190,6 +197,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         yield from rendering(visit, *values)
 
     @in_words
+    def choose_source(source: IntervalSource, visit: Session, *values: Any) -> Values:
+        """The intervals come from the directions or from the model's curves."""
+        visit.compose.source = source
+        yield from rendering(visit, *values)
+
+    @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
         return *chooser.for_model(visit), visit_stage(visit) | {"hint": HINT}, *following(visit)
@@ -211,6 +224,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         tab.select(refresh, given, shown, **HEAVY),
         gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
         process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
+        source.input(choose_source, [source, *given], shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
@@ -239,7 +253,7 @@ def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, .
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
     picture = None if session.picture is None else content_hash(session.picture.pixels)
-    return state.composition, picture, session.model_id, own, state.restored or values
+    return state.composition, picture, session.model_id, own, state.source, state.restored or values
 
 
 def palette_cards(session: Session) -> Cards:
@@ -263,7 +277,7 @@ def render(
     composition, history = session.compose.composition, session.compose.history
     try:
         chosen = applying.resolve(composition, available_presets(session))
-        options = options_of(process, steps, seed)
+        options = options_of(session, process, steps, seed)
         if not chosen:
             note = "All directions are muted." if composition.components else ""
             yield {**base, "note": note}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
 from core.presets import Preset
-from core.studio.edit import intervals_for
+from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions
 from core.studio.strips import begin_strip
 from core.studio.train import SUGGESTED
@@ -31,6 +32,7 @@ from tabs.text_edit.training import (
     settings_for_form,
     stop_training,
     withdraw_file,
+    words_note,
 )
 from tabs.visit import (
     HINT,
@@ -47,6 +49,7 @@ TITLE = "Text edit"
 TAB = "text-edit"
 
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
+SOURCES = [("As the direction suggests", "preset"), ("From the model's perceptual curves", "curves"), ("My own", "own")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
 
 Values = Iterator[tuple[Any, ...]]
@@ -81,6 +84,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                                 max_lines=1,
                                 elem_id="target-text",
                             )
+                            unknown = gr.HTML(elem_id="unknown-words")
                             form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
                             with gr.Accordion("Training settings", open=False):
                                 samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
@@ -108,19 +112,24 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                         )
                         seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
                     with gr.Column(min_width=320):
-                        automatic = gr.Checkbox(True, label="Intervals from the perceptual curves")
-                        t_edit = gr.Slider(0, 999, 500, step=1, label="Edit down to t", interactive=False)
-                        t_boost = gr.Slider(0, 999, 0, step=1, label="Boost quality below t", interactive=False)
+                        source = gr.Radio(SOURCES, value="preset", label="Where it acts in time", elem_id="sources")
+                        t_edit = gr.Slider(
+                            0, 999, 500, step=1, label="Edit down to this noise level (t)", interactive=False
+                        )
+                        t_boost = gr.Slider(
+                            0, 999, 0, step=1, label="Boost quality below this noise level (t)", interactive=False
+                        )
+                        in_force = gr.HTML(elem_id="in-force")
                         plot = gr.HTML(first_drawing(model_id), elem_id="intervals")
                 apply = gr.Button("Apply", variant="secondary", elem_id="apply")
 
-    advanced = [process, steps, shape, injection, automatic, t_edit, t_boost, seed]
+    advanced = [process, steps, shape, injection, source, t_edit, t_boost, seed]
     given = [shell.session, picker, *advanced]
-    shown = [stage, plot, t_edit, t_boost]
+    shown = [stage, plot, t_edit, t_boost, in_force]
 
     # Before the chooser, which would show the picture of a result of the history anew.
     tab.select(return_to, shell.session, [picker, chooser.examples, download, *shown], **HEAVY)
-    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), HEAVY)
+    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 4), HEAVY)
     process.input(usual_steps, process, steps, **QUIET)
     # The page begins events of one click one after the other, so the quick one comes first.
     saving = {**QUIET, "queue": False, "trigger_mode": "multiple"}
@@ -145,9 +154,11 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         concurrency_limit=1,
     ).then(render_made, made, shown, **HEAVY)
     stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
+    written = [shell.session, source_text, target_text]
+    gr.on([source_text.blur, target_text.blur, target_text.submit], words_note, written, unknown, **QUIET)
     form.input(settings_for_form, form, [samples, train_steps], **QUIET)
 
-    automatic.input(lambda on: (gr.update(interactive=not on),) * 2, automatic, [t_edit, t_boost], **QUIET)
+    source.input(lambda chosen: (gr.update(interactive=chosen == "own"),) * 2, source, [t_edit, t_boost], **QUIET)
     gr.on([t_edit.input, t_boost.input], redraw, [shell.session, picker, t_edit, t_boost], plot, **QUIET)
 
     @in_words
@@ -175,8 +186,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
 def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
     """Options from the values of the Advanced section. Raises RequestError for values out of range."""
-    process, steps, form, injection, automatic, t_edit, t_boost, seed = advanced
-    own = {} if automatic else {"t_edit": int(t_edit), "t_boost": int(t_boost)}
+    process, steps, form, injection, source, t_edit, t_boost, seed = advanced
+    own: dict[str, Any] = {"t_edit": int(t_edit), "t_boost": int(t_boost)} if source == "own" else {"source": source}
     return EditOptions(int(steps or 0), form, injection or None, seed=int(seed or 0), process=process, **own)
 
 
@@ -234,11 +245,11 @@ def return_to(session: Session) -> tuple[Any, ...]:
     """The tab was opened to see a result of the history. Values of picker, examples, download and `shown`."""
     strip, session.text_edit.returning = session.text_edit.returning, None
     if strip is None:
-        return (gr.skip(),) * 7
+        return (gr.skip(),) * 8
     session.seen[TAB] = session.picture
     cards = Cards(preset_items(session.model_id, session.own), strip.source, **PRESETS)
     example = gr.update(value=strip.picture.example)
-    return cards, example, offered(session, strip.source), strip_value(strip), *(gr.skip(),) * 3
+    return cards, example, offered(session, strip.source), strip_value(strip), *(gr.skip(),) * 4
 
 
 @in_words
@@ -253,9 +264,9 @@ def resume(session: Session, key: str | None, *advanced: Any) -> Values:
 
 
 def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
-    """Values for stage, plot, t_edit and t_boost, until done or until the visitor asks for something else. What cannot
-    be done leaves the last result where it is."""
-    state, skip = session.text_edit, (gr.skip(),) * 3
+    """Values of `shown`, until done or until the visitor asks for something else. What cannot be done leaves the last
+    result where it is."""
+    state, skip = session.text_edit, (gr.skip(),) * 4
     picture = current_picture(session, TAB)
     if picture is None:
         return
@@ -279,7 +290,8 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     if not strip.frames:
         yield {**base, "name": preset.name, "busy": True, "note": "Starting …", "fraction": 0}, *skip
     drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
-    moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)))
+    words = f'<p class="words" role="status">{escape(intervals_in_words(preset, options, intervals))}</p>'
+    moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)), words)
     try:
         for value in fill(turn, strip, state.forms):
             yield value, *moved

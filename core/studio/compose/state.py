@@ -13,7 +13,7 @@ from ...models.cards import BaseCard
 from ...process import Process
 from .. import measuring
 from ..device import DEVICE
-from ..frames import Frame, Measures, Picture, in_units
+from ..frames import Frame, IntervalSource, Measures, Picture, in_units
 from ..strips import Strip
 from .composition import Composition
 
@@ -111,12 +111,13 @@ def compare(first: Result, second: Result) -> Frame:
 @dataclass
 class ComposeState:
     """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
-    the tab's widgets depend on, once all of it is there."""
+    the tab's widgets depend on, once all of it is there. source: where the intervals come from."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
     restored: tuple[Process, int, int] | None = None
     shown: tuple[Hashable, ...] | None = None
+    source: IntervalSource = "preset"
 
     def change(self, composition: Composition) -> None:
         """Another composition; the one before can be had again."""

@@ -20,7 +20,8 @@ class InvertState:
     """jobs: requests to invert, edit or study, of which the newest replaces all others. trial: the one that is shown,
     among `kept`, the last few. chosen: the method whose inversion is edited and saved. edits: of that inversion.
     opened: the picture that came with a file, and its pixels in the file's model. suggested: the last source prompt
-    that was. noted: the inversion that the remarks on edits are about.
+    that was. target_offered: the last target prompt that was written for the visitor. noted: the inversion that the
+    remarks on edits are about.
     """
 
     jobs: Turns = field(default_factory=Turns)
@@ -29,6 +30,7 @@ class InvertState:
     chosen: str | None = None
     opened: tuple[Picture, Tensor] | None = None
     suggested: str = ""
+    target_offered: str = ""
     edits: PromptEdits | None = None
     noted: Inversion | None = None
 
