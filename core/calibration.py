@@ -76,12 +76,12 @@ def grid(schedule: Schedule, steps: int, directions: Sequence[Direction], settin
 
 
 def uneven_timesteps(schedule: Schedule, steps: int) -> list[int]:
-    """`steps` ascending timesteps from 0 to T - 1: evenly up to 0.75 T, but the last eighth of them, at least one, evenly
-    from there.
+    """`steps` ascending timesteps from 0 to T - 1: evenly up to 0.75 T, but the last eighth of them, at least one,
+    evenly from there.
 
     The same for all directions, so that a picture has one path. Measured on the shipped directions, of grids of 5 to 8
-    steps: one that is denser below or above, or ends below T - 1, changes more of the picture for the same change of the
-    direction's own attribute.
+    steps: one that is denser below or above, or ends below T - 1, changes more of the picture for the same change of
+    the direction's own attribute.
 
     Raises:
         RequestError: fewer than 2 steps or more than T.
