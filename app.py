@@ -18,7 +18,7 @@ from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login, opening
+from tabs import hub_login, opening, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.discover import endpoints as discover_endpoints
@@ -113,6 +113,7 @@ def launch(page: VisitedPage, **settings: Any) -> Any:
         footer_links=["api"],
         run_history=False,
         show_error=False,
+        app_kwargs=serving.settings(),
         **settings,
     )
     page.hold_visits()

@@ -43,16 +43,18 @@ def warm_up(model_id: str) -> None:
 
 
 def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
-    """About `count` round strengths over the preset's range, zero among them where the range holds it."""
-    low, high = preset.strength_range
+    """About `count` round shares of the preset's own strength over its range, zero among them where the range holds
+    it."""
+    unit = abs(preset.strength) or 1.0
+    low, high = (end / unit for end in preset.strength_range)
     step = next(s for s in (0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50) if (high - low) / s <= count - 1 + 1e-9)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(k * step, 4) for k in range(first, last + 1)]
+    return [round(k * step * unit, 4) for k in range(first, last + 1)]
 
 
 def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Intervals:
-    """Editing and boosting interval: the visitor's, else the preset's, else by the model's curves. What these need and
-    is not to be had is taken as it is typical (`what_is_assumed`)."""
+    """Editing and boosting interval: the visitor's, else the preset's unless curves are asked for, else by the model's
+    curves. What these need and is not to be had is taken as it is typical (`what_is_assumed`)."""
     return _intervals(card, preset, options)[0]
 
 
@@ -62,8 +64,9 @@ def what_is_assumed(card: ModelCard, preset: Preset, options: EditOptions) -> tu
 
 
 def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[Intervals, tuple[str, ...]]:
-    t_edit = preset.t_edit if options.t_edit is None else options.t_edit
-    t_boost = preset.t_boost if options.t_boost is None else options.t_boost
+    own = (None, None) if options.source == "curves" else (preset.t_edit, preset.t_boost)
+    t_edit = own[0] if options.t_edit is None else options.t_edit
+    t_boost = own[1] if options.t_boost is None else options.t_boost
     assumed = []
     if t_edit is None or t_boost is None:
         source = card.known_or_typical()
@@ -79,6 +82,23 @@ def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[I
         t_edit = source.t_edit(text_similarity) if t_edit is None else t_edit
         t_boost = source.t_boost() if t_boost is None else t_boost
     return Intervals(t_edit, t_boost), tuple(assumed)
+
+
+def intervals_in_words(preset: Preset, options: EditOptions, intervals: Intervals) -> str:
+    """Which intervals are in force, and whose they are."""
+
+    def whose(own: int | None, asked: int | None) -> str:
+        if asked is not None:
+            return "as you have set it"
+        suggested = options.source == "preset" and own is not None
+        return f"as “{preset.name}” suggests" if suggested else "by the model's curves"
+
+    edit = whose(preset.t_edit, options.t_edit)
+    boost = whose(preset.t_boost, options.t_boost)
+    boosting = f"quality boosted below t = {intervals.t_boost}" if intervals.t_boost else "no boosting"
+    if edit == boost:
+        return f"In force: editing down to t = {intervals.t_edit}, {boosting}; {edit}."
+    return f"In force: editing down to t = {intervals.t_edit}, {edit}; {boosting}, {boost}."
 
 
 def edit_frames(

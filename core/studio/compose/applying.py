@@ -26,7 +26,7 @@ from ...progress import Job
 from .. import measuring
 from ..device import DEVICE
 from ..edit import intervals_for, what_is_assumed
-from ..frames import EditOptions, Frame, Picture, require_range
+from ..frames import EditOptions, Frame, Picture, in_units, require_range
 from ..latents import edit_together
 from .composition import MAX_STRENGTH, Composition
 
@@ -103,8 +103,8 @@ def combine(card: ModelCard, chosen: Chosen, name: str, options: EditOptions = E
 
 
 def describe_composition(chosen: Chosen) -> str:
-    """What a composition is made of: Smiling +1, Beard −0.5."""
-    return ", ".join(f"{preset.name} {'−' if c < 0 else '+'}{abs(c):g}" for preset, c in chosen)
+    """What a composition is made of, in multiples of what the directions suggest: Smiling +1, Beard −0.5."""
+    return ", ".join(f"{preset.name} {in_units(c, preset.strength)}" for preset, c in chosen)
 
 
 def apply(
