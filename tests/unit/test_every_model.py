@@ -92,8 +92,8 @@ def test_everything(folder: Path, loader: Loader, tmp_path: Path) -> None:
     pixels = sample_pixels(side)
     picture = Picture(pixels, card.id)
 
-    # Invert: what comes back is what the codec alone makes of the picture. Random weights contradict themselves from step
-    # to step, small ones do not; of those that predict the picture none know this one.
+    # Invert: what comes back is what the codec alone makes of the picture. Random weights contradict themselves from
+    # step to step, small ones do not; of those that predict the picture none know this one.
     last = model.unet.unet.conv_out
     kept = {name: value.clone() for name, value in last.state_dict().items()}
     for value in last.parameters():
