@@ -99,7 +99,7 @@ def test_everything(folder: Path, loader: Loader, tmp_path: Path) -> None:
     for value in last.parameters():
         value.mul_(1e-4)
     bound = model.codec.decode(model.codec.encode(pixels)).clamp(-1, 1)
-    back = finish(edit(model, finish(invert(model, pixels, 40)), settings=EditSettings(40)))
+    back = finish(edit(model, finish(invert(model, pixels, 12)), settings=EditSettings(12)))
     if model.schedule.prediction_type != "sample":
         assert (back - bound).square().mean() < 0.01
     last.load_state_dict(kept)
@@ -129,7 +129,7 @@ def test_everything(folder: Path, loader: Loader, tmp_path: Path) -> None:
     assert (once.pixels - both.pixels).abs().mean() < 0.02 * (both.pixels - none.pixels).abs().mean()
 
     # Train.
-    settings = TrainingSettings(form="global", steps=8, samples=4, epochs=2, batch=2, t_edit=400, augment=0.0)
+    settings = TrainingSettings(form="global", steps=8, samples=2, epochs=1, batch=2, t_edit=400, augment=0.0)
     training = Training(model, LinearImageText(torch.float32), "cat", "happy cat", settings)
     finish(training.run())
     trained = replace(preset(model), direction=training.direction(), name="Happy")
