@@ -53,7 +53,7 @@ def test_folders_are_for_whoever_sits_at_the_machine(monkeypatch: pytest.MonkeyP
 def test_a_folder_becomes_a_choice(tmp_path: Path) -> None:
     folder = make("subfolders", tmp_path / "cats")
     *waiting, (told, listed, model_id) = opening.open_another(str(folder), "cat", request())
-    assert all("Loading cats" in line or "Reading" in line for line, *_ in waiting)
+    assert any("Loading cats" in line for line, *_ in waiting)
     assert "cats is open: 32x32, shows: cat" in told
     assert listed["value"] == model_id
     assert ("cats", model_id) in listed["choices"]
