@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asyrp_files import ASYRP
 from diffusers import DDPMPipeline
 from openai_unet import Settings, forward, random_weights
 
 from core.api import load_model
+from core.asyrp.released import read_released
 from core.cli import main
 from core.errors import ModelUnavailable, RequestError
 from core.models import adm
 from core.models.conversion import Training, convert_file
+from core.models.opening import shapes
 
 ADM = Settings()
 KINDS = {
@@ -90,6 +93,19 @@ def test_the_networks_of_the_p2_authors() -> None:
     found, _ = adm.infer(w)
     assert (found.size, found.attention) == (256, (False,) * 4 + (True, False))
     assert found.config()["attention_head_dim"] == 64
+
+
+@pytest.mark.parametrize("name", ["dog_happy_LC_dog.pth", "metface_smiling_LC_metfaces.pth"])
+@torch.no_grad()
+def test_the_authors_directions_fit_the_networks_of_the_p2_authors(name: str) -> None:
+    if not (ASYRP / name).is_file():
+        pytest.skip(f"{name} of the Asyrp authors is not here (tests/data/asyrp/README.md says where it comes from)")
+    found, _ = adm.infer(random_weights(Settings(128, (1, 1, 2, 2, 4, 4), 1, (16,), head_channels=64)))
+    channels, side, h_shape = shapes(found.config())
+    assert (channels, side, h_shape) == (3, 256, (512, 8, 8))
+    direction = read_released(ASYRP / name)
+    shift = direction.delta_h(torch.randn(1, *h_shape), torch.randn(1, 4 * found.channels[0]), 500)
+    assert shift.shape == (1, *h_shape)
 
 
 def test_classes_are_chosen_or_refused() -> None:

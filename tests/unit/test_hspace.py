@@ -80,7 +80,7 @@ def test_list_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert run("list", tmp_path) == 0
     head, angry, smiling = capsys.readouterr().out.splitlines()
     assert head.split() == ["NAME", "MODEL", "KIND", "METHOD", "WEIGHTS", "MEASURED", "WHERE"]
-    assert smiling.split()[:6] == ["Smiling", "small", "global", "asyrp", "smile", "0.75"]
+    assert smiling.split()[:7] == ["Smiling", "small", "global", "asyrp", "exact", "smile", "0.75"]
     assert smiling.endswith("b.safetensors")
     assert angry.index("small") == head.index("MODEL")
     assert run("list", tmp_path, "--json") == 0
@@ -157,6 +157,13 @@ def test_import_for_a_model_that_is_here(small: str, tmp_path: Path, capsys: pyt
     assert "add --force" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert run(*arguments, "--force") == 0
+    assert "not known whether it was made for these weights" in capsys.readouterr().err
+    assert presets.load(out).certainty == "unknown"  # nobody was there to be asked
+    assert run(*arguments, "--force", "--weights", "claimed") == 0
+    assert presets.load(out).certainty == "claimed"
+    assert run(*arguments, "--force", "--measure") == 1
+    assert "give both of them" in capsys.readouterr().err
+    assert presets.load(out).certainty == "claimed", "what could not be measured replaces nothing"
 
 
 def test_import_for_a_model_that_is_not_here(
@@ -182,6 +189,7 @@ def test_import_for_a_model_that_is_not_here(
     assert not out.exists()
     assert run(*arguments, "afhq-dog", "--fingerprint", "0123456789ABCDEF") == 0
     assert (presets.load(out).model, presets.load(out).fingerprint) == ("afhq-dog", "0123456789abcdef")
+    assert presets.load(out).certainty == "claimed"
 
 
 # ------------------------------------------------------------------------------------------------------------- the Hub
