@@ -1,5 +1,6 @@
 """What the app knows of each model: one card per model, all of them in `MODELS`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -151,9 +152,22 @@ def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: s
     )
 
 
+class Registry(dict[str, ModelCard]):
+    """Cards by id. Visitors open models meanwhile, so whoever goes through them goes through those of one moment."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().keys()))
+
+    def values(self) -> list[ModelCard]:  # type: ignore[override]
+        return list(super().values())
+
+    def items(self) -> list[tuple[str, ModelCard]]:  # type: ignore[override]
+        return list(super().items())
+
+
 # The listed ones, and those that were opened since (`core.models.opening`).
-MODELS: dict[str, ModelCard] = {
-    card.id: card
+MODELS: dict[str, ModelCard] = Registry(
+    (card.id, card)
     for card in (
         ModelCard(
             id="avatars",
@@ -191,4 +205,4 @@ MODELS: dict[str, ModelCard] = {
             licence="apache-2.0",
         ),
     )
-}
+)

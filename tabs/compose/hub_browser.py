@@ -114,6 +114,4 @@ def fetch_preset(session: Session, key: str) -> None:
         file = hub.cached(entry.repository, entry.revision, entry.path)
     if file is None:  # somebody has emptied the cache meanwhile
         raise HubError("The downloaded file is gone. Try again.")
-    preset = presets.load(file)
-    presets.require_model(preset, models.get(session.model_id))
-    session.own[key] = preset
+    session.own[key] = presets.for_model(presets.load(file), models.get(session.model_id))

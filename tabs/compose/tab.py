@@ -170,8 +170,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def open_file(visit: Session, path: str | None, *values: Any) -> Values:
         if path is None:
             return
-        preset = presets.load(path)
-        presets.require_model(preset, models.get(visit.model_id))
+        preset = presets.for_model(presets.load(path), models.get(visit.model_id))
         add_preset(visit, visit.keep(preset))
         yield from rendering(visit, *values)
 
