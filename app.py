@@ -11,6 +11,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # after every event it summarises all that it keeps
 
+ON_ZEROGPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+if ON_ZEROGPU:
+    import spaces  # noqa: F401  before everything else: from here on this thread, and no other, seems to have a GPU
+
 import gradio as gr
 
 from core.errors import VisitorError
@@ -95,6 +99,10 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
 
 def launch(page: VisitedPage, **settings: Any) -> Any:
     """Launch with the limits that a public page needs."""
+    if ON_ZEROGPU:
+        from tabs import zerogpu
+
+        zerogpu.prepare(DEFAULT_MODEL)
     page.queue(max_size=32, default_concurrency_limit=8)
     served = page.launch(
         theme=theme(),
@@ -114,7 +122,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     page = build()
     launch(page, prevent_thread_lock=True)
-    warm_up(DEFAULT_MODEL)
+    if not ON_ZEROGPU:  # there it was done before
+        warm_up(DEFAULT_MODEL)
     page.block_thread()
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
 from ..cache import Cache, Counted
 from ..errors import ModelUnavailable
+from ..forking import renew_after_fork
 from ..memory import MAX_INSTRUMENTS, bytes_of
 from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
@@ -24,9 +25,19 @@ from .frames import AttributeReading, Measures
 Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
 
-_LOADING = threading.Lock()
+
+class _Loading:
+    """Whose turn it is to load."""
+
+    def __init__(self) -> None:
+        self.renew_locks()
+        renew_after_fork(self)
+
+    def renew_locks(self) -> None:
+        self.lock = threading.Lock()
 
 
+_LOADING = _Loading()
 _KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=3)  # a model has up to three
 
 
@@ -34,7 +45,7 @@ def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
     """Kept, and loaded by one thread however many ask."""
 
     def get(key: Key) -> T:
-        with _LOADING:
+        with _LOADING.lock:
             kept = _KEPT.get((load, key))
             if kept is None:
                 made = load(key)
@@ -43,7 +54,36 @@ def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
             value: T = kept.value
             return value
 
+    _LOADERS[load.__name__] = get
     return get
+
+
+_LOADERS: dict[str, Callable[[Any], Any]] = {}
+
+
+def name_of(instrument: object) -> tuple[str, Hashable] | None:
+    """By what `named` finds an instrument again in another process; None for anything else."""
+    for key, kept in _KEPT.items():
+        load, of = cast(tuple[Callable[[Any], Any], Hashable], key)
+        if kept.value is instrument or kept.value == instrument:
+            return load.__name__, of
+    return None
+
+
+def named(name: tuple[str, Hashable]) -> Any:
+    """The instrument of a name. Raises ModelUnavailable."""
+    loader, of = name
+    return _LOADERS[loader](of)
+
+
+def move_kept() -> None:
+    """What is kept goes to the device of this process; what cannot be moved is loaded again when it is needed."""
+    kept = _KEPT.items()
+    _KEPT.clear()
+    for key, counted in kept:
+        if isinstance(counted.value, clip.ImageText | instruments.Instruments):
+            counted.value.to(models.device)
+            _KEPT.put(key, counted)
 
 
 def image_text(card: ModelCard) -> clip.ImageText:

@@ -1,0 +1,29 @@
+"""Locks across a fork. On ZeroGPU every GPU job runs in a copy of the process, made by one thread while others go on: a
+lock that another thread holds at that moment would stay locked in the copy for ever."""
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Renewed(Protocol):
+    """Something with locks. renew_locks: makes new ones, and forgets what threads of the parent were about to do."""
+
+    def renew_locks(self) -> None: ...
+
+
+_renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
+
+
+def renew_after_fork(holder: Renewed) -> None:
+    """From here on, for as long as it lives, its locks are new in every fork of this process."""
+    _renewed.add(holder)
+
+
+def _renew_all() -> None:
+    for holder in list(_renewed):
+        holder.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
