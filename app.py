@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -11,8 +12,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # after every event it summarises all that it keeps
 
-ON_ZEROGPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
-if ON_ZEROGPU:
+if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
     import spaces  # noqa: F401  before everything else: from here on this thread, and no other, seems to have a GPU
 
 import gradio as gr
@@ -36,6 +36,7 @@ from tabs.theme import theme
 from tabs.visits import KEEP_IDLE, VisitedPage
 from tabs.widgets import asset
 
+ON_ZEROGPU = "spaces" in sys.modules
 TABS = [text_edit, discover, compose, invert]
 ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]

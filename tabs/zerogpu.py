@@ -18,7 +18,7 @@ from core.errors import DeviceRefused, ResourceError, VisitorError
 from core.models import placing
 from core.studio import jobs
 from core.studio.edit import warm_up
-from core.studio.elsewhere import Elsewhere, place_models, serve
+from core.studio.elsewhere import TAKEN_AWAY, Elsewhere, place_models, serve
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,7 @@ def refusal(title: str, message: str, seconds: int) -> VisitorError:
     """What `spaces` says, in words for a visitor. title, message: of its error. seconds: that were asked for."""
     if title == "ZeroGPU worker error":
         log.error("a GPU job broke off: %s", message)
-        words = (
-            "The GPU was taken away before this was done. Try again; if it happens twice, with fewer steps or pictures."
-        )
-        return ResourceError(words)
+        return ResourceError(TAKEN_AWAY)
     asked = re.search(r"\((\d+)s requested vs\. (\d+)s left\)", message)
     wait = re.search(r"Try again in ([^.]+?)\. ?", message)
     again = f" You have more in {wait[1]}." if wait else ""

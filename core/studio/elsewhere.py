@@ -67,6 +67,10 @@ MAX_SECONDS = 120  # for any other
 
 MAX_ON_CPU = 128 * 2**20  # bytes of a network; larger ones wait for a GPU
 
+TAKEN_AWAY = "The GPU was taken away before this was done. Try again; if that does not help, with fewer steps or pictures."
+    "The GPU was taken away before this was done. Try again; if it happens twice, with fewer steps or pictures."
+)
+
 CACHES: dict[str, Cache[Any]] = {
     "latents": KEPT.latents,
     "paths": KEPT.paths,
@@ -263,7 +267,7 @@ class Elsewhere:
                 return (yield from job.start(**arguments))
             if done:
                 return result
-            less = None
+            less = min(2 * seconds, GRANT)  # it takes longer than was expected
 
     def _slice(
         self, job: DeviceJob, arguments: dict[str, Any], seconds: int, model: Described
@@ -297,9 +301,7 @@ class Elsewhere:
             self.pace.learn(job, model.id, took / max(expected, 1.0))
             return True, arguments[result[1]] if result[0] == "argument" else result[1]
         self.pace.learn(job, model.id, 2 * self.pace.of(job, model.id))
-        raise ResourceError(
-            "The GPU was taken away before this was done. Try again; if it happens twice, with fewer steps or pictures."
-        )
+        raise ResourceError(TAKEN_AWAY)
 
 
 def receive(argument: Any, state: Any) -> None:

@@ -113,11 +113,8 @@ def send(
 ) -> None:
     data = b"" if body is None else json.dumps(body).encode()
     request.send_response(status)
-    for name, value in {
-        **(headers or {}),
-        "Content-Type": "application/json",
-        "Content-Length": str(len(data)),
-    }.items():
+    own = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+    for name, value in ((headers or {}) | own).items():
         request.send_header(name, value)
     request.end_headers()
     request.wfile.write(data)
