@@ -1,7 +1,10 @@
-"""Locks across a fork. On ZeroGPU every GPU job runs in a copy of the process, made by one thread while others go on: a
+"""Locks across a fork, those of imports among them. On ZeroGPU every GPU job runs in a copy of the process, made by one thread while others go on: a
 lock that another thread holds at that moment would stay locked in the copy for ever."""
 
+import importlib
 import os
+import sys
+import threading
 import weakref
 from typing import Protocol
 
@@ -23,6 +26,21 @@ def renew_after_fork(holder: Renewed) -> None:
 def _renew_all() -> None:
     for holder in list(_renewed):
         holder.renew_locks()
+
+
+def forget_imports_of_others() -> None:
+    """From here on a fork of this process imports anew what other threads were just importing: it would wait for them
+    for ever."""
+    os.register_at_fork(after_in_child=_forget_half_imported)
+
+
+def _forget_half_imported() -> None:
+    locks = getattr(getattr(importlib, "_bootstrap", None), "_module_locks", {})
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if getattr(lock, "owner", None) not in (None, threading.get_ident()):
+            locks.pop(name, None)
+            sys.modules.pop(name, None)
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,6 +15,7 @@ import gradio as gr
 import spaces
 
 from core.errors import DeviceRefused, ResourceError, VisitorError
+from core.forking import forget_imports_of_others
 from core.models import placing
 from core.studio import jobs
 from core.studio.edit import warm_up
@@ -32,11 +33,12 @@ LATE_IMPORTS = ("lpips", "open_clip")  # by functions, so that other starts are 
 def prepare(model_id: str) -> None:
     """Before the launch, on the main thread: models onto the GPU, jobs to it. All else in this process uses the CPU.
 
-    What is imported late is imported now: in a process that is forked meanwhile, an import never ends.
+    What functions import late is imported now, so that not every process has to.
 
     model_id: of the model that visitors find.
     """
     placing.keep_to("cpu")
+    forget_imports_of_others()
     for name in LATE_IMPORTS:
         importlib.import_module(name)
     warm_up(model_id)

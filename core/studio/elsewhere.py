@@ -67,9 +67,7 @@ MAX_SECONDS = 120  # for any other
 
 MAX_ON_CPU = 128 * 2**20  # bytes of a network; larger ones wait for a GPU
 
-TAKEN_AWAY = "The GPU was taken away before this was done. Try again; if that does not help, with fewer steps or pictures."
-    "The GPU was taken away before this was done. Try again; if it happens twice, with fewer steps or pictures."
-)
+TAKEN_AWAY = "The GPU was taken away before this was done. Try again, or with fewer steps or pictures."
 
 CACHES: dict[str, Cache[Any]] = {
     "latents": KEPT.latents,
