@@ -37,6 +37,9 @@ from tabs.visits import KEEP_IDLE, VisitedPage
 from tabs.widgets import asset
 
 ON_ZEROGPU = "spaces" in sys.modules
+if ON_ZEROGPU:
+    from tabs import zerogpu
+
 TABS = [text_edit, discover, compose, invert]
 ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
@@ -101,8 +104,6 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
 def launch(page: VisitedPage, **settings: Any) -> Any:
     """Launch with the limits that a public page needs."""
     if ON_ZEROGPU:
-        from tabs import zerogpu
-
         zerogpu.prepare(DEFAULT_MODEL)
     page.queue(max_size=32, default_concurrency_limit=8)
     served = page.launch(
