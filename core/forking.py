@@ -1,6 +1,6 @@
 """Locks across a fork, those of imports among them.
 
-On ZeroGPU every GPU job runs in a copy of the process, made by one thread while others go on: a lock that another thread
+On ZeroGPU every GPU job runs in a copy of the process, made by one thread while others go on: a lock that another one
 holds at that moment would stay locked in the copy for ever.
 """
 

@@ -27,17 +27,18 @@ OTHERWISE = "Choose one of the avatars, which do without a GPU, or ask for fewer
 LOG_IN = "With a Hugging Face account you have more GPU time: log in there, then open this page anew."
 
 
+placing.keep_to("cpu")  # from the beginning: what the page loads while it is built would be of zeros
+
 LATE_IMPORTS = ("lpips", "open_clip")  # by functions, so that other starts are quick
 
 
 def prepare(model_id: str) -> None:
-    """Before the launch, on the main thread: models onto the GPU, jobs to it. All else in this process uses the CPU.
+    """Before the launch, on the main thread: models onto the GPU, jobs to it.
 
     What functions import late is imported now, so that not every process has to.
 
     model_id: of the model that visitors find.
     """
-    placing.keep_to("cpu")
     forget_imports_of_others()
     for name in LATE_IMPORTS:
         importlib.import_module(name)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -151,6 +153,18 @@ def read_packs(callback: Any = None) -> None:
                     fake.data = weight
 
 
+def slowly(file: Path) -> Callable[[bytes], Iterator[bytes]]:
+    """`serve`, which takes as many seconds for each step as a file says."""
+    from core.studio.elsewhere import serve
+
+    def served(payload: bytes) -> Iterator[bytes]:
+        for message in serve(payload):
+            yield message
+            time.sleep(float(file.read_text()))
+
+    return served
+
+
 def main() -> None:
     import os
     import sys
@@ -162,7 +176,9 @@ def main() -> None:
     spaces.zero.torch.move = read_packs
     import app
     from core.studio import elsewhere
+    from tabs import zerogpu
 
+    zerogpu.serve = slowly(Path(os.environ["SLOW"]))
     if folder := os.environ.get("TEXT_MODEL"):
         from dataclasses import replace
 
