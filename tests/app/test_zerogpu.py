@@ -124,8 +124,8 @@ def agreeable(space: Space) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def avatars() -> DiffusionModel:
-    """In the precision that it has on a GPU."""
-    return load(MODELS["avatars"], "cpu", torch.bfloat16)
+    """In the precision that it has in the processes of the stand-in."""
+    return load(MODELS["avatars"], "cpu", torch.float32)
 
 
 def pixels(path: str) -> np.ndarray:
@@ -217,12 +217,12 @@ def test_inversion(space: Space) -> None:
 def test_training_in_slices(space: Space, avatars: DiffusionModel) -> None:
     """More than one grant, and what one training without a break learns."""
     before = len(space.service.granted)
-    asked = {"samples": 12, "steps": 8, "api_name": "/train_direction"}
+    asked = {"samples": 8, "steps": 8, "api_name": "/train_direction"}
     _, about = space.client().predict("face", "face with a beard", **asked)
     assert len(space.service.granted) > before + 2  # the last one looks at it
-    training = start_training(avatars, "face", "face with a beard", training_settings("global", 12, 8, 0.8))
+    training = start_training(avatars, "face", "face with a beard", training_settings("global", 8, 8, 0.8))
     finish(training.run())
-    assert about["losses"] == pytest.approx(training.losses, abs=0.01)
+    assert about["losses"] == pytest.approx(training.losses, abs=0.002)
 
 
 def begin(client: Client, target: str) -> Job:

@@ -174,10 +174,14 @@ def main() -> None:
 
     spaces.zero.torch.init = lambda uuid: None
     spaces.zero.torch.move = read_packs
+    import torch
+
     import app
+    from core.models import placing
     from core.studio import elsewhere
     from tabs import zerogpu
 
+    placing.best_dtype = lambda device: torch.float32  # this GPU is a CPU, which may be slow in half precision
     zerogpu.serve = slowly(Path(os.environ["SLOW"]))
     if folder := os.environ.get("TEXT_MODEL"):
         from dataclasses import replace
