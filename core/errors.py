@@ -43,5 +43,9 @@ class DeviceRefused(VisitorError):
         return DeviceRefused, (self.message, self.reason, self.left)
 
 
+class NumberError(VisitorError):
+    """A network computed values that are not numbers (NaN or infinite)."""
+
+
 class ResourceError(VisitorError):
     """The machine ran out of memory or disk."""

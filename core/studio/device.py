@@ -22,6 +22,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from ..forking import renew_after_fork
+from ..memory import keep_freed_memory
 from ..models.loader import DiffusionModel
 from ..progress import Job
 from ..queries import Query
@@ -222,6 +223,7 @@ class SharedModel(DiffusionModel):
 
 
 DEVICE = Engine()
+keep_freed_memory()
 
 
 def exclusively(job: Job[T], urgency: int = Urgency.LONG) -> Job[T]:

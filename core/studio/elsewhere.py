@@ -40,7 +40,6 @@ from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..progress import Job, Progress
 from ..text_to_image import TextToImage, load_text_to_image, missing_words
 from . import jobs, measuring
-from .device import SharedModel
 from .discover.analysis import ANALYSES
 from .discover.search import PREPARED
 from .jobs import JOBS, DeviceJob
@@ -85,7 +84,7 @@ class Named:
 
     def name_of(self, value: object) -> Hashable | None:
         if isinstance(value, DiffusionModel):
-            return "model", (value.own if isinstance(value, SharedModel) else value).card.id
+            return "model", value.card
         if isinstance(value, TextToImage):
             return "text-to-image", (value.id, value.rows)
         if isinstance(value, ImageText | Instruments) or (
@@ -98,7 +97,9 @@ class Named:
     def named(self, name: Any) -> Any:
         kind, of = name
         if kind == "model":
-            return models.get(of)
+            MODELS.setdefault(of.id, of)  # it may have been opened since this process was made
+            model = models.get(of.id)
+            return model if model.card == of else replace(model, card=of)
         if kind == "text-to-image":
             model_id, rows = of
             return replace(load_text_to_image(TEXT_TO_IMAGE[model_id]), rows=rows)

@@ -20,10 +20,12 @@ from ...models.cards import BaseCard
 from ...models.loader import DiffusionModel
 from ...presets import Preset
 from ...text_to_image import TextToImage
+from ..compose.composition import Composition
 from ..compose.state import ComposeState
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
 from ..invert.state import InvertState
+from ..strips import Strip
 from ..train import TextEditState
 from ..turns import Turns
 
@@ -34,13 +36,24 @@ MAX_OWN = 1000  # directions of one visit
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a visit is with one of the models: its picture, its own upload, the strip and the composition on show."""
+
+    picture: Picture | None = None
+    uploaded: Tensor | None = None
+    crop: Crop = Crop()
+    strip: Strip | None = None
+    composition: Composition = Composition()
+
+
 @dataclass(eq=False)
 class Session:
     """One visitor's visit.
 
     uploaded, crop: the visitor's own picture, uint8 (H, W, 3), and its part that is used. seen: the picture that each
-    tab shows. own: the visitor's directions. edits: requests for an edited picture, of which the newest replaces all
-    others whatever tab it came from.
+    tab shows. places: where the visit was with the models that are not chosen now. own: the visitor's directions.
+    edits: requests for an edited picture, of which the newest replaces all others whatever tab it came from.
     """
 
     model_id: str = "avatars"
@@ -48,6 +61,7 @@ class Session:
     uploaded: Tensor | None = None
     crop: Crop = Crop()
     seen: dict[str, Picture | None] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
     edits: Turns = field(default_factory=Turns)
     text_edit: TextEditState = field(default_factory=TextEditState)
@@ -74,9 +88,9 @@ class Session:
         """Nobody uses the visit for now: what it keeps goes to disk, and what can be had again quickly goes. Returns
         whether that was possible; if the disk is full, everything stays in memory."""
         self.text_edit.forms.clear()
-        exploration = self.discover.exploration
-        if exploration is not None and exploration.analysis is not None:
-            exploration.analysis = exploration.analysis.cpu()
+        for exploration in self.discover.all:
+            if exploration.analysis is not None:
+                exploration.analysis = exploration.analysis.cpu()
         try:
             to_disk(self, OTHERS)
         except ResourceError as error:
@@ -85,13 +99,18 @@ class Session:
         return True
 
     def change_model(self, model_id: str) -> None:
-        """Another model: what belongs to the one before is out of date. Nothing happens if it is the same."""
+        """Another model: what belongs to the one before is put away, and what belongs to this one is there again.
+        Nothing happens if it is the same."""
         if model_id != self.model_id:
             self.edits.begin()
-            self.model_id, self.picture, self.upload = model_id, None, None
-            self.text_edit.frames = []
-            self.discover.forget()
-            self.compose.forget()
+            left = Place(self.picture, self.uploaded, self.crop, self.text_edit.strip, self.compose.composition)
+            self.places[self.model_id] = left
+            place = self.places.pop(model_id, Place())
+            self.model_id, self.picture, self.uploaded, self.crop = model_id, place.picture, place.uploaded, place.crop
+            self.text_edit.strip = place.strip
+            self.text_edit.frames = [] if place.strip is None else place.strip.frames
+            self.discover.show(self.picture)
+            self.compose.open(place.composition)
 
     def keep(self, preset: Preset) -> str:
         """Add a preset of the visitor's own and return its id.
