@@ -11,6 +11,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # after every event it summarises all that it keeps
 
+if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+    import spaces  # noqa: F401  before everything else: from here on this thread, and no other, seems to have a GPU
+
 import gradio as gr
 
 from core.errors import VisitorError
@@ -31,6 +34,10 @@ from tabs.text_edit import tab as text_edit
 from tabs.theme import theme
 from tabs.visits import KEEP_IDLE, VisitedPage
 from tabs.widgets import asset
+
+ON_ZEROGPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+if ON_ZEROGPU:
+    from tabs import zerogpu
 
 TABS = [text_edit, discover, compose, invert]
 ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
@@ -104,6 +111,8 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
 
 def launch(page: VisitedPage, **settings: Any) -> Any:
     """Launch with the limits that a public page needs."""
+    if ON_ZEROGPU:
+        zerogpu.prepare(DEFAULT_MODEL)
     page.queue(max_size=32, default_concurrency_limit=8)
     served = page.launch(
         theme=theme(),
@@ -124,7 +133,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     page = build()
     launch(page, prevent_thread_lock=True)
-    warm_up(DEFAULT_MODEL)
+    if not ON_ZEROGPU:  # there it was done before
+        warm_up(DEFAULT_MODEL)
     page.block_thread()
 
 

@@ -10,16 +10,15 @@ from PIL import Image
 
 from core.errors import RequestError
 from core.imaging import to_pil, to_pixels
-from core.inversion import editing, saved
+from core.inversion import saved
 from core.inversion.editing import Attention, PromptEditSettings
 from core.inversion.inversion import Inversion
-from core.inversion.methods import METHODS, compare
+from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.regions import parse_regions, union
-from core.studio import measuring
-from core.studio.device import DEVICE, exclusively
 from core.studio.invert import targets
+from core.studio.invert.again import make_again
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
@@ -128,10 +127,7 @@ def reconstruct(session: Session, inversion: str | None) -> Answers:
     started = time.monotonic()
     opened, trial = given_inversion(inversion)
     model = load_text_to_image(trial.card)
-    pixels = yield from stream_progress(exclusively(editing.reconstruct(model, opened)))
-    with DEVICE.turn():
-        source = opened.pixels.to(model.device)
-        measures = compare(model, model.encode(source), source, pixels, measuring.distance_or_none(trial.card))
+    pixels, measures = yield from stream_progress(make_again(opened, model, trial.card))
     about = {"model": opened.model, "method": opened.method, "prompt": opened.prompt}
     yield to_pil(pixels)[0], about | rounded(measures) | {"seconds": round(time.monotonic() - started, 2)}
 
