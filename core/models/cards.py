@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..errors import ModelUnavailable
 from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
+from ..photo.placement import CELEBA_HQ, Framing
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
 _INSTALLED = Path(__file__).resolve().parents[1] / "data"
@@ -94,7 +95,8 @@ class ModelCard(BaseCard):
 
     h_shape: (C, H, W) of h-space. codec: key of `CODECS`. domain_word: what its pictures show, as the source prompt
     says it. curves: the Asyrp paper's table, or the file with the model's own curves (relative to `PRESETS`);
-    None: not known. drawn: how new pictures are made, None: by the model itself.
+    None: not known. drawn: how new pictures are made, None: by the model itself. framing: how its pictures show a
+    face, None: they show none.
     """
 
     h_shape: tuple[int, int, int]
@@ -103,6 +105,7 @@ class ModelCard(BaseCard):
     clip: EmbeddedClip | OpenClip
     curves: PublishedTable | str | None
     drawn: Drawn | None = None
+    framing: Framing | None = None
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
@@ -133,6 +136,7 @@ def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, sho
         perceptual="lpips-alex",
         curves=PUBLISHED[published],
         licence="apache-2.0",
+        framing=CELEBA_HQ if domain_word == "face" else None,
     )
 
 
@@ -154,6 +158,7 @@ MODELS: dict[str, ModelCard] = {
             licence="mit",
             instruments="models/avatars/instruments",
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
+            framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),
