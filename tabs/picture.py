@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from core.errors import RequestError, VisitorError
-from core.imaging import Crop, crop_square, open_picture
+from core.imaging import Crop
 from core.models.cards import MODELS
 from core.models.loader import models
+from core.photo.placement import FIELDS, Placement, from_crop
 from core.progress import Progress, Running
 from core.studio import library
+from core.studio.photographs import cut_out, look_for_faces, open_photo
 from core.studio.sample import sample_picture
 from core.studio.visit.session import Session
 from tabs.shell import QUIET, Shell, in_words
 from tabs.visit import example_items, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
-MAX_UPLOAD_SIDE = 1024  # side that an upload is kept at for cropping
+MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
+LOOKING = "Looking for faces …"
 DESCRIBED = "an old face with glasses and gray hair"
 
 Values = Iterator[tuple[Any, ...]]
@@ -128,33 +132,41 @@ class PictureChooser:
             yield from showing(session, values)
 
         @in_words
-        def take_upload(session: Session, path: str | None, *values: Any) -> Values:
-            """A visitor's file: checked, kept small for cropping, and shown as the model sees it."""
+        def take_upload(session: Session, path: str | None) -> Values:
+            """A visitor's file: checked, looked at for faces, and shown with a square. Nothing is edited yet."""
             if path is None:
                 return
             try:
-                picture = open_picture(path)
+                photo = open_photo(path)
             except VisitorError as error:
-                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), *unseen
+                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip()
                 return
-            picture.thumbnail((MAX_UPLOAD_SIDE, MAX_UPLOAD_SIDE), Image.Resampling.LANCZOS)
-            session.upload, session.crop = picture, Crop()
-            session.picture = library.open_picture(picture, session.model_id, session.crop)
-            yield *own_widgets(session), *unseen
-            yield from showing(session, values)
+            session.upload = photo
+            session.placement = from_crop(Crop(), *photo.size)
+            yield own_widgets(session, LOOKING)
+            uploaded = session.uploaded
+            found = look_for_faces(photo, session.model_id)
+            if session.uploaded is not uploaded:  # another one has come meanwhile
+                return
+            session.faces = found
+            if found.placements:
+                session.placement = found.placements[0]
+            yield own_widgets(session)
 
         @in_words
-        def take_crop(event: gr.EventData, session: Session, *values: Any) -> Values:
-            """The square that the visitor moved."""
-            if session.upload is None:
+        def take_square(event: gr.EventData, session: Session, *values: Any) -> Values:
+            """The square that the visitor wants to use."""
+            if session.uploaded is None:
                 return
-            given = [getattr(event, name, None) for name in ("x", "y", "size")]
+            given = [getattr(event, name, None) for name in FIELDS]
             numbers = [float(number) for number in given if isinstance(number, int | float)]
             if len(numbers) != len(given):
-                raise RequestError("This crop is not understood. Move the square again.")
-            crop = Crop(*numbers)
-            session.picture = library.open_picture(crop_square(session.upload, crop), session.model_id)
-            session.crop = crop
+                raise RequestError("This square is not understood. Place it again.")
+            height, width = session.uploaded.shape[:2]
+            x, y, side, angle = numbers
+            placement = Placement(x, y, side, angle, width, height)
+            session.picture = cut_out(session.uploaded, placement, session.model_id)
+            session.placement = placement
             yield gr.update(value=None), *untouched[1:], *unseen
             yield from showing(session, values)
 
@@ -176,8 +188,8 @@ class PictureChooser:
         wanted = [session, self.seed, self.words, *given]
         gr.on([self.sample.click, self.seed.submit, self.words.submit], imagine, wanted, outputs, **settings)
         self.surprise.click(new_seed, None, self.seed, **QUIET).then(imagine, wanted, outputs, **settings)
-        self.upload.input(take_upload, [session, self.upload, *given], outputs, **settings)
-        self.cropper.release(take_crop, [session, *given], outputs, **settings)
+        self.upload.input(take_upload, [session, self.upload], self.widgets, **settings)
+        self.cropper.release(take_square, [session, *given], outputs, **settings)
         self.another.click(forget_upload, session, self.widgets, **QUIET)
         self.tab.select(take_over, [session, *given], outputs, **settings)
 
@@ -189,14 +201,14 @@ class PictureChooser:
         return Cards(example_items(session.model_id), chosen), *own_widgets(session)[1:]
 
 
-def own_widgets(session: Session) -> tuple[Any, ...]:
-    """Values of a chooser's widgets for what the visit has: the chosen example, the upload and its crop."""
+def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:
+    """Values of a chooser's widgets for what the visit has: the chosen example, the photograph and its square. words:
+    about the photograph; those about its faces by default."""
     example = session.picture.example if session.picture else None
     given = session.upload is not None
-    crop = None if session.upload is None else crop_value(session.upload, session.crop)
     upload = gr.update(value=None, visible=not given)
-    words = gr.update(visible=takes_words(session.model_id))
-    return gr.update(value=example), upload, crop, gr.update(visible=given), "", words
+    described = gr.update(visible=takes_words(session.model_id))
+    return gr.update(value=example), upload, photo_value(session, words), gr.update(visible=given), "", described
 
 
 def takes_words(model_id: str) -> bool:
@@ -204,12 +216,25 @@ def takes_words(model_id: str) -> bool:
     return MODELS[model_id].drawn is not None
 
 
-def crop_value(picture: Image.Image, crop: Crop) -> dict[str, Any]:
-    shown = picture.copy()
-    shown.thumbnail((640, 640))
-    smallest = max(0.2, min(1.0, 64 / min(picture.size)))
-    about = {"x": crop.x, "y": crop.y, "size": crop.size, "smallest": smallest}
-    return {"image": data_url(shown), "width": picture.width, "height": picture.height, **about}
+def photo_value(session: Session, words: str | None = None) -> dict[str, Any] | None:
+    """The value of the cropper: the visit's photograph with the square that is used or suggested."""
+    photo, placement, found = session.upload, session.placement, session.faces
+    if photo is None or placement is None:
+        return None
+    shown = photo.copy()
+    shown.thumbnail((MAX_SHOWN_SIDE, MAX_SHOWN_SIDE), Image.Resampling.LANCZOS)
+    card = MODELS[session.model_id]
+    return {
+        "id": id(session.uploaded),
+        "image": data_url(shown, quality=85),
+        "width": photo.width,
+        "height": photo.height,
+        "resolution": card.resolution,
+        "square": placement.as_json(),
+        "faces": [face.as_json() for face in found.placements] if found else [],
+        "framing": asdict(card.framing) if card.framing else None,
+        "words": (found.words if found else "") if words is None else words,
+    }
 
 
 def new_seed() -> int:

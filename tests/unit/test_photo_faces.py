@@ -7,66 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
-from scipy import ndimage
+from PIL import Image
 
 from core.errors import ImageError, ModelUnavailable, RequestError
 from core.imaging import open_picture
 from core.photo import weights, yunet
-from core.photo.faces import BY_HAND, Face, FoundFaces, find_faces, found_faces
+from core.photo.faces import BY_HAND, FoundFaces, find_faces, found_faces
 from core.photo.placement import CELEBA_HQ, Landmarks, align
 from core.photo.yunet import YuNet
 from core.studio.photographs import cut_out, look_for_faces, open_photo, requested_placement, returned
-from tests.photographs import PLAIN, backdrop, pasted
+from tests.photographs import backdrop, mark, stand_in, with_faces
 from tests.yunet_file import CELL, MAGENTA, POINTS, write
-
-LEFT, RIGHT, MOUTH = (255, 0, 255), (0, 255, 255), (255, 255, 0)  # what the stand-in looks for
-MAX_TILT, MIN_EYES, MAX_EYES = 50, 8, 300  # what detectors such as YuNet find
-
-
-def mark(photo: Image.Image, landmarks: Landmarks) -> Image.Image:
-    """Make a face's landmarks visible for the stand-in."""
-    draw = ImageDraw.Draw(photo)
-    radius = max(2.0, np.hypot(*np.subtract(landmarks.right_eye, landmarks.left_eye)) / 8)
-    for (x, y), colour in zip(
-        (landmarks.left_eye, landmarks.right_eye, landmarks.mouth), (LEFT, RIGHT, MOUTH), strict=True
-    ):
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-    return photo
-
-
-def stand_in(picture: np.ndarray) -> list[Face]:
-    """A detector of marked faces. Like a real one it knows only the pixels it gets, upright faces, and some sizes."""
-
-    def spots(colour: tuple[int, int, int]) -> list[np.ndarray]:
-        labels, count = ndimage.label((np.abs(picture.astype(int) - colour) < 60).all(-1))
-        sizes = np.bincount(labels.ravel())
-        large = [n for n in range(1, count + 1) if sizes[n] >= 6]
-        return [np.array(c)[::-1] + 0.5 for c in ndimage.center_of_mass(labels > 0, labels, large)]
-
-    faces = []
-    rights, mouths = spots(RIGHT), spots(MOUTH)
-    for left in spots(LEFT):
-        right = min(rights, key=lambda p: np.hypot(*(p - left)), default=None)
-        mouth = min(mouths, key=lambda p: np.hypot(*(p - left)), default=None)
-        if right is None or mouth is None:
-            continue
-        down = mouth - (left + right) / 2
-        tilt = np.degrees(np.arctan2(down[0], down[1]))
-        if abs(tilt) < MAX_TILT and MIN_EYES <= np.hypot(*down) <= MAX_EYES:
-            faces.append(Face(Landmarks(tuple(left), tuple(right), tuple(mouth)), 0.9))
-    return faces
-
-
-def with_faces(size: tuple[int, int], *faces: tuple[float, float, int, float]) -> tuple[Image.Image, list[Landmarks]]:
-    """A photograph with marked portraits at (x, y, side, angle)."""
-    photo, marks = backdrop(*size), []
-    for x, y, side, angle in faces:
-        photo, found = pasted(photo, PLAIN, (x, y), side, angle)
-        marks.append(found)
-    for found in marks:
-        mark(photo, found)
-    return photo, marks
 
 
 def off(found: Landmarks, truth: Landmarks) -> float:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ... import presets
 from ...errors import RequestError, ResourceError
-from ...imaging import Crop
 from ...memory import bytes_of, to_disk
 from ...models.cards import BaseCard
 from ...models.loader import DiffusionModel
+from ...photo.faces import FoundFaces
+from ...photo.placement import Placement
 from ...presets import Preset
 from ...text_to_image import TextToImage
 from ..compose.state import ComposeState
@@ -38,15 +39,16 @@ log = logging.getLogger(__name__)
 class Session:
     """One visitor's visit.
 
-    uploaded, crop: the visitor's own picture, uint8 (H, W, 3), and its part that is used. seen: the picture that each
-    tab shows. own: the visitor's directions. edits: requests for an edited picture, of which the newest replaces all
-    others whatever tab it came from.
+    uploaded: the visitor's own photograph, uint8 (H, W, 3). placement: its square that is used, or is suggested until
+    one is; faces: what was found in it. seen: the picture that each tab shows. own: the visitor's directions. edits:
+    requests for an edited picture, of which the newest replaces all others whatever tab it came from.
     """
 
     model_id: str = "avatars"
     picture: Picture | None = None
     uploaded: Tensor | None = None
-    crop: Crop = Crop()
+    placement: Placement | None = None
+    faces: FoundFaces | None = None
     seen: dict[str, Picture | None] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
     edits: Turns = field(default_factory=Turns)
@@ -64,6 +66,7 @@ class Session:
     @upload.setter
     def upload(self, picture: Image.Image | None) -> None:
         self.uploaded = None if picture is None else torch.from_numpy(np.array(picture.convert("RGB")))
+        self.placement = self.faces = None
 
     @property
     def nbytes(self) -> int:
