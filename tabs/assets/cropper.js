@@ -191,6 +191,7 @@ function drawTaps() {
     button.classList.toggle("next", taps.next === index);
     button.classList.toggle("set", index < taps.next);
   }
+  $(".taps").classList.toggle("done", taps.next >= 3); // until then no point is in the way of the next tap
   said(taps.next < 3 ? `Tap ${POINTS[taps.next]}${taps.next ? "" : " (of the face as you see it)"}.` : "The square follows the three points. Drag one to correct it.");
 }
 function setTap(index, where) {
