@@ -18,7 +18,7 @@ from core.models.cards import MODELS
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login
+from tabs import hub_login, photo_endpoints
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.discover import endpoints as discover_endpoints
@@ -33,7 +33,7 @@ from tabs.visits import KEEP_IDLE, VisitedPage
 from tabs.widgets import asset
 
 TABS = [text_edit, discover, compose, invert]
-ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
+ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints, photo_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 LIGHTS = (

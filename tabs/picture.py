@@ -19,17 +19,20 @@ from core.imaging import Crop
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.photo.placement import FIELDS, Placement, from_crop
+from core.photo.record import token_in
 from core.progress import Progress, Running
 from core.studio import library
 from core.studio.photographs import cut_out, look_for_faces, open_photo
 from core.studio.sample import sample_picture
 from core.studio.visit.session import Session
+from tabs.compose.opened_link import restore
 from tabs.shell import QUIET, Shell, in_words
-from tabs.visit import example_items, message
+from tabs.visit import example_items, good, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
 MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
 LOOKING = "Looking for faces …"
+CARRIED = "This file says what made it: model, directions, strengths, steps and seed. Restore them in Compose."
 DESCRIBED = "an old face with glasses and gray hair"
 
 Values = Iterator[tuple[Any, ...]]
@@ -68,6 +71,7 @@ class PictureChooser:
                         buttons=[],
                     )
                     self.cropper = Cropper()
+                    self.restore = gr.Button("Restore what made it", visible=False, elem_classes="restore")
                     self.another = gr.Button("Choose another picture", visible=False, size="sm")
                     self.message = gr.HTML(elem_classes="upload-message")
                 with gr.Tab("New", id="new"):
@@ -86,7 +90,7 @@ class PictureChooser:
                         )
                         self.sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_classes="imagine")
                         self.surprise = gr.Button("Surprise me", variant="secondary", min_width=60)
-        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words]
+        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words, self.restore]
 
     def connect(
         self,
@@ -139,10 +143,10 @@ class PictureChooser:
             try:
                 photo = open_photo(path)
             except VisitorError as error:
-                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip()
+                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), gr.skip()
                 return
             session.upload = photo
-            session.placement = from_crop(Crop(), *photo.size)
+            session.placement, session.carried = from_crop(Crop(), *photo.size), token_in(path)
             yield own_widgets(session, LOOKING)
             uploaded = session.uploaded
             found = look_for_faces(photo, session.model_id)
@@ -176,6 +180,17 @@ class PictureChooser:
             return own_widgets(session)
 
         @in_words
+        def restore_edit(session: Session, *values: Any) -> Values:
+            """The composition that a picture's file names, in Compose. A picture that the file cannot name stays."""
+            picture = session.picture
+            model_id = restore(session, session.carried)
+            if session.picture is None and picture is not None and picture.model_id == model_id:
+                session.picture = picture
+            yield gr.Tabs(selected="Compose"), model_id, *own_widgets(session), *unseen
+            for shows in showing(session, values):
+                yield gr.skip(), gr.skip(), *shows
+
+        @in_words
         def take_over(session: Session, *values: Any) -> Values:
             """The tab was opened: show what was chosen elsewhere since it was left."""
             if session.seen.get(self.name) is session.picture:
@@ -190,6 +205,9 @@ class PictureChooser:
         self.surprise.click(new_seed, None, self.seed, **QUIET).then(imagine, wanted, outputs, **settings)
         self.upload.input(take_upload, [session, self.upload], self.widgets, **settings)
         self.cropper.release(take_square, [session, *given], outputs, **settings)
+        assert self.tab.parent is not None  # the page's tabs
+        restored = [self.tab.parent, self.shell.model, *outputs]
+        self.restore.click(restore_edit, [session, *given], restored, **settings)
         self.another.click(forget_upload, session, self.widgets, **QUIET)
         self.tab.select(take_over, [session, *given], outputs, **settings)
 
@@ -208,7 +226,10 @@ def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:
     given = session.upload is not None
     upload = gr.update(value=None, visible=not given)
     described = gr.update(visible=takes_words(session.model_id))
-    return gr.update(value=example), upload, photo_value(session, words), gr.update(visible=given), "", described
+    carried = gr.update(visible=bool(session.carried))
+    said = good(CARRIED) if session.carried else ""
+    shown = photo_value(session, words), gr.update(visible=given)
+    return gr.update(value=example), upload, *shown, said, described, carried
 
 
 def takes_words(model_id: str) -> bool:

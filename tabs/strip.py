@@ -33,7 +33,7 @@ def strip(
     model = models.get(picture.model_id)
     low, high = preset.strength_range
     first = [min(max(preset.strength, low), high)]
-    base: dict[str, Any] = {"before": before_url(picture), "name": preset.name}
+    base: dict[str, Any] = {"before": before_url(picture), "name": preset.name, "photo": picture.placement is not None}
     running = Running(turn.follow(edit_frames(model, picture, preset, first, options, forms)))
     for event in running:
         yield {**base, **busy(event)}
@@ -69,6 +69,7 @@ def exact(
     _add(frames, finish(turn.follow(edit_frames(model, picture, preset, [strength], options, forms))))
     value = {"before": before_url(picture), "name": preset.name, "low": low, "high": high, "strength": strength}
     value |= {"seconds": time.monotonic() - started, "strip": strip_strengths(preset)}
+    value["photo"] = picture.placement is not None
     yield {**value, "frames": frames_json(frames)}
 
 

@@ -21,6 +21,7 @@ from .placement import Placement
 Returning = Literal["difference", "crop"]
 
 FEATHER = 0.08  # width of the soft edge, as a part of the square's side
+BAND = 2_000_000  # pixels that are put back at a time, which limits the memory it takes
 BLUR = 0.02  # of what is beyond the photograph, as a part of the side (CelebA-HQ)
 PADDING = 0.3  # the way, as a part of the side, along which it fades into one colour (CelebA-HQ)
 
@@ -75,17 +76,16 @@ def put_back(
         content = content - _levels(before)
     left, top = np.floor(placement.quad.min(0)).astype(int).clip(0)
     right, bottom = np.minimum(np.ceil(placement.quad.max(0)).astype(int), photo.size)
-    box = (int(left), int(top), int(right), int(bottom))
-    if right <= left or bottom <= top:
-        return photo.copy()
-    weight = _weight(placement, box, feather)
-    region = np.asarray(photo.crop(box), np.float32)
-    added = _enlarged(content, placement, box)
-    if how == "crop":
-        added -= region
     result = photo.copy()
-    changed = np.clip(np.rint(region + weight[..., None] * added), 0, 255).astype(np.uint8)
-    result.paste(Image.fromarray(changed), box[:2])
+    band = max(1, BAND // max(1, right - left))
+    for first in range(top, bottom, band):
+        box = (int(left), int(first), int(right), int(min(first + band, bottom)))
+        region = np.asarray(photo.crop(box), np.float32)
+        added = _enlarged(content, placement, box)
+        if how == "crop":
+            added -= region
+        changed = region + _weight(placement, box, feather)[..., None] * added
+        result.paste(Image.fromarray(np.clip(np.rint(changed), 0, 255).astype(np.uint8)), box[:2])
     return result
 
 

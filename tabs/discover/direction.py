@@ -18,6 +18,7 @@ from core.studio.discover.pictures import apply_to_others
 from core.studio.discover.preset import as_preset
 from core.studio.discover.rows import DirectionRow
 from core.studio.frames import EditOptions
+from core.studio.keeping import Shown, nearest
 from core.studio.turns import Outdated
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
@@ -74,6 +75,16 @@ def exact_strength(event: gr.EventData, session: Session) -> Iterator[dict[str, 
     turn, preset, options = session.edits.begin(), as_preset(exploration, row), EditOptions()
     frames, forms = exploration.frames, session.text_edit.forms
     yield from exact(turn, exploration.picture, preset, options, strength, frames, forms)
+
+
+def shown_row(session: Session, strength: float) -> Shown | None:
+    """The picture on the stage at a strength."""
+    exploration, row = opened_row(session)
+    frame = nearest(exploration.frames, strength)
+    if frame is None:
+        return None
+    picture = exploration.picture
+    return Shown(picture, picture.pixels, frame.pixels, f"{row.name} {frame.strength:+g}")
 
 
 @in_words

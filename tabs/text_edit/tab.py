@@ -12,11 +12,14 @@ from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
 from core.presets import Preset
+from core.studio.compose.link import one_direction
 from core.studio.edit import intervals_for
 from core.studio.frames import EditOptions
+from core.studio.keeping import Shown, nearest
 from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_plot
+from tabs.keeping import Keeping
 from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
@@ -92,6 +95,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     download = gr.DownloadButton("Save as file", size="sm", interactive=False, elem_id="save-preset")
         with gr.Column(elem_classes="results"):
             stage = Stage(first_stage(model_id), elem_id="stage")
+            keeping = Keeping(TAB)
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                 with gr.Row():
                     with gr.Column(min_width=260):
@@ -118,6 +122,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     process.input(usual_steps, process, steps, **QUIET)
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, given, shown, **HEAVY)
+    keeping.connect(shell.session, stage, shown_edit, given[1:])
 
     picker.input(offer_file, [shell.session, picker], download, **QUIET)
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs], **QUIET).then(
@@ -225,6 +230,16 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
             moved = skip
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}, *skip
+
+
+def shown_edit(session: Session, strength: float, key: str | None, *advanced: Any) -> Shown | None:
+    """The picture on the stage at a strength."""
+    preset, picture = chosen_preset(session, key), current_picture(session)
+    frame = nearest(session.text_edit.frames, strength)
+    if preset is None or picture is None or frame is None:
+        return None
+    token = one_direction(str(key), frame.strength, picture, chosen_options(advanced))
+    return Shown(picture, picture.pixels, frame.pixels, f"{preset.name} {frame.strength:+g}", token)
 
 
 @in_words

@@ -1,6 +1,7 @@
 """A photograph of the visitor's own in a real browser: its face found or tapped, edited, and given back."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from core.models.cards import MODELS
 from core.photo import weights, yunet
 from core.photo.placement import Landmarks, align
+from core.photo.record import token_in
 from tests.photographs import PLAIN, backdrop, pasted, stand_in, with_faces
 
 Visit = Callable[..., Page]
@@ -253,3 +255,89 @@ def test_the_square_by_touch(visit: Visit, tmp_path: Path, offline: None, width:
         box = button.bounding_box()
         assert box is not None
         assert min(box["width"], box["height"]) >= 44 - 0.5
+
+
+def taken(page: Page, path: Path) -> Image.Image:
+    """Press the download button and read what comes."""
+    with page.expect_download() as download:
+        page.locator(".keeping:visible .take-away").click()
+    download.value.save_as(path)
+    with Image.open(path) as opened:
+        opened.load()
+        return opened
+
+
+def placed_by_taps(page: Page, landmarks: Landmarks) -> None:
+    page.get_by_role("button", name="Three taps").click()
+    for point in (landmarks.left_eye, landmarks.right_eye, landmarks.mouth):
+        page.mouse.click(*on_photo(page, *point, 900, 700))
+    first = before(page).get_attribute("src")
+    page.get_by_role("button", name="Use this").click()
+    used(page, first)
+
+
+def test_the_whole_way_photo_in_photo_out(page: Page, tmp_path: Path, offline: None) -> None:
+    """Taps, an edit, the photograph with it at its own size, as JPEG and PNG; the file says what made it only on
+    request, and dropping it restores that."""
+    path, landmarks = photo_with_face(tmp_path / "photo.png")
+    original = np.asarray(Image.open(path), int)
+    give(page, path)
+    placed_by_taps(page, landmarks)
+    page.locator("#presets .cards").get_by_role("radio", name="Smiling", exact=True).click()
+    expect(page.locator(".stage .strip button[disabled]")).to_have_count(0)
+    page.get_by_role("button", name="Back into the photo").click()
+    panel = page.locator("#text-edit-keeping")
+    expect(panel.locator("[data-part=after]")).to_have_attribute("src", re.compile("^data:"))
+    expect(panel.get_by_role("button", name="Download the photo (JPEG, 900 x 700)")).to_be_visible()
+    photo = taken(page, tmp_path / "out.jpg")
+    assert (photo.format, photo.size) == ("JPEG", (900, 700))
+    assert token_in(tmp_path / "out.jpg") == ""
+
+    panel.get_by_text("PNG", exact=True).click()
+    panel.get_by_text("The file says what made it").click()
+    expect(panel.get_by_role("button", name="Download the photo (PNG, 900 x 700)")).to_be_visible()
+    page.wait_for_timeout(1500)
+    photo = taken(page, tmp_path / "out.png")
+    result = np.asarray(photo.convert("RGB"), int)
+    changed = (result != original).any(-1)
+    x, y = np.meshgrid(np.arange(900) + 0.5, np.arange(700) + 0.5)
+    wanted = align(landmarks, 900, 700, AVATARS)
+    away = np.hypot(x - wanted.x, y - wanted.y) > 0.76 * wanted.side
+    assert not changed[away].any()
+    assert changed[~away].mean() > 0.2
+    assert "smiling:1" in token_in(tmp_path / "out.png")
+
+    page.get_by_role("button", name="Choose another picture").click()
+    give(page, tmp_path / "out.png")
+    expect(page.locator(".upload-message")).to_contain_text("says what made it")
+    page.get_by_role("button", name="Restore what made it").click()
+    expect(page.get_by_role("tab", name="Compose")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#mixer:visible")).to_contain_text("Smiling")
+
+
+@pytest.mark.parametrize("tab", ["Discover", "Compose", "Invert"])
+def test_back_into_the_photo_in_every_tab(page: Page, tmp_path: Path, offline: None, tab: str) -> None:
+    path, landmarks = photo_with_face(tmp_path / "photo.png")
+    give(page, path)
+    placed_by_taps(page, landmarks)
+    page.get_by_role("tab", name=tab).click()
+    if tab == "Compose":
+        page.locator("#palette .cards").get_by_role("checkbox", name="Smiling", exact=True).click()
+        area = page.locator("#compose")
+    elif tab == "Discover":
+        area = page.locator("#discover")
+        area.locator(".presets button, .ready button").first.click()
+        page.locator("#find").click()
+        area.locator("#directions .row, #directions li, #directions [data-index]").first.click()
+    else:
+        area = page.locator("#invert")
+        page.locator("#start-invert").click()
+        expect(page.locator("#stop-invert")).to_be_hidden()
+        area.get_by_role("tab", name="Edit").click()
+        page.locator("#targets textarea").fill("a smiling face")
+        page.locator("#edit-inverted").click()
+    button = area.locator(".stage .photo:visible")
+    button.click()
+    keeping = area.locator(".keeping")
+    expect(keeping.get_by_role("button", name="Download the photo (JPEG, 900 x 700)")).to_be_visible()
+    assert taken(page, tmp_path / "out.jpg").size == (900, 700)

@@ -43,6 +43,14 @@ def pixels_for(session: Session, card: TextToImageCard) -> Tensor:
     return to_pixels(source, side)
 
 
+def source_of(session: Session, card: TextToImageCard, pixels: Tensor) -> Picture:
+    """The visit's picture if `pixels` (1, 3, R, R) are how a text-to-image model sees it, else a picture of these."""
+    picture = session.picture
+    if picture is not None and picture.placement is not None and torch.equal(pixels_for(session, card), pixels.cpu()):
+        return picture
+    return Picture(pixels, session.model_id)
+
+
 def last_trial(session: Session, card: TextToImageCard) -> Trial | None:
     """The last trial of the visit's picture in this model, among those that are kept."""
     if session.picture is None:

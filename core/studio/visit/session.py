@@ -25,6 +25,7 @@ from ..compose.state import ComposeState
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
 from ..invert.state import InvertState
+from ..keeping import Shown
 from ..train import TextEditState
 from ..turns import Turns
 
@@ -40,8 +41,9 @@ class Session:
     """One visitor's visit.
 
     uploaded: the visitor's own photograph, uint8 (H, W, 3). placement: its square that is used, or is suggested until
-    one is; faces: what was found in it. seen: the picture that each tab shows. own: the visitor's directions. edits:
-    requests for an edited picture, of which the newest replaces all others whatever tab it came from.
+    one is; faces: what was found in it; carried: the link that its file has in it. kept: what each tab has made a file
+    of. seen: the picture that each tab shows. own: the visitor's directions. edits: requests for an edited picture, of
+    which the newest replaces all others whatever tab it came from.
     """
 
     model_id: str = "avatars"
@@ -49,6 +51,8 @@ class Session:
     uploaded: Tensor | None = None
     placement: Placement | None = None
     faces: FoundFaces | None = None
+    carried: str = ""
+    kept: dict[str, Shown] = field(default_factory=dict)
     seen: dict[str, Picture | None] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
     edits: Turns = field(default_factory=Turns)
@@ -66,7 +70,7 @@ class Session:
     @upload.setter
     def upload(self, picture: Image.Image | None) -> None:
         self.uploaded = None if picture is None else torch.from_numpy(np.array(picture.convert("RGB")))
-        self.placement = self.faces = None
+        self.placement, self.faces, self.carried = None, None, ""
 
     @property
     def nbytes(self) -> int:
@@ -93,6 +97,7 @@ class Session:
             self.edits.begin()
             self.model_id, self.picture, self.upload = model_id, None, None
             self.text_edit.frames = []
+            self.kept.clear()
             self.discover.forget()
             self.compose.forget()
 
