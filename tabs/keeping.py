@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -10,8 +11,10 @@ from PIL import Image
 
 from core.errors import RequestError
 from core.photo.record import Kind
+from core.photo.sface import SAME
 from core.photo.warp import Returning
 from core.studio.keeping import Shown, file_of
+from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
 from tabs.shell import HEAVY, in_words
 from tabs.widgets import Stage, data_url
@@ -43,6 +46,8 @@ class Keeping:
                 info="model, direction, strength, steps and seed; dropping it here restores them",
             )
             self.file = gr.DownloadButton("Download", variant="primary", elem_classes="take-away")
+            self.ask = gr.Button("Ask other instruments", size="sm", elem_classes="ask")
+            self.said = gr.HTML(elem_classes="said")
 
     def connect(self, session: gr.State, stage: Stage, find: Find, given: Sequence[Any] = ()) -> None:
         """find: what the stage shows. Its button opens the panel; the panel's own settings make the file again."""
@@ -67,6 +72,15 @@ class Keeping:
                 raise RequestError(NOTHING)
             return self._values(visit, shown, how, kind, says)
 
+        @in_words
+        def ask(visit: Session) -> Any:
+            shown = visit.kept.get(self.name)
+            if shown is None:
+                raise RequestError(NOTHING)
+            yield '<p class="words" role="status">Asking …</p>'
+            yield opinion_view(opinion(shown))
+
+        self.ask.click(ask, session, self.said, **HEAVY)
         stage.select(keep, [session, *settings, *given], outputs, **HEAVY)
         changed = [self.how.input, self.kind.input, self.says.input]
         gr.on(changed, again, [session, *settings], outputs, **HEAVY)
@@ -93,6 +107,23 @@ class Keeping:
             gr.update(visible=shown.whole),
             gr.update(value=str(path), label=label),
         )
+
+
+def opinion_view(found: Opinion) -> str:
+    """What other instruments say, and why some say nothing."""
+    parts = []
+    if found.identity is not None:
+        meaning = "the same person" if found.identity >= SAME else "another person"
+        parts.append(f"<p>Similarity of the faces (SFace): <b>{found.identity:.2f}</b>, {meaning}.</p>")
+    if found.read_outs:
+        rows = "".join(
+            f"<tr><td>{escape(one.name)}</td><td>{one.before:.0%}</td><td>{one.after:.0%}</td></tr>"
+            for one in found.read_outs
+        )
+        head = "<tr><th>As the image-text model reads it</th><th>before</th><th>after</th></tr>"
+        parts.append(f"<table>{head}{rows}</table>")
+    parts += [f'<p class="words">{escape(words)}</p>' for words in found.words]
+    return f'<div class="opinion" role="status">{"".join(parts)}</div>'
 
 
 def reduced(picture: Image.Image) -> str:
