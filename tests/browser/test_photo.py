@@ -309,7 +309,7 @@ def test_the_whole_way_photo_in_photo_out(page: Page, tmp_path: Path, offline: N
 
     page.get_by_role("button", name="Choose another picture").click()
     give(page, tmp_path / "out.png")
-    expect(page.locator(".upload-message")).to_contain_text("says what made it")
+    expect(page.locator(".upload-message .message")).to_contain_text("says what made it")
     page.get_by_role("button", name="Restore what made it").click()
     expect(page.get_by_role("tab", name="Compose")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#mixer:visible")).to_contain_text("Smiling")
@@ -326,9 +326,9 @@ def test_back_into_the_photo_in_every_tab(page: Page, tmp_path: Path, offline: N
         area = page.locator("#compose")
     elif tab == "Discover":
         area = page.locator("#discover")
-        area.locator(".presets button, .ready button").first.click()
+        area.locator(".chips").get_by_role("button", name="Mouth").click()
         page.locator("#find").click()
-        area.locator("#directions .row, #directions li, #directions [data-index]").first.click()
+        area.locator(".found .row").first.click()
     else:
         area = page.locator("#invert")
         page.locator("#start-invert").click()
