@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -75,11 +76,8 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
             level = float(np.interp(t, curves.t, curve))
             body += f'<path class="threshold" d="M{PAD} {float(y(level)):.1f}H{WIDTH - 6}"/>'
             body += f'<circle class="dot" r="3.5" cx="{float(x(t)):.1f}" cy="{float(y(level)):.1f}"/>'
-    for t, label in ((begun, f"{begun}"), (t_edit, f"{t_edit}"), (t_boost, f"{t_boost}")):
-        if 0 < t < 1000 and (t != begun or begun > t_edit):
-            body += f'<text class="tick" x="{float(x(t)):.1f}" y="{height - 10}" text-anchor="middle">{label}</text>'
-    body += f'<text x="{PAD}" y="{height - 10}">t = 1000</text>'
-    body += f'<text x="{WIDTH - 6}" y="{height - 10}" text-anchor="end">0</text>'
+    inner = [int(t) for t in (begun, t_edit, t_boost) if 0 < t < 1000 and (t != begun or begun > t_edit)]
+    body += _time_axis(x, sorted(set(inner), reverse=True), height - 10)
     editing = f"above t = {t_edit}" if begun == 1000 else f"from t = {begun} to {t_edit}"
     drawing = _svg(body, f"Editing {editing}, boosting below t = {t_boost}", height)
     if curves is None:
@@ -88,6 +86,35 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
         '<p class="legend">Perceptual distance to the picture<i class="plain"></i>from what is predicted'
         '<i class="second"></i>from what is seen</p>'
     )
+
+
+def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int) -> str:
+    """Labels of the time axis that do not touch: those inside come first, and the ends where there is room for them."""
+    half = lambda text: 3.3 * len(text) + 3  # noqa: E731
+    taken: list[tuple[float, float]] = []
+    body = ""
+    for t in inner:
+        text = f"t = {t}" if t > 850 else f"{t}"
+        middle = min(max(float(x(t)), PAD + half(text)), WIDTH - 6 - half(text))
+        if any(middle - half(text) < right and left < middle + half(text) for left, right in taken):
+            continue
+        taken.append((middle - half(text), middle + half(text)))
+        body += f'<text class="tick" x="{middle:.1f}" y="{line}" text-anchor="middle">{text}</text>'
+    for text, anchor, left in (("t = 1000", "start", PAD), ("0", "end", WIDTH - 6)):
+        box = (left, left + 2 * half(text)) if anchor == "start" else (left - 2 * half(text), left)
+        if not any(box[0] < right and other < box[1] for other, right in taken):
+            body += f'<text x="{left}" y="{line}" text-anchor="{anchor}">{text}</text>'
+    return body
+
+
+def ticks(least: float, most: float, about: int = 4) -> list[tuple[float, str]]:
+    """Round values between two, about so many, each with a label that says exactly where it is."""
+    span = max(most - least, 1e-9)
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = next(s * power for s in (1, 2, 5, 10) if span / (s * power) <= about)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    values = np.arange(math.ceil(least / step - 1e-9), math.floor(most / step + 1e-9) + 1) * step
+    return [(float(value), f"{value:.{digits}f}") for value in values]
 
 
 def spectrum_plot(spectra: Sequence[Spectrum]) -> str:
@@ -181,8 +208,10 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
         body += f'<path class="grid" d="M{float(x(power)):.1f} {top}V{bottom}"/>'
         label = f"{10.0**power:g} s"
         body += f'<text class="tick" x="{float(x(power)):.1f}" y="{bottom + 15}" text-anchor="middle">{label}</text>'
-    for value in np.linspace(least, most, 4)[1:-1]:
-        body += f'<text class="tick" x="{PAD}" y="{float(y(value)) + 4:.1f}">{value:.0f} dB</text>'
+    for value, label in ticks(least, most):
+        body += f'<path class="grid" d="M34 {float(y(value)):.1f}h5"/>'
+        body += f'<text class="tick" x="{PAD}" y="{float(y(value)) + 4:.1f}">{label}</text>'
+    body += f'<text class="tick" x="{PAD}" y="10">PSNR, dB</text>'
     if bound is not None:
         body += f'<path class="threshold" d="M34 {float(y(bound)):.1f}H{right}"/>'
     best, front = -math.inf, []

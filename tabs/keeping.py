@@ -81,7 +81,7 @@ class Keeping:
             yield opinion_view(opinion(shown))
 
         self.ask.click(ask, session, self.said, **HEAVY)
-        stage.select(keep, [session, *settings, *given], outputs, **HEAVY)
+        stage.download(keep, [session, *settings, *given], outputs, **HEAVY)
         changed = [self.how.input, self.kind.input, self.says.input]
         gr.on(changed, again, [session, *settings], outputs, **HEAVY)
 

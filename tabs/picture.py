@@ -35,6 +35,13 @@ LOOKING = "Looking for faces …"
 CARRIED = "This file says what made it: model, directions, strengths, steps and seed. Restore them in Compose."
 DESCRIBED = "an old face with glasses and gray hair"
 
+# Properties of the examples' cards: an update replaces all of them.
+EXAMPLES: dict[str, Any] = {
+    "columns": 4,
+    "title": "Example pictures",
+    "nothing": "This model has no examples: upload a picture, or let it imagine one.",
+}
+
 Values = Iterator[tuple[Any, ...]]
 
 
@@ -56,9 +63,7 @@ class PictureChooser:
                         example_items(model_id),
                         first[0].stem if first else None,
                         elem_classes="examples",
-                        columns=4,
-                        title="Example pictures",
-                        nothing="This model has no examples: upload a picture, or let it imagine one.",
+                        **EXAMPLES,
                     )
                 with gr.Tab("Your own", id="own"):
                     self.upload = PictureInput(
@@ -216,7 +221,9 @@ class PictureChooser:
         session.seen[self.name] = session.picture
         paths = library.examples(session.model_id)
         chosen = paths[0].stem if paths else None
-        return Cards(example_items(session.model_id), chosen), *own_widgets(session)[1:]
+        if session.picture is not None:
+            chosen = session.picture.example
+        return Cards(example_items(session.model_id), chosen, **EXAMPLES), *own_widgets(session)[1:]
 
 
 def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:

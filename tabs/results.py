@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.discovery.naming import in_words
 from core.imaging import to_pil
 from core.progress import Progress
 from core.studio.frames import Frame
 from tabs.widgets import data_url
-
-# What the probe's attributes are called when they go up.
-WORDS = {
-    "eye_open": "Open eyes",
-    "mouth_open": "Open mouth",
-    "lip_red": "Red lips",
-    "gaze": "Looking right",
-    "gaze_y": "Looking down",
-    "brow_angle": "Angry brows",
-    "brow_raise": "Raised brows",
-    "brow_thick": "Thick brows",
-    "gray": "Gray hair",
-    "hair_colour": "Fair hair",
-    "skin": "Dark skin",
-    "age": "Wrinkles",
-}
 
 
 def busy(event: Progress) -> dict[str, Any]:
@@ -51,7 +36,7 @@ def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
 def readable(measures: dict[str, Any]) -> dict[str, Any]:
     """Measures with attributes in words."""
     for reading in measures["attributes"]:
-        reading["name"] = WORDS.get(reading["name"], reading["name"].replace("_", " ").capitalize())
+        reading["name"] = in_words(reading["name"]).capitalize()
     return measures
 
 

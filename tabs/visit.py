@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import io
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from core.cache import Cache, Counted
 from core.errors import VisitorError
 from core.imaging import to_pil
-from core.memory import MAX_SHOWN, bytes_of
-from core.presets import Preset
+from core.presets import CERTAINTIES, Preset
 from core.studio import library
 from core.studio.frames import Picture
 from core.studio.visit.session import Session
+from tabs import serving
 from tabs.widgets import data_url
 
-SHOWN: Cache[Counted[str]] = Cache(MAX_SHOWN, "shown")
 HINT = "Choose a direction, and the picture changes."
 
 
@@ -27,22 +24,10 @@ def example_items(model_id: str) -> list[dict[str, Any]]:
     paths = library.examples(model_id)
     items = []
     for number, path in enumerate(paths, start=1):
-        items.append({"id": path.stem, "image": _shown(path), "about": f"Example {number}"})
+        items.append(
+            {"id": path.stem, "image": serving.address("example", model_id, path.stem), "about": f"Example {number}"}
+        )
     return items
-
-
-def _shown(source: Path | bytes) -> str:
-    """An example's file or a preset's thumbnail as a URL, the same text for all visits that show it."""
-    kept = SHOWN.get(source)
-    if kept is None:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as opened:
-            picture = opened.convert("RGB")
-        if isinstance(source, Path):
-            picture = picture.resize((192, 192), Image.Resampling.LANCZOS)
-        url = data_url(picture)
-        kept = Counted(url, bytes_of(url, source))
-        SHOWN.put(source, kept)
-    return kept.value
 
 
 def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
@@ -50,10 +35,19 @@ def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
     mine = [(key, preset, True) for key, preset in reversed(own.items()) if preset.model == model_id]
     items = []
     for key, preset, is_own in [*mine, *((k, p, False) for k, p in library.shipped(model_id).items())]:
-        image = None if preset.thumbnail is None else _shown(preset.thumbnail)
+        image = None
+        if preset.thumbnail is not None:  # what a visitor has made is in no file that others could ask for
+            image = thumbnail_url(preset.thumbnail) if is_own else serving.address("direction", model_id, key)
         about = preset.description or f"{preset.source_text} → {preset.target_text}"
+        if preset.certainty != "exact":
+            about = f"{about} {CERTAINTIES[preset.certainty]}"
         items.append({"id": key, "name": preset.name, "image": image, "about": about, "own": is_own})
     return items
+
+
+def thumbnail_url(thumbnail: bytes) -> str:
+    with Image.open(io.BytesIO(thumbnail)) as opened:
+        return data_url(opened.convert("RGB"))
 
 
 def first_stage(model_id: str) -> dict[str, Any]:
@@ -61,6 +55,13 @@ def first_stage(model_id: str) -> dict[str, Any]:
     if not paths:
         return {"hint": "Upload a picture, or let the model imagine one."}
     return {"before": before_url(library.open_picture(paths[0], model_id)), "hint": HINT}
+
+
+def visit_stage(session: Session) -> dict[str, Any]:
+    """The stage before there is a result, with the visitor's picture if there is one."""
+    if session.picture is None:
+        return first_stage(session.model_id)
+    return {"before": before_url(session.picture), "hint": HINT}
 
 
 def message(error: VisitorError) -> str:

@@ -46,12 +46,18 @@ class PictureInput(gr.Image):
         return path if isinstance(path, str) else None
 
 
+CARDS = (
+    '<input class="search" type="search" hidden><div class="cards"></div><p class="nothing" hidden></p>'
+    '<p class="words none" role="status" hidden>Nothing of that name.</p>'
+)
+
+
 class Cards(gr.HTML):
     """A choice among pictures with names. The value is the chosen item's id; `.input` tells of a choice.
 
     choices: dictionaries with id, and any of name, note (below the name), image (a URL), about (a tooltip), own. With
-    `multiple=True` the value is a list of ids, and `.release` tells which was clicked (id); marks: letters for the
-    chosen ones, in order.
+    `search=True` there is a field to look for names. With `multiple=True` the value is a list of ids, and `.release`
+    tells which was clicked (id); marks: letters for the chosen ones, in order.
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class Cards(gr.HTML):
         super().__init__(
             value=value,
             choices=self.choices,
-            html_template='<div class="cards"></div><p class="nothing" hidden></p>',
+            html_template=CARDS,
             js_on_load=asset("cards.js"),
             apply_default_css=False,
             **settings,

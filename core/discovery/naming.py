@@ -92,10 +92,106 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
         "messy bedroom",
         "tidy bedroom",
     ),
+    "cat": (
+        "white cat",
+        "black cat",
+        "ginger cat",
+        "tabby cat",
+        "fluffy cat",
+        "kitten",
+        "sleepy cat",
+        "angry cat",
+        "cat with an open mouth",
+        "cat with closed eyes",
+        "cat with wide open eyes",
+        "cat with blue eyes",
+        "cat looking left",
+        "cat looking right",
+        "cat on grass",
+        "cat on a bed",
+        "cat in a dark room",
+        "cat in the sun",
+    ),
+    "dog": (
+        "happy dog",
+        "sleepy dog",
+        "angry dog",
+        "puppy",
+        "old dog",
+        "white dog",
+        "black dog",
+        "brown dog",
+        "fluffy dog",
+        "short haired dog",
+        "dog with an open mouth",
+        "dog with its tongue out",
+        "dog with closed eyes",
+        "dog with floppy ears",
+        "dog with pointed ears",
+        "dog looking left",
+        "dog looking right",
+        "dog on grass",
+    ),
 }
 TEMPERATURE = 0.07  # of the confidence
 MIN_CHANGE = 0.02  # of the unit embedding: less is noise
 MIN_CONFIDENCE = 0.2  # below, the phrase is left out of the name
+
+
+# What a phrase of the vocabulary says of an attribute that the probe reads: up or down. Those that say nothing of any
+# (backgrounds) are left out.
+SAYS: dict[str, tuple[str, int]] = {
+    "smiling face": ("smile", 1),
+    "sad face": ("smile", -1),
+    "angry face": ("brow_angle", 1),
+    "surprised face": ("brow_raise", 1),
+    "face with an open mouth": ("mouth_open", 1),
+    "face with a closed mouth": ("mouth_open", -1),
+    "face with red lips": ("lip_red", 1),
+    "face with pale lips": ("lip_red", -1),
+    "face with closed eyes": ("eye_open", -1),
+    "face with wide open eyes": ("eye_open", 1),
+    "face looking left": ("gaze", -1),
+    "face looking right": ("gaze", 1),
+    "face with thick eyebrows": ("brow_thick", 1),
+    "face with thin eyebrows": ("brow_thick", -1),
+    "face with raised eyebrows": ("brow_raise", 1),
+    "face with glasses": ("glasses", 1),
+    "face with a beard": ("beard", 1),
+    "face without a beard": ("beard", -1),
+    "face with blushing cheeks": ("blush", 1),
+    "face with long hair": ("long_hair", 1),
+    "face with short hair": ("short_hair", 1),
+    "face with curly hair": ("curly_hair", 1),
+    "bald face": ("bald", 1),
+    "face with gray hair": ("gray", 1),
+    "face with black hair": ("hair_colour", -1),
+    "face with brown hair": ("hair_colour", -1),
+    "face with blond hair": ("hair_colour", 1),
+    "face with red hair": ("hair_colour", 1),
+    "tanned face": ("skin", 1),
+    "pale face": ("skin", -1),
+    "dark skinned face": ("skin", 1),
+    "old face": ("age", 1),
+    "young face": ("age", -1),
+}
+# What the probe's attributes are called when they go up.
+WORDS = {
+    "eye_open": "open eyes",
+    "mouth_open": "open mouth",
+    "lip_red": "red lips",
+    "gaze": "looking right",
+    "gaze_y": "looking down",
+    "brow_angle": "angry brows",
+    "brow_raise": "raised brows",
+    "brow_thick": "thick brows",
+    "gray": "gray hair",
+    "hair_colour": "fair hair",
+    "skin": "dark skin",
+    "age": "wrinkles",
+}
+MIN_READ = 0.5  # standard deviations: a smaller change of an attribute does not support a name
+MIN_SHARE = 0.5  # of the largest change of any attribute: less is not what the direction is about
 
 
 @dataclass(frozen=True)
@@ -170,6 +266,31 @@ class Namer:
         return Suggestion(
             self.phrases[best] if named else "", self.phrases[worst], round(confidence, 3), likely, changes
         )
+
+
+def agree(suggestion: Suggestion) -> bool:
+    """Whether what the image-text model suggests is what the probe reads: the attribute that the phrase speaks of
+    changes its way, and is among the largest changes. A phrase that speaks of none stands if no attribute changes much;
+    without a probe it stands by itself."""
+    if not suggestion.text or not suggestion.changes:
+        return bool(suggestion.text)
+    changes = {change.attribute: change.change for change in suggestion.changes}
+    largest = max(abs(change) for change in changes.values())
+    attribute, sign = SAYS.get(suggestion.text, ("", 0))
+    if attribute not in changes:
+        return largest < MIN_READ
+    return sign * changes[attribute] >= max(MIN_READ, MIN_SHARE * largest)
+
+
+def describe_changes(changes: Sequence[AttributeChange], least: float = 0.3, most: int = 2) -> str:
+    """The largest changes in words and standard deviations: "blush −1.7, red lips +0.8"."""
+    named = [change for change in changes if abs(change.change) >= least][:most]
+    return ", ".join(f"{in_words(c.attribute)} {c.change:+.1f}".replace("-", "−") for c in named)
+
+
+def in_words(attribute: str) -> str:
+    """What an attribute of the probe is called when it goes up."""
+    return WORDS.get(attribute, attribute.replace("_", " "))
 
 
 @torch.no_grad()

@@ -14,6 +14,8 @@ from ..errors import RequestError
 from ..text_to_image import TextToImage
 
 Kind = Literal["swap", "refine"]
+Attention = Literal["none", "swap", "refine"]
+FILLING = frozenset(["a", "an", "the", "and", "with", "of", "in", "on"])  # words that show nothing
 
 
 def align(model: TextToImage, source: str, target: str, kind: Kind) -> tuple[Tensor, Tensor]:
@@ -42,6 +44,28 @@ def align(model: TextToImage, source: str, target: str, kind: Kind) -> tuple[Ten
         mapping[min(start + j - end, L - 1), j] = share[j] = 1
     mapping[0, 0] = share[0] = 1
     return mapping, share
+
+
+def suited(source: str, targets: Sequence[str]) -> tuple[Attention, str]:
+    """The attention control that suits a change of words, with the reason in words.
+
+    Words that are only taken out leave a source's attention nothing to act on: the maps of all that stays, glasses
+    included, would be kept. Added words act by themselves, and replaced ones take over places.
+    """
+    changes = set()
+    for target in targets:
+        matcher = SequenceMatcher(None, _telling(source), _telling(target), autojunk=False)
+        changes |= {tag for tag, *_ in matcher.get_opcodes() if tag != "equal"}
+    if "delete" in changes:
+        return "none", "words are taken out"
+    if "replace" in changes:
+        return "swap", "words are replaced"
+    return "refine", "words are only added"
+
+
+def _telling(prompt: str) -> list[str]:
+    """The words of a prompt that show something."""
+    return [word for word in words_of(prompt) if word.isalnum() and word not in FILLING]
 
 
 def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Tensor:

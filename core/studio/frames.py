@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -13,12 +13,19 @@ from ..photo.placement import Placement
 from ..process import USUAL_STEPS, Process
 
 Form = Literal["trained", "per_timestep", "global"]
+IntervalSource = Literal["preset", "curves"]
 
 
 def require_range(name: str, value: float, low: float, high: float) -> None:
     """Raises RequestError for anything but a number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise RequestError(f"{name} must lie between {low} and {high}, not {value}.")
+
+
+def in_units(strength: float, unit: float) -> str:
+    """A strength in words, as a multiple of what its direction suggests: +1, −0.5."""
+    share = round(strength / (unit or 1.0), 3)
+    return f"{'−' if share < 0 else '+'}{abs(share):g}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class EditOptions:
-    """How to apply a direction; None: as the preset or the model's curves say. steps: None is what the process needs.
+    """How to apply a direction; None: as `source` says. steps: None is what the process needs. source: where intervals
+    that are None come from: the preset where it has any, or the model's curves in any case.
 
     Raises:
         RequestError: a number is out of range.
@@ -51,6 +59,7 @@ class EditOptions:
     t_boost: int | None = None
     seed: int = 0
     process: Process = "anchored"
+    source: IntervalSource = "preset"
 
     def __post_init__(self) -> None:
         if self.process not in USUAL_STEPS:
@@ -62,6 +71,8 @@ class EditOptions:
                 require_range(name, getattr(self, name), 0, 1000)
         if self.form not in ("trained", "per_timestep", "global"):
             raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
+        if self.source not in ("preset", "curves"):
+            raise RequestError(f"There are no intervals from {self.source!r}: use preset or curves.")
         if self.injection not in (None, "asymmetric", "symmetric"):
             raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
 
@@ -89,12 +100,18 @@ class AttributeReading:
 @dataclass(frozen=True)
 class Measures:
     """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
-    0 for no change. identity: 1 for the same person. attributes: the most changed first."""
+    0 for no change. identity: 1 for the same person. attributes: the most changed first. missing: in words, what could
+    not be had or was assumed."""
 
     s_dir: float | None = None
     distance: float | None = None
     identity: float | None = None
     attributes: tuple[AttributeReading, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def lacking(self, *words: str) -> Measures:
+        """The same with more that is missing."""
+        return replace(self, missing=(*self.missing, *words))
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,6 +13,7 @@ from ..models.cards import MODELS, PRESETS
 from ..presets import Preset
 from .frames import Picture
 
+ORDER = "order.txt"  # beside presets: names of files, one a line
 PICTURES = (".png", ".webp", ".jpg")
 
 
@@ -23,9 +24,13 @@ def examples(model_id: str) -> list[Path]:
 
 
 def shipped(model_id: str) -> dict[str, Preset]:
-    """The presets that come with a model, by the name of their file."""
+    """The presets that come with a model, by the name of their file: first those that the folder's `order.txt` names,
+    what most people look for, then the others by name."""
     folder = PRESETS / "directions" / model_id
-    return {path.stem: preset for path, preset in presets.shelf(folder)}
+    found = {path.stem: preset for path, preset in presets.shelf(folder)}
+    order = folder / ORDER
+    wanted = order.read_text(encoding="utf-8").split() if order.is_file() else []
+    return {key: found[key] for key in dict.fromkeys([*wanted, *found]) if key in found}
 
 
 def find_preset(

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from torch import Tensor
 
-from ..asyrp.prompts import suggested_name
+from ..asyrp.loss import s_dir
+from ..asyrp.prompts import suggested_name, templates
 from ..asyrp.train import Sources, Training, TrainingSettings
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable, RequestError
@@ -26,22 +28,43 @@ from .device import DEVICE, exclusively
 from .edit import Forms
 from .frames import Frame, Picture, require_range
 from .latents import edit_together
+from .strips import MAX_STRIPS, Strip
+from .turns import Turn
 
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 MAX_TEXT = 200
+LOW_MATCH = 0.15  # S_dir: below, the pictures hardly change the way the words do
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
 
 
 @dataclass
 class TextEditState:
-    """What Text edit keeps of a visit. frames: the strip that is shown. forms: averaged forms of directions. sources:
-    what the last training prepared. stop_training: set to stop the one that runs."""
+    """What Text edit keeps of a visit. frames: those of `strip`, which is the one that was asked for last. strips: the
+    last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
+    a preset that was just trained or opened, until it is shown;
+    saved: for the one that can be saved. returning: a strip of
+    the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
+    last training prepared. stop_training: set to stop the one that runs; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)
+    strip: Strip | None = None
+    strips: list[Strip] = field(default_factory=list)
+    turn: Turn | None = None
+    made: str | None = None
+    saved: str | None = None
+    returning: Strip | None = None
     forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     stop_training: bool = False
+    discard_training: bool = False
+
+    def show(self, strip: Strip) -> Strip:
+        """The strip that is asked for, or the same one from before."""
+        kept = next((other for other in self.strips if other.key == strip.key), strip)
+        self.strips = [*(other for other in self.strips if other is not kept), kept][-MAX_STRIPS:]
+        self.strip, self.frames = kept, kept.frames
+        return kept
 
     def keep_sources(self, training: Training) -> None:
         """Remember what a training prepared, the last one only, and only if it is not large."""
@@ -120,7 +143,14 @@ def train_preset(
     preview = _preview(training, pixels)
     note = "Stopped early" if len(training.losses) < training.total else "Done"
     yield Progress(len(training.losses), training.total, note, preview)
-    return _as_preset(training, preview)
+    return _as_preset(training, preview, match(training, preview))
+
+
+def match(training: Training, preview: Tensor) -> float:
+    """S_dir of a preview (2, 3, R, R), before and after: how far the picture changes the way the words do."""
+    words = training.source, training.target, templates(training.model.card)
+    with DEVICE.turn():
+        return float(s_dir(measuring.image_text(training.model.card), preview[:1], preview[1:], *words)[0])
 
 
 def _preview(training: Training, pixels: Tensor) -> Tensor:
@@ -130,7 +160,7 @@ def _preview(training: Training, pixels: Tensor) -> Tensor:
     return finish(edit_together(training.model, pixels, 2, weighted, settings, "anchored")).cpu()
 
 
-def _as_preset(training: Training, preview: Tensor) -> Preset:
+def _as_preset(training: Training, preview: Tensor, matched: float) -> Preset:
     card, settings = training.model.card, training.settings
     boost = _t_boost(card)
     return Preset(
@@ -151,6 +181,7 @@ def _as_preset(training: Training, preview: Tensor) -> Preset:
         target_text=training.target,
         t_edit=training.t_edit,
         t_boost=boost,
+        measured={"s_dir": round(matched, 4)} if isfinite(matched) else {},
         thumbnail=thumbnail(preview[1]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

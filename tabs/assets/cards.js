@@ -1,6 +1,7 @@
 // A choice among pictures with names: radio buttons in looks and in the keyboard. With `multiple` any number can be on:
 // the value is their ids, a click tells its id by `release`, and the server answers with the new value.
 const root = element.querySelector(".cards");
+const search = element.querySelector(".search");
 let drawn;
 function draw() {
   const items = props.choices || [];
@@ -33,6 +34,7 @@ function build(items) {
       card.setAttribute("aria-label", item.name || item.about || `Choice ${index + 1}`);
       if (item.image) {
         const image = document.createElement("img");
+        image.loading = "lazy";
         image.src = item.image;
         image.alt = "";
         card.append(image);
@@ -52,10 +54,38 @@ function build(items) {
       return card;
     }),
   );
+  search.hidden = !props.search || items.length < 8;
+  search.placeholder = `Search ${items.length} directions`;
+  search.setAttribute("aria-label", search.placeholder);
+  look();
   const empty = element.querySelector(".nothing");
   empty.textContent = props.nothing || "";
   empty.hidden = items.length > 0;
   if (focused) (root.querySelector(`[data-id="${CSS.escape(focused)}"]`) || root.firstElementChild)?.focus();
+}
+// Those whose name or description has all the words that were typed.
+function look() {
+  const words = search.hidden ? [] : search.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let found = 0;
+  [...root.children].forEach((card, index) => {
+    const { name = "", about = "" } = (props.choices || [])[index] || {};
+    const text = `${name} ${about}`.toLowerCase();
+    card.hidden = !words.every((word) => text.includes(word));
+    found += !card.hidden;
+  });
+  element.querySelector(".none").hidden = found > 0 || !words.length;
+  fade();
+}
+search.addEventListener("input", look);
+// A list that goes on below its frame says so.
+const frame = element.closest(".scroll");
+function fade() {
+  frame?.classList.toggle("more", frame.scrollHeight - frame.clientHeight - frame.scrollTop > 6);
+}
+if (frame) {
+  frame.addEventListener("scroll", fade);
+  new ResizeObserver(fade).observe(frame);
+  new ResizeObserver(fade).observe(root);
 }
 function choose(id) {
   if (props.multiple) return trigger("release", { id });
@@ -68,7 +98,7 @@ root.addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (!step) return;
   event.preventDefault();
-  const all = [...root.children];
+  const all = [...root.children].filter((card) => !card.hidden);
   const next = all[(all.indexOf(document.activeElement) + step + all.length) % all.length];
   choose(next.dataset.id);
   root.querySelector('[aria-checked="true"]')?.focus();

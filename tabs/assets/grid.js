@@ -9,20 +9,20 @@ const make = (tag, className, text) => {
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + String(Math.abs(Number(value.toFixed(2))));
 function draw() {
   const value = props.value || {};
-  const { acrosses = [], downs = [], images = [] } = value;
+  const { acrosses = [], downs = [], images = [], units = [1, 1] } = value;
   root.hidden = !acrosses.length;
   root.dataset.done = value.done ? "yes" : "no";
   if (!acrosses.length) return root.replaceChildren();
   const cells = make("div", "cells");
   cells.style.setProperty("--columns", acrosses.length);
-  cells.append(make("b", "corner"), ...acrosses.map((strength) => make("span", "top", signed(strength))));
+  cells.append(make("b", "corner"), ...acrosses.map((strength) => make("span", "top", signed(strength / units[0]))));
   downs.forEach((down, r) => {
-    cells.append(make("span", "side", signed(down)));
+    cells.append(make("span", "side", signed(down / units[1])));
     acrosses.forEach((across, c) => {
       const cell = make("button");
       cell.type = "button";
       cell.disabled = !value.done;
-      cell.title = `${value.across} ${signed(across)}, ${value.down} ${signed(down)}`;
+      cell.title = `${value.across} ${signed(across / units[0])}, ${value.down} ${signed(down / units[1])}`;
       cell.setAttribute("aria-label", cell.title);
       const source = images[r * acrosses.length + c];
       const image = make(source ? "img" : "i");

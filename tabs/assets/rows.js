@@ -10,6 +10,7 @@ const make = (tag, className, text) => {
 };
 let chosen = -1;
 let search = null;
+let wasBusy = false;
 
 function rowNode(index) {
   const row = make("div", "row");
@@ -93,6 +94,15 @@ function draw() {
   $("note").textContent = value.note || "";
   $("done").style.width = `${Math.round(100 * (value.fraction ?? 0))}%`;
   $("done").parentNode.hidden = value.fraction === undefined || value.fraction === null;
+  // What was asked for far below is shown where the eye is: once, when the work begins.
+  const box = root.getBoundingClientRect();
+  if (value.busy && !wasBusy && (box.top < 0 || box.top > window.innerHeight - 160)) {
+    root.scrollIntoView({ behavior: "smooth", block: "start" });
+  }
+  if (value.bad && value.note && (box.top < 0 || box.top > window.innerHeight - 60)) {
+    root.scrollIntoView({ behavior: "smooth", block: "center" });
+  }
+  wasBusy = Boolean(value.busy);
   const list = $("rows");
   while (list.children.length > rows.length) list.lastChild.remove();
   rows.forEach((row, index) => fill(list.children[index] || list.appendChild(rowNode(index)), row, index));

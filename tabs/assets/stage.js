@@ -13,6 +13,8 @@ const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "")
 let state = {};
 let cut = 50;
 let wasBusy = false;
+let chosen = null; // {result, strength}: what the visitor looks at, which later news of the same result leave alone
+const units = (strength) => strength / (state.unit || 1); // 1 is what the direction suggests
 
 // ---- before/after ---------------------------------------------------------------------------------------------------
 const canvas = $("canvas");
@@ -56,13 +58,16 @@ function show(strength) {
   const span = slider.max - slider.min;
   slider.style.setProperty("--at", `${(100 * (strength - slider.min)) / span}%`);
   slider.style.setProperty("--zero", `${(100 * (0 - slider.min)) / span}%`);
-  $("strength").textContent = signed(strength, 2);
+  $("strength").textContent = signed(units(strength), 2);
+  slider.setAttribute("aria-valuetext", `${signed(units(strength), 2)} times the suggested strength`);
   if (!frame) return;
   $("after").src = frame.image;
   $("save").href = frame.image;
+  $("save").hidden = Boolean(state.busy); // the picture is not yet what the title says
   const stem = (state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
-  $("save").download = varied ? `${stem}_${frame.strength}.webp` : `${stem}.webp`;
-  $("after").alt = varied ? `${state.name || "Edited"}, strength ${frame.strength}` : state.name || "Edited";
+  const shown = Number(units(frame.strength).toFixed(3));
+  $("save").download = varied ? `${stem}_${shown}.webp` : `${stem}.webp`;
+  $("after").alt = varied ? `${state.name || "Edited"}, strength ${shown}` : state.name || "Edited";
   root.dataset.shown = frame.strength;
   for (const button of $("strip").children) {
     const on = near(Number(button.dataset.strength), frame.strength);
@@ -75,21 +80,29 @@ slider.addEventListener("input", () => {
   let value = Number(slider.value);
   const close = nearest(value);
   if (close && Math.abs(close.strength - value) < (slider.max - slider.min) / 80) value = close.strength;
-  show(value);
+  look(value);
 });
+function look(strength) {
+  show(strength);
+  chosen = { result: state.result, strength };
+}
+function tell() {
+  if (state.result !== undefined) trigger("select", { result: state.result, strength: state.strength });
+}
 slider.addEventListener("change", () => {
   const close = nearest(state.strength);
+  tell();
   if (close && !near(close.strength, state.strength)) {
     note("Computing this strength exactly …");
     trigger("release", { strength: state.strength });
   }
 });
 
-$("photo").addEventListener("click", () => trigger("select", { strength: Number(root.dataset.shown) }));
+$("photo").addEventListener("click", () => trigger("download", { strength: Number(root.dataset.shown) }));
 
 function drawStrip() {
   const strip = $("strip");
-  const wanted = (state.strip || []).join();
+  const wanted = `${state.unit || 1}:${state.strip || []}`;
   if (strip.dataset.drawn !== wanted) strip.replaceChildren(...(state.strip || []).map(thumbnail));
   strip.dataset.drawn = wanted; // a button that vanishes under a finger is not clicked
   for (const button of strip.children) {
@@ -105,33 +118,58 @@ function thumbnail(strength) {
   const button = make("button");
   button.type = "button";
   button.dataset.strength = strength;
-  button.title = `Strength ${strength}`;
-  button.append(Object.assign(make("img"), { alt: "" }), make("i"), make("span", "", signed(strength, Number.isInteger(strength * 2) ? 1 : 2)));
-  button.addEventListener("click", () => show(strength));
+  button.title = `Strength ${Number(units(strength).toFixed(3))}`;
+  button.append(Object.assign(make("img"), { alt: "" }), make("i"), make("span", "", signed(units(strength), Number.isInteger(Number((units(strength) * 2).toFixed(6))) ? 1 : 2)));
+  button.addEventListener("click", () => {
+    look(strength);
+    tell();
+  });
   return button;
 }
 
 // ---- read-outs ------------------------------------------------------------------------------------------------------
 const MEASURES = [
-  ["s_dir", "Direction match", "S_dir: whether the picture changed the way the words did. 1 is exactly so, 0 unrelated."],
-  ["identity", "Same person", "Similarity of identity before and after, by an independent network. 1 is the same."],
-  ["distance", "Visible change", "Perceptual distance between before and after. 0 is no change at all."],
-  ["seconds", "Seconds", "Time this edit took on the machine."],
+  ["s_dir", "Direction match", "of 1", "Whether the picture changed the way the words did (S_dir). 1 is exactly so, 0 unrelated, −1 the opposite."],
+  ["identity", "Same person", "of 1", "Similarity of identity before and after, by an independent network. 1 is the same person."],
+  ["distance", "Visible change", "0 is none", "Perceptual distance between before and after. 0 is no change at all; above 1 little of the picture is as it was."],
+  ["seconds", "Time", "s", "Seconds that this edit took on the machine."],
 ];
+// An explanation opens by a tap, a click or a key; a pointer that rests there sees it as well.
+function explained(node, words) {
+  node.title = words;
+  node.tabIndex = 0;
+  node.setAttribute("role", "button");
+  node.setAttribute("aria-expanded", "false");
+  const toggle = () => {
+    const open = node.getAttribute("aria-expanded") !== "true";
+    node.setAttribute("aria-expanded", open);
+    node.querySelector(".explanation")?.remove();
+    if (open) node.append(make("small", "explanation", words));
+  };
+  node.addEventListener("click", toggle);
+  node.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    toggle();
+  });
+}
 function readout(measures) {
   const panel = $("readout");
   panel.hidden = !measures;
   if (!measures) return;
   const known = { ...measures, seconds: state.seconds };
   $("measures").replaceChildren(
-    ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, title]) => {
+    ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, scale, title]) => {
       const tile = make("div", "tile");
-      tile.title = title;
       tile.dataset.measure = key;
-      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("span", "", label));
+      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("i", "", scale), make("span", "", label));
+      explained(tile, title);
       return tile;
     }),
   );
+  const missing = measures.missing || [];
+  $("missing").hidden = missing.length === 0;
+  $("missing").replaceChildren(...missing.map((words) => make("li", "", words)));
   const rows = (measures.attributes || []).slice(0, 7);
   $("attributes").hidden = rows.length === 0;
   $("rows").replaceChildren(
@@ -145,8 +183,17 @@ function readout(measures) {
       bar.style.setProperty("--was", `${a}%`);
       bar.style.setProperty("--now", `${b}%`);
       bar.append(make("i"), make("s"), make("u"));
-      line.append(make("span", "name", row.name), bar, make("span", "value", row.after.toFixed(2)));
-      line.title = `${row.name}: ${row.before.toFixed(2)} before, ${row.after.toFixed(2)} after (${signed(row.change, 1)} σ)`;
+      // Attributes have scales of their own, from low to high: shares of it can be compared.
+      const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
+      const beyond = row.after > row.high + 1e-6 || row.after < row.low - 1e-6;
+      line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
+      line.classList.toggle("beyond", beyond);
+      const scale = `its scale goes from ${row.low} to ${row.high}`;
+      explained(
+        line,
+        `${row.name}: ${share(row.before)} of its range before, ${share(row.after)} after, a change of ${signed(row.change, 1)} standard deviations ` +
+          `(${row.before.toFixed(2)} → ${row.after.toFixed(2)}; ${scale})${beyond ? ". Beyond what pictures of this model have" : ""}.`,
+      );
       line.classList.toggle("still", Math.abs(row.change) < 0.25);
       return line;
     }),
@@ -211,7 +258,8 @@ function draw() {
     slider.step = (high - low) / 120;
   }
   drawStrip();
-  show(state.strength ?? 1);
+  const kept = chosen && state.result !== undefined && chosen.result === state.result;
+  show(kept ? chosen.strength : (state.strength ?? 1));
 }
 setCut(50);
 draw();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tabs.shell import in_words
 from tabs.visit import message
 
 Values = Iterator[tuple[Any, ...]]
+DONE = '<p class="words" role="status">The picture is edited.</p>'
 
 
 class Batch:
@@ -43,6 +45,16 @@ class Batch:
         self.make.click(run_batch, [session, self.files, *advanced], [self.note, self.file], **settings)
 
 
+def outcome(result: pictures.Batch) -> str:
+    """How many pictures were edited, and why the others were not."""
+    count = result.done + len(result.problems)
+    if not result.problems:
+        return f'<p class="words" role="status">All {count} pictures are edited.</p>' if count > 1 else DONE
+    reasons = "".join(f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in result.problems)
+    words = f"{result.done} of {count} pictures are edited. The others could not be:"
+    return f'<div class="message" role="alert">{words}<ul>{reasons}</ul></div>'
+
+
 @in_words
 def run_batch(session: Session, paths: list[str] | None, process: Process, steps: float, seed: float | None) -> Values:
     turn = session.edits.begin()
@@ -50,11 +62,11 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
         files = [(Path(path).name, Path(path)) for path in paths or []]
         yield progress_line(Progress(0, 1), "Starting"), gr.update(visible=False)
         model, chosen = models.get(session.model_id), active_presets(session)
-        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(process, steps, seed))))
+        running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(session, process, steps, seed))))
         for event in running:
             yield progress_line(event), gr.skip()
-        path = session.file("composed.zip", running.result)
-        yield '<p class="words" role="status">Done.</p>', gr.update(value=str(path), visible=True)
+        path = session.file("composed.zip", running.result.data)
+        yield outcome(running.result), gr.update(value=str(path), visible=True)
     except Outdated:
         yield "", gr.skip()
     except VisitorError as error:

@@ -75,7 +75,7 @@ def run_filmstrip(
     yield progress_line(Progress(0, 1), "Starting"), hidden, hidden, []
     model = models.get(session.model_id)
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
-    job = pictures.interpolate(model, picture, first, last, int(count), options_of(process, steps, seed))
+    job = pictures.interpolate(model, picture, first, last, int(count), options_of(session, process, steps, seed))
     running = Running(turn.follow(job))
     try:
         for event in running:

@@ -8,7 +8,8 @@ import gradio as gr
 
 from core.errors import RequestError
 from core.imaging import to_pil
-from core.studio.compose.state import Result
+from core.models.cards import MODELS
+from core.studio.compose.state import Result, compare
 from core.studio.visit.session import Session
 from tabs.results import frames_json
 from tabs.widgets import Cards, data_url
@@ -28,8 +29,9 @@ def history_cards(session: Session) -> Cards:
         {
             "id": str(result.number),
             "name": f"No. {result.number}",
+            "note": result.tab,
             "image": data_url(to_pil(result.frame.pixels)[0], quality=80),
-            "about": result.words,
+            "about": f"{result.tab}: {result.words}",
         }
         for result in reversed(session.compose.history.results)
     ]
@@ -41,6 +43,23 @@ def kept_result(session: Session, number: str | None) -> Result:
     result = session.compose.history.result(int(number)) if number else None
     if result is None:
         raise RequestError("This result is not kept any more. Choose another one.")
+    return result
+
+
+def return_to(session: Session, number: str | None) -> Result:
+    """The visit is where this result was made, as far as it can be from here: its picture, its strip.
+
+    Raises:
+        RequestError: it is not kept any more, or was made with another model.
+    """
+    result = kept_result(session, number)
+    if result.picture is not None:
+        if result.picture.model_id != session.model_id:
+            title = MODELS[result.picture.model_id].title
+            raise RequestError(f"This result was made with the model “{title}”. Choose that first, at the top.")
+        session.picture = result.picture
+    if result.strip is not None and result.tab == "Text edit":
+        session.text_edit.returning = session.text_edit.show(result.strip)
     return result
 
 
@@ -62,6 +81,7 @@ def comparison(results: list[Result]) -> dict[str, Any]:
             "tags": ["Before", f"No. {last.number}"],
         }
     first = results[0]
+    value["frames"] = frames_json([compare(first, last)])
     value["before"] = data_url(to_pil(first.frame.pixels)[0], quality=95)
     value["tags"] = [f"A: No. {first.number}", f"B: No. {last.number}"]
     return value | {"name": f"{first.words}  against  {last.words}"}

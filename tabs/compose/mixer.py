@@ -20,10 +20,11 @@ def mixer_value(session: Session) -> dict[str, Any]:
         if preset is None:
             continue
         picture = preset.picture()
-        low, high = preset.strength_range
+        unit = preset.strength or 1.0  # the desk counts in what each direction suggests
+        low, high = (end / unit for end in preset.strength_range)
         part: dict[str, Any] = {"key": component.key, "name": preset.name}
         part |= {"image": data_url(picture) if picture else None}
-        part |= {"strength": component.strength, "unit": preset.strength, "low": low, "high": high}
+        part |= {"strength": round(component.strength / unit, 3), "unit": 1, "low": low, "high": high}
         part |= {"muted": component.muted, "solo": component.solo, "active": component in state.composition.active}
         parts.append(part)
     return {"parts": parts, "locked": state.composition.locked, "undo": bool(state.history.past)}
@@ -32,6 +33,9 @@ def mixer_value(session: Session) -> dict[str, Any]:
 def change_composition(session: Session, what: Any, key: Any, value: Any) -> None:
     """One change as `Mixer` reports it. Raises RequestError."""
     state = session.compose
+    if what == "set" and isinstance(value, int | float) and not isinstance(value, bool):
+        preset = available_presets(session).get(str(key))
+        value = value * (preset.strength or 1.0) if preset is not None else value
     if what == "undo":
         state.undo()
     else:

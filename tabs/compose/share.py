@@ -111,7 +111,7 @@ def to_publish(session: Session) -> dict[str, Any]:
 @in_words
 def save(session: Session, name: str | None, process: Process, steps: float, seed: float | None) -> tuple[Any, ...]:
     """The composition as a preset: a file to take away, and one of the visitor's own from now on."""
-    chosen, options = active_presets(session), options_of(process, steps, seed)
+    chosen, options = active_presets(session), options_of(session, process, steps, seed)
     name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
     model = models.get(session.model_id)
     preset = applying.combine(model.card, chosen, name, options)
@@ -126,7 +126,7 @@ def save(session: Session, name: str | None, process: Process, steps: float, see
 
 @in_words
 def make_link(session: Session, process: Process, steps: float, seed: float | None) -> tuple[Any, ...]:
-    options = options_of(process, steps, seed)
+    options = options_of(session, process, steps, seed)
     composition, picture = session.compose.composition, link.picture_name(current_picture(session))
     token = link.encode(composition, session.model_id, picture, options.step_count, options.seed, process)
     available = available_presets(session)

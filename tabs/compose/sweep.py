@@ -10,6 +10,7 @@ import gradio as gr
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.loader import models
+from core.presets import Preset
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
@@ -60,7 +61,7 @@ class Sweep:
             return *shown, *(gr.skip(),) * 6
         keys = [key for _, key in choices[:2]]
         available = available_presets(session)
-        ends = [end for key in keys for end in available[key].strength_range]
+        ends = [end / unit_of(available[key]) for key in keys for end in available[key].strength_range]
         return *shown, *(gr.update(choices=choices, value=key) for key in keys), *ends
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
@@ -75,7 +76,13 @@ def range_of(session: Session, key: str | None) -> tuple[Any, Any]:
     preset = available_presets(session).get(key or "")
     if preset is None:
         return gr.skip(), gr.skip()
-    return preset.strength_range
+    low, high = preset.strength_range
+    return low / unit_of(preset), high / unit_of(preset)
+
+
+def unit_of(preset: Preset) -> float:
+    """What 1 on the page means for a direction: the strength that it suggests."""
+    return preset.strength or 1.0
 
 
 @in_words
@@ -103,13 +110,22 @@ def run_sweep(
     pair = available[across], available[down]
     others = [(preset, c) for preset, c in active_presets(session) if preset not in pair]
     chosen = [(pair[0], 0.0), (pair[1], 0.0), *others]
-    acrosses = pictures.evenly_spaced(float(across_low or 0), float(across_high or 0), int(count))
-    downs = pictures.evenly_spaced(float(down_low or 0), float(down_high or 0), int(count))
+    ends = ((across_low, across_high), (down_low, down_high))
+    spaced = [pictures.evenly_spaced(float(low or 0), float(high or 0), int(count)) for low, high in ends]
+    acrosses, downs = (
+        [strength * unit_of(preset) for strength in strengths] for preset, strengths in zip(pair, spaced, strict=True)
+    )
     value: dict[str, Any] = {"across": pair[0].name, "down": pair[1].name}
-    value |= {"acrosses": acrosses, "downs": downs, "images": [], "done": False}
+    value |= {
+        "units": [unit_of(preset) for preset in pair],
+        "acrosses": acrosses,
+        "downs": downs,
+        "images": [],
+        "done": False,
+    }
     yield progress_line(Progress(0, 1), "Starting"), value, gr.update(visible=False)
     model = models.get(session.model_id)
-    job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(process, steps, seed))
+    job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(session, process, steps, seed))
     running = Running(turn.follow(job))
     try:
         for event in running:

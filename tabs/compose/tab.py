@@ -16,6 +16,7 @@ from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
+from core.studio.frames import IntervalSource
 from core.studio.keeping import Shown
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
@@ -23,7 +24,7 @@ from core.studio.visit.session import Session
 from tabs.compose.batch import Batch
 from tabs.compose.choices import options_of
 from tabs.compose.filmstrip import Filmstrip
-from tabs.compose.history import RESULTS, history_cards, kept_result, pick
+from tabs.compose.history import RESULTS, history_cards, pick, return_to
 from tabs.compose.hub_browser import HubBrowser
 from tabs.compose.mixer import change_composition, mixer_value
 from tabs.compose.opened_link import restore
@@ -36,19 +37,21 @@ from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
 from tabs.results import busy, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
-from tabs.visit import before_url, current_picture, first_stage, preset_items
+from tabs.visit import before_url, current_picture, first_stage, preset_items, visit_stage
 from tabs.widgets import Cards, Stage
 
 TITLE = "Compose"
 
 HINT = "Choose a direction, then another: the picture shows their sum."
 QUERY = "compose"
+SOURCES = [("As the directions suggest", "preset"), ("From the model's perceptual curves", "curves")]
 
 # Properties of cards: an update replaces all of them.
 PALETTE: dict[str, Any] = {
     "columns": 4,
     "multiple": True,
     "title": "Directions to add",
+    "search": True,
     "nothing": "This model has no ready directions yet: train one in Text edit, or get one from the Hub.",
 }
 
@@ -91,10 +94,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Accordion("History: everything this visit has made", open=False, elem_id="history") as past:
                 history = Cards([], [], elem_id="results", **RESULTS)
                 comparison = Stage({}, elem_id="comparison", visible=False)
-                back = gr.Button("Back to this composition", size="sm", visible=False, elem_id="back")
+                back = gr.Button("Back to this result", size="sm", visible=False, elem_id="back")
             with gr.Accordion("Advanced", open=False, elem_id="advanced-compose"), gr.Row():
                 process, steps = process_choice("compose-steps")
-                seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
+                with gr.Column(min_width=260):
+                    source = gr.Radio(
+                        SOURCES, value="preset", label="Where they act in time", elem_id="compose-sources"
+                    )
+                    seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
     follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, *advanced]
@@ -178,8 +185,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     @in_words
     def go_back(visit: Session, picked: list[str] | None, *values: Any) -> Values:
-        visit.compose.change(kept_result(visit, picked[-1] if picked else None).composition)
-        yield from rendering(visit, *values)
+        result = return_to(visit, picked[-1] if picked else None)
+        if result.tab != TITLE:
+            yield gr.Tabs(selected=result.tab), *(gr.skip(),) * len(shown)
+            return
+        visit.compose.change(result.composition)
+        for followed in rendering(visit, *values):
+            yield gr.skip(), *followed
 
     @in_words
     def retune(visit: Session, *values: Any) -> Values:
@@ -188,9 +200,15 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         yield from rendering(visit, *values)
 
     @in_words
+    def choose_source(source: IntervalSource, visit: Session, *values: Any) -> Values:
+        """The intervals come from the directions or from the model's curves."""
+        visit.compose.source = source
+        yield from rendering(visit, *values)
+
+    @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
-        return *chooser.for_model(visit), first_stage(model_id) | {"hint": HINT}, *following(visit)
+        return *chooser.for_model(visit), visit_stage(visit) | {"hint": HINT}, *following(visit)
 
     @in_words
     def open_link(visit: Session, request: gr.Request) -> tuple[Any, Any]:
@@ -200,6 +218,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             return gr.skip(), gr.skip()
         return gr.Tabs(selected=TITLE), restore(visit, token)
 
+    assert tab.parent is not None  # the page's tabs
     given = [session, *advanced]
     keeping.connect(session, stage, shown_composition, advanced)
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
@@ -209,11 +228,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         tab.select(refresh, given, shown, **HEAVY),
         gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
         process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
+        source.input(choose_source, [source, *given], shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
         hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
-        back.click(go_back, [session, history, *advanced], shown, **HEAVY),
+        back.click(go_back, [session, history, *advanced], [tab.parent, *shown], **HEAVY),
     ]
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
@@ -226,7 +246,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     batch.connect(session, advanced, HEAVY)
     share.connect(session, advanced, QUIET).then(palette_cards, session, palette, **QUIET)
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
-    assert tab.parent is not None  # the page's tabs
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
     shell.page.load(open_link, session, [tab.parent, shell.model], **QUIET)
 
@@ -237,7 +256,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, ...]:
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
-    return state.composition, id(session.picture), session.model_id, own, state.restored or values
+    picture = None if session.picture is None else content_hash(session.picture.pixels)
+    return state.composition, picture, session.model_id, own, state.source, state.restored or values
 
 
 def palette_cards(session: Session) -> Cards:
@@ -253,7 +273,7 @@ def shown_composition(
     result = state.history.latest(state.composition)
     if picture is None or result is None or result.key[0] != content_hash(picture.pixels):
         return None
-    options, token = options_of(process, steps, seed), ""
+    options, token = options_of(session, process, steps, seed), ""
     if all(link.travels(component.key) for component in state.composition.components):
         about = link.picture_name(picture), options.step_count, options.seed, process
         token = link.encode(state.composition, session.model_id, *about)
@@ -276,7 +296,7 @@ def render(
     composition, history = session.compose.composition, session.compose.history
     try:
         chosen = applying.resolve(composition, available_presets(session))
-        options = options_of(process, steps, seed)
+        options = options_of(session, process, steps, seed)
         if not chosen:
             note = "All directions are muted." if composition.components else ""
             yield {**base, "note": note}
@@ -287,7 +307,7 @@ def render(
         result = history.find(key)
         if result is None:
             # The last result of the same picture stays until the new one is there.
-            last = history.results[-1] if history.results else None
+            last = next((result for result in reversed(history.results) if result.tab == TITLE), None)
             kept: dict[str, Any] = {}
             if last is not None and last.key[0] == key[0]:
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
@@ -301,7 +321,8 @@ def render(
                     yield {**base, **busy(event), **kept}
             [frame] = running.result
             seconds = time.monotonic() - started
-            result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds)
+            about = {"card": model.card, "picture": picture}
+            result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds, **about)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

@@ -19,11 +19,12 @@ from core.studio.discover.preset import as_preset
 from core.studio.discover.rows import DirectionRow
 from core.studio.frames import EditOptions
 from core.studio.keeping import Shown, nearest
+from core.studio.strips import begin_strip
 from core.studio.turns import Outdated
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
 from tabs.shell import in_words
-from tabs.strip import exact, strip
+from tabs.strip import exact, fill
 from tabs.visit import before_url, good, message
 from tabs.widgets import data_url
 
@@ -49,18 +50,22 @@ def open_row(event: gr.EventData, session: Session) -> Values:
     exploration = session.discover.exploration
     if exploration is None:
         raise RequestError("These directions are out of date. Find them again.")
-    index = getattr(event, "index", None)
-    row = exploration.pin(index)
+    asked = getattr(event, "index", None)
+    row = exploration.pin(asked)
+    index = int(asked) if asked is not None else 0
     turn, exploration.opened = session.edits.begin(), index
+    preset = as_preset(exploration, row)
+    strip = exploration.strips.setdefault(index, begin_strip(exploration.picture, row.name, preset, EditOptions()))
+    strip.preset = preset  # by the name that it has now
     base = {"before": before_url(exploration.picture), "name": row.name}
     starting = {"busy": True, "note": "Starting …", "fraction": 0}
     yield gr.update(visible=True), base | starting, "", "", gr.update(visible=False)
-    preset, options, forms = as_preset(exploration, row), EditOptions(), session.text_edit.forms
     try:
-        for value in strip(turn, exploration.picture, preset, options, exploration.frames, forms):
+        for value in fill(turn, strip, session.text_edit.forms):
             if session.discover.exploration is not exploration:
                 return
             yield gr.skip(), value, *(gr.skip(),) * 3
+            session.compose.history.keep_strip(strip, "Discover", exploration.model.card)
     except VisitorError as error:
         yield gr.skip(), base | {"note": error.message, "bad": True}, *(gr.skip(),) * 3
 
@@ -68,23 +73,23 @@ def open_row(event: gr.EventData, session: Session) -> Values:
 @in_words
 def exact_strength(event: gr.EventData, session: Session) -> Iterator[dict[str, Any]]:
     """A strength outside the strip. Yields values of the stage."""
-    exploration, row = opened_row(session)
-    strength = getattr(event, "strength", None)
-    if not isinstance(strength, int | float):
+    exploration, _ = opened_row(session)
+    strength, strip = getattr(event, "strength", None), exploration.strip
+    if strip is None or not isinstance(strength, int | float):
         return
-    turn, preset, options = session.edits.begin(), as_preset(exploration, row), EditOptions()
-    frames, forms = exploration.frames, session.text_edit.forms
-    yield from exact(turn, exploration.picture, preset, options, strength, frames, forms)
+    turn = session.edits.begin()
+    yield from exact(turn, strip, strength, session.text_edit.forms)
+    yield from fill(turn, strip, session.text_edit.forms)
 
 
 def shown_row(session: Session, strength: float) -> Shown | None:
     """The picture on the stage at a strength."""
-    exploration, row = opened_row(session)
-    frame = nearest(exploration.frames, strength)
-    if frame is None:
+    strip = opened_row(session)[0].strip
+    frame = None if strip is None else nearest(strip.frames, strength)
+    if strip is None or frame is None:
         return None
-    picture = exploration.picture
-    return Shown(picture, picture.pixels, frame.pixels, f"{row.name} {frame.strength:+g}")
+    picture = strip.picture
+    return Shown(picture, picture.pixels, frame.pixels, f"{strip.preset.name} {frame.strength:+g}")
 
 
 @in_words

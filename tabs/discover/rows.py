@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from core.discovery.methods import find_method
+from core.discovery.naming import agree, describe_changes
 from core.imaging import to_pil
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.overlays import heat_overlay
 from core.studio.discover.rows import DirectionRow
-from tabs.results import WORDS
 from tabs.visit import before_url
 from tabs.widgets import data_url
 
 ROIR = "Change outside the region over change inside it, in these pictures. The smaller, the more local."
-MIN_CHANGE = 0.3  # standard deviations: smaller changes of an attribute are not shown
-MAX_CHANGES = 2
 
 
 def rows_value(exploration: Exploration | None) -> dict[str, Any]:
@@ -39,16 +37,17 @@ def row_json(row: DirectionRow) -> dict[str, Any]:
         facts.append(["ROIR", f"{ratio:.2f}", ROIR])
     about, changes = "", ""
     if row.suggestion is not None:
-        largest = [change for change in row.suggestion.changes if abs(change.change) >= MIN_CHANGE][:MAX_CHANGES]
-        changes = ", ".join(f"{in_plain_words(c.attribute)} {c.change:+.1f}".replace("-", "−") for c in largest)
+        changes = describe_changes(row.suggestion.changes)
+        if changes:
+            changes = f"Read: {changes} (standard deviations)"
         if row.suggestion.text:
-            confidence = f"{row.suggestion.confidence:.0%} sure"
-            about = f"Suggested by the image-text model: {row.suggestion.text}, {confidence}"
+            agreed = agree(row.suggestion)
+            sure = f"{row.suggestion.confidence:.0%}"
+            about = f"“{row.suggestion.text}” by the image-text model, {sure} sure"
+            if agreed:
+                changes = f"Name {sure} certain. {changes}"
+            else:
+                about += "; the instruments read something else"
     frames = None if row.frames is None else [data_url(p, quality=85) for p in to_pil(row.frames)]
     heat = data_url(heat_overlay(row.heat, 128), quality=80)
     return {"name": row.name, "about": about, "heat": heat, "frames": frames, "facts": facts, "changes": changes}
-
-
-def in_plain_words(attribute: str) -> str:
-    """What an attribute of the probe is called when it goes up."""
-    return WORDS.get(attribute, attribute.replace("_", " ").capitalize())

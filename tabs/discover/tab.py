@@ -15,9 +15,10 @@ from core.models.cards import MODELS
 from core.progress import Progress
 from core.regions import MAX_REGIONS
 from core.studio import library
-from core.studio.discover.exploration import MAX_COUNT
+from core.studio.discover.exploration import MAX_COUNT, Exploration
 from core.studio.visit.session import Session
 from tabs.discover.direction import exact_strength, open_row, rename, save_row, send_row, shown_row, try_others
+from tabs.discover.rows import rows_value
 from tabs.discover.search import search, stop_search
 from tabs.discover.widgets import Directions
 from tabs.keeping import Keeping
@@ -117,9 +118,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         """Another model: its examples and its ready-made regions."""
         visit.change_model(model_id)
         board = gr.update(
-            value=[], image=first_picture(model_id), presets=ready_made_regions(model_id), overlay="", said=""
+            value=[], image=shown_picture(visit), presets=ready_made_regions(model_id), overlay="", said=""
         )
-        return *chooser.for_model(visit), board, *nothing_found()
+        return *chooser.for_model(visit), board, *found_before(visit.discover.exploration)
 
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
 
@@ -130,6 +131,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 def first_picture(model_id: str) -> str:
     paths = library.examples(model_id)
     return before_url(library.open_picture(paths[0], model_id)) if paths else ""
+
+
+def shown_picture(session: Session) -> str:
+    return first_picture(session.model_id) if session.picture is None else before_url(session.picture)
 
 
 def method_choices() -> list[tuple[str, str]]:
@@ -144,10 +149,18 @@ def nothing_found() -> tuple[Any, ...]:
 
 
 def show_picture(session: Session) -> Values:
-    """Another picture: what was found on the one before is out of date; the regions stay."""
-    session.discover.forget()
+    """Another picture: what was found on the one before is put away, and found again with it; the regions stay."""
     picture = current_picture(session)
-    yield gr.update(image=before_url(picture) if picture else ""), *nothing_found()
+    session.discover.show(picture)
+    yield gr.update(image=before_url(picture) if picture else ""), *found_before(session.discover.exploration)
+
+
+def found_before(exploration: Exploration | None) -> tuple[Any, ...]:
+    """Values of found, intro, opened, spectrum, find, stop for what is kept of a picture."""
+    if exploration is None:
+        return nothing_found()
+    hidden, shown = gr.update(visible=False), gr.update(visible=True)
+    return rows_value(exploration), hidden, hidden, shown, shown, hidden
 
 
 def show_preview(event: Progress) -> tuple[Any, ...]:

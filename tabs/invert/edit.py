@@ -6,23 +6,26 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from torch import Tensor
 
 from core.errors import RequestError, VisitorError
 from core.imaging import to_pil
+from core.inversion.alignment import suited, words_of
 from core.inversion.editing import Attention, PromptEditSettings
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Running, finish
 from core.regions import MAX_REGIONS, parse_regions, union
+from core.studio.compose.composition import Composition
 from core.studio.invert import targets
 from core.studio.invert.targets import PromptEdits
 from core.studio.keeping import Shown, nearest
 from core.studio.turns import Outdated
 from core.studio.visit.invert import source_of
 from core.studio.visit.session import Session
+from core.studio.words import remark
 from core.text_to_image import TextToImage, load_text_to_image
 from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import cut_note, picture_url
@@ -35,10 +38,12 @@ from tabs.visit import message
 from tabs.widgets import Cards, Stage, data_url
 
 ATTENTION = [
+    ("Automatic: what suits the change of words", "auto"),
     ("Swap: replaced words take over the places of the old ones", "swap"),
     ("Refine: only new words act", "refine"),
     ("None: the whole picture may change", "none"),
 ]
+ATTENTION_NAMES = {"swap": "swap", "refine": "refine", "none": "none, the whole picture may change"}
 HINT = "Write what the picture should show instead."
 STEPS = [
     "Write the source prompt again with a word changed, replaced or added; a line for each version.",
@@ -67,7 +72,7 @@ class Editor:
                     elem_id="targets",
                 )
             with gr.Column(min_width=240, scale=2):
-                self.attention = gr.Radio(ATTENTION, value="swap", label="Attention", elem_id="attention")
+                self.attention = gr.Radio(ATTENTION, value="auto", label="Attention", elem_id="attention")
         with gr.Accordion("Only in a part of the picture", open=False, elem_id="edit-region"):
             self.board = RegionBoard(
                 [],
@@ -108,6 +113,7 @@ class Editor:
         self.keeping = Keeping("invert")
         self.buttons = [self.edit, self.stop]
         self.shown = [self.note, self.cards, self.stage]
+        self.opening = [self.board, *self.shown, self.prompts]
         self.defaults = [self.guidance, self.cross]
         self.inputs = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
 
@@ -118,6 +124,19 @@ class Editor:
         self.stage.release(exact, session, self.stage, **HEAVY)
         self.keeping.connect(session, self.stage, shown_edit)
         self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
+
+
+@in_words
+def open_panel(session: Session, written: str) -> tuple[Any, ...]:
+    """The panel was opened: values of `opening`. The targets start from what the picture shows, so that a word of it
+    can be changed."""
+    state = session.invert
+    inversion = state.inversion
+    ours = {"", state.target_offered}
+    prompts = gr.skip()
+    if inversion is not None and (written or "").strip() in ours:
+        state.target_offered = prompts = inversion.prompt
+    return *opened(session), prompts
 
 
 def opened(session: Session) -> tuple[Any, ...]:
@@ -149,7 +168,7 @@ def check(session: Session, value: Any) -> Any:
 def requested_edits(
     session: Session,
     prompts: str,
-    attention: Attention,
+    attention: Attention | Literal["auto"],
     value: Any,
     guidance: float,
     weights: str,
@@ -162,9 +181,19 @@ def requested_edits(
         raise RequestError("There is nothing to edit yet. Invert the picture first.")
     card = state.trial.card
     region = union(parse_regions(value, card.resolution)) if value else None
-    settings = PromptEditSettings(float(guidance or 0), attention, float(cross or 0), float(itself or 0), region)
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
-    return targets.begin_edits(card, state.inversion, lines, settings, by_word)
+    source, note = state.inversion.prompt, ""
+    if [line for line in lines if words_of(line) != words_of(source)] == []:
+        raise RequestError("The target says what the source says. Change, add or take out a word.")
+    if attention == "auto":
+        attention, reason = suited(source, lines)
+        if by_word and attention == "none":
+            attention, reason = "swap", "words are weighed"
+        note = f"Attention: {ATTENTION_NAMES[attention]}, because {reason}."
+    settings = PromptEditSettings(float(guidance or 0), attention, float(cross or 0), float(itself or 0), region)
+    edits = targets.begin_edits(card, state.inversion, lines, settings, by_word)
+    edits.note = note
+    return edits
 
 
 @in_words
@@ -190,6 +219,7 @@ def run(session: Session, *values: Any) -> Values:
                     shown = working(event, preview)
                     last_report, preview = time.monotonic(), shown["preview"]
                     yield skip, skip, {**base, **shown}, skip, skip
+        keep_results(session, edits)
         if turn.is_last_of_kind:
             yield skip, skip, opened(session)[-1], *IDLE
     except VisitorError as error:
@@ -197,6 +227,17 @@ def run(session: Session, *values: Any) -> Values:
     except Exception:
         yield skip, skip, opened(session)[-1], *IDLE
         raise
+
+
+def keep_results(session: Session, edits: PromptEdits) -> None:
+    """Every target at strength 1 is part of the visit's history."""
+    picture, history = session.picture, session.compose.history
+    for prompt, frames in edits.frames.items():
+        frame = next(frame for frame in frames if frame.strength == 1)
+        about = {"tab": "Invert", "card": edits.card, "picture": picture}
+        before, method = edits.inversion.pixels[0], label(edits.inversion.method)
+        key = (id(edits), prompt)
+        history.keep(key, Composition(), f"{prompt} ({method})", before, frame, edits.seconds, **about)
 
 
 @in_words
@@ -266,6 +307,9 @@ def remarks(edits: PromptEdits, model: TextToImage) -> str:
         for prompt in edits.prompts
         if (cut := model.words_cut(prompt))
     ]
+    told = remark(edits.card, edits.inversion.prompt, *edits.prompts)
+    if told:
+        notes.append(f'<div class="message" role="status">{escape(told)}</div>')
     if edits.note:
         notes.append(f'<div class="message" role="status">{escape(edits.note)}</div>')
     return "".join(notes)

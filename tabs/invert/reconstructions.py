@@ -18,6 +18,7 @@ from core.studio.invert.state import InvertState
 from core.studio.invert.targets import measured_frames
 from core.studio.invert.trial import MethodResult, Trial
 from core.studio.visit.session import Session
+from core.studio.words import remark
 from tabs.charts import Point, front_plot
 from tabs.invert import words
 from tabs.results import frames_json
@@ -26,6 +27,7 @@ from tabs.visit import good
 from tabs.widgets import Stage, data_url
 
 HINT = "Describe the picture, choose methods, and invert it."
+MAX_QUOTED = 60  # characters of a prompt that a remark repeats
 THUMBNAIL_SIDE = 176  # side of a picture in the table, twice what it is on the page
 COLUMNS = [
     ("PSNR", words.PSNR),
@@ -102,14 +104,17 @@ def picture_url(pixels: Tensor, quality: int = 95) -> str:
 
 
 def notes(trial: Trial) -> str:
+    told = remark(trial.card, trial.prompt)
+    note = f'<div class="message" role="status">{escape(told)}</div>' if told else ""
     if not trial.words_cut:
-        return ""
-    return cut_note("The source prompt is too long for this model", trial.words_cut)
+        return note
+    return cut_note("The source prompt is too long for this model", trial.words_cut) + note
 
 
 def cut_note(what: str, cut: str) -> str:
     """Which words of a prompt are not read."""
-    return f'<div class="message" role="status">{escape(what)}: it does not read “{escape(cut)}”.</div>'
+    shown = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED].rstrip()} …"
+    return f'<div class="message" role="status">{escape(what)}: it does not read “{escape(shown)}”.</div>'
 
 
 # ------------------------------------------------------------------------------------------------------------- table

@@ -131,7 +131,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     results.connect(session)
     reopened = [*chooser.widgets, model, about_model, *fresh_shown, *settings[:2]]
     reopen.upload(open_file, [session, reopen], reopened, **QUIET)
-    edit_panel.select(invert_edit.opened, session, [editor.board, *editor.shown], **QUIET)
+    edit_panel.select(invert_edit.open_panel, [session, editor.prompts], editor.opening, **QUIET)
     editor.connect(session)
     study.start.click(run_study, [*inputs, *study.inputs], study.shown, **HEAVY)
 

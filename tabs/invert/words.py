@@ -16,7 +16,7 @@ SSIM = "Structural similarity of reconstruction and picture. 1 is the same."
 DISTANCE = "Perceptual distance of reconstruction and picture. 0 is the same."
 SECONDS = "Computing time of the inversion, without waiting for other visitors."
 EVALUATIONS = "Network evaluations of the inversion, each of one latent with one prompt; and those also differentiated."
-MEMORY = "The most memory that the whole app used while this ran (on a GPU: what was used there)."
+MEMORY = "The most memory that this method needed beyond what was in use before it began (on a GPU: there)."
 
 
 def label(method: str) -> str:

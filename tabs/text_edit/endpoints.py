@@ -17,6 +17,7 @@ from core.studio.frames import EditOptions
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
+from core.studio.words import unknown_words
 from tabs.endpoints import (
     STEPS_LABEL,
     Answers,
@@ -45,7 +46,7 @@ def build(shell: Shell) -> None:
         seed = gr.Number(0, precision=0, label="Seed, 0 or more")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model", allow_custom_value=True)
         process = process_input()
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = SUGGESTED["global"]
@@ -128,7 +129,9 @@ def train_direction(
     preset = yield from stream_progress(train_preset(training))
     session.keep(preset)
     losses = [round(loss, 4) for loss in training.losses]
-    about = {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
+    about: dict[str, Any] = {"match": preset.measured.get("s_dir")}
+    about["unknown_words"] = [one.word for one in unknown_words(MODELS[model], source_text or "", target_text or "")]
+    about |= {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
     yield str(session.write(preset)), about
 
 

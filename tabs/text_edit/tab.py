@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,9 +14,10 @@ from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
 from core.presets import Preset
 from core.studio.compose.link import one_direction
-from core.studio.edit import intervals_for
+from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions
 from core.studio.keeping import Shown, nearest
+from core.studio.strips import begin_strip
 from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_plot
@@ -24,8 +26,17 @@ from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
-from tabs.strip import exact, strip
-from tabs.text_edit.training import offer_file, open_preset, run_training, settings_for_form, stop_training
+from tabs.strip import exact, fill, strip_value
+from tabs.text_edit.training import (
+    PRESETS,
+    offer_file,
+    open_preset,
+    run_training,
+    settings_for_form,
+    stop_training,
+    withdraw_file,
+    words_note,
+)
 from tabs.visit import (
     HINT,
     before_url,
@@ -33,6 +44,7 @@ from tabs.visit import (
     current_picture,
     first_stage,
     preset_items,
+    visit_stage,
 )
 from tabs.widgets import Cards, Stage
 
@@ -40,6 +52,7 @@ TITLE = "Text edit"
 TAB = "text-edit"
 
 FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
+SOURCES = [("As the direction suggests", "preset"), ("From the model's perceptual curves", "curves"), ("My own", "own")]
 TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
 
 Values = Iterator[tuple[Any, ...]]
@@ -59,13 +72,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 gr.HTML("<h3>Direction</h3>")
                 with gr.Tabs(elem_classes="pills", selected="presets") as direction_tabs:
                     with gr.Tab("Presets", id="presets"), gr.Column(elem_classes="scroll"):
-                        picker = Cards(
-                            preset_items(model_id, {}),
-                            elem_id="presets",
-                            columns=4,
-                            title="Directions",
-                            nothing="This model has no ready directions yet: train one from words.",
-                        )
+                        picker = Cards(preset_items(model_id, {}), elem_id="presets", **PRESETS)
                     with gr.Tab("From words", id="words"):
                         with gr.Column(elem_classes="section") as words:
                             source_text = gr.Textbox(
@@ -80,6 +87,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                                 max_lines=1,
                                 elem_id="target-text",
                             )
+                            unknown = gr.HTML(elem_id="unknown-words")
                             form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
                             with gr.Accordion("Training settings", open=False):
                                 samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
@@ -108,25 +116,38 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                         )
                         seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
                     with gr.Column(min_width=320):
-                        automatic = gr.Checkbox(True, label="Intervals from the perceptual curves")
-                        t_edit = gr.Slider(0, 999, 500, step=1, label="Edit down to t", interactive=False)
-                        t_boost = gr.Slider(0, 999, 0, step=1, label="Boost quality below t", interactive=False)
+                        source = gr.Radio(SOURCES, value="preset", label="Where it acts in time", elem_id="sources")
+                        t_edit = gr.Slider(
+                            0, 999, 500, step=1, label="Edit down to this noise level (t)", interactive=False
+                        )
+                        t_boost = gr.Slider(
+                            0, 999, 0, step=1, label="Boost quality below this noise level (t)", interactive=False
+                        )
+                        in_force = gr.HTML(elem_id="in-force")
                         plot = gr.HTML(first_drawing(model_id), elem_id="intervals")
                 apply = gr.Button("Apply", variant="secondary", elem_id="apply")
 
-    advanced = [process, steps, shape, injection, automatic, t_edit, t_boost, seed]
+    advanced = [process, steps, shape, injection, source, t_edit, t_boost, seed]
     given = [shell.session, picker, *advanced]
-    shown = [stage, plot, t_edit, t_boost]
+    shown = [stage, plot, t_edit, t_boost, in_force]
 
-    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 3), HEAVY)
+    # Before the chooser, which would show the picture of a result of the history anew.
+    tab.select(return_to, shell.session, [picker, chooser.examples, download, *shown], **HEAVY)
+    chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 4), HEAVY)
     process.input(usual_steps, process, steps, **QUIET)
+    # The page begins events of one click one after the other, so the quick one comes first.
+    saving = {**QUIET, "queue": False, "trigger_mode": "multiple"}
+    picker.input(withdraw_file, [shell.session, picker], download, **saving).then(
+        offer_file, [shell.session, picker], download, **saving
+    )
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
-    stage.release(exact_strength, given, shown, **HEAVY)
-    keeping.connect(shell.session, stage, shown_edit, given[1:])
+    stage.release(exact_strength, shell.session, stage, **HEAVY)
+    stage.select(look, shell.session, None, queue=False, **QUIET)
+    keeping.connect(shell.session, stage, shown_edit)
 
-    picker.input(offer_file, [shell.session, picker], download, **QUIET)
-    opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs], **QUIET).then(
-        render, given, shown, **HEAVY
+    made = [shell.session, *advanced]
+    opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs, download], **QUIET).then(
+        render_made, made, shown, **HEAVY
     )
     trained = [training, words, stop, picker, download]
     train.click(
@@ -136,26 +157,31 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         **QUIET,
         concurrency_id="train",
         concurrency_limit=1,
-    ).then(render, given, shown, **HEAVY)
+    ).then(render_made, made, shown, **HEAVY)
     stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
+    written = [shell.session, source_text, target_text]
+    gr.on([source_text.blur, target_text.blur, target_text.submit], words_note, written, unknown, **QUIET)
     form.input(settings_for_form, form, [samples, train_steps], **QUIET)
 
-    automatic.input(lambda on: (gr.update(interactive=not on),) * 2, automatic, [t_edit, t_boost], **QUIET)
+    source.input(lambda chosen: (gr.update(interactive=chosen == "own"),) * 2, source, [t_edit, t_boost], **QUIET)
     gr.on([t_edit.input, t_boost.input], redraw, [shell.session, picker, t_edit, t_boost], plot, **QUIET)
 
     @in_words
     def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
         """Another model: its examples, its presets, its words."""
         session.change_model(model_id)
+        strip = session.text_edit.strip
         return (
             *chooser.for_model(session),
-            Cards(preset_items(model_id, session.own), None),
+            Cards(preset_items(model_id, session.own), None if strip is None else strip.source, **PRESETS),
             MODELS[model_id].domain_word,
-            first_stage(model_id),
+            visit_stage(session) if strip is None else strip_value(strip),
             first_drawing(model_id),
+            offered(session, None if strip is None else strip.source),
         )
 
-    changed = [*chooser.widgets, picker, source_text, stage, plot]
+    changed = [*chooser.widgets, picker, source_text, stage, plot, download]
+    tab.select(resume, given, shown, **HEAVY)
     tab.select(own_presets, shell.session, picker, **QUIET)
     shell.model.change(change_model, [shell.session, shell.model], changed, **QUIET)
 
@@ -165,8 +191,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
 def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
     """Options from the values of the Advanced section. Raises RequestError for values out of range."""
-    process, steps, form, injection, automatic, t_edit, t_boost, seed = advanced
-    own = {} if automatic else {"t_edit": int(t_edit), "t_boost": int(t_boost)}
+    process, steps, form, injection, source, t_edit, t_boost, seed = advanced
+    own: dict[str, Any] = {"t_edit": int(t_edit), "t_boost": int(t_boost)} if source == "own" else {"source": source}
     return EditOptions(int(steps or 0), form, injection or None, seed=int(seed or 0), process=process, **own)
 
 
@@ -188,6 +214,12 @@ def first_drawing(model_id: str) -> str:
     return interval_drawing(Session(model_id), None, source.t_edit(0.9), source.t_boost())
 
 
+def offered(session: Session, key: str | None) -> Any:
+    """The file of a preset that is chosen because of something else."""
+    withdraw_file(session, key)
+    return offer_file(session, key)
+
+
 @in_words
 def own_presets(session: Session) -> Any:
     """The tab was opened: presets of the visitor's own may have come from another one."""
@@ -201,55 +233,109 @@ def redraw(session: Session, key: str | None, t_edit: int, t_boost: int) -> str:
 
 @in_words
 def render(session: Session, key: str | None, *advanced: Any) -> Values:
-    """Edit the session's picture along the chosen preset: the suggested strength first, then the whole strip."""
+    """Edit the session's picture along the chosen preset: one strength first, then the whole strip."""
     yield from rendering(session, key, *advanced)
 
 
+@in_words
+def render_made(session: Session, *advanced: Any) -> Values:
+    """The preset that was just trained or opened, if that went well; else everything stays as it is."""
+    key, session.text_edit.made = session.text_edit.made, None
+    if key is not None:
+        yield from rendering(session, key, *advanced)
+
+
+@in_words
+def return_to(session: Session) -> tuple[Any, ...]:
+    """The tab was opened to see a result of the history. Values of picker, examples, download and `shown`."""
+    strip, session.text_edit.returning = session.text_edit.returning, None
+    if strip is None:
+        return (gr.skip(),) * 8
+    session.seen[TAB] = session.picture
+    cards = Cards(preset_items(session.model_id, session.own), strip.source, **PRESETS)
+    example = gr.update(value=strip.picture.example)
+    return cards, example, offered(session, strip.source), strip_value(strip), *(gr.skip(),) * 4
+
+
+@in_words
+def resume(session: Session, key: str | None, *advanced: Any) -> Values:
+    """The tab was opened again: a strip whose computation another tab has ended goes on."""
+    state = session.text_edit
+    strip = state.strip
+    if strip is None or strip.source != key or session.seen.get(TAB) is not session.picture:
+        return
+    if strip.missing and (state.turn is None or not state.turn.is_current):
+        yield from rendering(session, key, *advanced)
+
+
 def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
-    """Values for stage, plot, t_edit and t_boost, until done or until the visitor asks for something else."""
-    turn, state = session.edits.begin(), session.text_edit
-    skip = (gr.skip(),) * 3
-    state.frames.clear()
+    """Values of `shown`, until done or until the visitor asks for something else. What cannot be done leaves the last
+    result where it is."""
+    state, skip = session.text_edit, (gr.skip(),) * 4
     picture = current_picture(session, TAB)
     if picture is None:
         return
     base = {"before": before_url(picture), "hint": HINT}
     preset = chosen_preset(session, key)
-    if preset is None:
+    if key is None or preset is None:
+        session.edits.begin()
         yield base, *skip
         return
-    base["name"] = preset.name
-    yield {**base, "busy": True, "note": "Starting …", "fraction": 0}, *skip
+    last = state.strip if state.strip is not None and state.strip.frames else None
     try:
         options = chosen_options(advanced)
         intervals = intervals_for(MODELS[session.model_id], preset, options)
-        drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
-        moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)))
-        for value in strip(turn, picture, preset, options, state.frames, state.forms):
+    except VisitorError as error:
+        yield {**(strip_value(last) if last else base), "note": error.message, "bad": True}, *skip
+        return
+    # The same direction on another picture, or with other settings, stays at the strength that was chosen for it.
+    strength = last.strength if last is not None and last.source == key else None
+    turn = state.turn = session.edits.begin()
+    strip = state.show(begin_strip(picture, key, preset, options, strength))
+    if not strip.frames:
+        yield {**base, "name": preset.name, "busy": True, "note": "Starting …", "fraction": 0}, *skip
+    drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
+    words = f'<p class="words" role="status">{escape(intervals_in_words(preset, options, intervals))}</p>'
+    moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)), words)
+    try:
+        for value in fill(turn, strip, state.forms):
             yield value, *moved
             moved = skip
+            session.compose.history.keep_strip(strip, TITLE, MODELS[session.model_id])
     except VisitorError as error:
-        yield {**base, "note": error.message, "bad": True}, *skip
+        note = {"note": error.message, "bad": True}
+        if last is not None and last.picture.model_id == session.model_id:
+            state.show(last)
+            yield {**strip_value(last), **note}, *skip
+        else:
+            yield {**base, **note}, *skip
 
 
-def shown_edit(session: Session, strength: float, key: str | None, *advanced: Any) -> Shown | None:
+def shown_edit(session: Session, strength: float) -> Shown | None:
     """The picture on the stage at a strength."""
-    preset, picture = chosen_preset(session, key), current_picture(session)
-    frame = nearest(session.text_edit.frames, strength)
-    if preset is None or picture is None or frame is None:
+    strip = session.text_edit.strip
+    frame = None if strip is None else nearest(strip.frames, strength)
+    if strip is None or frame is None:
         return None
-    token = one_direction(str(key), frame.strength, picture, chosen_options(advanced))
-    return Shown(picture, picture.pixels, frame.pixels, f"{preset.name} {frame.strength:+g}", token)
+    token = one_direction(strip.source, frame.strength, strip.picture, strip.options)
+    name = f"{strip.preset.name} {frame.strength:+g}"
+    return Shown(strip.picture, strip.picture.pixels, frame.pixels, name, token)
 
 
 @in_words
-def exact_strength(event: gr.EventData, session: Session, key: str | None, *advanced: Any) -> Values:
+def exact_strength(event: gr.EventData, session: Session) -> Iterator[dict[str, Any]]:
     """A strength outside the strip, computed for itself and added to what is there."""
-    strength = getattr(event, "strength", None)
-    preset, picture = chosen_preset(session, key), current_picture(session)
-    if preset is None or picture is None or not isinstance(strength, int | float):
+    strength, state = getattr(event, "strength", None), session.text_edit
+    if state.strip is None or not isinstance(strength, int | float):
         return
-    turn, state = session.edits.begin(), session.text_edit
-    options = chosen_options(advanced)
-    for value in exact(turn, picture, preset, options, strength, state.frames, state.forms):
-        yield value, *(gr.skip(),) * 3
+    turn = state.turn = session.edits.begin()
+    yield from exact(turn, state.strip, strength, state.forms)
+    yield from fill(turn, state.strip, state.forms)  # this may have ended the computation of the strip
+
+
+def look(event: gr.EventData, session: Session) -> None:
+    """Another strength of the strip is looked at."""
+    strength, strip = getattr(event, "strength", None), session.text_edit.strip
+    if strip is not None and isinstance(strength, int | float) and getattr(event, "result", None) == strip.number:
+        strip.strength = strip.within(strength)
+        session.compose.history.keep_strip(strip, TITLE, MODELS[strip.picture.model_id])

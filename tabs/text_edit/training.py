@@ -13,10 +13,13 @@ from torch import Tensor
 from core import presets
 from core.errors import VisitorError
 from core.imaging import to_pil
+from core.models.cards import MODELS
 from core.models.loader import models
+from core.presets import Preset
 from core.progress import Progress, Running
-from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
+from core.studio.train import LOW_MATCH, MAX_TEXT, SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
+from core.studio.words import remark
 from tabs.charts import loss_curve
 from tabs.shell import in_words
 from tabs.visit import chosen_preset, current_picture, message, preset_items
@@ -24,24 +27,40 @@ from tabs.widgets import Cards, data_url
 
 Values = Iterator[tuple[Any, ...]]
 
+# Properties of the cards: an update replaces all of them.
+PRESETS: dict[str, Any] = {
+    "columns": 4,
+    "title": "Directions",
+    "search": True,
+    "nothing": "This model has no ready directions yet: train one from words.",
+}
+
+
+def withdraw_file(session: Session, key: str | None) -> Any:
+    """Another preset was chosen: until there is a file of that, there is none."""
+    session.text_edit.saved = key
+    return gr.update(interactive=False)
+
 
 @in_words
 def offer_file(session: Session, key: str | None) -> Any:
-    """The chosen preset as a file to take away."""
+    """The chosen preset as a file to take away; nothing if another one was chosen meanwhile."""
     preset = chosen_preset(session, key)
     if preset is None:
         return gr.update(interactive=False)
-    return gr.update(value=str(session.write(preset)), interactive=True)
+    path = session.write(preset)
+    return gr.update(value=str(path), interactive=True) if session.text_edit.saved == key else gr.skip()
 
 
 @in_words
 def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     if path is None:
-        return gr.skip(), gr.skip()
+        return (gr.skip(),) * 3
     preset = presets.load(path)
     presets.require_model(preset, models.get(session.model_id))
-    key = session.keep(preset)
-    return Cards(preset_items(session.model_id, session.own), key), gr.Tabs(selected="presets")
+    session.text_edit.made = session.text_edit.saved = key = session.keep(preset)
+    cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
+    return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)
 
 
 def settings_for_form(form: str) -> tuple[int, int]:
@@ -73,17 +92,35 @@ def run_training(
                 view = training_view(progress_note(event, started), event.step / event.total, training, faces)
                 yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
         preset = running.result
-        key = session.keep(preset)
+        state.made = state.saved = key = session.keep(preset)
         state.keep_sources(training)
-        cards = Cards(preset_items(session.model_id, session.own), key)
+        cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
         ended = "Done" if len(training.losses) == training.total else "Stopped early"
         view = training_view(f"{ended}: “{preset.name}” is among your presets", 1, training, faces)
-        yield view, *over, cards, gr.update(value=str(session.write(preset)), interactive=True)
+        yield matched_note(preset) + view, *over, cards, gr.update(value=str(session.write(preset)), interactive=True)
     except VisitorError as error:
         yield message(error), *over, gr.skip(), gr.skip()
     except Exception:
         yield "", *over, gr.skip(), gr.skip()
         raise
+
+
+def matched_note(preset: Preset) -> str:
+    """A warning where the pictures hardly follow the words."""
+    match = preset.measured.get("s_dir")
+    if match is None or match >= LOW_MATCH:
+        return ""
+    words = (
+        f"The pictures hardly change the way the words do: match {match:.2f} of 1. Use words that this model knows, "
+        "train longer, or with more pictures."
+    )
+    return f'<div class="message" role="alert">{words}</div>'
+
+
+def words_note(session: Session, *texts: str | None) -> str:
+    """Which of the words the model does not know."""
+    told = remark(MODELS[session.model_id], *(text[:MAX_TEXT] for text in texts if text))
+    return f'<div class="message" role="status">{escape(told)}</div>' if told else ""
 
 
 def progress_note(event: Progress, started: float) -> str:

@@ -39,6 +39,32 @@ def test_a_direction_that_starts_late_leaves_a_band_before_it() -> None:
     assert any(text.text == "700" for text in late.iter("text"))
 
 
+@pytest.mark.parametrize("values", [[37.7, 37.1], [36.0, 37.7, 37.75], [12.0, 44.0], [30.0, 30.001]])
+def test_a_tick_says_where_it_is(values: list[float]) -> None:
+    """A point lies between the ticks that its value lies between."""
+    drawing = parsed(front_plot([Point(f"m{k}", 1.0 + k, value) for k, value in enumerate(values)], None))
+    labels = [t for t in drawing.iter("text") if t.get("x") == "2" and "PSNR" not in t.text]
+    ticks = {float(t.get("y")) - 4: float(t.text) for t in labels}
+    assert len(ticks) >= 2
+    for circle in drawing.iter("circle"):
+        psnr = values[int(circle.find("title").text[1])]
+        for place, label in ticks.items():
+            assert (float(circle.get("cy")) <= place + 0.1) == (psnr >= label - 1e-2), (psnr, label)
+
+
+@pytest.mark.parametrize("chosen", [(950, 0), (990, 940), (500, 30), (500, 480), (999, 5)])
+def test_labels_of_the_time_axis_do_not_touch(chosen: tuple[int, int]) -> None:
+    drawing = parsed(intervals_plot(Intervals(*chosen), None))
+    spans = []
+    for text in drawing.iter("text"):
+        if float(text.get("y")) > 160:
+            width, x = 6.2 * len(text.text), float(text.get("x"))
+            left = {"middle": x - width / 2, "end": x - width}.get(text.get("text-anchor"), x)
+            spans.append((left, left + width))
+    spans.sort()
+    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False)), spans
+
+
 @pytest.mark.parametrize("bound", [None, 30.0])
 def test_time_and_accuracy(bound: float | None) -> None:
     """The front joins the methods that nothing beats in both; a time of zero has its place too."""

@@ -7,12 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import clip
+from core import clip, instruments
 from core.asyrp.prompts import templates
-from core.discovery.naming import VOCABULARY, Namer, read_changes
+from core.discovery.naming import (
+    SAYS,
+    VOCABULARY,
+    AttributeChange,
+    Namer,
+    Suggestion,
+    agree,
+    describe_changes,
+    read_changes,
+)
 from core.errors import RequestError
 from core.instruments import Attribute
-from core.models.cards import MODELS
+from core.models.cards import MODELS, PRESETS
 from training.dataset import to_pixels
 from training.portraits import render, sample
 
@@ -52,6 +61,40 @@ def test_plain_changes_get_their_names(namer: Namer, attribute: str, low: float,
     assert suggestion.confidence > 0.2
     assert suggestion.likely[0][0] == suggestion.text
     assert len(suggestion.likely) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "agreed"),
+    [
+        ("smiling face", {"smile": 1.2, "lip_red": 0.4}, True),
+        ("smiling face", {"smile": -0.7, "lip_red": 0.1}, False),  # the sign is wrong
+        ("face with a closed mouth", {"blush": -1.7, "lip_red": 0.8, "mouth_open": -0.2}, False),
+        ("face with a closed mouth", {"mouth_open": -0.9, "blush": 0.5}, True),
+        ("smiling face", {"blush": 2.0, "smile": 0.6}, False),  # it is about something else
+        ("face on a blue background", {"blush": 0.2}, True),
+        ("face on a blue background", {"blush": 0.9}, False),
+        ("gothic church", {}, True),  # nothing reads churches
+        ("", {"smile": 3.0}, False),
+    ],
+)
+def test_a_name_needs_the_instruments(text: str, changes: dict[str, float], agreed: bool) -> None:
+    read = tuple(AttributeChange(*change) for change in changes.items())
+    assert agree(Suggestion(text, "", 0.9, (), read)) is agreed
+
+
+def test_changes_in_words() -> None:
+    read = tuple(AttributeChange(*c) for c in (("blush", -1.74), ("lip_red", 0.81), ("smile", 0.7), ("age", 0.1)))
+    assert describe_changes(read) == "blush −1.7, red lips +0.8"
+    assert describe_changes(read[3:]) == ""
+
+
+def test_every_phrase_of_faces_speaks_of_what_the_probe_reads() -> None:
+    known = instruments.load(PRESETS / CARD.instruments).known
+    assert {attribute for attribute, _ in SAYS.values()} <= known.keys()
+    assert {phrase for phrase in VOCABULARY["face"] if phrase not in SAYS} == {
+        f"face on a {colour} background" for colour in ("blue", "green", "yellow")
+    }
+    assert SAYS.keys() <= set(VOCABULARY["face"])
 
 
 def test_no_change_gets_no_name(namer: Namer) -> None:

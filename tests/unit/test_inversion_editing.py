@@ -9,7 +9,7 @@ from small_text_models import LENGTH, small_text_model, toy_text_model
 from torch import Tensor
 
 from core.errors import RequestError
-from core.inversion.alignment import align, scales
+from core.inversion.alignment import align, scales, suited
 from core.inversion.editing import PromptEditSettings, Target, attention_control, edit, reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
@@ -277,3 +277,17 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
     ):
         with pytest.raises(RequestError, match=words):
             finish(reconstruct(model if other.model == "small" else toy, other))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kind"),
+    [
+        ("a face with glasses", "a face", "none"),
+        ("a smiling face with glasses and red lips", "a smiling face with red lips", "none"),
+        ("a face", "a smiling face with glasses", "refine"),
+        ("a face with black hair", "a face with red hair", "swap"),
+        ("an old face", "a young face", "swap"),
+    ],
+)
+def test_the_attention_that_suits_a_change_of_words(source: str, target: str, kind: str) -> None:
+    assert suited(source, [target])[0] == kind

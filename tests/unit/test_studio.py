@@ -18,8 +18,9 @@ from core.presets import Preset, file_name, save
 from core.process import Kept, Process
 from core.progress import Job, Progress, Running, finish
 from core.studio import latents, library, measuring
+from core.studio.compose import applying
 from core.studio.device import DEVICE, exclusively
-from core.studio.edit import edit_frames, intervals_for, strip_strengths
+from core.studio.edit import edit_frames, intervals_for, intervals_in_words, strip_strengths
 from core.studio.frames import EditOptions, Picture
 from core.studio.sample import sample_picture
 from core.studio.turns import Outdated
@@ -134,7 +135,10 @@ def test_edit_frames(model: DiffusionModel, process: Process, total: int) -> Non
     assert frames[0].pixels.shape == (3, 32, 32)
     change = [(frame.pixels - frames[0].pixels).abs().mean() for frame in frames]
     assert 0 == change[0] < change[1] < change[2]
-    assert frames[0].measures.as_json() == {"s_dir": None, "distance": None, "identity": None, "attributes": ()}
+    measures = frames[0].measures.as_json()
+    [missing] = measures.pop("missing")
+    assert measures == {"s_dir": None, "distance": None, "identity": None, "attributes": ()}
+    assert "how visible the change" in missing.lower()
 
 
 @pytest.mark.parametrize(("process", "rows"), [("anchored", 6), ("paper", 7)])
@@ -202,8 +206,15 @@ def test_intervals_are_the_visitors_then_the_presets_then_the_models(model: Diff
     made = preset(model)
     assert intervals_for(model.card, made, EditOptions()) == Intervals(300, 0)
     assert intervals_for(model.card, made, EditOptions(t_edit=400, t_boost=100)) == Intervals(400, 100)
+    words = intervals_in_words(made, EditOptions(), Intervals(300, 0))
+    assert words == f"In force: editing down to t = 300, no boosting; as “{made.name}” suggests."
+    words = intervals_in_words(made, EditOptions(source="curves"), Intervals(500, 150))
+    assert words == "In force: editing down to t = 500, quality boosted below t = 150; by the model's curves."
     card = replace(model.card, curves=PublishedTable(((0.5, 400), (1.0, 500)), 150))
     assert intervals_for(card, preset(model, t_edit=None, t_boost=None), EditOptions()) == Intervals(500, 150)
+    curves = EditOptions(source="curves")
+    assert intervals_for(card, made, curves) == Intervals(500, 150), "curves instead of what the preset brings"
+    assert applying.intervals_of(card, [made, made], curves).t_boost == 150, "a mix keeps its boosting"
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,17 @@ from core.directions import GlobalDirection, ImplicitDirection
 from core.editing import EditSettings
 from core.errors import PresetError, RequestError
 from core.intervals import Intervals
+from core.models.cards import MODELS
 from core.models.loader import DiffusionModel
 from core.process import Process, edit_pictures
 from core.progress import Running, finish
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import DIGITS, MAX_COMPONENTS, Component, Composition
-from core.studio.compose.state import MAX_RESULTS, MAX_STEPS_BACK, History
+from core.studio.compose.state import MAX_RESULTS, MAX_STEPS_BACK, History, compare
 from core.studio.edit import edit_frames
-from core.studio.frames import EditOptions, Frame, Picture
+from core.studio.frames import EditOptions, Frame, Measures, Picture
+from core.studio.strips import begin_strip
 from core.studio.visit.compose import active_presets, add_preset, available_presets, exchange_presets
 from core.studio.visit.session import Session
 from tests.unit.composing import FAST, isolated_model, preset, small_picture, vector
@@ -132,6 +134,34 @@ def test_history_is_bounded() -> None:
     assert len(history.results) == MAX_RESULTS
     assert history.result(1) is history.find(("key", 0)) is None
     assert history.result(MAX_RESULTS + 3) is history.find(("key", MAX_RESULTS + 2)) is kept
+
+
+def test_two_results_are_compared_with_each_other() -> None:
+    """Equal pictures differ by nothing, however far both are from what they were made of."""
+    history, card = History(), MODELS["avatars"]
+    edited = library.open_picture(library.examples("avatars")[1], "avatars").pixels[0]
+    far = Frame(1.0, edited, Measures(distance=9.0, identity=0.1))
+    near = Frame(1.0, library.open_picture(library.examples("avatars")[2], "avatars").pixels[0], Measures())
+    first, same, other = (
+        history.keep(k, Composition(), "", torch.zeros(3, 2, 2), frame, 0.0, card=card)
+        for k, frame in enumerate((far, far, near))
+    )
+    assert compare(first, same).measures.distance == pytest.approx(0, abs=1e-4)
+    assert compare(first, same).measures.identity == pytest.approx(1, abs=1e-3)
+    assert compare(first, other).measures.distance > 0.05
+    assert torch.equal(compare(first, other).pixels, near.pixels)
+
+
+def test_a_strip_is_one_result_at_the_strength_that_is_looked_at(model: DiffusionModel) -> None:
+    history = History()
+    made = preset("A", 1, strength=50.0, strength_range=(-75.0, 75.0))
+    strip = begin_strip(Picture(torch.zeros(1, 3, 2, 2), "small"), "a", made, EditOptions())
+    assert history.keep_strip(strip, "Text edit", model.card) is None
+    strip.add([Frame(c, torch.full((3, 2, 2), c), Measures()) for c in (25.0, 50.0)])
+    assert history.keep_strip(strip, "Text edit", model.card).words == "A +1"
+    strip.strength = 25.0
+    assert history.keep_strip(strip, "Text edit", model.card).words == "A +0.5"
+    assert [result.frame.strength for result in history.results] == [25.0]
 
 
 def test_exchanging_several_is_one_change(model: DiffusionModel) -> None:
@@ -259,9 +289,12 @@ def test_a_batch_comes_as_a_zip(model: DiffusionModel, tmp_path: Path) -> None:
     chosen = [(preset("A", 1), 0.5)]
     running = Running(pictures.batch(model, files, chosen, FAST))
     steps = [event.step for event in running]
-    with zipfile.ZipFile(io.BytesIO(running.result)) as archive:
+    with zipfile.ZipFile(io.BytesIO(running.result.data)) as archive:
         assert archive.namelist() == ["01-pass-wd.png", "03-unicode.png", "contents.json"]
         contents = json.loads(archive.read("contents.json"))
+        [(name, reason)] = running.result.problems
+        assert (running.result.done, name) == (2, "x")
+        assert "not a picture" in reason
         assert "not a picture" in contents["pictures"][1]["problem"]
         shown = np.asarray(Image.open(io.BytesIO(archive.read("03-unicode.png"))), dtype=float)
     [alone] = finish(

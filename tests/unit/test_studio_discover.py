@@ -32,7 +32,8 @@ from core.studio.discover.preset import as_preset, regions_json
 from core.studio.discover.rows import carry_over
 from core.studio.discover.search import explore, find_rows
 from core.studio.discover.spectrum import spectra
-from core.studio.frames import Picture
+from core.studio.edit import edit_frames
+from core.studio.frames import EditOptions, Picture
 
 LEFT = [{"label": "Left", "boxes": [[0.1, 0.2, 0.45, 0.8]]}]
 RIGHT = [{"label": "Right", "boxes": [[0.55, 0.2, 0.9, 0.8]]}]
@@ -383,6 +384,10 @@ def test_rows_keep_what_was_shown_of_them_in_another_order(model: DiffusionModel
         again = rows[new.index(turned)]
         assert torch.equal(again.found.direction.delta, old[1].found.direction.delta)
         assert torch.equal(again.frames, old[1].frames)
+    moved = turned.found.direction.delta + 0.1 * torch.randn(1, 32, 4, 4) / 512**0.5
+    better = replace(turned, found=replace(turned.found, direction=GlobalDirection(moved / moved.norm(), back.steps)))
+    [row] = carry_over(old, [replace(better, name="new", frames=None)])
+    assert (row.name, row.frames) == ("Row 1", None), "its pictures would be those of another direction"
 
 
 def test_few_analyses_are_kept(model: DiffusionModel, picture: Picture) -> None:
@@ -404,3 +409,16 @@ def test_what_lies_over_the_picture() -> None:
     bright = np.asarray(heat_overlay(torch.arange(64.0).view(8, 8), 8))[..., 3]
     assert bright[0, 0] == 0
     assert bright[7, 7] == 255
+
+
+def test_a_row_opened_elsewhere_does_what_its_pictures_show(model: DiffusionModel, picture: Picture) -> None:
+    """Also one whose direction was refined after its first pictures were there."""
+    exploration = Exploration(model, picture, parse_regions(LEFT, 32), size=SIZE)
+    job = explore(exploration)
+    finish(job)
+    for row in exploration.rows:
+        options = EditOptions(steps=6)
+        strengths = [-row.strength, 0.0, row.strength]
+        frames = finish(edit_frames(model, picture, as_preset(exploration, row), strengths, options))
+        for frame, shown in zip(frames, row.frames, strict=True):
+            assert torch.allclose(frame.pixels, shown, atol=1e-4)

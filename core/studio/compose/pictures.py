@@ -105,14 +105,23 @@ def interpolate(
     return (yield from apply(model, picture, columns, options))
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Several pictures edited. data: the zip. done: how many. problems: the others, each with the reason."""
+
+    data: bytes
+    done: int
+    problems: tuple[tuple[str, str], ...] = ()
+
+
 def batch(
     model: DiffusionModel,
     files: Sequence[tuple[str, Path]],
     chosen: Chosen,
     options: EditOptions = EditOptions(),
-) -> Job[bytes]:
+) -> Job[Batch]:
     """The same composition on several pictures. Returns a zip of PNG files named after theirs, with `contents.json`; a
-    picture that cannot be used is listed there with the reason, and does not stop the others.
+    picture that cannot be used is listed there and in `problems` with the reason, and does not stop the others.
 
     files: (name as the visitor knows it, file).
 
@@ -145,7 +154,8 @@ def batch(
         applied = [{"name": preset.name, "strength": strength} for preset, strength in chosen]
         table = {"model": model.card.id, "steps": options.step_count, "directions": applied, "pictures": contents}
         archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
-    return archived.getvalue()
+    problems = tuple((str(entry["picture"]), str(entry["problem"])) for entry in contents if "problem" in entry)
+    return Batch(archived.getvalue(), len(files) - len(problems), problems)
 
 
 def to_png(picture: Image.Image) -> bytes:

@@ -1,23 +1,32 @@
-"""What Compose keeps of a visit: the composition, the steps back, and the pictures that came of it."""
+"""What Compose keeps of a visit: the composition, the steps back, and the results, its own and those of other tabs."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
+from ...models.cards import BaseCard
 from ...process import Process
-from ..frames import Frame
+from .. import measuring
+from ..device import DEVICE
+from ..frames import Frame, IntervalSource, Measures, Picture, in_units
+from ..strips import Strip
 from .composition import Composition
 
 MAX_STEPS_BACK, MAX_RESULTS = 60, 24
+COMPOSE = "Compose"
 
 
 @dataclass(frozen=True)
 class Result:
-    """An edited picture. key: everything it depends on. words: the composition in words. before: pixels (3, R, R)."""
+    """An edited picture. key: everything it depends on. words: what it was made with. before: pixels (3, R, R).
+
+    tab: where it was made. card: of its model. picture: what it was made from. strip: of Text edit, all its strengths.
+    """
 
     number: int
     key: tuple[Hashable, ...]
@@ -26,6 +35,16 @@ class Result:
     before: Tensor
     frame: Frame
     seconds: float
+    tab: str = COMPOSE
+    card: BaseCard | None = None
+    picture: Picture | None = None
+    strip: Strip | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What made it, and what was measured."""
+        about = {"number": self.number, "tab": self.tab, "model": None if self.card is None else self.card.id}
+        about |= {"made with": self.words, "strength": self.frame.strength, "seconds": round(self.seconds, 2)}
+        return about | self.frame.measures.as_json()
 
 
 @dataclass
@@ -44,11 +63,26 @@ class History:
         before: Tensor,
         frame: Frame,
         seconds: float,
+        **about: Any,
     ) -> Result:
-        """Remember a picture under the next number."""
+        """Remember a picture under the next number. about: the further fields of a `Result`."""
         self.count += 1
-        self.results.append(Result(self.count, key, composition, words, before, frame, seconds))
+        self.results.append(Result(self.count, key, composition, words, before, frame, seconds, **about))
         return self.results[-1]
+
+    def keep_strip(self, strip: Strip, tab: str, card: BaseCard) -> Result | None:
+        """Remember the picture of a strip that is looked at; another strength of the same strip takes its place."""
+        frame = strip.frame
+        if frame is None:
+            return None
+        words = f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
+        about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip}
+        for place, result in enumerate(self.results):
+            if result.strip is strip:
+                self.results[place] = replace(result, words=words, frame=frame)
+                return self.results[place]
+        key = ("strip", strip.number)
+        return self.keep(key, Composition(), words, strip.picture.pixels[0], frame, strip.seconds, **about)
 
     def find(self, key: tuple[Hashable, ...]) -> Result | None:
         """The picture that depends on the same things, if it was made before and is still kept."""
@@ -60,18 +94,30 @@ class History:
 
     def latest(self, composition: Composition) -> Result | None:
         """The last picture that was made of a composition."""
-        return next((result for result in reversed(self.results) if result.composition == composition), None)
+        made = (result for result in reversed(self.results) if result.tab == COMPOSE)
+        return next((result for result in made if result.composition == composition), None)
+
+
+def compare(first: Result, second: Result) -> Frame:
+    """The second of two results, measured against the first. Without measures where they are of different models."""
+    a, b = first.frame.pixels[None], second.frame.pixels[None]
+    measures = Measures()
+    if second.card is not None and first.card is second.card and a.shape == b.shape:
+        with DEVICE.turn():
+            [measures] = measuring.measure(second.card, a, b)
+    return replace(second.frame, measures=measures)
 
 
 @dataclass
 class ComposeState:
     """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
-    the tab's widgets depend on, once all of it is there."""
+    the tab's widgets depend on, once all of it is there. source: where the intervals come from."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
     restored: tuple[Process, int, int] | None = None
     shown: tuple[Hashable, ...] | None = None
+    source: IntervalSource = "preset"
 
     def change(self, composition: Composition) -> None:
         """Another composition; the one before can be had again."""
@@ -86,6 +132,7 @@ class ComposeState:
         self.composition = self.history.past.pop()
         return True
 
-    def forget(self) -> None:
-        """Another model: its directions are others."""
-        self.composition, self.history = Composition(), History()
+    def open(self, composition: Composition) -> None:
+        """Another model: its directions are others, and so are the steps back. What was made stays in the history."""
+        self.composition, self.shown = composition, None
+        self.history.past.clear()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from ...directions import Injection
 from ...discovery.basis import BASIS_SIZE
 from ...discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
@@ -14,12 +16,14 @@ from ...discovery.methods import DEFAULT_METHOD, find_method
 from ...errors import RequestError
 from ...models.loader import DiffusionModel
 from ...regions import Region, parse_regions
-from ..frames import Frame, Picture, require_range
+from ..frames import Picture, require_range
+from ..strips import Strip
 from ..turns import Turns
 from .analysis import Analysis, require_basis_size, trajectory_timestep
 from .rows import DirectionRow
 
 MAX_COUNT = 12  # directions per region
+MAX_KEPT = 3  # searches of a visit's other pictures
 
 
 @dataclass
@@ -28,7 +32,8 @@ class Exploration:
     `version`.
 
     timestep: the nearest one of the trajectory is taken; None is 0.6 T. size: of the basis. opened: index of the row
-    that is on the stage. frames: the pictures of its strip so far. number: tells explorations apart.
+    that is on the stage. strips: of rows that were
+    on it. number: tells explorations apart.
 
     Raises:
         RequestError: a setting is out of range.
@@ -47,7 +52,7 @@ class Exploration:
     refined: bool = False
     version: int = 0
     opened: int | None = None
-    frames: list[Frame] = field(default_factory=list)
+    strips: dict[int, Strip] = field(default_factory=dict)
     number: int = field(default_factory=itertools.count(1).__next__)
 
     def __post_init__(self) -> None:
@@ -63,6 +68,11 @@ class Exploration:
         if self.analysis is None:
             raise RequestError("This picture is not analysed yet. Wait a moment, then try again.")
         return self.analysis
+
+    @property
+    def strip(self) -> Strip | None:
+        """That of the row on the stage."""
+        return None if self.opened is None else self.strips.get(self.opened)
 
     def pin(self, index: Any) -> DirectionRow:
         """Keep a row as it is, because the visitor has opened it. Raises RequestError: there is no such row."""
@@ -97,10 +107,11 @@ def requested_regions(value: Any, method: str, resolution: int) -> list[Region]:
 
 @dataclass
 class DiscoverState:
-    """What Discover keeps of a visit. exploration: the search that is shown. searches: requests for a search or for an
-    end of it, of which the newest replaces all others."""
+    """What Discover keeps of a visit. exploration: the search that is shown. kept: the last few of other pictures.
+    searches: requests for a search or for an end of it, of which the newest replaces all others."""
 
     exploration: Exploration | None = None
+    kept: list[Exploration] = field(default_factory=list)
     searches: Turns = field(default_factory=Turns)
 
     def stop(self) -> None:
@@ -112,10 +123,26 @@ class DiscoverState:
         """Whether the visitor's last request was to stop."""
         return self.searches.last.get("stop") == self.searches.number
 
-    def forget(self) -> None:
-        """Another model or picture: what was found is out of date."""
+    @property
+    def all(self) -> list[Exploration]:
+        """The one that is shown, and the others."""
+        return [*self.kept, *([] if self.exploration is None else [self.exploration])]
+
+    def show(self, picture: Picture | None) -> None:
+        """Another picture: what was found in the one before is put away, and what was found in this one is there
+        again."""
         self.searches.begin()
-        self.exploration = None
+        found, wanted = [one for one in self.all if one.rows], None
+        if picture is not None:
+            wanted = next((one for one in reversed(found) if _of(one, picture)), None)
+        self.exploration = wanted
+        self.kept = [one for one in found if one is not wanted][-MAX_KEPT:]
+
+
+def _of(exploration: Exploration, picture: Picture) -> bool:
+    """Whether a search looked at this picture."""
+    other = exploration.picture
+    return other.model_id == picture.model_id and torch.equal(other.pixels, picture.pixels)
 
 
 def _one_line(name: str) -> str:

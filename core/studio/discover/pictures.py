@@ -12,7 +12,7 @@ from ...asyrp.prompts import suggested_name, templates
 from ...cache import Cache, Counted
 from ...clip import ImageText
 from ...discovery.locality import roir
-from ...discovery.naming import Namer, Suggestion
+from ...discovery.naming import Namer, Suggestion, agree, describe_changes
 from ...editing import EditSettings
 from ...errors import ModelUnavailable, RequestError
 from ...memory import MAX_NAMERS, bytes_of
@@ -55,16 +55,23 @@ def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
         with DEVICE.turn():
             suggestion = suggest_name(model.card, frames)
         row = rows[i]  # only now: the visitor may have named it meanwhile
-        name = row.name
-        if suggestion is not None and suggestion.text and not row.pinned:
-            name = _unique(suggested_name(model.card.domain_word, suggestion.text), rows)
+        name = row.name if row.pinned else _unique(_name(model.card, i, suggestion), rows, i)
         rows[i] = replace(row, frames=frames, roir=ratio, suggestion=suggestion, name=name)
     exploration.version += 1
 
 
-def _unique(name: str, rows: Sequence[DirectionRow]) -> str:
-    """The name, with a number if another row has it."""
-    taken, number, wanted = {row.name for row in rows}, 1, name
+def _name(card: ModelCard, index: int, suggestion: Suggestion | None) -> str:
+    """A name if the image-text model and the instruments agree on one; else what the instruments read."""
+    if suggestion is not None and agree(suggestion):
+        return suggested_name(card.domain_word, suggestion.text)
+    number = f"Direction {index + 1}"
+    read = describe_changes(suggestion.changes) if suggestion is not None else ""
+    return f"{number}: {read}" if read else number
+
+
+def _unique(name: str, rows: Sequence[DirectionRow], index: int) -> str:
+    """The name of a row, with a number if another row has it."""
+    taken, number, wanted = {row.name for i, row in enumerate(rows) if i != index}, 1, name
     while name in taken:
         number += 1
         name = f"{wanted} {number}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...directions import GlobalDirection
@@ -61,14 +62,18 @@ def _finite(value: float | None) -> float | None:
 
 
 def carry_over(old: Sequence[DirectionRow], new: Sequence[DirectionRow]) -> list[DirectionRow]:
-    """The new rows; one whose direction is almost that of an old row keeps that row's sign, pictures and name."""
+    """The new rows; one whose direction is almost that of an old row keeps that row's sign and name, and its pictures
+    if the direction is the very same: a little better a direction can change a picture by much more."""
     rows, unmatched = [], list(old)
     for row in new:
         match = max(unmatched, key=lambda candidate: abs(_cosine(row, candidate)), default=None)
         if match is not None and abs(_cosine(row, match)) >= SAME:
             unmatched.remove(match)
             found = _flipped(row.found) if _cosine(row, match) < 0 else row.found
-            row = replace(match, found=found, heat=row.heat)
+            if torch.equal(_global(found).delta, _global(match.found).delta):
+                row = match
+            else:
+                row = replace(match, found=found, heat=row.heat, strength=row.strength, frames=None)
         rows.append(row)
     return rows
 

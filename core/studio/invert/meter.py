@@ -1,4 +1,4 @@
-"""What a job costs: seconds of computing and peak memory, without the time in which it waits for its turn."""
+"""What a job costs: seconds of computing and memory of its own, without the time in which it waits for its turn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from ...memory import give_back
 from ...progress import Job
 
 T = TypeVar("T")
@@ -16,14 +17,16 @@ _SELF = Path("/proc/self")
 
 
 class Meter:
-    """seconds: so far. peak: bytes, the most that was in use on the device during any step (on a CPU, by the whole
-    process); None where the machine does not tell."""
+    """seconds: so far. peak: bytes, the most that was in use during any step beyond what was in use before the job; on
+    a CPU by the whole process, so that what others do at the same time counts as well. None where the machine does not
+    tell."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds = 0.0
         self.peak: int | None = None
         self._began: float | None = None
+        self._before: int | None = None
 
     def clock(self) -> float:
         """Seconds of computing so far, also from within a step."""
@@ -33,6 +36,9 @@ class Meter:
         """The same job, measured."""
         try:
             while True:
+                if self._before is None:
+                    give_back()  # what was free already must not hide what is taken from here on
+                    self._before = _in_use(self.device)
                 _forget_peak(self.device)
                 self._began = time.monotonic()
                 try:
@@ -49,7 +55,7 @@ class Meter:
         self.seconds, self._began = self.clock(), None
         peak = _peak(self.device)
         if peak is not None:
-            self.peak = max(self.peak or 0, peak)
+            self.peak = max(self.peak or 0, peak - (self._before or 0))
 
 
 def _forget_peak(device: torch.device) -> None:
@@ -65,8 +71,17 @@ def _forget_peak(device: torch.device) -> None:
 def _peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM")
+
+
+def _in_use(device: torch.device) -> int | None:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
+
+
+def _status(name: str) -> int | None:
+    """A line of the process's status, in bytes, where there is one."""
     try:
         lines = (_SELF / "status").read_text().splitlines()
     except OSError:
         return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)

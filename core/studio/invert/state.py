@@ -12,7 +12,7 @@ from ..turns import Turns
 from .targets import PromptEdits
 from .trial import Trial
 
-MAX_KEPT = 4  # trials of one visit
+MAX_KEPT = 8  # trials of one visit
 
 
 @dataclass
@@ -20,7 +20,8 @@ class InvertState:
     """jobs: requests to invert, edit or study, of which the newest replaces all others. trial: the one that is shown,
     among `kept`, the last few. chosen: the method whose inversion is edited and saved. edits: of that inversion.
     opened: the picture that came with a file, and its pixels in the file's model. suggested: the last source prompt
-    that was. noted: the inversion that the remarks on edits are about.
+    that was. target_offered: the last target prompt that was written for the visitor. noted: the inversion that the
+    remarks on edits are about.
     """
 
     jobs: Turns = field(default_factory=Turns)
@@ -29,13 +30,17 @@ class InvertState:
     chosen: str | None = None
     opened: tuple[Picture, Tensor] | None = None
     suggested: str = ""
+    target_offered: str = ""
     edits: PromptEdits | None = None
     noted: Inversion | None = None
 
     def show(self, trial: Trial | None) -> None:
         """Another trial, or none."""
         if trial is not self.trial:
-            self.trial, self.edits = trial, None
+            if self.trial is not None:
+                self.trial.left = self.chosen, self.edits
+            self.trial = trial
+            self.chosen, self.edits = (None, None) if trial is None else trial.left
         if trial is not None:
             self.kept = [*(other for other in self.kept if other is not trial), trial][-MAX_KEPT:]
 

@@ -166,7 +166,7 @@ def _frames(edits: PromptEdits, model: TextToImage, pairs: Sequence[tuple[str, f
         own = {word: weight for word, weight in edits.weights.items() if set(words_of(word)) <= words}
         targets.append(Target(prompt, strength, own))
     pixels, note = yield from _edit_in_memory(model, edits.inversion, targets, edits.settings)
-    edits.note = edits.note or note
+    edits.note = f"{edits.note} {note}".strip() if note not in edits.note else edits.note
     return measured_frames(edits.card, edits.inversion, pixels, [strength for _, strength in pairs])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ class Trial:
     """One picture (1, 3, R, R) with one prompt in one model. Nothing in it is computed twice: `results` has the methods
     that are done, `checkpoints` the ones that were stopped, `failed` what went wrong, `cells` the robustness study.
 
-    fingerprint: of the model's weights. words_cut: the end of the prompt, if the model does not read it.
+    fingerprint: of the model's weights. words_cut: the end of the prompt, if the model does not read it. left: the
+    method that was chosen and its edits, when another trial took its place.
     """
 
     card: TextToImageCard
@@ -70,6 +72,7 @@ class Trial:
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     cells: dict[tuple[float, str, str], StudyCell] = field(default_factory=dict)
+    left: tuple[str | None, Any] = (None, None)
 
     def same(self, other: Trial) -> bool:
         """Whether results of one are results of the other: only the time limit may differ."""

@@ -21,11 +21,13 @@ from ...photo.faces import FoundFaces
 from ...photo.placement import Placement
 from ...presets import Preset
 from ...text_to_image import TextToImage
+from ..compose.composition import Composition
 from ..compose.state import ComposeState
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
 from ..invert.state import InvertState
 from ..keeping import Shown
+from ..strips import Strip
 from ..train import TextEditState
 from ..turns import Turns
 
@@ -36,14 +38,28 @@ MAX_OWN = 1000  # directions of one visit
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a visit is with one of the models: its picture, its own photograph with the square on it and the faces in
+    it, the strip and the composition on show."""
+
+    picture: Picture | None = None
+    uploaded: Tensor | None = None
+    placement: Placement | None = None
+    faces: FoundFaces | None = None
+    strip: Strip | None = None
+    composition: Composition = Composition()
+
+
 @dataclass(eq=False)
 class Session:
     """One visitor's visit.
 
     uploaded: the visitor's own photograph, uint8 (H, W, 3). placement: its square that is used, or is suggested until
     one is; faces: what was found in it; carried: the link that its file has in it. kept: what each tab has made a file
-    of. seen: the picture that each tab shows. own: the visitor's directions. edits: requests for an edited picture, of
-    which the newest replaces all others whatever tab it came from.
+    of. seen: the picture that each tab shows. places: where the visit was with the models that are not chosen now.
+    own: the visitor's directions. edits: requests for an edited picture, of which the newest replaces all others
+    whatever tab it came from.
     """
 
     model_id: str = "avatars"
@@ -54,6 +70,7 @@ class Session:
     carried: str = ""
     kept: dict[str, Shown] = field(default_factory=dict)
     seen: dict[str, Picture | None] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
     edits: Turns = field(default_factory=Turns)
     text_edit: TextEditState = field(default_factory=TextEditState)
@@ -81,9 +98,9 @@ class Session:
         """Nobody uses the visit for now: what it keeps goes to disk, and what can be had again quickly goes. Returns
         whether that was possible; if the disk is full, everything stays in memory."""
         self.text_edit.forms.clear()
-        exploration = self.discover.exploration
-        if exploration is not None and exploration.analysis is not None:
-            exploration.analysis = exploration.analysis.cpu()
+        for exploration in self.discover.all:
+            if exploration.analysis is not None:
+                exploration.analysis = exploration.analysis.cpu()
         try:
             to_disk(self, OTHERS)
         except ResourceError as error:
@@ -92,14 +109,22 @@ class Session:
         return True
 
     def change_model(self, model_id: str) -> None:
-        """Another model: what belongs to the one before is out of date. Nothing happens if it is the same."""
+        """Another model: what belongs to the one before is put away, and what belongs to this one is there again.
+        Nothing happens if it is the same."""
         if model_id != self.model_id:
             self.edits.begin()
-            self.model_id, self.picture, self.upload = model_id, None, None
-            self.text_edit.frames = []
+            left = Place(
+                self.picture, self.uploaded, self.placement, self.faces, self.text_edit.strip, self.compose.composition
+            )
+            self.places[self.model_id] = left
+            place = self.places.pop(model_id, Place())
+            self.model_id, self.picture, self.uploaded = model_id, place.picture, place.uploaded
+            self.placement, self.faces, self.carried = place.placement, place.faces, ""
             self.kept.clear()
-            self.discover.forget()
-            self.compose.forget()
+            self.text_edit.strip = place.strip
+            self.text_edit.frames = [] if place.strip is None else place.strip.frames
+            self.discover.show(self.picture)
+            self.compose.open(place.composition)
 
     def keep(self, preset: Preset) -> str:
         """Add a preset of the visitor's own and return its id.

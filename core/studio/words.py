@@ -1,0 +1,35 @@
+"""What a model is told about the words that a visitor writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import vocabulary
+from ..models.cards import MODELS, PRESETS, BaseCard
+from ..vocabulary import Unknown
+
+
+def captions_of(card: BaseCard) -> Path | None:
+    """The captions that a model has learned its words from, where they are here: those of the embedded ones."""
+    for model in MODELS.values():
+        if model.drawn is not None and card.instruments is not None and model.instruments == card.instruments:
+            return PRESETS / model.drawn.captions
+    return None
+
+
+def known_words(card: BaseCard) -> frozenset[str] | None:
+    """The words that a model has learned; None where that is not known (it has read much of the web)."""
+    captions = captions_of(card)
+    return None if captions is None or not captions.is_file() else vocabulary.learned(captions)
+
+
+def unknown_words(card: BaseCard, *texts: str) -> list[Unknown]:
+    """The words of texts that a model has not learned, as far as that is known."""
+    known = known_words(card)
+    return [] if known is None else vocabulary.unknown_words(" ".join(texts), known)
+
+
+def remark(card: BaseCard, *texts: str) -> str:
+    """What to tell a visitor of words that a model does not know; "" if there is nothing to tell."""
+    known = known_words(card)
+    return "" if known is None else vocabulary.in_words(unknown_words(card, *texts), known)

@@ -1,0 +1,122 @@
+"""What a visitor has made stays until they ask for something else: strengths, strips, searches, files."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from core import presets
+from core.studio.visit.session import Session
+
+Visit = Callable[..., Page]
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator("#presets .cards").get_by_role("radio", name=name, exact=True).click()
+
+
+def finished(page: Page, name: str) -> None:
+    expect(page.locator("#stage [data-part=title]")).to_have_text(name)
+    expect(page.locator("#stage .strip button:not([disabled])")).to_have_count(7)
+    expect(page.locator("#stage [data-part=note]")).to_have_text("")
+
+
+def shown(page: Page) -> tuple[str | None, str | None]:
+    stage = page.locator("#stage .stage")
+    return stage.get_attribute("data-shown"), page.locator("#stage [data-part=after]").get_attribute("src")
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_a_result_and_its_strength_stay(page: Page, tmp_path: Path) -> None:
+    choose(page, "Angry")
+    finished(page, "Angry")
+    page.locator("#stage .strip button").nth(1).click()
+    kept = shown(page)
+    assert kept[0] == "-0.5"
+
+    for name in ("Compose", "Discover", "Invert"):
+        tab(page, name)
+        page.wait_for_timeout(1000)
+        tab(page, "Text edit")
+        page.wait_for_timeout(1000)
+        assert shown(page) == kept, name
+
+    (tmp_path / "rubbish.safetensors").write_bytes(b"\x00" * 100)
+    page.locator("input[type=file][accept*=safetensors]").first.set_input_files(tmp_path / "rubbish.safetensors")
+    expect(page.get_by_text("This is not a usable preset file")).to_be_visible()
+    page.wait_for_timeout(2000)
+    assert shown(page) == kept
+
+    tab(page, "From words")
+    page.get_by_role("button", name="Train this direction").click()
+    expect(page.locator("#training")).to_contain_text("Write both texts")
+    page.wait_for_timeout(2000)
+    assert shown(page) == kept
+
+    page.locator("#advanced > button").click()
+    page.locator("#apply").click()
+    page.wait_for_timeout(3000)
+    assert shown(page) == kept
+
+    page.locator("#text-edit .examples .cards button").nth(2).click()
+    expect(page.locator("#stage .stage")).not_to_have_attribute("data-frames", "7")
+    finished(page, "Angry")
+    assert shown(page)[0] == "-0.5", "another portrait stays at the strength that was chosen"
+    page.locator("#text-edit .examples .cards button").first.click()
+    finished(page, "Angry")
+    assert shown(page) == kept
+
+
+def test_a_strip_that_another_tab_has_ended_goes_on(page: Page) -> None:
+    choose(page, "Sad")
+    expect(page.locator("#stage .stage")).to_have_attribute("data-frames", "1")
+    tab(page, "Compose")
+    page.locator("#palette .cards").get_by_role("checkbox", name="Old", exact=True).click()
+    expect(page.locator("#compose-stage .stage")).to_have_attribute("data-frames", "1")
+    tab(page, "Text edit")
+    finished(page, "Sad")
+
+
+def test_what_is_saved_is_what_is_chosen(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(page, "Angry")
+    finished(page, "Angry")
+    save = page.locator("#save-preset")
+    expect(save).to_be_enabled()
+    write = Session.write
+
+    def slowly(session: Session, preset: presets.Preset) -> Path:
+        time.sleep(2)
+        return write(session, preset)
+
+    monkeypatch.setattr(Session, "write", slowly)
+    choose(page, "Sad")
+    page.wait_for_timeout(700)
+    expect(save).to_be_disabled(timeout=100)
+    expect(save).to_be_enabled()
+    with page.expect_download() as download:
+        save.click()
+    download.value.save_as(tmp_path / "saved.safetensors")
+    assert presets.load(tmp_path / "saved.safetensors").name == "Sad"
+
+
+def test_what_was_found_in_a_picture_is_found_again_with_it(page: Page) -> None:
+    tab(page, "Discover")
+    page.locator("#discover-advanced > button").click()
+    page.wait_for_timeout(600)
+    for label, number in (("Basis", "16"), ("How many per region", "1")):
+        page.get_by_label(f"number input for {label}").fill(number)
+        page.get_by_label(f"number input for {label}").press("Tab")
+    page.get_by_role("button", name="Mouth").click()
+    page.locator("#find").click()
+    expect(page.locator(".found")).to_have_attribute("data-refined", "true")
+    name = page.locator(".found .name").input_value()
+    page.locator("#discover .examples .cards button").nth(2).click()
+    expect(page.locator(".found")).to_have_attribute("data-rows", "0")
+    page.locator("#discover .examples .cards button").first.click()
+    expect(page.locator(".found")).to_have_attribute("data-rows", "1", timeout=15_000)
+    expect(page.locator(".found .name")).to_have_value(name)

@@ -1,0 +1,84 @@
+"""What a visit has made with one picture or model is there again when it comes back to it."""
+
+from dataclasses import replace
+
+import torch
+
+from core.models.cards import MODELS
+from core.studio.compose.composition import Component, Composition
+from core.studio.discover.exploration import MAX_KEPT, DiscoverState
+from core.studio.frames import EditOptions, Frame, Measures, Picture
+from core.studio.strips import MAX_STRIPS, begin_strip
+from core.studio.visit.session import Session
+from tests.unit.composing import preset
+
+
+def picture(seed: int, model_id: str = "avatars") -> Picture:
+    return Picture(torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed)), model_id)
+
+
+class Found:
+    """What a `DiscoverState` asks of an exploration."""
+
+    def __init__(self, picture: Picture, rows: int) -> None:
+        self.picture, self.rows = picture, [None] * rows
+
+
+def test_another_model_and_back() -> None:
+    session = Session("avatars")
+    other = next(model_id for model_id in MODELS if model_id != "avatars")
+    session.picture = picture(0)
+    session.compose.change(Composition((Component("smiling", 1.0),)))
+    strip = session.text_edit.show(begin_strip(session.picture, "a", preset("A", 1), EditOptions()))
+    strip.add([Frame(1.0, torch.zeros(3, 8, 8), Measures())])
+    frame = strip.frames[0]
+    session.compose.history.keep(1, session.compose.composition, "A +1", session.picture.pixels[0], frame, 1.0)
+    found = session.discover.exploration = Found(session.picture, 2)
+    here = session.picture, session.compose.composition
+
+    session.change_model(other)
+    assert (session.picture, session.discover.exploration, session.text_edit.strip) == (None, None, None)
+    assert not session.compose.composition.components
+    assert len(session.compose.history.results) == 1
+    session.picture = picture(1, other)
+    session.change_model("avatars")
+    assert (session.picture, session.compose.composition) == here
+    assert session.discover.exploration is found
+    assert session.text_edit.strip is strip
+    assert session.text_edit.frames is strip.frames
+
+
+def test_searches_stay_with_their_pictures() -> None:
+    state, pictures = DiscoverState(), [picture(k) for k in range(MAX_KEPT + 2)]
+    made = []
+    for one in pictures:
+        state.show(one)
+        assert state.exploration is None
+        made.append(Found(one, 1))
+        state.exploration = made[-1]
+    state.show(replace(pictures[2], example="the same one, chosen again"))
+    assert state.exploration is made[2]
+    state.show(pictures[0])
+    assert state.exploration is None, "only the last few"
+    state.exploration = Found(pictures[0], 0)
+    state.show(pictures[3])
+    state.show(pictures[0])
+    assert state.exploration is None, "a search that found nothing yet is not kept"
+
+
+def test_strips_are_found_again_at_their_strength() -> None:
+    state, one = Session().text_edit, picture(0)
+    made, options = preset("A", 1, strength=2.0, strength_range=(-2.0, 4.0)), EditOptions()
+    strip = state.show(begin_strip(one, "a", made, options, strength=-1.5))
+    assert (strip.strength, strip.missing) == (-1.5, [-1.5])
+    strip.add([Frame(-1.5, torch.zeros(3, 8, 8), Measures())])
+    assert strip.missing == [-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0]
+    again = replace(one, pixels=one.pixels.clone(), example="chosen again")
+    assert state.show(begin_strip(again, "a", made, options)) is strip
+    for changed in (replace(made, created="later"), replace(made, strength=1.0)):
+        assert state.show(begin_strip(one, "a", changed, options)) is not strip
+    assert state.show(begin_strip(one, "a", made, EditOptions(steps=9))) is not strip
+    for k in range(MAX_STRIPS):
+        state.show(begin_strip(picture(1 + k), "a", made, options))
+    assert len(state.strips) == MAX_STRIPS
+    assert strip not in state.strips
