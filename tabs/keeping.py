@@ -98,6 +98,7 @@ class Keeping:
             "name": "In the photo" if shown.whole else shown.name,
             "aspect": result.width / result.height,
             "kept": True,
+            "note": shown.name,
             "plain": True,
         }
         label = f"Download {'the photo' if shown.whole else 'it'} ({kind}, {result.width} x {result.height})"

@@ -84,7 +84,10 @@ class Cropper(gr.HTML):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
-            html_template=asset("cropper.html"), js_on_load=asset("cropper.js"), apply_default_css=False, **settings
+            html_template=asset("cropper.html"),
+            js_on_load=asset("cropper.js") + asset("reduce.js"),
+            apply_default_css=False,
+            **settings,
         )
 
 
