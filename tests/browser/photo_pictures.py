@@ -1,4 +1,7 @@
-"""Screenshots of the whole way of a photograph, to be looked at: `python -m tests.browser.photo_pictures FOLDER`."""
+"""Screenshots of the whole way of a photograph, to be looked at.
+
+    python -m tests.browser.photo_pictures FOLDER [WIDTH]
+"""
 
 import sys
 from pathlib import Path
@@ -66,6 +69,8 @@ def main() -> None:
     with running_app() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
         for width, height, touch in ((1440, 900, False), (390, 844, True)):
+            if sys.argv[2:] and str(width) not in sys.argv[2:]:
+                continue
             context = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
             page = context.new_page()
             page.goto(address)
