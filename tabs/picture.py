@@ -25,7 +25,7 @@ from core.studio import library
 from core.studio.photographs import cut_out, look_for_faces, open_photo
 from core.studio.sample import sample_picture
 from core.studio.visit.session import Session
-from tabs.compose.opened_link import restore
+from tabs.opened_link import restore
 from tabs.shell import QUIET, Shell, in_words
 from tabs.visit import example_items, good, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url

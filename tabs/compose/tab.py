@@ -27,12 +27,12 @@ from tabs.compose.filmstrip import Filmstrip
 from tabs.compose.history import RESULTS, history_cards, pick, return_to
 from tabs.compose.hub_browser import HubBrowser
 from tabs.compose.mixer import change_composition, mixer_value
-from tabs.compose.opened_link import restore
 from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
 from tabs.keeping import Keeping
+from tabs.opened_link import restore
 from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
 from tabs.results import busy, frames_json, imagining

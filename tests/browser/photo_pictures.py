@@ -1,7 +1,4 @@
-"""Screenshots of the whole way of a photograph, to be looked at.
-
-    python -m tests.browser.photo_pictures FOLDER [WIDTH]
-"""
+"""Screenshots of the whole way of a photograph: `python -m tests.browser.photo_pictures FOLDER [WIDTH]`."""
 
 import sys
 from pathlib import Path
