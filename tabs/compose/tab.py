@@ -172,7 +172,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             return
         preset = presets.load(path)
         presets.require_model(preset, models.get(visit.model_id))
-        add_preset(visit, visit.keep(preset))
+        add_preset(visit, visit.keep_file(preset))
         yield from rendering(visit, *values)
 
     @in_words

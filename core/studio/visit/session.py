@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,7 @@ class Session:
 
     uploaded, crop: the visitor's own picture, uint8 (H, W, 3), and its part that is used. seen: the picture that each
     tab shows. places: where the visit was with the models that are not chosen now. own: the visitor's directions.
+    kept: how many there were, with the deleted ones. token: by which a reloaded page finds the visit.
     edits: requests for an edited picture, of which the newest replaces all others whatever tab it came from.
     """
 
@@ -68,6 +69,8 @@ class Session:
     discover: DiscoverState = field(default_factory=DiscoverState)
     compose: ComposeState = field(default_factory=ComposeState)
     invert: InvertState = field(default_factory=InvertState)
+    kept: int = 0
+    token: str = ""
     folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -120,9 +123,38 @@ class Session:
         """
         if len(self.own) >= MAX_OWN:
             raise RequestError(f"This visit has {MAX_OWN} directions. Save the ones you need, and open the page anew.")
-        key = f"own-{len(self.own) + 1}"
+        self.kept += 1
+        key = f"own-{self.kept}"
         self.own[key] = preset
         return key
+
+    def keep_file(self, preset: Preset) -> str:
+        """Add a preset that was opened from a file and return its id; opened again it is the same one.
+
+        Raises:
+            RequestError: there are too many.
+        """
+        same = [key for key, own in self.own.items() if own.name == preset.name and own.created == preset.created]
+        data = presets.to_bytes(preset) if same else b""
+        return next((key for key in same if presets.to_bytes(self.own[key]) == data), None) or self.keep(preset)
+
+    def rename(self, key: str | None, name: str) -> Preset:
+        """Give one of the visitor's own presets another name. Raises RequestError: there is none, or no name."""
+        name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:80]
+        if key not in self.own:
+            raise RequestError("Only directions of your own can be renamed. Choose one of them.")
+        if not name:
+            raise RequestError("A direction needs a name.")
+        self.own[key] = replace(self.own[key], name=name)
+        return self.own[key]
+
+    def remove(self, key: str | None) -> None:
+        """Delete one of the visitor's own presets, also from the composition. Raises RequestError: there is none."""
+        if key not in self.own:
+            raise RequestError("Only directions of your own can be deleted. Choose one of them.")
+        del self.own[key]
+        if key in self.compose.composition:
+            self.compose.change(self.compose.composition.remove(key))
 
     def write(self, preset: Preset) -> Path:
         """A preset as a file of this visit. Raises ResourceError."""
