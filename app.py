@@ -14,11 +14,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # after every event
 import gradio as gr
 
 from core.errors import VisitorError
-from core.models.cards import MODELS
+from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login, restoring, serving
+from tabs import hub_login, opening, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.discover import endpoints as discover_endpoints
@@ -55,7 +55,7 @@ def build() -> VisitedPage:
         with gr.Row(elem_id="top"):
             gr.HTML(BRAND)
             chosen = gr.Dropdown(
-                [(card.title, card.id) for card in MODELS.values()],
+                opening.choices(),
                 value=DEFAULT_MODEL,
                 show_label=False,
                 label="Model",
@@ -64,6 +64,7 @@ def build() -> VisitedPage:
             )
             gr.HTML(html_template=LIGHTS, js_on_load=asset("lights.js"), elem_id="lights")
         restoring.build(shell)
+        opening.build(shell, chosen)
         with gr.Tabs(elem_id="tabs"):
             for tab in TABS:
                 with gr.Tab(tab.TITLE, id=tab.TITLE) as opened:
@@ -74,9 +75,14 @@ def build() -> VisitedPage:
             endpoints.build(shell)
         if hub_login.offered():
             page.load(hub_login.welcome, None, None, api_visibility="private")
-        shell.model.change(lambda model_id: model_id, shell.model, chosen, api_visibility="private")
+        shell.model.change(show_chosen, shell.model, chosen, api_visibility="private")
         chosen.select(choose_model, [chosen, shell.model], [chosen, shell.model], api_visibility="private")
     return page
+
+
+def show_chosen(model_id: str) -> Any:
+    """The model in the list, which may have been opened since."""
+    return gr.update(choices=opening.choices(), value=model_id)
 
 
 def choose_model(wanted: str, current: str) -> tuple[str, str]:
@@ -84,7 +90,7 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     if wanted == current:
         return current, current
     try:
-        models.get(wanted)
+        model = models.get(wanted)
     except VisitorError as error:
         gr.Warning(error.message, duration=12, title=TITLE)
         return current, current
@@ -92,6 +98,9 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
         logging.getLogger(__name__).exception("loading %s failed", wanted)
         gr.Warning(FAULT, title=TITLE)
         return current, current
+    verdict = verdict_on(model.fingerprint)
+    if verdict is not None and verdict.outcome == "fail":
+        gr.Warning(verdict.words, duration=12, title=TITLE)
     return wanted, wanted
 
 

@@ -89,8 +89,9 @@ def compare(arguments: argparse.Namespace) -> None:
         builds = [Build(arguments.before.resolve()), Build(ROOT)]
         try:
             for task in group:
-                rounds = [[build.measure(task, k) for build in builds] for k in range(-1, arguments.rounds)]
-                print(row(task, rounds[1:]), flush=True)  # the first round warms up
+                warm_up = 0 if task in APART else 1
+                rounds = [[build.measure(task, k) for build in builds] for k in range(-warm_up, arguments.rounds)]
+                print(row(task, rounds[warm_up:]), flush=True)
         finally:
             for build in builds:
                 build.close()

@@ -34,6 +34,7 @@ from core.editing import EditSettings, acts, edit, invert
 from core.intervals import Intervals
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
+from core.process import USUAL_STEPS
 from core.progress import finish
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, Recipe, preset_path
@@ -85,12 +86,12 @@ class Sampler:
         return finish(edit_anchored(model, path, [(meant, strengths)], settings))
 
 
-DEFAULTS = (Sampler(40), Sampler(8, "inverted"))
+DEFAULTS = (Sampler(40), Sampler(USUAL_STEPS["anchored"], "inverted"))
 SAMPLERS = (
     *DEFAULTS,
     Sampler(12),
-    *(Sampler(steps, "inverted") for steps in (6, 10, 12)),
-    *(Sampler(steps, "noised") for steps in (8, 12)),
+    *(Sampler(steps, "inverted") for steps in (6, 8, 12)),
+    *(Sampler(steps, "noised") for steps in (7, 12)),
 )
 
 

@@ -94,9 +94,9 @@ def edit(runs: int = 5) -> None:
             other.append(c)
     fresh = [timed(lambda s=seed: finish(sample_picture(model, s))) for seed in range(1000, 1001 + runs)]
     report("a fresh sample", fresh[1:], 4)
-    report("first edited picture of a new one, 8 anchored steps", first, 1.5)
-    report(f"strip of {len(rows)} strengths, 8 anchored steps", strip, 3)
-    report("another strength, 8 anchored steps", other, 1)
+    report("first edited picture of a new one, 7 anchored steps", first, 1.5)
+    report(f"strip of {len(rows)} strengths, 7 anchored steps", strip, 3)
+    report("another strength, 7 anchored steps", other, 1)
 
 
 def discover(runs: int = 3) -> None:

@@ -10,13 +10,14 @@ with a `message` that says what to do.
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as shortened
@@ -34,19 +35,23 @@ from .errors import HubError, RequestError
 from .imaging import Crop, Source, to_pil, to_pixels
 from .models.cards import MODELS
 from .models.loader import DiffusionModel, load, models
+from .models.opening import open_model
 from .models.placing import usable_device
 from .models.wrapping import read_model, wrap_model
 from .presets import Preset
 from .process import Process, edit_pictures
-from .progress import Progress, Running
+from .progress import Progress, Running, finish
 from .studio import library
-from .studio.edit import MAX_STRENGTH, intervals_for
+from .studio.edit import MAX_STRENGTH, intervals_for, what_is_assumed
 from .studio.frames import EditOptions, require_range
 
 __all__ = ["DEFAULT_MODEL", "edit", "load_model", "load_preset", "wrap_model"]
 
+log = logging.getLogger(__name__)
+
 DEFAULT_MODEL = "avatars"
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?", re.ASCII)
 _ON_THE_HUB = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)/(?P<path>[^@]+\.safetensors)(@(?P<revision>[^@]+))?", re.ASCII
 )
@@ -59,7 +64,8 @@ def load_model(
 
     Args:
         name_or_folder: "avatars", which comes with the package; another id of `core.models.cards.MODELS`, which is
-            downloaded from the Hub once; or the folder of a diffusers `DDPMPipeline` or `DDIMPipeline`.
+            downloaded from the Hub once; OWNER/NAME of any unconditional diffusers model there, with @REVISION or
+            without; or the folder of one.
         device: the GPU if there is one.
         dtype: of the network; half precision where the machine computes in it natively and the model is as good with
             it, else float32. The sampler around the network is float32 in any case.
@@ -83,6 +89,9 @@ def load_model(
         return models.get(name) if device is None and dtype is None else load(MODELS[name], device, dtype)
     if os.path.isdir(name):
         return read_model(Path(name), device, dtype)
+    if _REPOSITORY.fullmatch(name):
+        card = finish(open_model(name, folders=False))
+        return models.get(card.id) if device is None and dtype is None else load(card, device, dtype)
     raise RequestError(f"There is no model and no folder {name!r}. {known}")
 
 
@@ -216,8 +225,7 @@ def edit(
         RequestError: a number is out of range, or an argument is of another kind: a preset's name in place of the
             preset, model and picture swapped.
         ImageError: the picture is too large, too small, broken, or not a picture.
-        ModelUnavailable: neither the preset nor the arguments have the intervals, and the model's are not known.
-        ResourceError: out of memory.
+        NumberError: the network computes values that are not numbers. ResourceError: out of memory.
     """
     _require_inputs(model, preset, crop, on_progress)
     single = strength is None or not _are_several(strength)
@@ -226,10 +234,10 @@ def edit(
     t_edit = None if t_edit is None else _whole("t_edit", t_edit)
     t_boost = None if t_boost is None else _whole("t_boost", t_boost)
     options = EditOptions(steps, "trained", injection, t_edit, t_boost, seed, _process(process))
-    if preset.fingerprint == model.fingerprint:  # the same weights, whatever they are called here
-        preset = replace(preset, model=model.card.id)
     presets.require_model(preset, model)
     intervals = intervals_for(model.card, preset, options)
+    for words in what_is_assumed(model.card, preset, options):
+        log.warning("%s: %s", preset.name, words)
     settings = EditSettings(options.step_count, intervals, injection or preset.injection, seed)
 
     pixels = to_pixels(picture, model.card.resolution, crop)

@@ -29,5 +29,9 @@ class RequestError(VisitorError):
     """A prompt or a setting is outside what the app can do."""
 
 
+class NumberError(VisitorError):
+    """A network computed values that are not numbers (NaN or infinite)."""
+
+
 class ResourceError(VisitorError):
     """The machine ran out of memory or disk."""

@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import ImageError
+from .finite import require_finite
 
 try:  # Photos straight from a phone; everything else works without it.
     import pi_heif
@@ -130,12 +131,16 @@ def to_pixels(source: Source, resolution: int, crop: Crop | None = None) -> Tens
 def to_pil(pixels: Tensor, size: int | None = None) -> list[Image.Image]:
     """Pictures of pixels (B, 3, H, W) or (3, H, W) in [-1, 1]; values outside are clipped.
 
+    Raises:
+        NumberError: there are values that are not numbers.
+
     Args:
         size: side to enlarge to, for showing; the tensor's own by default.
     """
     batch = pixels.detach().float().cpu()
     batch = batch[None] if batch.ndim == 3 else batch
-    values = (batch.nan_to_num().clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    require_finite(batch)
+    values = (batch.clamp(-1, 1) + 1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     pictures = [Image.fromarray(value) for value in values]
     if size is None or size == batch.shape[-1]:
         return pictures

@@ -179,6 +179,20 @@ PUBLISHED: dict[str, PublishedTable] = {
 }
 
 
+TYPICAL_SIMILARITY = 0.87  # of two prompts that an edit leads from and to: the middle of table 2
+
+
+@dataclass(frozen=True)
+class Typical:
+    """For a model of which nothing is known: the median over the models of table 2."""
+
+    def t_edit(self, similarity: float) -> int:
+        return int(np.median([table.t_edit(similarity) for table in PUBLISHED.values()]))
+
+    def t_boost(self) -> int:
+        return int(np.median([table.t_boost() for table in PUBLISHED.values()]))
+
+
 def intervals(source: IntervalSource, similarity: float) -> Intervals:
     """Both intervals for prompts of the given similarity (cosine of their text embeddings)."""
     return Intervals(t_edit=source.t_edit(similarity), t_boost=source.t_boost())

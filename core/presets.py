@@ -14,11 +14,11 @@ import json
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -49,6 +49,13 @@ MAX_THUMBNAIL_SIDE = 256
 MAX_MEASURES = 64
 
 INJECTIONS = {"asymmetric", "symmetric"}
+Certainty = Literal["exact", "claimed", "unknown"]
+# In words, for whoever uses a direction; from the surest on.
+CERTAINTIES: dict[str, str] = {
+    "exact": "It was made with these weights.",
+    "claimed": "It is said to be made for these weights.",
+    "unknown": "It is not known whether it was made for these weights.",
+}
 _TEXT_LIMITS = {
     "name": 80,
     "description": 2000,
@@ -71,7 +78,8 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 class About:
     """What is known of a direction: all of a preset but the tensors.
 
-    model, fingerprint: the model it was made for, and which weights of it. method: how it was found ("asyrp", ...),
+    model, fingerprint: the model it was made for, and which weights of it. certainty: how sure that is: "exact", they
+    are those it was made with; "claimed" by whoever imported it; "unknown". method: how it was found ("asyrp", ...),
     parameters: the method's own settings. source_text, target_text or region: what it was found from. timestep: of
     methods that work at one t. injection, t_edit, t_boost: how it is best applied (None: by the model's curves).
     strength, strength_range: suggested. measured: its effect, name -> number. thumbnail: PNG, WebP or JPEG.
@@ -80,6 +88,7 @@ class About:
     name: str
     model: str
     fingerprint: str
+    certainty: Certainty = "exact"
     description: str = ""
     method: str = "asyrp"
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -139,6 +148,8 @@ def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
     about = {item.name: getattr(preset, item.name) for item in fields(About)}
     about["thumbnail"] = None if preset.thumbnail is None else base64.b64encode(preset.thumbnail).decode()
     about["direction"] = state
+    if preset.certainty == "exact":  # as in all older files, whose readers know no such field
+        del about["certainty"]
     try:
         metadata = {"format": FORMAT, "format_version": str(VERSION), "preset": json.dumps(about, allow_nan=False)}
     except (TypeError, ValueError, RecursionError) as error:
@@ -214,12 +225,13 @@ def describe(start: bytes, size: int) -> tuple[About, str]:
 
 
 def require_model(preset: Preset, model: DiffusionModel) -> None:
-    """Refuse a preset that was made for another model, or whose shapes do not fit this one.
+    """Refuse a preset that was made for another model, or whose shapes do not fit this one. Equal weights are the same
+    model, whatever it is called.
 
     Raises:
         PresetError: says which model the preset needs.
     """
-    if preset.model != model.card.id:
+    if preset.model != model.card.id and preset.fingerprint != model.fingerprint:
         raise PresetError(
             f"“{preset.name}” was made for the model {preset.model}, and {model.card.id} is chosen. "
             f"Choose {preset.model} to use it."
@@ -237,6 +249,12 @@ def require_model(preset: Preset, model: DiffusionModel) -> None:
         shape = None
     if shape != h.shape:
         raise PresetError(f"The direction in “{preset.name}” does not have the shape that {model.card.id} needs.")
+
+
+def least_certain(presets: Sequence[About]) -> Certainty:
+    """How sure the weights of several directions together are."""
+    order = list(CERTAINTIES)
+    return max((preset.certainty for preset in presets), key=order.index, default="exact")
 
 
 def shelf(folder: Path) -> list[tuple[Path, Preset]]:
@@ -319,6 +337,8 @@ def _about(about: dict[str, Any]) -> About:
     for key in ("name", "model", "fingerprint"):
         expect(bool(values.get(key)), f"its {key} is missing")
     expect(values.get("injection", "asymmetric") in INJECTIONS, "its injection mode is unknown")
+    certainty = values.get("certainty", "exact")
+    expect(isinstance(certainty, str) and certainty in CERTAINTIES, "how sure its weights are is not understood")
     for key in ("timestep", "t_edit", "t_boost"):
         expect(values.get(key) is None or integers([values[key]], -1, 100_000), f"its {key} is out of range")
     expect(numbers([values.get("strength", 1.0)], 100), "its strength is out of range")

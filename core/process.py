@@ -15,7 +15,7 @@ from .models.loader import DiffusionModel
 from .progress import Job, stage
 
 Process = Literal["anchored", "paper"]
-USUAL_STEPS: dict[Process, int] = {"anchored": 8, "paper": 40}
+USUAL_STEPS: dict[Process, int] = {"anchored": 7, "paper": 40}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ has the precision of the sampler (float32, or float64 where a method asks for it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,11 +18,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .attention_control import StepControl, control_attention
 from .errors import ModelUnavailable, RequestError
+from .finite import finite, require_finite
 from .memory import explain_memory_errors
 from .models.cards import Embedded
 from .models.pipelines import pipelines
 from .models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from .schedule import Schedule
+
+log = logging.getLogger(__name__)
 
 FEWER_PROMPTS = "Try fewer target prompts at once, or choose a smaller model."
 MAX_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
@@ -67,7 +71,12 @@ class Autoencoder:
 
     def decode(self, x: Tensor) -> Tensor:
         x = x.float() / self.vae.config.scaling_factor + self._shift
-        return self.vae.decode(x.to(self.vae.device, self.vae.dtype)).sample.float()
+        pixels = self.vae.decode(x.to(self.vae.device, self.vae.dtype)).sample.float()
+        if self.vae.dtype == torch.float16 and not finite(pixels):
+            nn.Module.to(self.vae, torch.float32)  # it may overflow in half precision where the U-Net does not
+            pixels = self.vae.decode(x.to(self.vae.device)).sample.float()
+        require_finite(pixels, dtype=self.vae.dtype)
+        return pixels
 
     @property
     def _shift(self) -> float:
@@ -218,12 +227,23 @@ class TextToImage:
 
     def _eps(self, x: Tensor, timesteps: list[int], text: Tensor, control: StepControl | None) -> Tensor:
         arguments: dict[str, Any] = {} if control is None else {"cross_attention_kwargs": {"control": control}}
-        output = self.unet(
-            x.to(self.device, self.dtype),
-            torch.tensor(timesteps, device=self.device),
-            encoder_hidden_states=text.to(self.device, self.dtype),
-            **arguments,
-        ).sample
+
+        def asked() -> Tensor:
+            return self.unet(
+                x.to(self.device, self.dtype),
+                torch.tensor(timesteps, device=self.device),
+                encoder_hidden_states=text.to(self.device, self.dtype),
+                **arguments,
+            ).sample
+
+        output = asked()
+        half = self.dtype in (torch.float16, torch.bfloat16)
+        if half and control is None and not finite(output):
+            log.warning("%s computed values that are not numbers in %s: from here on float32", self.id, self.dtype)
+            nn.Module.to(self.unet, torch.float32)
+            output = asked()
+        if not finite(output) and finite(x, text):  # else an optimiser tries what diverges, and takes it back
+            require_finite(output, dtype=self.dtype)
         self.evaluations.forward += len(x)
         if output.requires_grad:
             output.register_hook(lambda gradient: self.evaluations.count_backward(len(gradient)))

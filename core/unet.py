@@ -4,13 +4,14 @@
 forward, made of its own modules. The encoder runs once per sampling step, however many shifts of h are decoded.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,21 @@ class SplitUNet:
         if unet.class_embedding is not None:
             raise ValueError("class-conditional networks are not supported")
         self.unet = unet.eval().requires_grad_(False)
+        self._wide: SplitUNet | None = None
+
+    def in_float32(self) -> "SplitUNet":
+        """The same network computing in float32, for what half precision cannot hold; made once and kept."""
+        if self.dtype in (torch.float32, torch.float64):
+            return self
+        if self._wide is None:
+            self._wide = SplitUNet(nn.Module.to(copy.deepcopy(self.unet), torch.float32))
+        return self._wide
+
+    @property
+    def nbytes(self) -> int:
+        """Of its weights, and of those in float32 where they are kept as well."""
+        own = sum(p.numel() * p.element_size() for p in self.unet.parameters())
+        return own + (self._wide.nbytes if self._wide is not None else 0)
 
     @property
     def in_channels(self) -> int:

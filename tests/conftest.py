@@ -4,6 +4,7 @@ browser can be found."""
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_IS_E2E_TEST", "1")
+os.environ.setdefault("HSPACE_CACHE", tempfile.mkdtemp(prefix="hspace-"))
 
 import pytest
 from gradio_client import Client

@@ -18,6 +18,7 @@ from ..delta_block import DeltaBlock
 from ..directions import Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
 from ..editing import sample_latent
 from ..errors import RequestError
+from ..finite import require_finite
 from ..group_norm import quick_group_norm
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress
@@ -92,6 +93,7 @@ def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: 
                 features = model.features(x, t)
                 squares[k] += features.h.float().square().mean().cpu() * len(x)
                 eps = model.eps(features, x, t)
+                require_finite(eps, dtype=model.dtype)
                 P.append(model.codec.decode(model.schedule.predicted_x0(x, eps, t)).half().cpu())
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
             if k + 1 < len(timesteps):
@@ -131,7 +133,7 @@ class Training:
         self.l_clip = paper.l_clip if s.l_clip is None else s.l_clip
         recon = 3 * max(self.similarity, 0.0) if paper.l_recon is None else paper.l_recon
         self.l_recon = recon if s.l_recon is None else s.l_recon
-        self.t_edit = card.interval_source().t_edit(self.similarity) if s.t_edit is None else s.t_edit
+        self.t_edit = card.known_or_typical().t_edit(self.similarity) if s.t_edit is None else s.t_edit
         down = [t for t in reversed(self.model.schedule.timesteps(s.steps)) if t >= self.t_edit]
         self.timesteps = [t for t in down if s.t_start is None or t <= s.t_start]
         self.before = down[: len(down) - len(self.timesteps)]  # where nothing is edited yet
@@ -283,6 +285,7 @@ class Training:
             eps = self.model.eps(features, x, t)
         with quick_group_norm(self.model.unet.unet):
             loss, P_x, P_edit = self.loss_at(x, features, rows, k)
+        require_finite(loss, dtype=self.model.dtype)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)

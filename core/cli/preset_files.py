@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from .output import (
     about_as_json,
     add_force,
     command,
+    follow,
     login,
     naming,
     print_note,
@@ -27,7 +29,7 @@ from .output import (
 )
 
 if TYPE_CHECKING:
-    from ..presets import About
+    from ..presets import About, Certainty
 
 
 def add_to(commands: Commands) -> None:
@@ -51,7 +53,15 @@ def add_to(commands: Commands) -> None:
     )
     released.add_argument("source", type=Path, metavar="FILE.pth")
     released.add_argument("out", type=Path, metavar="OUT.safetensors")
-    released.add_argument("--model", required=True, help="id of the model whose weights it was trained with")
+    released.add_argument(
+        "--model", required=True, help="the model to use it with: its id, a repository on the Hub, or a folder"
+    )
+    released.add_argument(
+        "--weights",
+        choices=["claimed", "unknown"],
+        help="whether it was trained with exactly that model's weights, as far as you know; asked for if left out",
+    )
+    released.add_argument("--measure", action="store_true", help="see by CLIP whether it works with these weights")
     released.add_argument("--fingerprint", help="of those weights, 16 hex digits, if the model is not here to be asked")
     released.add_argument("--name", required=True)
     released.add_argument("--source-text", default="")
@@ -96,8 +106,11 @@ def list_presets(options: argparse.Namespace) -> None:
         place = options.hub or options.folder
         print_note(f"No presets were found in {place}." if place else "No presets were found.")
         return
-    columns = [(about.name, about.model, kind, about.method, _measured(about), where) for where, kind, about in rows]
-    print_table([("NAME", "MODEL", "KIND", "METHOD", "MEASURED", "WHERE"), *columns])
+    columns = [
+        (about.name, about.model, kind, about.method, about.certainty, _measured(about), where)
+        for where, kind, about in rows
+    ]
+    print_table([("NAME", "MODEL", "KIND", "METHOD", "WEIGHTS", "MEASURED", "WHERE"), *columns])
 
 
 def show_preset(options: argparse.Namespace) -> None:
@@ -125,15 +138,20 @@ def import_asyrp(options: argparse.Namespace) -> None:
     from .. import presets
     from ..asyrp.released import read_released
     from ..models.loader import models
+    from ..models.opening import open_model
+    from ..studio.effect import measure_effect, with_effect
 
     require_writable(options.out, options.force, (presets.SUFFIX,))
     fingerprint, model = options.fingerprint, None
     if fingerprint is not None and re.fullmatch("[0-9a-f]{16}", fingerprint := fingerprint.lower()) is None:
         raise RequestError(f"A fingerprint is 16 hex digits (0-9, a-f), not {options.fingerprint!r}.")
     direction = read_released(options.source, options.steps)
+    model_id = options.model
     if fingerprint is None:
         try:
-            model = models.get(options.model)
+            if "/" in model_id or Path(model_id).is_dir():
+                model_id = follow(open_model(model_id)).id
+            model = models.get(model_id)
         except ModelUnavailable as error:
             message = f"{error.message} Or give the fingerprint of its weights (--fingerprint)."
             raise ModelUnavailable(message) from error
@@ -141,8 +159,9 @@ def import_asyrp(options: argparse.Namespace) -> None:
     preset = presets.Preset(
         direction,
         name=options.name,
-        model=options.model,
+        model=model_id,
         fingerprint=fingerprint,
+        certainty=options.weights or ("claimed" if model is None else _ask_about_weights(model_id)),
         description=options.description or f"Imported from {options.source.name}.",
         parameters={"form": "implicit", "file": options.source.name},
         source_text=options.source_text,
@@ -153,9 +172,33 @@ def import_asyrp(options: argparse.Namespace) -> None:
         author=options.author,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if model is not None:
+    if model is None:
+        if options.measure:
+            raise RequestError("The effect is measured with the model itself: leave --fingerprint out.")
+    else:
         presets.require_model(preset, model)
+        unsure = preset.certainty == "unknown"
+        if options.measure or (unsure and _yes("Measure its effect on these weights now?")):
+            effect = follow(measure_effect(model, preset))
+            preset = with_effect(preset, effect)
+            print_note(effect.words)
+        elif unsure:
+            print_note(f"{presets.CERTAINTIES['unknown']} --measure shows whether it works with them.")
     print(presets.save(preset, options.out))
+
+
+def _ask_about_weights(model_id: str) -> Certainty:
+    """Whoever sits at a terminal is asked; else it is not known."""
+    claimed = _yes(f"Was this direction trained with exactly the weights of {model_id} that are here?")
+    return "claimed" if claimed else "unknown"
+
+
+def _yes(question: str) -> bool:
+    """The answer at a terminal; no, where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _measured(about: About) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..directions import GlobalDirection
 from ..errors import RequestError, ResourceError
+from ..precision import in_float64
 from ..progress import Job, Progress
 from .jacobian_operator import Jacobian, by_calls
 
@@ -87,13 +88,13 @@ class Basis:
             while len(self._grams) >= MAX_GRAMS:
                 self._grams.pop(next(iter(self._grams)), None)
             rows = self.responses.flatten(2)[:, :, self._pixels(mask)].flatten(1).float()
-            self._grams[key] = (rows @ rows.T).double().cpu()
+            self._grams[key] = (rows @ rows.T).cpu().double()
         return self._grams[key]
 
     def brightness(self, mask: np.ndarray) -> Tensor:
         """Sum of each response over a region, float64 (k,). mask: boolean (R, R)."""
         rows = self.responses.flatten(2)[:, :, self._pixels(mask)]
-        return rows.sum((1, 2), dtype=torch.float32).double().cpu()
+        return rows.sum((1, 2), dtype=torch.float32).cpu().double()
 
     def _pixels(self, mask: np.ndarray) -> Tensor:
         """Indices of the pixels of a mask in a flattened image."""
@@ -197,9 +198,9 @@ def disagreement(V: Tensor, JV: Tensor, Y: Tensor, W: Tensor) -> float:
 
     V: (n, C, H, W), JV = J V: (n, 3, R, R), Y: (m, 3, R, R), W = J^T Y: (m, C, H, W).
     """
-    forward = JV.flatten(1).double() @ Y.flatten(1).to(JV).double().T
-    reverse = V.flatten(1).double() @ W.flatten(1).double().T
-    return ((forward - reverse).norm() / W.double().norm().clamp(min=1e-300)).item()
+    forward = in_float64(JV.flatten(1)) @ in_float64(Y.flatten(1).to(JV)).T
+    reverse = in_float64(V.flatten(1)) @ in_float64(W.flatten(1)).T
+    return ((forward - reverse).norm() / in_float64(W).norm().clamp(min=1e-300)).item()
 
 
 def random_pictures(jacobian: Jacobian, count: int, seed: int, mask: np.ndarray | None = None) -> Tensor:
@@ -214,13 +215,13 @@ def orthonormalise(W: Tensor, Q: Tensor) -> Tensor:
     Q has orthonormal rows. Gram-Schmidt twice in float64 (Giraud et al. 2005: twice is enough). Rows of which less than
     `DEPENDENT` of their length remains are dropped.
     """
-    w, q = W.flatten(1).double(), Q.flatten(1).double()
+    w, q = in_float64(W.flatten(1)), in_float64(Q.flatten(1))
     w = w / w.norm(dim=1, keepdim=True).clamp(min=1e-300)
     for _ in range(2):
         w = w - (w @ q.T) @ q
         U, s, Vh = torch.linalg.svd(w, full_matrices=False)
         w = Vh[s > DEPENDENT * max(1.0, s[0].item() if len(s) else 0.0)]
-    return w.to(W.dtype).unflatten(1, W.shape[1:])
+    return w.to(W).unflatten(1, W.shape[1:])
 
 
 def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = RESPONSE_BYTES) -> Basis:
@@ -230,13 +231,13 @@ def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = RESPO
     more, they are kept in bfloat16.
     """
     rows = JQ.flatten(1).float()
-    _, rotation = torch.linalg.eigh((rows @ rows.T).double())
+    _, rotation = torch.linalg.eigh(in_float64(rows @ rows.T))
     rotation = rotation.flip(1).T.to(Q)
     vectors = (rotation @ Q.flatten(1)).view_as(Q).float()
     responses = (rotation.to(rows) @ rows).view_as(JQ)
     if responses.numel() * 4 > memory:
         responses = responses.bfloat16()
     rows = responses.flatten(1).float()
-    whole = (rows @ rows.T).double().cpu()
+    whole = (rows @ rows.T).cpu().double()
     steps = jacobian.model.card.steps
     return Basis(vectors, responses, whole, jacobian.t, steps, jacobian.forwards, jacobian.reverses, jacobian.dtype)

@@ -51,6 +51,8 @@ class Jacobian:
         self.x_t = x_t.to(model.device, wide)
         with torch.no_grad():
             features = model.features(self.x_t, t)
+            P_t = model.schedule.predicted_x0(self.x_t, model.eps(features, self.x_t, t), t)
+        self._pixels = model.codec.derivative(P_t)
         self._decoder = LinearisedDecoder(model.unet.unet, features, dtype)
         self._chunk = chunk
         self._graph: tuple[Tensor, Tensor] | None = None
@@ -61,7 +63,8 @@ class Jacobian:
     @property
     def rows_per_call(self) -> int:
         """How many products are made at once."""
-        return self._chunk or min(ROWS_PER_CALL, max(1, self.model.rows_per_call() // 2))
+        most = self.model.codec.rows or ROWS_PER_CALL
+        return self._chunk or min(most, max(1, self.model.rows_per_call() // 2))
 
     def forward(self, V: Tensor) -> Tensor:
         """J v of each row. V: (n, C, H, W) -> (n, 3, R, R), in float32 at least.
@@ -85,12 +88,13 @@ class Jacobian:
     def _product(self, V: Tensor) -> Tensor:
         """What a change of h does to the predicted image.
 
-        The image is linear in (x_t, output of the network), and x_t does not change with h: its change is zero.
+        P_t is linear in (x_t, output of the network), and x_t does not change with h: its change is zero. From there on
+        it is the derivative of the codec at P_t.
         """
         output = self._decoder(V)[:, : self.x_t.shape[1]].to(self.x_t.dtype)
         zero, schedule = torch.zeros_like(output), self.model.schedule
         eps = schedule.eps_from_output(output, zero, self.t)
-        return self.model.codec.decode(schedule.predicted_x0(zero, eps, self.t))
+        return self._pixels(schedule.predicted_x0(zero, eps, self.t))
 
     def _transposed(self, Y: Tensor) -> Tensor:
         if self._graph is None or len(self._graph[0]) != len(Y):  # one graph serves every batch of that size

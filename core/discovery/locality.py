@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..directions import Direction
+from ..precision import in_float64
 from ..regions import Region
 from .interface import FoundDirection
 from .jacobian_operator import Jacobian
@@ -79,4 +80,4 @@ def mean_squares(before: Tensor, after: Tensor, mask: np.ndarray) -> tuple[Tenso
 
 def _norms(images: Tensor, mask: np.ndarray) -> list[float]:
     M = torch.from_numpy(mask).to(images.device)
-    return (images * M).flatten(1).double().norm(dim=1).tolist()
+    return in_float64((images * M).flatten(1)).norm(dim=1).tolist()

@@ -55,7 +55,7 @@ def refine(
         W = yield from by_calls(jacobian, jacobian.reverse, cotangents, event)
         v = torch.tensordot(Y.T.to(basis.vectors), basis.vectors, dims=1)
         residual = W - shifts.to(W)[:, None, None, None] * v.to(W)
-        sizes = residual.flatten(1).norm(dim=1).double().cpu() / scale
+        sizes = residual.flatten(1).norm(dim=1).cpu().double() / scale
         largest = sizes.max().item()
         new = W[(sizes > tolerance).to(W.device)][: MAX_BASIS_SIZE - len(basis)]
         if len(new):

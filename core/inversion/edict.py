@@ -13,6 +13,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from ..precision import widest
 from ..progress import Job
 from ..schedule import Schedule
 from .decoding import Decoder, ReverseStep, State
@@ -25,7 +26,7 @@ def invert(task: Task) -> Job[Solution]:
     """Section 4.2, Eq. 15, with the source prompt at the working guidance (source_guidance if that is set)."""
     settings, schedule, levels = task.settings, task.model.schedule, task.levels
     guidance = settings.guidance if settings.source_guidance is None else settings.source_guidance
-    x0, S = task.x0.double(), settings.steps
+    x0, S = widest(task.x0), settings.steps
     done: list[tuple[Tensor, Tensor]] = task.checkpoint.part("coupled")
     if not done:
         done.append((x0, x0))

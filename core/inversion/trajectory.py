@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..ascent import G, Solver, Step, ascend
+from ..precision import in_float64
 from ..progress import Job
 from .solution import Task
 
@@ -70,7 +71,7 @@ def _mix(xs: list[Tensor], gs: list[Tensor]) -> Tensor:
     """sum_i w_i g_i, sum_i w_i = 1, for the weights that make sum_i w_i (g_i - x_i) smallest."""
     if len(xs) == 1:
         return gs[-1]
-    f = torch.stack([(g - x).flatten() for g, x in zip(gs, xs, strict=True)], dim=1).double()
+    f = in_float64(torch.stack([(g - x).flatten() for g, x in zip(gs, xs, strict=True)], dim=1))
     differences = f[:, 1:] - f[:, :-1]
     gamma = torch.linalg.pinv(differences.T @ differences, hermitian=True) @ (differences.T @ f[:, -1])
     mixed = gs[-1]

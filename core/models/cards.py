@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelUnavailable
-from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable
+from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable, Typical
+from .codec import CodecName
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
 _INSTALLED = Path(__file__).resolve().parents[1] / "data"
@@ -32,6 +33,13 @@ class Hub:
 
     repo: str
     revision: str = "main"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A diffusers pipeline in a folder of this machine, with an absolute path."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class BaseCard:
     id: str
     title: str
     description: str
-    source: Embedded | Hub | InMemory
+    source: Embedded | Hub | Folder | InMemory
     resolution: int
     perceptual: Literal["embedded", "lpips-alex"]
     licence: str
@@ -92,13 +100,13 @@ class BaseCard:
 class ModelCard(BaseCard):
     """One unconditional model.
 
-    h_shape: (C, H, W) of h-space. codec: key of `CODECS`. domain_word: what its pictures show, as the source prompt
-    says it. curves: the Asyrp paper's table, or the file with the model's own curves (relative to `PRESETS`);
-    None: not known. drawn: how new pictures are made, None: by the model itself.
+    h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
+    what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
+    own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
     """
 
     h_shape: tuple[int, int, int]
-    codec: Literal["identity", "haar"]
+    codec: CodecName
     domain_word: str
     clip: EmbeddedClip | OpenClip
     curves: PublishedTable | str | None
@@ -117,8 +125,15 @@ class ModelCard(BaseCard):
             )
         return self.curves if isinstance(self.curves, PublishedTable) else Curves.load(PRESETS / self.curves)
 
+    def known_or_typical(self) -> IntervalSource:
+        """Where the intervals come from; those of a typical model where they are not known."""
+        try:
+            return self.interval_source()
+        except ModelUnavailable:
+            return Typical()
 
-def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, shows: str) -> ModelCard:
+
+def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: str, shows: str) -> ModelCard:
     """A DDPM++ at 256x256 by Ho et al., EMA weights, as converted by Google (113.7 M parameters)."""
     return ModelCard(
         id=f"ddpm-ema-{dataset}-256",
@@ -131,11 +146,12 @@ def _google_ddpm(dataset: str, published: str, title: str, domain_word: str, sho
         domain_word=domain_word,
         clip=OpenClip("ViT-B-16", "openai"),
         perceptual="lpips-alex",
-        curves=PUBLISHED[published],
+        curves=None if published is None else PUBLISHED[published],
         licence="apache-2.0",
     )
 
 
+# The listed ones, and those that were opened since (`core.models.opening`).
 MODELS: dict[str, ModelCard] = {
     card.id: card
     for card in (
@@ -158,5 +174,21 @@ MODELS: dict[str, ModelCard] = {
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),
         _google_ddpm("bedroom", "LSUN-bedroom", "Bedrooms", "bedroom", "bedrooms"),
+        _google_ddpm("cat", None, "Cats", "cat", "cats"),
+        ModelCard(
+            id="ldm-celebahq-256",
+            title="Celebrity faces, latent",
+            description="Latent diffusion of faces at 256x256 (Rombach et al. 2022): a third of the work of the model "
+            "on pixels. 1.3 GB, downloaded on first use.",
+            source=Hub("CompVis/ldm-celebahq-256"),
+            resolution=256,
+            h_shape=(896, 8, 8),
+            codec="vq",
+            domain_word="face",
+            clip=OpenClip("ViT-B-16", "openai"),
+            perceptual="lpips-alex",
+            curves=None,
+            licence="apache-2.0",
+        ),
     )
 }

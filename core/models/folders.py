@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import ModelUnavailable
 from ..hub_access import explain, hub_answers, unreachable
-from .cards import BaseCard, Embedded, Hub, InMemory
+from .cards import BaseCard, Embedded, Folder, Hub, InMemory
 
 Content = TypeVar("Content")
 
@@ -39,6 +39,11 @@ def obtain(card: BaseCard, read: Callable[[Path], Content], fetch: Callable[...,
                 ) from error
         case Hub(repo, revision):
             return _from_hub(card.title, repo, revision, read, fetch, kind)
+        case Folder(path):
+            try:
+                return read(Path(path))
+            except DAMAGED as error:
+                raise ModelUnavailable(f"The folder {path} does not hold {kind}, or its files are damaged.") from error
         case InMemory():
             raise ModelUnavailable(f"“{card.title}” was given as a network: there are no files to load it from.")
 

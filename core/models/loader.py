@@ -3,33 +3,37 @@
 Half precision and device are chosen for the machine. A model that cannot be had raises `ModelUnavailable`.
 """
 
-import json
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from diffusers import DDPMPipeline, UNet2DModel
-from safetensors.torch import load_file
+from diffusers import UNet2DModel
 from torch import Tensor
 
 from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
-from ..memory import MAX_MODELS
+from ..finite import finite, require_finite
+from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
 from ..schedule import Schedule
 from ..unet import Features, SplitUNet
-from .cards import MODELS, BaseCard, ModelCard
-from .codec import CODECS, Codec
-from .folders import current_name, fingerprint_of, obtain
+from .cards import MODELS, BaseCard, Hub, ModelCard
+from .codec import VQ, Codec
+from .folders import fingerprint_of, obtain
+from .known_outputs import check_at_first_load
 from .placing import best_device, chosen, place
+from .reading import fetch, read_codec, read_pipeline
+
+log = logging.getLogger(__name__)
 
 KIND = "a diffusion model of the kind that is used here (a UNet2DModel and its scheduler)"
 
@@ -56,7 +60,7 @@ class DiffusionModel:
 
     @property
     def nbytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.unet.unet.parameters())
+        return self.unet.nbytes + self.codec.nbytes
 
     def features(self, x: Tensor, t: int) -> Features:
         """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
@@ -71,12 +75,27 @@ class DiffusionModel:
         return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, t)
 
     def answer(self, queries: Sequence[Query]) -> list[Tensor]:
-        """Predicted noise (N, C, H, W), as `eps`, for each query, in one call of the network. Without gradients."""
+        """Predicted noise (N, C, H, W), as `eps`, for each query, in one call of the network. Without gradients.
+
+        What half precision cannot hold is computed once more in float32.
+
+        Raises:
+            NumberError: that has values that are not numbers too.
+        """
+        answers = self._answers(self.unet, queries)
+        wide = self.unet.in_float32() if not finite(*answers) else self.unet
+        if wide is not self.unet:
+            log.warning("%s computed values that are not numbers in %s: again in float32", self.card.id, self.dtype)
+            answers = self._answers(wide, queries)
+        require_finite(*answers)
+        return answers
+
+    def _answers(self, unet: SplitUNet, queries: Sequence[Query]) -> list[Tensor]:
         return [
             self.schedule.eps_from_output(
                 output[:, : x.shape[1]].to(torch.promote_types(x.dtype, torch.float32)), x, timesteps
             )
-            for output, x, timesteps in outputs(self.unet, queries)
+            for output, x, timesteps in outputs(unet, queries)
         ]
 
     def rows_per_call(self, budget: int | None = None) -> int:
@@ -86,7 +105,8 @@ class DiffusionModel:
         activations dominate.
         """
         if budget is None:
-            budget = torch.cuda.mem_get_info(self.device)[0] // 4 if self.device.type == "cuda" else 2**30
+            free = memory.free_memory(self.device)
+            budget = 2**30 if free is None else free // 4
         _, height, width = self.x_shape
         first_level = self.unet.unet.config.block_out_channels[0] * height * width * self.dtype.itemsize
         return max(1, budget // (ACTIVATIONS * first_level))
@@ -102,8 +122,8 @@ Model = TypeVar("Model", bound=Sized)
 class BaseLoader(ABC, Generic[Card, Model]):
     """Models of one kind by id: loaded once however many ask, the least recently used dropped beyond `capacity` bytes.
 
-    listed: the cards of the kind, used if none are given. capacity: of all models together, by default a quarter of the
-    machine's memory; the last one asked for is kept in any case. device, dtype: chosen for the machine if None.
+    listed: the cards of the kind, used if none are given. capacity: of all models together, by default a quarter of
+    their device's memory; the last one asked for is kept in any case. device, dtype: chosen for the machine if None.
     cache_dir: where Hub models are kept.
     """
 
@@ -119,7 +139,7 @@ class BaseLoader(ABC, Generic[Card, Model]):
         cache_dir: Path | None = None,
     ) -> None:
         self.cards = self.listed if cards is None else cards
-        self.capacity = capacity or MAX_MODELS
+        self._capacity = capacity
         self.device = torch.device(device) if device is not None else best_device()
         self.dtype = dtype
         self.cache_dir = cache_dir
@@ -127,6 +147,15 @@ class BaseLoader(ABC, Generic[Card, Model]):
         self._loading: dict[str, Future[Model]] = {}
         self._lock = threading.Lock()
         memory.count(self)
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that may be kept, by default a quarter of the memory of the device that holds the models."""
+        return memory.device_memory(self.device) // memory.MODELS_SHARE if self._capacity is None else self._capacity
+
+    @capacity.setter
+    def capacity(self, capacity: int) -> None:
+        self._capacity = capacity
 
     @property
     def nbytes(self) -> int:
@@ -185,7 +214,10 @@ class Loader(BaseLoader[ModelCard, DiffusionModel]):
     listed = MODELS
 
     def _load(self, card: ModelCard) -> DiffusionModel:
-        return load(card, self.device, self.dtype, self.cache_dir)
+        model = load(card, self.device, self.dtype, self.cache_dir)
+        if model.card is not card and MODELS.get(card.id) is card:
+            MODELS[card.id] = model.card
+        return model
 
 
 def load(
@@ -200,41 +232,23 @@ def load(
         ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
     """
     device, dtype = chosen(card, device, dtype)
-    fetch = partial(DDPMPipeline.download, cache_dir=cache_dir)
-    unet, schedule = obtain(card, read_pipeline, fetch, KIND)
+    unet, schedule, codec = obtain(card, partial(_read, card), partial(fetch, cache_dir=cache_dir), KIND)
     fingerprint = fingerprint_of(unet)
+    if isinstance(card.source, Hub):
+        check_at_first_load(card, unet.eval().to(device), fingerprint)
     place(unet, device, dtype)
-    return DiffusionModel(card, SplitUNet(unet), schedule, CODECS[card.codec](), device, dtype, fingerprint)
+    if isinstance(codec, VQ):
+        codec.to(device)
+    measured = place_on_disk("curves", fingerprint) if card.curves is None else None
+    if measured is not None:  # the first time that it was used
+        card = replace(card, curves=str(measured))
+    return DiffusionModel(card, SplitUNet(unet), schedule, codec, device, dtype, fingerprint)
 
 
-def read_pipeline(folder: Path) -> tuple[UNet2DModel, Schedule]:
-    """Network in float32 and schedule from a diffusers pipeline's folder, in subfolders or, as in 2022, all in one.
-
-    Raises: see `read_network`.
-    """
-    network, scheduler = (folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler"))
-    settings = json.loads((scheduler / "scheduler_config.json").read_text())
-    return read_network(network), Schedule.from_scheduler(settings)
-
-
-def read_network(folder: Path) -> UNet2DModel:
-    """A network in float32.
-
-    `from_pretrained` would do, but while it builds a network it replaces the initialisers of torch for the whole
-    process, and a direction that another thread makes at that moment comes out uninitialised.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UnpicklingError: files are missing or
-            damaged.
-    """
-    unet = UNet2DModel.from_config(json.loads((folder / "config.json").read_text()))
-    weights = folder / "diffusion_pytorch_model.safetensors"
-    if weights.exists():
-        state = load_file(weights)
-    else:
-        state = torch.load(weights.with_suffix(".bin"), weights_only=True, map_location="cpu")
-    unet.load_state_dict({current_name(name): value for name, value in state.items()})
-    return unet
+def _read(card: ModelCard, folder: Path) -> tuple[UNet2DModel, Schedule, Codec]:
+    """Network and autoencoder in float32, and schedule. Raises: see `reading.read_network`."""
+    unet, schedule = read_pipeline(folder)
+    return unet, schedule, read_codec(card.codec, folder)
 
 
 models = Loader()

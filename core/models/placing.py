@@ -19,14 +19,19 @@ def usable_device(device: torch.device | str) -> torch.device:
 
 
 def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU if there is one: NVIDIA's, or Apple's."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the machine computes in it natively: bfloat16, else float16 on a GPU, else float32."""
+    """Half precision where the machine computes in it natively: bfloat16, else float16 on NVIDIA's GPUs. Else float32,
+    on Apple's GPUs too, where nothing was measured."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type != "cpu":
+        return torch.float32
     native = torch.cpu.get_capabilities()
     return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
 
@@ -42,5 +47,6 @@ def chosen(
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Make a network ready for use, frozen."""
     # nn.Module's own `to`: diffusers' warns about casting, which is the point here.
-    nn.Module.to(network, device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    nn.Module.to(network, device=device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import ModelUnavailable, RequestError
+from ..intervals import PUBLISHED
 from ..schedule import Schedule
 from ..unet import SplitUNet
 from .cards import MODELS, InMemory, ModelCard, OpenClip
-from .codec import CODECS
+from .codec import CODEC_OF_CHANNELS, CODECS, VQ, Codec, CodecName
 from .folders import DAMAGED, fingerprint_of
-from .loader import KIND, DiffusionModel, read_pipeline
+from .loader import KIND, DiffusionModel
 from .placing import best_device, place
-
-CodecName = Literal["identity", "haar"]
-
-CODEC_OF_CHANNELS: dict[int, CodecName] = {3: "identity", 12: "haar"}
+from .reading import read_autoencoder, read_notes, read_pipeline
 
 
 def wrap_model(
@@ -80,12 +78,17 @@ def read_model(
     """
     try:
         unet, schedule = read_pipeline(folder)
+        autoencoder, notes = read_autoencoder(folder), read_notes(folder)
     except DAMAGED as error:
         raise ModelUnavailable(f"The folder {folder} does not hold {KIND}, or its files are damaged.") from error
-    model = _wrapped(unet, _checked(schedule), None, None, None)  # the fingerprint is that of the files
+    word, curves = notes.get("domain_word"), PUBLISHED.get(str(notes.get("curves")))
+    model = _wrapped(unet, _checked(schedule), word, None, None, autoencoder)  # the fingerprint is that of the files
+    model.card = replace(model.card, curves=curves)
     model.device = torch.device(device) if device is not None else best_device()
     model.dtype = dtype or torch.float32
     place(unet, model.device, model.dtype)
+    if autoencoder is not None:
+        autoencoder.to(model.device)
     return model
 
 
@@ -109,7 +112,12 @@ def _checked(schedule: Schedule) -> Schedule:
 
 
 def _wrapped(
-    unet: UNet2DModel, schedule: Schedule, domain_word: str | None, codec: CodecName | None, id: str | None
+    unet: UNet2DModel,
+    schedule: Schedule,
+    domain_word: str | None,
+    codec: CodecName | None,
+    id: str | None,
+    autoencoder: VQ | None = None,
 ) -> DiffusionModel:
     try:
         split = SplitUNet(unet)
@@ -117,8 +125,10 @@ def _wrapped(
     except (ValueError, TypeError) as error:  # class-conditional; no sample_size
         raise RequestError("Only unconditional networks of a known picture size (sample_size) can be used.") from error
     card = MODELS.get(id or "")
+    if autoencoder is not None:
+        codec = "vq"
     codec = codec or (card.codec if card else CODEC_OF_CHANNELS.get(channels))
-    if codec is None or CODEC_OF_CHANNELS.get(channels) != codec or height != width:
+    if codec is None or (autoencoder is None and CODEC_OF_CHANNELS.get(channels) != codec) or height != width:
         raise RequestError(
             f"The network takes {channels} channels of {height} x {width}. Squares are needed, of 3 channels (pixels) "
             "or 12 (the codec “haar”)."
@@ -126,7 +136,8 @@ def _wrapped(
     with torch.no_grad():
         x = torch.zeros(1, *split.x_shape, device=unet.device, dtype=unet.dtype)
         _, *h_shape = split.encode(x, 0).h.shape
-        resolution = CODECS[codec]().decode(x).shape[-1]
+        made: Codec = autoencoder or CODECS[codec]()
+        resolution = made.decode(x.float()).shape[-1]
     fingerprint = fingerprint_of(unet)
     if card is None:
         card = _card(id or f"unet-{fingerprint}", codec, resolution, (h_shape[0], h_shape[1], h_shape[2]))
@@ -134,7 +145,7 @@ def _wrapped(
         raise RequestError(f"This network is not {id}: it has another shape.")
     if domain_word is not None:
         card = replace(card, domain_word=domain_word)
-    return DiffusionModel(card, split, schedule, CODECS[codec](), unet.device, unet.dtype, fingerprint)
+    return DiffusionModel(card, split, schedule, made, unet.device, unet.dtype, fingerprint)
 
 
 def _card(id: str, codec: CodecName, resolution: int, h_shape: tuple[int, int, int]) -> ModelCard:

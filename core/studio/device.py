@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ..memory import keep_freed_memory
 from ..models.loader import DiffusionModel
 from ..progress import Job
 from ..queries import Query
@@ -216,6 +217,7 @@ class SharedModel(DiffusionModel):
 
 
 DEVICE = Engine()
+keep_freed_memory()
 
 
 def exclusively(job: Job[T], urgency: int = Urgency.LONG) -> Job[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .. import presets
@@ -12,10 +13,10 @@ from ..asyrp.train import global_direction, mean_direction
 from ..directions import Direction, ImplicitDirection, PerTimestepDirection
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable
-from ..intervals import Intervals
+from ..intervals import TYPICAL_SIMILARITY, Intervals, Typical
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel, models
-from ..presets import Preset
+from ..presets import CERTAINTIES, Preset
 from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
@@ -33,8 +34,9 @@ def warm_up(model_id: str) -> None:
     """Load everything that the first edit needs, and run the network once. Quiet about what is not there."""
     try:
         model = models.get(model_id)
-        measuring.probe(model.card)
-        measuring.image_text(model.card)
+        with suppress(ModelUnavailable):
+            measuring.probe(model.card)
+            measuring.image_text(model.card)
         finish(exclusively(edit(model, sample_latent(model, 0), settings=EditSettings(steps=2))))
     except ModelUnavailable:
         return
@@ -52,20 +54,34 @@ def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
 
 def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Intervals:
     """Editing and boosting interval: the visitor's, else the preset's unless curves are asked for, else by the model's
-    curves."""
-    own = preset.t_edit, preset.t_boost
-    if options.source == "curves":
-        own = None, None
+    curves. What these need and is not to be had is taken as it is typical (`what_is_assumed`)."""
+    return _intervals(card, preset, options)[0]
+
+
+def what_is_assumed(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[str, ...]:
+    """In words, what `intervals_for` had to take as it is typical."""
+    return _intervals(card, preset, options)[1]
+
+
+def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[Intervals, tuple[str, ...]]:
+    own = (None, None) if options.source == "curves" else (preset.t_edit, preset.t_boost)
     t_edit = own[0] if options.t_edit is None else options.t_edit
     t_boost = own[1] if options.t_boost is None else options.t_boost
+    assumed = []
     if t_edit is None or t_boost is None:
-        source = card.interval_source()
+        source = card.known_or_typical()
+        if isinstance(source, Typical):
+            assumed.append("The model's curves are not known: the intervals are those of a typical model.")
         text_similarity = 1.0
         if t_edit is None and preset.source_text and preset.target_text:
-            text_similarity = similarity(measuring.image_text(card), preset.source_text, preset.target_text)
+            try:
+                text_similarity = similarity(measuring.image_text(card), preset.source_text, preset.target_text)
+            except ModelUnavailable:
+                text_similarity = TYPICAL_SIMILARITY
+                assumed.append(f"Without CLIP the two texts are taken to be as alike as is usual ({text_similarity}).")
         t_edit = source.t_edit(text_similarity) if t_edit is None else t_edit
         t_boost = source.t_boost() if t_boost is None else t_boost
-    return Intervals(t_edit, t_boost)
+    return Intervals(t_edit, t_boost), tuple(assumed)
 
 
 def intervals_in_words(preset: Preset, options: EditOptions, intervals: Intervals) -> str:
@@ -104,7 +120,7 @@ def edit_frames(
     for strength in strengths:
         require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     presets.require_model(preset, model)
-    intervals = intervals_for(model.card, preset, options)
+    intervals, assumed = _intervals(model.card, preset, options)
     settings = EditSettings(options.step_count, intervals, options.injection or preset.injection, options.seed)
 
     if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
@@ -116,7 +132,9 @@ def edit_frames(
     with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
     rows = zip(strengths, edited.cpu(), measured, strict=True)
-    return [Frame(float(c), pixels, about) for c, pixels, about in rows]
+    if preset.certainty == "unknown":
+        assumed = (*assumed, f"{preset.name}: {CERTAINTIES['unknown']}")
+    return [Frame(float(c), pixels, about.lacking(*assumed)) for c, pixels, about in rows]
 
 
 def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Direction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -96,12 +96,18 @@ class AttributeReading:
 @dataclass(frozen=True)
 class Measures:
     """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
-    0 for no change. identity: 1 for the same person. attributes: the most changed first."""
+    0 for no change. identity: 1 for the same person. attributes: the most changed first. missing: in words, what could
+    not be had or was assumed."""
 
     s_dir: float | None = None
     distance: float | None = None
     identity: float | None = None
     attributes: tuple[AttributeReading, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def lacking(self, *words: str) -> Measures:
+        """The same with more that is missing."""
+        return replace(self, missing=(*self.missing, *words))
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

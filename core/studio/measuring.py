@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,12 @@ T = TypeVar("T")
 
 _LOADING = threading.Lock()
 
+NO_IMAGE_TEXT = "How well the change fits the words is not measured: CLIP is not here and cannot be downloaded."
+NO_DISTANCE = "How visible the change is, is not measured: its network is not here and cannot be downloaded."
+AGAIN = 300.0  # seconds after which what could not be had is asked for again: each time can take half a minute
+
+_failed: dict[Any, tuple[float, ModelUnavailable]] = {}  # when, and how; one for each kind and model
+
 
 _KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=3)  # a model has up to three
 
@@ -37,7 +45,15 @@ def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
         with _LOADING:
             kept = _KEPT.get((load, key))
             if kept is None:
-                made = load(key)
+                since, error = _failed.get((load, key), (-math.inf, None))
+                if error is not None and time.monotonic() - since < AGAIN:
+                    raise ModelUnavailable(error.message)
+                try:
+                    made = load(key)
+                except ModelUnavailable as error:
+                    _failed[load, key] = time.monotonic(), error
+                    raise
+                _failed.pop((load, key), None)
                 kept = Counted(made, bytes_of(made))
                 _KEPT.put((load, key), kept)
             value: T = kept.value
@@ -92,7 +108,7 @@ def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", tar
     """Measures of each edited picture against the one it came from.
 
     before: pixels (1, 3, R, R). after: (B, 3, R, R). S_dir needs both texts, and a card with an image-text model. What
-    cannot be had is left out.
+    cannot be had is left out, and `missing` says so.
     """
     rows = [Measures() for _ in after]
     if source and target and isinstance(card, ModelCard):
@@ -100,14 +116,14 @@ def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", tar
             values = s_dir(image_text(card), before, after, source, target, templates(card))
             rows = [replace(row, s_dir=float(v)) for row, v in zip(rows, values, strict=True)]
         except ModelUnavailable:
-            pass
+            rows = [row.lacking(NO_IMAGE_TEXT) for row in rows]
     try:
         instrument = probe(card)
         if instrument is None:
             values = distance(card)(before.to(after).expand_as(after), after)
             return [replace(row, distance=float(v)) for row, v in zip(rows, values, strict=True)]
     except ModelUnavailable:
-        return rows
+        return [row.lacking(NO_DISTANCE) for row in rows]
     compared = instrument.compare(before, after)
     for i, row in enumerate(rows):
         attributes = []

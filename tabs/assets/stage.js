@@ -195,6 +195,9 @@ function readout(measures) {
       return tile;
     }),
   );
+  const missing = measures.missing || [];
+  $("missing").hidden = missing.length === 0;
+  $("missing").replaceChildren(...missing.map((words) => make("li", "", words)));
   const rows = (measures.attributes || []).slice(0, 7);
   $("attributes").hidden = rows.length === 0;
   $("rows").replaceChildren(

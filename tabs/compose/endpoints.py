@@ -40,7 +40,7 @@ def build(shell: Shell) -> None:
         count = gr.Number(5, precision=0, label="Strengths of each, 2 to 11")
         steps = gr.Number(0, precision=0, label=STEPS_LABEL)
         seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 to 2147483647")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         process = process_input()
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")

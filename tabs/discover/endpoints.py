@@ -52,7 +52,7 @@ def build(shell: Shell) -> None:
         injection = gr.Dropdown(["symmetric", "asymmetric"], value="symmetric", label="How directions are applied")
         refine = gr.Checkbox(True, label="Converge the directions of these regions; without, the quick answer")
         size = gr.Number(BASIS_SIZE, precision=0, label="Basis vectors, 8 to 512")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         seen = gr.Image(label="Picture as the model sees it", format="png")
         about = gr.JSON(label="Measures")
         files = gr.File(label="Preset files, one per direction", file_count="multiple")

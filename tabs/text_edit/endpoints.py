@@ -37,7 +37,7 @@ def build(shell: Shell) -> None:
         seed = gr.Number(0, precision=0, label="Seed, 0 to 2147483647")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         process = process_input()
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = SUGGESTED["global"]

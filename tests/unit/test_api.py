@@ -167,10 +167,13 @@ def test_a_preset_of_other_weights(model: DiffusionModel, smiling: Preset, portr
         hspace.edit(model, portrait, replace(smiling, fingerprint="0" * 16, model=model.card.id))
 
 
-def test_intervals_that_nobody_knows(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+def test_intervals_that_nobody_knows(
+    model: DiffusionModel, smiling: Preset, portrait: Image.Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of a typical model, and it is said."""
     without = replace(smiling, t_edit=None, t_boost=None)
-    with pytest.raises(ModelUnavailable, match="t_edit"):
-        hspace.edit(model, portrait, without)
+    hspace.edit(model, portrait, without, steps=6)
+    assert "intervals are those of a typical model" in caplog.text
     given = hspace.edit(model, portrait, without, steps=6, t_edit=300, t_boost=250)
     assert np.array_equal(pixels(given), pixels(hspace.edit(model, portrait, smiling, steps=6)))
 
@@ -305,8 +308,6 @@ def test_a_network_of_your_own_as_the_document_has_it(
     portrait.save("portrait.png")
 
     model = hspace.wrap_model(small_unet(), DDIMScheduler(prediction_type="v_prediction"))
-    with pytest.raises(ModelUnavailable, match="t_edit"):
-        hspace.edit(model, portrait, preset(model.fingerprint, t_edit=None, t_boost=None))
     names: dict[str, Any] = {"hspace": hspace, "Image": Image, "model": model}
     exec(measuring_curves + training, names)
 

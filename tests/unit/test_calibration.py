@@ -155,22 +155,23 @@ def test_what_acts_nowhere_keeps_its_weight() -> None:
 
 
 def test_an_interval_between_two_steps_gets_a_step_of_its_own() -> None:
-    """Steps at 560 and 700 miss what acts from 590 to 660 only; it has its effect all the same."""
-    narrow = CompositeDirection((shift(40, SMALL, t_start=660),), (1.0,), (590,))
+    """Steps at 500 and 625 miss what acts from 590 to 620 only; it has its effect all the same."""
+    narrow = CompositeDirection((shift(40, SMALL, t_start=620),), (1.0,), (590,))
     plain = tuple(uneven_timesteps(SCHEDULE, 8))
     assert grid(SCHEDULE, 8, [shift()], settings(8)) == plain
     assert grid(SCHEDULE, 8, [shift()], settings(8, t_edit=1000)) == plain, "nothing acts at all"
     chosen = grid(SCHEDULE, 8, [shift(), narrow], settings(8))
     [added] = set(chosen) - set(plain)
-    assert 590 <= added <= 660
+    assert 590 <= added <= 620
     assert list(chosen) == sorted(chosen)
     expected = change_in_the_paper(narrow, settings(REFERENCE_STEPS))
     edited = finish(edit_pictures(MODEL, PIXELS, 1, [(narrow, 1.0)], settings(8)))
     assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_three_quarters_of_the_steps_lie_below_seven_tenths() -> None:
-    assert uneven_timesteps(SCHEDULE, 8) == [0, 140, 280, 420, 560, 700, 850, 999]
+def test_an_eighth_of_the_steps_lies_above_three_quarters() -> None:
+    assert uneven_timesteps(SCHEDULE, 7) == [0, 150, 300, 450, 600, 750, 999]
+    assert uneven_timesteps(SCHEDULE, 16)[-3:] == [750, 874, 999]
     for steps in range(4, 200):
         timesteps = uneven_timesteps(SCHEDULE, steps)
         assert len(set(timesteps)) == steps

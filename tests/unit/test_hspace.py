@@ -79,7 +79,7 @@ def test_list_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tmp_path / "c.safetensors").write_text("rubbish")
     assert run("list", tmp_path) == 0
     head, angry, smiling = capsys.readouterr().out.splitlines()
-    assert head.split() == ["NAME", "MODEL", "KIND", "METHOD", "MEASURED", "WHERE"]
+    assert head.split() == ["NAME", "MODEL", "KIND", "METHOD", "WEIGHTS", "MEASURED", "WHERE"]
     assert smiling.split()[:6] == ["Smiling", "small", "global", "asyrp", "smile", "0.75"]
     assert smiling.endswith("b.safetensors")
     assert angry.index("small") == head.index("MODEL")

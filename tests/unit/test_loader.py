@@ -19,8 +19,9 @@ from small_models import small_card, small_unet
 from core.errors import ModelUnavailable, RequestError
 from core.models import folders, loader
 from core.models.cards import MODELS, Hub, ModelCard
-from core.models.loader import DiffusionModel, Loader, load, read_pipeline
+from core.models.loader import DiffusionModel, Loader, load
 from core.models.placing import best_dtype
+from core.models.reading import read_pipeline
 
 
 @pytest.fixture
@@ -284,7 +285,7 @@ def test_a_hub_model_that_cannot_be_had(served: StandIn, tmp_path: Path) -> None
 
     assert "There is no someone/nothing on the Hub" in words("someone/nothing")
     served.repository("someone/texts", {"README.md": b"nothing but words"})
-    assert "could not be downloaded" in words("someone/texts")
+    assert "does not hold a diffusion model of the kind" in words("someone/texts")
     assert "no revision “v2”" in words("someone/texts", "v2")
     served.repository("someone/gated", {"model_index.json": b"{}"}, gated=True)
     assert "is gated" in words("someone/gated")
@@ -298,4 +299,7 @@ def test_the_registry() -> None:
     for model_id, card in MODELS.items():
         assert card.id == model_id
     hub = {card.source.repo for card in MODELS.values() if isinstance(card.source, Hub)}
-    assert hub == {f"google/ddpm-ema-{name}-256" for name in ("celebahq", "church", "bedroom")}
+    assert hub == {
+        *(f"google/ddpm-ema-{name}-256" for name in ("celebahq", "church", "bedroom", "cat")),
+        "CompVis/ldm-celebahq-256",
+    }

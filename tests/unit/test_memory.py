@@ -4,6 +4,8 @@ import ast
 import gc
 import os
 import random
+import re
+import subprocess
 import sys
 import tempfile
 import weakref
@@ -11,6 +13,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from core.cache import Cache, Counted
 from core.directions import CompositeDirection, GlobalDirection, ImplicitDirection
 from core.errors import ResourceError
 from core.memory import bytes_of, held_by_name, to_disk
+from core.models.loader import Loader
 from core.process import Kept
 from tests.unit.small_models import trained_block
 
@@ -269,3 +273,74 @@ def test_nothing_else_is_kept_without_a_limit_in_bytes() -> None:
             elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("lru_cache", "functools.cache")):
                 found.add(f"{path.name}:{node.lineno}")
     assert found == {"asset", "first_prompt"}
+
+
+# ------------------------------------------------------------------------------------------------------- other machines
+
+
+def test_a_machine_without_sysconf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has GlobalMemoryStatusEx; where there is nothing, a modest machine is assumed."""
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.setattr(memory, "_of_container", lambda: None)
+    assert memory.machine_memory() == memory.UNKNOWN
+
+    class Kernel:
+        @staticmethod
+        def GlobalMemoryStatusEx(pointer: Any) -> int:
+            assert pointer._obj.length == 64  # bytes of the structure, which the function checks
+            pointer._obj.total = 3 * 2**30
+            return 1
+
+    monkeypatch.setattr(memory.ctypes, "windll", type("Dll", (), {"kernel32": Kernel})(), raising=False)
+    assert memory.machine_memory() == 3 * 2**30
+    monkeypatch.setattr(memory, "_of_container", lambda: 2**30)
+    assert memory.machine_memory() == 2**30
+
+
+def test_the_package_starts_without_sysconf() -> None:
+    code = "import os; del os.sysconf; import core.memory; print(core.memory.MACHINE > 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_limits_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 * 2**30)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4 * 2**30)
+    for device, expected in (("cuda", 80 * 2**30), ("mps", 12 * 2**30), ("cpu", memory.MACHINE)):
+        assert memory.device_memory(torch.device(device)) == expected
+        assert Loader({}, device=device).capacity == expected // 4
+    assert memory.free_memory(torch.device("mps")) == 8 * 2**30
+    assert memory.free_memory(torch.device("cpu")) is None
+
+    def lent(_: object) -> None:
+        raise RuntimeError("not now")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lent)
+    assert memory.device_memory(torch.device("cuda")) == memory.MACHINE
+
+
+def test_a_file_that_stays_open_is_removed_with_its_tensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on Windows, where a file in use can be neither opened twice nor unlinked."""
+    monkeypatch.setattr(memory, "KEEPS_OPEN_FILES", True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    values = torch.arange(1000.0)
+    moved = to_disk([values])
+    assert torch.equal(moved[0], values)
+    assert len(list(tmp_path.iterdir())) == 1
+    del moved
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_double_precision_is_never_asked_of_a_device_that_has_none() -> None:
+    """On Apple's GPUs `.double()` fails: `core.precision` knows where to go."""
+    files = {path: path.read_text(encoding="utf-8") for path in Path("core").rglob("*.py")}
+    found = [
+        f"{path}: {line.strip()}"
+        for path, text in files.items()
+        for line in text.splitlines()
+        if re.search(r"(?<!cpu\(\))\.double\(\)", line) and "alphas_cumprod" not in line
+    ]
+    # Small matrices on the CPU, and the place itself.
+    assert {line.partition(":")[0] for line in found} <= {"core/discovery/algebra.py", "core/precision.py"}, found

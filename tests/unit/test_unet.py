@@ -8,6 +8,7 @@ from torch import Tensor
 
 from core.models.cards import MODELS, Embedded, Hub
 from core.models.codec import CODECS
+from core.models.opening import shapes
 from core.unet import Features, SplitUNet
 
 # As in the repositories' config.json; `attention_head_dim` None is one head.
@@ -64,6 +65,13 @@ CENTRED = {
     "up_block_types": ("UpBlock2D", "UpBlock2D"),
 }
 NO_MIDDLE = CENTRED | {"mid_block_type": None}
+LDM = {  # Rombach et al. 2022, table 12: faces, f = 4
+    "block_out_channels": (224, 448, 672, 896),
+    "layers_per_block": 2,
+    "attention_head_dim": 32,
+    "down_block_types": ("DownBlock2D", *("AttnDownBlock2D",) * 3),
+    "up_block_types": (*("AttnUpBlock2D",) * 3, "UpBlock2D"),
+}
 ARCHITECTURES = {
     "google-ddpm": GOOGLE_DDPM,
     "avatars": AVATARS,
@@ -116,6 +124,9 @@ def test_delta_h_is_added_to_the_output_of_the_mid_block(unet: UNet2DModel) -> N
 def test_the_registry_says_the_shape_of_h() -> None:
     """The architectures above are the registry's, and their h has the shape on the card."""
     for card in MODELS.values():
+        if card.codec == "vq":
+            assert shapes({"sample_size": 64, **LDM}) == (3, card.resolution // 4, card.h_shape)
+            continue
         name = "google-ddpm" if isinstance(card.source, Hub) else "avatars"
         config = ARCHITECTURES[name]
         side = CODECS[card.codec]().encode(torch.zeros(1, 3, card.resolution, card.resolution)).shape[-1]

@@ -21,11 +21,11 @@ from ...errors import RequestError
 from ...intervals import Intervals
 from ...models.cards import ModelCard
 from ...models.loader import DiffusionModel
-from ...presets import Preset
+from ...presets import Preset, least_certain
 from ...progress import Job
 from .. import measuring
 from ..device import DEVICE
-from ..edit import intervals_for
+from ..edit import intervals_for, what_is_assumed
 from ..frames import EditOptions, Frame, Picture, in_units, require_range
 from ..latents import edit_together
 from .composition import MAX_STRENGTH, Composition
@@ -92,6 +92,7 @@ def combine(card: ModelCard, chosen: Chosen, name: str, options: EditOptions = E
         name=name,
         model=first.model,
         fingerprint=first.fingerprint,
+        certainty=least_certain([preset for preset, _ in chosen]),
         description=describe_composition(chosen),
         method="composition",
         parameters={"parts": [{"name": preset.name, "strength": c} for preset, c in chosen]},
@@ -138,4 +139,6 @@ def apply(
     with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited)
     rows = zip(columns[0][1], edited.cpu(), measured, strict=True)
-    return [Frame(float(c), pixels, measures) for c, pixels, measures in rows]
+    assumed = [words for preset, _ in columns for words in what_is_assumed(model.card, preset, options)]
+    missing = tuple(dict.fromkeys(assumed))
+    return [Frame(float(c), pixels, measures.lacking(*missing)) for c, pixels, measures in rows]

@@ -171,7 +171,7 @@ def _readings(
         else:
             with DEVICE.turn(), torch.no_grad():
                 pixels = torch.stack([frame.pixels for frame in frames]).to(model.device)
-                rows += [*measuring.image_text(model.card).embed_images(pixels).double().cpu()]
+                rows += [*measuring.image_text(model.card).embed_images(pixels).cpu().double()]
     return torch.stack(rows)
 
 
@@ -189,4 +189,4 @@ def _text_axis(model: DiffusionModel, image_text: ImageText, preset: Preset, own
     if not (preset.source_text and preset.target_text):
         return own / own.norm().clamp(min=1e-12)
     axis = text_direction(image_text, preset.source_text, preset.target_text, templates(model.card))
-    return axis.double().cpu()
+    return axis.cpu().double()

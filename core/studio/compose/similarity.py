@@ -70,12 +70,12 @@ def shifts(directions: Sequence[tuple[Direction, int]], visited: Sequence[Featur
         torch.stack([shift(d, features).flatten() * (features.t >= t_edit) for features in visited])
         for d, t_edit in directions
     ]
-    return torch.stack(rows).double().cpu()
+    return torch.stack(rows).cpu().double()
 
 
 def gram(vectors: Tensor) -> Tensor:
     """<u_i, u_j> of vectors (n, ...): float64 (n, n)."""
-    rows = vectors.flatten(1).double().cpu()
+    rows = vectors.flatten(1).cpu().double()
     return rows @ rows.T
 
 

@@ -1,0 +1,153 @@
+"""More of what few anchored steps do beside the papers' process: discovered directions, and the order of strengths.
+
+    python -m benchmarks.samplers_further discovered   # ten minutes on one core
+    python -m benchmarks.samplers_further ranks        # half an hour
+    python -m benchmarks.samplers_further --write      # both, also into docs/benchmarks.md
+
+`discovered`: directions found in a region of one portrait (symmetric injection), applied to others. The strength of the
+anchored process is set so that the region changes as much as it does in the papers' process at the strength that
+Discover suggests; what of the picture changes elsewhere for it (ROIR), and identity, are compared. "Same strength" is
+how much the region changes at the same strength, per change in the papers' process: 1 where the calibration
+(`core.calibration`) is right.
+
+`ranks`: rank correlation of strength and own attribute over seven strengths, by portrait, for the shipped directions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from benchmarks.directions import POOL, lacking
+from benchmarks.report import HELP, reported
+from core import instruments, presets
+from core.directions import Direction, Injection
+from core.editing import EditSettings
+from core.intervals import EDIT_ALWAYS, Intervals
+from core.models.cards import MODELS, PRESETS
+from core.models.loader import DiffusionModel, load
+from core.process import USUAL_STEPS, Process, edit_pictures
+from core.progress import finish
+from core.regions import ready_made_region
+from core.studio.discover.exploration import Exploration
+from core.studio.discover.search import explore
+from core.studio.frames import Picture
+from training.dataset import held_out, to_pixels
+from training.make_directions import RECIPES, preset_path
+
+REGIONS = ("Mouth", "Eyes", "Hair")
+SEARCHED, OTHERS, EACH = 2, 9, 3  # portraits that are searched, those that are edited, directions of each region
+STRENGTHS = [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
+PORTRAITS = 12  # of each shipped direction
+PROCESSES: tuple[Process, ...] = ("paper", "anchored")
+
+
+def edited(
+    model: DiffusionModel,
+    pixels: Tensor,
+    direction: Direction,
+    strengths: Sequence[float],
+    process: Process,
+    intervals: Intervals = EDIT_ALWAYS,
+    injection: Injection = "asymmetric",
+) -> Tensor:
+    """Pictures (B, S, 3, H, W) of pixels (B, 3, H, W) at S strengths."""
+    settings = EditSettings(USUAL_STEPS[process], intervals, injection)
+    weighted = [(direction, list(strengths) * len(pixels))]
+    made = finish(edit_pictures(model, pixels, len(strengths), weighted, settings, process))
+    return made.unflatten(0, (len(pixels), len(strengths)))
+
+
+def norm(change: Tensor, mask: Tensor) -> float:
+    return (change * mask).square().sum().sqrt().item()
+
+
+@torch.no_grad()
+def discovered(model: DiffusionModel, probe: instruments.Instruments) -> None:
+    images, _ = held_out(POOL)
+    pixels = to_pixels(images[: SEARCHED + OTHERS])
+    found: list[list[float]] = []
+    print("| direction | ROIR, as in the paper | anchored | identity, as in the paper | anchored | same strength |")
+    print("|---|---|---|---|---|---|")
+    for k in range(SEARCHED):
+        regions = [ready_made_region("face", label, model.card.resolution) for label in REGIONS]
+        exploration = Exploration(model, Picture(pixels[k : k + 1], model.card.id), regions)
+        finish(explore(exploration, refining=False))
+        for region in regions:
+            rows = [row for row in exploration.rows if row.region.label == region.label][:EACH]
+            for number, row in enumerate(rows, start=1):
+                mask = torch.from_numpy(region.mask).float()
+                values = compare(model, probe, pixels[SEARCHED:], row.found.direction, row.strength, mask)
+                found.append(values)
+                cells = " | ".join(f"{value:.3f}" for value in values)
+                print(f"| portrait {k + 1}, {region.label}, {number} | {cells} |", flush=True)
+    print(f"| **mean of {len(found)}** | {' | '.join(f'**{value:.3f}**' for value in np.mean(found, axis=0))} |")
+
+
+def compare(
+    model: DiffusionModel,
+    probe: instruments.Instruments,
+    pixels: Tensor,
+    direction: Direction,
+    strength: float,
+    mask: Tensor,
+) -> list[float]:
+    """[ROIR as in the paper, ROIR anchored, identity as in the paper, identity anchored, change inside at the same
+    strength by that in the paper's process]."""
+    paper = edited(model, pixels, direction, [strength], "paper", injection="symmetric")[:, 0]
+    goal, c, same = norm(paper - pixels, mask), strength, 0.0
+    for attempt in range(4):
+        anchored = edited(model, pixels, direction, [c], "anchored", injection="symmetric")[:, 0]
+        inside = norm(anchored - pixels, mask)
+        same = inside / goal if not attempt else same
+        if abs(inside / goal - 1) < 0.01:
+            break
+        c *= goal / inside
+    roirs = [norm(after - pixels, 1 - mask) / norm(after - pixels, mask) for after in (paper, anchored)]
+    person = probe.identity(pixels)
+    identities = [(person * probe.identity(after)).sum(1).mean().item() for after in (paper, anchored)]
+    return [*roirs, *identities, same]
+
+
+@torch.no_grad()
+def ranks(model: DiffusionModel, probe: instruments.Instruments) -> None:
+    images, _ = held_out(POOL)
+    means = []
+    print(f"| direction, {PORTRAITS} portraits | as in the paper | anchored |")
+    print("|---|---|---|")
+    for recipe in RECIPES.values():
+        preset = presets.load(preset_path(recipe.name))
+        pixels = to_pixels(images[lacking(recipe, probe, PORTRAITS)])
+        intervals, row = Intervals(preset.t_edit or 0, 0), []
+        for process in PROCESSES:
+            parts = [edited(model, part, preset.direction, STRENGTHS, process, intervals) for part in pixels.split(4)]
+            read = [probe.attributes(strip)[recipe.attribute].cpu().numpy() for strip in torch.cat(parts)]
+            row.append(float(np.mean([recipe.sign * spearmanr(STRENGTHS, values).statistic for values in read])))
+        means.append(row)
+        print(f"| {recipe.name} | {row[0]:.3f} | {row[1]:.3f} |", flush=True)
+    print("| **mean** | " + " | ".join(f"**{value:.3f}**" for value in np.mean(means, axis=0)) + " |")
+
+
+PARTS = {"discovered": discovered, "ranks": ranks}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"some of: {', '.join(PARTS)}")
+    parser.add_argument("--write", action="store_true", help=HELP)
+    arguments = parser.parse_args()
+    model = load(MODELS["avatars"])
+    probe = instruments.load(PRESETS / (model.card.instruments or ""), model.device)
+    with reported("benchmarks.samplers_further", arguments.write and not arguments.parts):
+        for k, part in enumerate(arguments.parts or PARTS):
+            print("\n" if k else "", end="")
+            PARTS[part](model, probe)
+
+
+if __name__ == "__main__":
+    main()

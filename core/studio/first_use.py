@@ -1,0 +1,63 @@
+"""What is measured of a model the first time that it is used here, and kept: its perceptual curves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..curves import measure_curves
+from ..intervals import BOOST_THRESHOLD, EDIT_THRESHOLD
+from ..kept_on_disk import keep, place
+from ..models.cards import MODELS
+from ..models.loader import DiffusionModel
+from ..progress import Job, stage
+from ..sampling import sample
+from . import measuring
+from .device import exclusively
+
+# Pictures and noise levels: on a GPU it takes seconds; on a CPU a network at 256x256 takes a few minutes.
+ON_GPU, ON_CPU = (16, 100), (2, 25)
+SAMPLING_STEPS = 25
+NOTE = "Measuring once where edits of this model begin"
+
+
+def lacks_curves(model: DiffusionModel) -> bool:
+    """Whether the model's intervals are not known."""
+    return model.card.curves is None
+
+
+def measure_first(model: DiffusionModel) -> Job[None]:
+    """Measure the curves of a model that has none (Asyrp, Figure 19), on pictures that it makes itself; from then on it
+    has them, in this process and in later ones.
+
+    The paper takes 100 photographs. A model's own pictures are on its manifold as its inversions are, and the first t
+    at which a mean of few reaches a threshold is known to a few per cent.
+
+    Raises:
+        ModelUnavailable: LPIPS is not here and cannot be fetched. ResourceError: out of memory.
+    """
+    if not lacks_curves(model):
+        return
+    distance = measuring.distance(model.card)
+    pictures, steps = ON_CPU if model.device.type == "cpu" else ON_GPU
+    total = SAMPLING_STEPS + steps
+    made = exclusively(sample(model, seed=0, count=pictures, steps=SAMPLING_STEPS))
+    pixels = yield from stage(made, NOTE, total=total, previews=False)
+    measured = exclusively(measure_curves(model, pixels, distance, min(steps, model.schedule.T)))
+    curves = yield from stage(measured, NOTE, SAMPLING_STEPS, total, previews=False)
+    keep(
+        "curves",
+        model.fingerprint,
+        {
+            "t": curves.t.tolist(),
+            "predicted_x0": [round(value, 6) for value in curves.predicted_x0.tolist()],
+            "noisy": [round(value, 6) for value in curves.noisy.tolist()],
+            "edit_threshold": EDIT_THRESHOLD,
+            "boost_threshold": BOOST_THRESHOLD,
+            "pictures": pictures,
+        },
+    )
+    file = place("curves", model.fingerprint)
+    if file is not None:
+        model.card = replace(model.card, curves=str(file))
+        if model.card.id in MODELS:
+            MODELS[model.card.id] = model.card
