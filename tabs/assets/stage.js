@@ -213,7 +213,8 @@ function readout(measures) {
       bar.append(make("i"), make("s"), make("u"));
       // Attributes have scales of their own, from low to high: shares of it can be compared.
       const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
-      const beyond = row.after > row.high + 1e-6 || row.after < row.low - 1e-6;
+      const margin = 0.02 * (row.high - row.low); // what the instruments cannot tell from the end of the scale
+      const beyond = row.after > row.high + margin || row.after < row.low - margin;
       line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
       line.classList.toggle("beyond", beyond);
       const scale = `its scale goes from ${row.low} to ${row.high}`;
