@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
@@ -29,8 +30,16 @@ Answers = Iterator[tuple[Any, ...]]
 
 
 def declare(shell: Shell, handler: Callable[..., Iterator[Any]], inputs: Sequence[Any], outputs: Any) -> None:
-    """Offer a handler to programs under its own name; it gets the session and the values of `inputs`."""
-    gr.on([], for_clients(handler), [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
+    """Offer a handler to programs under its own name; it gets the session and the values of `inputs`.
+
+    What the labels of the inputs say of the parameters also stands in the endpoint's description, where those who see
+    it as a tool read it.
+    """
+    endpoint = for_clients(handler)
+    names = list(inspect.signature(handler).parameters)[1:]
+    about = "\n".join(f"    {name}: {one.label}" for name, one in zip(names, inputs, strict=True))
+    endpoint.__doc__ = f"{inspect.cleandoc(handler.__doc__ or '')}\n\nArgs:\n{about}\n"
+    gr.on([], endpoint, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
 
 
 PLACEMENT = (

@@ -174,7 +174,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         if path is None:
             return
         preset = presets.for_model(presets.load(path), models.get(visit.model_id))
-        add_preset(visit, visit.keep(preset))
+        add_preset(visit, visit.keep_file(preset))
         yield from rendering(visit, *values)
 
     @in_words

@@ -27,6 +27,8 @@ from core.studio.photographs import requested_placement
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from tabs.endpoints import Answers, declare, given_path, picture_input, placement_input, stream_progress
+from tabs.exports import csv_text
+from tabs.invert.robustness import grid_rows
 from tabs.shell import Shell
 
 FIRST = "avatars-t2i"
@@ -43,18 +45,18 @@ def build(shell: Shell) -> None:
     with gr.Column(visible=False):
         image = picture_input()
         prompt = gr.Textbox("", label="Source prompt: what the picture shows; empty for a suggested one")
-        method = gr.Dropdown(list(METHODS), value="anchored", label="Method")
+        method = gr.Dropdown(list(METHODS), value="anchored", label="Method of inversion; anchored is exact")
         methods = gr.Textbox("anchored, DDIM", label="Methods, separated by commas")
         steps = gr.Number(card.steps, precision=0, label="Steps of inversion and of editing, 4 to 200")
         guidance = gr.Number(card.working_guidance, label="Working guidance, 1 to 30")
-        iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations per step of what is optimised")
-        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP")
+        iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations of optimisation per step, from 0")
+        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP, from 1")
         budget = gr.Number(0, label="Time limit in seconds, 0 for none; the best so far is the result")
-        seed = gr.Number(0, precision=0, label="Seed, 0 or more")
-        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model")
+        seed = gr.Number(0, precision=0, label="Seed, 0 to 2147483647")
+        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model: its id")
         inversion = gr.File(label="Inverted picture: a file that /invert gave", file_types=[saved.SUFFIX])
         prompts = gr.Textbox("", label="Target prompts, one per line, up to 6", lines=2)
-        strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, up to 1.5")
+        strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, -0.5 to 1.5")
         attention = gr.Dropdown(
             ["swap", "refine", "none"],
             value="swap",
@@ -209,7 +211,8 @@ def robustness(
     about = [
         {"method": cell.method, "sigma": cell.sigma, "prompt": cell.prompt} | rounded(cell.measures) for cell in cells
     ]
-    yield shown, {"model": model, "cells": about, "seconds": round(time.monotonic() - started, 2)}
+    table = csv_text(grid_rows(trial))
+    yield shown, {"model": model, "cells": about, "csv": table, "seconds": round(time.monotonic() - started, 2)}
 
 
 def requested_trial(

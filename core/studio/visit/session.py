@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +58,9 @@ class Session:
     uploaded: the visitor's own photograph, uint8 (H, W, 3). placement: its square that is used, or is suggested until
     one is; faces: what was found in it; carried: the link that its file has in it. kept: what each tab has made a file
     of. seen: the picture that each tab shows. places: where the visit was with the models that are not chosen now.
-    own: the visitor's directions. edits: requests for an edited picture, of which the newest replaces all others
-    whatever tab it came from.
+    own: the visitor's directions. numbered: how many there were, with the deleted ones. token: by which a reloaded page
+    finds the visit. edits: requests for an edited picture, of which the newest replaces all others whatever tab it came
+    from.
     """
 
     model_id: str = "avatars"
@@ -77,6 +78,8 @@ class Session:
     discover: DiscoverState = field(default_factory=DiscoverState)
     compose: ComposeState = field(default_factory=ComposeState)
     invert: InvertState = field(default_factory=InvertState)
+    numbered: int = 0
+    token: str = ""
     folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -134,9 +137,38 @@ class Session:
         """
         if len(self.own) >= MAX_OWN:
             raise RequestError(f"This visit has {MAX_OWN} directions. Save the ones you need, and open the page anew.")
-        key = f"own-{len(self.own) + 1}"
+        self.numbered += 1
+        key = f"own-{self.numbered}"
         self.own[key] = preset
         return key
+
+    def keep_file(self, preset: Preset) -> str:
+        """Add a preset that was opened from a file and return its id; opened again it is the same one.
+
+        Raises:
+            RequestError: there are too many.
+        """
+        same = [key for key, own in self.own.items() if own.name == preset.name and own.created == preset.created]
+        data = presets.to_bytes(preset) if same else b""
+        return next((key for key in same if presets.to_bytes(self.own[key]) == data), None) or self.keep(preset)
+
+    def rename(self, key: str | None, name: str) -> Preset:
+        """Give one of the visitor's own presets another name. Raises RequestError: there is none, or no name."""
+        name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:80]
+        if key not in self.own:
+            raise RequestError("Only directions of your own can be renamed. Choose one of them.")
+        if not name:
+            raise RequestError("A direction needs a name.")
+        self.own[key] = replace(self.own[key], name=name)
+        return self.own[key]
+
+    def remove(self, key: str | None) -> None:
+        """Delete one of the visitor's own presets, also from the composition. Raises RequestError: there is none."""
+        if key not in self.own:
+            raise RequestError("Only directions of your own can be deleted. Choose one of them.")
+        del self.own[key]
+        if key in self.compose.composition:
+            self.compose.change(self.compose.composition.remove(key))
 
     def write(self, preset: Preset) -> Path:
         """A preset as a file of this visit. Raises ResourceError."""
