@@ -198,6 +198,21 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses = state["step"], list(state["losses"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which goes on from here, on whatever device it has."""
+        return {
+            "begun": (self.model, self.image_text, self.source, self.target, self.settings, self.x_T, self.sources),
+            "learned": self.state_dict(),
+            "prepared": (self.E_source, self.x_start),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = ("model", "image_text", "source", "target", "settings", "x_T", "sources")
+        vars(self).update(zip(names, state["begun"], strict=True))
+        self.__post_init__()
+        self.load_state_dict(state["learned"])
+        self.E_source, self.x_start = state["prepared"]
+
     def prepare(self) -> Job[Sources]:
         """Source trajectories and their embeddings, if they are not there yet."""
         s = self.settings
@@ -244,14 +259,15 @@ class Training:
             epoch, batch = divmod(self.step // K, batches)
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
             rows = order[batch * s.batch : (batch + 1) * s.batch]
-            x = self.x_start[rows]
+            x = self.x_start[rows].to(self.model.device)
             for k, t_prev in enumerate([*self.timesteps[1:], -1]):
                 x, P, loss = self.optimise(x, rows, k, t_prev)
                 self.losses.append(loss)
                 if k < K - 1:
                     yield Progress(self.step + k + 1, total, "training", loss=loss)
             self.step += K
-            yield Progress(self.step, total, "training" if self.step < total else "done", P.clamp(-1, 1), loss)
+            note = "training" if self.step < total else "done"
+            yield Progress(self.step, total, note, P.clamp(-1, 1), loss, kept=True)
         return self.direction()
 
     def loss_at(self, x: Tensor, features: Features, rows: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

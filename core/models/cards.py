@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..errors import ModelUnavailable
 from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable, Typical
+from ..photo.placement import CELEBA_HQ, Framing
 from .codec import CodecName
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
@@ -104,6 +105,7 @@ class ModelCard(BaseCard):
     h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
     what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
     own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
+    framing: how its pictures show a face, None: they show none.
     """
 
     h_shape: tuple[int, int, int]
@@ -112,6 +114,7 @@ class ModelCard(BaseCard):
     clip: EmbeddedClip | OpenClip
     curves: PublishedTable | str | None
     drawn: Drawn | None = None
+    framing: Framing | None = None
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
@@ -149,6 +152,7 @@ def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: s
         perceptual="lpips-alex",
         curves=None if published is None else PUBLISHED[published],
         licence="apache-2.0",
+        framing=CELEBA_HQ if domain_word == "face" else None,
     )
 
 
@@ -184,6 +188,7 @@ MODELS: dict[str, ModelCard] = Registry(
             licence="mit",
             instruments="models/avatars/instruments",
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
+            framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),
