@@ -11,6 +11,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # after every event it summarises all that it keeps
 
+if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+    import spaces  # noqa: F401  before everything else: from here on this thread, and no other, seems to have a GPU
+
 import gradio as gr
 
 from core.errors import VisitorError
@@ -18,7 +21,7 @@ from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login, opening, restoring, serving
+from tabs import hub_login, opening, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.discover import endpoints as discover_endpoints
@@ -32,8 +35,12 @@ from tabs.theme import theme
 from tabs.visits import KEEP_IDLE, VisitedPage
 from tabs.widgets import asset
 
+ON_ZEROGPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+if ON_ZEROGPU:
+    from tabs import zerogpu
+
 TABS = [text_edit, discover, compose, invert]
-ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
+ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints, photo_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 LIGHTS = (
@@ -106,6 +113,8 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
 
 def launch(page: VisitedPage, **settings: Any) -> Any:
     """Launch with the limits that a public page needs."""
+    if ON_ZEROGPU:
+        zerogpu.prepare(DEFAULT_MODEL)
     page.queue(max_size=32, default_concurrency_limit=8)
     served = page.launch(
         theme=theme(),
@@ -126,7 +135,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     page = build()
     launch(page, prevent_thread_lock=True)
-    warm_up(DEFAULT_MODEL)
+    if not ON_ZEROGPU:  # there it was done before
+        warm_up(DEFAULT_MODEL)
     page.block_thread()
 
 

@@ -70,6 +70,10 @@ class SourcePath:
     def nbytes(self) -> int:
         return sum(part.numel() * part.element_size() for part in (self.x, self.eps, self.pixels))
 
+    def to(self, device: torch.device | str) -> SourcePath:
+        """The same on another device."""
+        return replace(self, x=self.x.to(device), eps=self.eps.to(device), pixels=self.pixels.to(device))
+
     def repeat(self, n: int) -> SourcePath:
         """Every picture n times in a row, for a strip of n strengths."""
         x, eps = (part.repeat_interleave(n, dim=1) for part in (self.x, self.eps))
@@ -107,7 +111,7 @@ def source_path(
     kept = cache.get(key) if cache is not None else None
     if kept is not None:
         yield Progress(total, total, "inverting", pixels)
-        return kept
+        return kept.to(model.device)
 
     clean = model.codec.encode(pixels.to(model.device, torch.float32))
     path = [clean]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from . import memory
+from .forking import renew_after_fork
 
 
 class Sized(Protocol):
@@ -38,8 +39,13 @@ class Cache(Generic[Value]):
     def __init__(self, capacity: int, name: str = "cache", always: int = 0) -> None:
         self.capacity, self.name, self.always = capacity, name, always
         self._kept: OrderedDict[Hashable, Value] = OrderedDict()
-        self._lock = threading.RLock()
+        self.renew_locks()
+        renew_after_fork(self)
         memory.count(self)
+
+    def renew_locks(self) -> None:
+        """See `core.forking`."""
+        self._lock = threading.RLock()
 
     def get(self, key: Hashable) -> Value | None:
         with self._lock:
@@ -57,6 +63,11 @@ class Cache(Generic[Value]):
             held = self.nbytes
             while held > self.capacity and len(self._kept) > self.always:
                 held -= self._kept.popitem(last=False)[1].nbytes
+
+    def items(self) -> list[tuple[Hashable, Value]]:
+        """All that is kept, with its keys."""
+        with self._lock:
+            return list(self._kept.items())
 
     def clear(self) -> None:
         with self._lock:

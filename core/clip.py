@@ -56,6 +56,13 @@ class ImageText:
         self._gain = (0.5 / std_).to(self.device)
         self._offset = ((0.5 - mean_) / std_).to(self.device)
 
+    def to(self, device: torch.device | str) -> ImageText:
+        """Moved to another device."""
+        self.device, self._texts = torch.device(device), {}
+        self.model.to(self.device)
+        self._gain, self._offset = self._gain.to(self.device), self._offset.to(self.device)
+        return self
+
     def embed_images(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1], any size -> unit vectors (B, D), float32, differentiable in the pixels.
 

@@ -30,6 +30,10 @@ LEFT_OUT = {".pyc", ".pyo", ".pyi", ".tmp", ".partial"}
 WRITTEN_BY_THE_HUB = {".gitattributes"}
 LARGE = 2**20  # bytes; files from here on go up one by one, so that their progress is seen
 
+ZEROGPU = SpaceHardware.ZERO_A10G.value
+# Of README.md in a Space with ZeroGPU, which has Python 3.10 or 3.12 and no other; elsewhere it is as it is.
+ON_ZEROGPU = {"python_version": '"3.12"', "suggested_hardware": ZEROGPU}
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s:]+)\)")
 
@@ -106,7 +110,8 @@ def deploy(clone: Path, space: str, token: str, settings: SpaceSettings = PLAIN)
     """Make a Space of a clone, or bring it up to date. Returns what was deployed.
 
     All files change in one commit, also those that are deleted. Hardware, variables and secrets are set before it, so
-    that the app starts with them. The Space's metadata are those of README.md.
+    that the app starts with them. The Space's metadata are those of README.md, with what ZeroGPU needs where it has or
+    is to have that.
 
     Args:
         clone: from `find_clone`.
@@ -133,6 +138,9 @@ def deploy(clone: Path, space: str, token: str, settings: SpaceSettings = PLAIN)
         ask_hub(partial(_set_up, api, space, settings), BROWSE_DEADLINE, space)
 
     additions = {path: CommitOperationAdd(path, file) for path, file in files.items()}
+    if (settings.hardware or _hardware_of(info)) == ZEROGPU:
+        readme = with_metadata(files["README.md"].read_text(encoding="utf-8"), ON_ZEROGPU)
+        additions["README.md"] = CommitOperationAdd("README.md", readme.encode())
     small = [addition for path, addition in additions.items() if path not in large]
     batches = [small, *([additions[path]] for path in large)]
     for step, batch in enumerate(batches, start=2):
@@ -152,6 +160,26 @@ def deploy(clone: Path, space: str, token: str, settings: SpaceSettings = PLAIN)
     committed = ask_hub(commit, TRANSFER_DEADLINE, space)
     yield Progress(total, total, "Deployed")
     return Deployed(space, committed.oid, f"{huggingface_hub.constants.ENDPOINT}/spaces/{space}", deleted)
+
+
+def with_metadata(readme: str, values: Mapping[str, str]) -> str:
+    """A README with other values, in YAML, in the metadata at its beginning.
+
+    Raises:
+        RequestError: there are no metadata.
+    """
+    start, metadata, text = [*readme.split("---\n", 2), "", ""][:3]
+    if start or not text:
+        raise RequestError("README.md has no metadata of a Space: lines between two of ---, at its beginning.")
+    for name, value in values.items():
+        metadata, found = re.subn(rf"^{name}:.*$", f"{name}: {value}", metadata, flags=re.MULTILINE)
+        metadata += "" if found else f"{name}: {value}\n"
+    return f"---\n{metadata}---\n{text}"
+
+
+def _hardware_of(info: SpaceInfo) -> str | None:
+    """What a Space runs on, or will when it is built."""
+    return None if info.runtime is None else info.runtime.requested_hardware or info.runtime.hardware
 
 
 def _open(api: HfApi, space: str, clone: Path, settings: SpaceSettings) -> tuple[SpaceInfo, bool]:

@@ -29,6 +29,20 @@ class RequestError(VisitorError):
     """A prompt or a setting is outside what the app can do."""
 
 
+class DeviceRefused(VisitorError):
+    """There is no GPU for this request now.
+
+    message: with what to do about it. reason: without. left: seconds of GPU time that the visitor has, if it is known.
+    """
+
+    def __init__(self, message: str, reason: str = "", left: float | None = None) -> None:
+        super().__init__(message)
+        self.reason, self.left = reason or message, left
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return DeviceRefused, (self.message, self.reason, self.left)
+
+
 class NumberError(VisitorError):
     """A network computed values that are not numbers (NaN or infinite)."""
 

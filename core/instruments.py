@@ -145,6 +145,12 @@ class Instruments:
         self.size = size
         self.device = torch.device(device)
 
+    def to(self, device: torch.device | str) -> Instruments:
+        """Moved to another device."""
+        self.device = torch.device(device)
+        self.net.to(self.device)
+        return self
+
     def _read(self, pixels: Tensor) -> InstrumentOutputs:
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pixels must be (B, 3, H, W), not {tuple(pixels.shape)}")

@@ -135,6 +135,16 @@ _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _holders_lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    """See `core.forking`."""
+    global _holders_lock
+    _holders_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def count(holder: Holder) -> None:
     """From here on, for as long as it lives, `held_by_name` counts it."""
     with _holders_lock:

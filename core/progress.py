@@ -18,7 +18,9 @@ T = TypeVar("T")
 class Progress:
     """One event of a long job: `step` of `total` steps are done.
 
-    `preview` is pixels (B, 3, H, W) in [-1, 1]; `loss` is there for jobs that optimise something.
+    `preview` is pixels (B, 3, H, W) in [-1, 1]; `loss` is there for jobs that optimise something. `kept`: what the job
+    fills in along the way is of use from here; one that says it can be resumed goes on from here when it is begun
+    again.
     """
 
     step: int
@@ -26,6 +28,7 @@ class Progress:
     note: str = ""
     preview: Tensor | None = None
     loss: float | None = None
+    kept: bool = False
 
 
 Job: TypeAlias = Generator[Progress, None, T]

@@ -64,6 +64,7 @@ class TrainingSettings:
             raise RequestError("Train at one strength at least, none of them 0 or beyond 10.")
 
 
+MAX_HALF = torch.finfo(torch.float16).max
 RATE = {"implicit": 1e-3, "global": 2e-2}
 
 
@@ -94,7 +95,8 @@ def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: 
                 squares[k] += features.h.float().square().mean().cpu() * len(x)
                 eps = model.eps(features, x, t)
                 require_finite(eps, dtype=model.dtype)
-                P.append(model.codec.decode(model.schedule.predicted_x0(x, eps, t)).half().cpu())
+                P_t = model.codec.decode(model.schedule.predicted_x0(x, eps, t))
+                P.append(P_t.clamp(-MAX_HALF, MAX_HALF).half().cpu())  # next to noise alone 1 / sqrt(a_t) is in the 1e4
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
             if k + 1 < len(timesteps):
                 yield Progress(start, len(x_T), "preparing")
@@ -196,6 +198,21 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses = state["step"], list(state["losses"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which goes on from here, on whatever device it has."""
+        return {
+            "begun": (self.model, self.image_text, self.source, self.target, self.settings, self.x_T, self.sources),
+            "learned": self.state_dict(),
+            "prepared": (self.E_source, self.x_start),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = ("model", "image_text", "source", "target", "settings", "x_T", "sources")
+        vars(self).update(zip(names, state["begun"], strict=True))
+        self.__post_init__()
+        self.load_state_dict(state["learned"])
+        self.E_source, self.x_start = state["prepared"]
+
     def prepare(self) -> Job[Sources]:
         """Source trajectories and their embeddings, if they are not there yet."""
         s = self.settings
@@ -242,14 +259,15 @@ class Training:
             epoch, batch = divmod(self.step // K, batches)
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch))
             rows = order[batch * s.batch : (batch + 1) * s.batch]
-            x = self.x_start[rows]
+            x = self.x_start[rows].to(self.model.device)
             for k, t_prev in enumerate([*self.timesteps[1:], -1]):
                 x, P, loss = self.optimise(x, rows, k, t_prev)
                 self.losses.append(loss)
                 if k < K - 1:
                     yield Progress(self.step + k + 1, total, "training", loss=loss)
             self.step += K
-            yield Progress(self.step, total, "training" if self.step < total else "done", P.clamp(-1, 1), loss)
+            note = "training" if self.step < total else "done"
+            yield Progress(self.step, total, note, P.clamp(-1, 1), loss, kept=True)
         return self.direction()
 
     def loss_at(self, x: Tensor, features: Features, rows: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

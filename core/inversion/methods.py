@@ -85,7 +85,7 @@ def invert(
     if tuple(pixels.shape) != (1, 3, side, side):
         raise RequestError(f"The model takes one picture of {side}x{side} pixels.")
     key = (model.id, model.fingerprint, content_hash(pixels), prompt, method, replace(settings, budget=None))
-    checkpoint = (checkpoint or Checkpoint()).of(key)
+    checkpoint = (checkpoint or Checkpoint()).of(key).to(model.device)
     task = Task(
         model=model.counting(checkpoint.evaluations),
         x0=model.encode(pixels),

@@ -169,9 +169,23 @@ class Checkpoint:
             self.key, self.parts, self.seconds, self.evaluations = key, {}, 0.0, Evaluations()
         return self
 
+    def to(self, device: torch.device | str) -> Checkpoint:
+        """The same checkpoint, its tensors on another device: it may have been stopped somewhere else."""
+        self.parts = {name: [_moved(entry, device) for entry in entries] for name, entries in self.parts.items()}
+        return self
+
     def part(self, name: str) -> list[Any]:
         """A list that the job appends to: one entry for each finished step."""
         return self.parts.setdefault(name, [])
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        parts = [_moved(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from .. import memory
 from ..cache import Sized
 from ..errors import RequestError
 from ..finite import finite, require_finite
+from ..forking import renew_after_fork
 from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
 from ..schedule import Schedule
@@ -140,13 +141,30 @@ class BaseLoader(ABC, Generic[Card, Model]):
     ) -> None:
         self.cards = self.listed if cards is None else cards
         self._capacity = capacity
-        self.device = torch.device(device) if device is not None else best_device()
+        self._device = None if device is None else torch.device(device)
         self.dtype = dtype
         self.cache_dir = cache_dir
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self._elsewhere: set[str] = set()  # of them, those that are not on this process's device
+        self.renew_locks()
+        renew_after_fork(self)
+        memory.count(self)
+
+    def renew_locks(self) -> None:
+        """See `core.forking`. What threads of the parent are loading never comes here."""
         self._loading: dict[str, Future[Model]] = {}
         self._lock = threading.Lock()
-        memory.count(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where models are loaded to."""
+        return self._device or best_device()
+
+    def adopt(self, placed: Mapping[str, Model]) -> None:
+        """In a fork of the process that has a device of its own: use these models, which are there already, and move
+        the others when they are asked for."""
+        self._elsewhere = set(self._models) - set(placed)
+        self._models.update(placed)
 
     @property
     def capacity(self) -> int:
@@ -175,6 +193,9 @@ class BaseLoader(ABC, Generic[Card, Model]):
         with self._lock:
             if model_id in self._models:
                 self._models.move_to_end(model_id)
+                if model_id in self._elsewhere:
+                    self._models[model_id] = self.moved(self._models[model_id])
+                    self._elsewhere.discard(model_id)
                 return self._models[model_id]
             loading = self._loading.get(model_id)
             if mine := loading is None:
@@ -191,6 +212,10 @@ class BaseLoader(ABC, Generic[Card, Model]):
     @abstractmethod
     def _load(self, card: Card) -> Model:
         """Load a model anew."""
+
+    @abstractmethod
+    def moved(self, model: Model) -> Model:
+        """A model whose networks are moved to this loader's device, in the precision that suits it there."""
 
     def _load_into(self, loading: Future[Model], model_id: str) -> None:
         try:
@@ -218,6 +243,13 @@ class Loader(BaseLoader[ModelCard, DiffusionModel]):
         if model.card is not card and MODELS.get(card.id) is card:
             MODELS[card.id] = model.card
         return model
+
+    def moved(self, model: DiffusionModel) -> DiffusionModel:
+        device, dtype = chosen(model.card, self.device, self.dtype)
+        place(model.unet.unet, device, dtype)
+        if isinstance(model.codec, VQ):
+            model.codec.to(device)
+        return replace(model, device=device, dtype=dtype)
 
 
 def load(

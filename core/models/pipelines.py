@@ -6,7 +6,7 @@ process while it builds a network. Networks are made on the meta device, so that
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +55,12 @@ class PipelineLoader(BaseLoader[TextToImageCard, LoadedPipeline]):
 
     def _load(self, card: TextToImageCard) -> LoadedPipeline:
         return load(card, self.device, self.dtype, self.cache_dir)
+
+    def moved(self, model: LoadedPipeline) -> LoadedPipeline:
+        device, dtype = chosen(model.card, self.device, self.dtype)
+        for network in (model.pipeline.vae, model.pipeline.text_encoder, model.pipeline.unet):
+            place(network, device, dtype)
+        return replace(model, device=device, dtype=dtype)
 
 
 def load(

@@ -18,8 +18,20 @@ def usable_device(device: torch.device | str) -> torch.device:
     return found
 
 
+_kept_to: torch.device | None = None
+
+
+def keep_to(device: torch.device | str | None) -> None:
+    """Use this device in this process from here on, whatever the machine has; None: the best one again. On ZeroGPU the
+    main process has no GPU but is told that it has one, and only the processes of jobs do."""
+    global _kept_to
+    _kept_to = None if device is None else torch.device(device)
+
+
 def best_device() -> torch.device:
     """The GPU if there is one: NVIDIA's, or Apple's."""
+    if _kept_to is not None:
+        return _kept_to
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ..forking import renew_after_fork
 from ..memory import keep_freed_memory
 from ..models.loader import DiffusionModel
 from ..progress import Job
@@ -89,6 +90,11 @@ class Engine:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.calls, self.rows = 0, 0  # of the network, for whoever wants to know how much was done together
         self._clock = clock
+        self.renew_locks()
+        renew_after_fork(self)
+
+    def renew_locks(self) -> None:
+        """See `core.forking`: in a fork of the process nobody is at work yet."""
         self._changed = threading.Condition()
         self._waiting: list[Request] = []
         self._holder: int | None = None

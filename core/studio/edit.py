@@ -21,6 +21,7 @@ from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
 from .frames import EditOptions, Form, Frame, Picture, require_range
+from .jobs import Work, device_job
 from .latents import edit_together
 
 STRIP = 7  # strengths shown side by side
@@ -101,6 +102,20 @@ def intervals_in_words(preset: Preset, options: EditOptions, intervals: Interval
     return f"In force: editing down to t = {intervals.t_edit}, {edit}; {boosting}, {boost}."
 
 
+def edit_work(
+    model: DiffusionModel,
+    picture: Picture,
+    preset: Preset,
+    strengths: Sequence[float],
+    options: EditOptions = EditOptions(),
+    forms: Forms | None = None,
+) -> Work:
+    """Of `edit_frames`."""
+    steps, averaged = options.step_count, 0 if options.form == "trained" else preset.direction.steps
+    return Work(2 * steps + 2 * averaged, steps * (1 + 2 * len(strengths)) + 2 * MEAN_OVER * averaged)
+
+
+@device_job(edit_work)
 def edit_frames(
     model: DiffusionModel,
     picture: Picture,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..curves import measure_curves
-from ..intervals import BOOST_THRESHOLD, EDIT_THRESHOLD
+from ..intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves
 from ..kept_on_disk import keep, place
 from ..models.cards import MODELS
 from ..models.loader import DiffusionModel
@@ -13,6 +13,7 @@ from ..progress import Job, stage
 from ..sampling import sample
 from . import measuring
 from .device import exclusively
+from .jobs import Work, device_job
 
 # Pictures and noise levels: on a GPU it takes seconds; on a CPU a network at 256x256 takes a few minutes.
 ON_GPU, ON_CPU = (16, 100), (2, 25)
@@ -37,13 +38,7 @@ def measure_first(model: DiffusionModel) -> Job[None]:
     """
     if not lacks_curves(model):
         return
-    distance = measuring.distance(model.card)
-    pictures, steps = ON_CPU if model.device.type == "cpu" else ON_GPU
-    total = SAMPLING_STEPS + steps
-    made = exclusively(sample(model, seed=0, count=pictures, steps=SAMPLING_STEPS))
-    pixels = yield from stage(made, NOTE, total=total, previews=False)
-    measured = exclusively(measure_curves(model, pixels, distance, min(steps, model.schedule.T)))
-    curves = yield from stage(measured, NOTE, SAMPLING_STEPS, total, previews=False)
+    curves, pictures = yield from own_curves(model)
     keep(
         "curves",
         model.fingerprint,
@@ -61,3 +56,21 @@ def measure_first(model: DiffusionModel) -> Job[None]:
         model.card = replace(model.card, curves=str(file))
         if model.card.id in MODELS:
             MODELS[model.card.id] = model.card
+
+
+def curves_work(model: DiffusionModel) -> Work:
+    """Of `own_curves`."""
+    pictures, steps = ON_GPU
+    return Work(SAMPLING_STEPS + steps, 2.0 * pictures * (SAMPLING_STEPS + steps))
+
+
+@device_job(curves_work)
+def own_curves(model: DiffusionModel) -> Job[tuple[Curves, int]]:
+    """The curves of a model, and of how many of its own pictures they are. Raises as `measure_first`."""
+    distance = measuring.distance(model.card)
+    pictures, steps = ON_CPU if model.device.type == "cpu" else ON_GPU
+    total = SAMPLING_STEPS + steps
+    made = exclusively(sample(model, seed=0, count=pictures, steps=SAMPLING_STEPS))
+    pixels = yield from stage(made, NOTE, total=total, previews=False)
+    measured = exclusively(measure_curves(model, pixels, distance, min(steps, model.schedule.T)))
+    return (yield from stage(measured, NOTE, SAMPLING_STEPS, total, previews=False)), pictures

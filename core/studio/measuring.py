@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from .. import captioner as captioning
 from .. import clip, instruments, metrics
 from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
 from ..cache import Cache, Counted
 from ..errors import ModelUnavailable
+from ..forking import renew_after_fork
 from ..memory import MAX_INSTRUMENTS, bytes_of
 from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
@@ -26,7 +28,17 @@ from .frames import AttributeReading, Measures
 Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
 
-_LOADING = threading.Lock()
+
+class _Loading:
+    """Whose turn it is to load."""
+
+    def __init__(self) -> None:
+        self.renew_locks()
+        renew_after_fork(self)
+
+    def renew_locks(self) -> None:
+        self.lock = threading.Lock()
+
 
 NO_IMAGE_TEXT = "How well the change fits the words is not measured: CLIP is not here and cannot be downloaded."
 NO_DISTANCE = "How visible the change is, is not measured: its network is not here and cannot be downloaded."
@@ -35,6 +47,7 @@ AGAIN = 300.0  # seconds after which what could not be had is asked for again: e
 _failed: dict[Any, tuple[float, ModelUnavailable]] = {}  # when, and how; one for each kind and model
 
 
+_LOADING = _Loading()
 _KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=3)  # a model has up to three
 
 
@@ -42,7 +55,7 @@ def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
     """Kept, and loaded by one thread however many ask."""
 
     def get(key: Key) -> T:
-        with _LOADING:
+        with _LOADING.lock:
             kept = _KEPT.get((load, key))
             if kept is None:
                 since, error = _failed.get((load, key), (-math.inf, None))
@@ -59,7 +72,36 @@ def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
             value: T = kept.value
             return value
 
+    _LOADERS[load.__name__] = get
     return get
+
+
+_LOADERS: dict[str, Callable[[Any], Any]] = {}
+
+
+def name_of(instrument: object) -> tuple[str, Hashable] | None:
+    """By what `named` finds an instrument again in another process; None for anything else."""
+    for key, kept in _KEPT.items():
+        load, of = cast(tuple[Callable[[Any], Any], Hashable], key)
+        if kept.value is instrument or kept.value == instrument:
+            return load.__name__, of
+    return None
+
+
+def named(name: tuple[str, Hashable]) -> Any:
+    """The instrument of a name. Raises ModelUnavailable."""
+    loader, of = name
+    return _LOADERS[loader](of)
+
+
+def move_kept() -> None:
+    """What is kept goes to the device of this process; what cannot be moved is loaded again when it is needed."""
+    kept = _KEPT.items()
+    _KEPT.clear()
+    for key, counted in kept:
+        if isinstance(counted.value, clip.ImageText | instruments.Instruments):
+            counted.value.to(models.device)
+            _KEPT.put(key, counted)
 
 
 def image_text(card: ModelCard) -> clip.ImageText:
@@ -84,6 +126,16 @@ def distance_or_none(card: BaseCard) -> metrics.Distance | None:
         return distance(card)
     except ModelUnavailable:
         return None
+
+
+def captioner(device: str) -> captioning.Captioner:
+    """What describes photographs. Raises ModelUnavailable."""
+    return _captioner(device)
+
+
+@_once
+def _captioner(device: str) -> captioning.Captioner:
+    return captioning.load(device)
 
 
 @_once

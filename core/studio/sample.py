@@ -10,8 +10,16 @@ from ..progress import Job, stage
 from ..text_to_image import load_text_to_image, read_prompt, text_to_image_card
 from .device import exclusively
 from .frames import Picture, require_range
+from .jobs import Work, device_job
 
 
+def sample_work(model: DiffusionModel, seed: int, steps: int | None = None, words: str = "") -> Work:
+    """Of `sample_picture`."""
+    steps = sampling_steps(model.card) if steps is None else steps
+    return Work(steps, 2 * steps)
+
+
+@device_job(sample_work)
 def sample_picture(model: DiffusionModel, seed: int, steps: int | None = None, words: str = "") -> Job[Picture]:
     """A new picture of the model's own; the same seed gives the same one.
 

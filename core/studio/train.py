@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -15,18 +16,19 @@ from ..asyrp.loss import s_dir
 from ..asyrp.prompts import suggested_name, templates
 from ..asyrp.train import Sources, Training, TrainingSettings
 from ..editing import EditSettings, edit, sample_latent
-from ..errors import ModelUnavailable, RequestError
+from ..errors import DeviceRefused, ModelUnavailable, RequestError
 from ..imaging import thumbnail
 from ..intervals import Intervals
 from ..memory import MAX_SOURCES
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel
 from ..presets import Preset
-from ..progress import Job, Progress, Running, finish
+from ..progress import Job, Progress, Running, finish, stage
 from . import measuring
 from .device import DEVICE, exclusively
 from .edit import Forms
 from .frames import Frame, Picture, require_range
+from .jobs import Work, device_job
 from .latents import edit_together
 from .strips import MAX_STRIPS, Strip
 from .turns import Turn
@@ -121,29 +123,29 @@ def train_preset(
     Raises:
         RequestError: it was stopped before it had learned anything. ResourceError: out of memory.
     """
-    model = training.model
-    if watched is not None:
-        pixels = watched.pixels
-    else:
-        with DEVICE.shared(model) as shared:
-            pixels = finish(edit(shared, sample_latent(model, seed=1), settings=EditSettings(PREVIEW_STEPS)))
-    shown, preview = 0.0, None
-    running = Running(exclusively(training.run()))
+    pixels = None if watched is None else watched.pixels
+    preview, refused = None, ""
+    running = Running(learn(training, pixels))
     try:
         for event in running:
             if stop():
                 break
-            if time.monotonic() - shown > PREVIEW_EVERY and training.losses:
-                preview, shown = _preview(training, pixels), time.monotonic()
-            yield replace(event, preview=preview)
+            preview = event.preview if event.preview is not None else preview
+            yield event
+    except DeviceRefused as refusal:  # what was learned before stays
+        if not training.losses:
+            raise
+        refused = f": {refusal.reason}"
     finally:
         running.close()
     if not training.losses:
         raise RequestError("The training was stopped before it had learned anything.")
-    preview = _preview(training, pixels)
-    note = "Stopped early" if len(training.losses) < training.total else "Done"
+    if not refused:
+        with suppress(DeviceRefused):
+            preview = yield from stage(look(training, pixels), first=len(training.losses), total=training.total)
+    note = f"Stopped early{refused}" if len(training.losses) < training.total else "Done"
     yield Progress(len(training.losses), training.total, note, preview)
-    return _as_preset(training, preview, match(training, preview))
+    return _as_preset(training, preview, float("nan") if preview is None else match(training, preview))
 
 
 def match(training: Training, preview: Tensor) -> float:
@@ -153,6 +155,46 @@ def match(training: Training, preview: Tensor) -> float:
         return float(s_dir(measuring.image_text(training.model.card), preview[:1], preview[1:], *words)[0])
 
 
+def learn_work(training: Training, pixels: Tensor | None) -> Work:
+    """Of `learn`: a step is a pass there, and one there and back."""
+    settings, left = training.settings, training.total - training.step
+    to_prepare = 0 if training.sources is not None else settings.samples * len(training.before + training.timesteps)
+    return Work(to_prepare / 8 + 3 * left, to_prepare + 4 * left * settings.batch)
+
+
+@device_job(learn_work, resumable=True)
+def learn(training: Training, pixels: Tensor | None) -> Job[None]:
+    """Go on with a training to its end. Events have what the direction does so far (2, 3, R, R) to show, now and then.
+
+    pixels: of the picture that they show, (1, 3, R, R); None: a fresh one.
+    """
+    pixels = _watched(training.model) if pixels is None else pixels
+    shown, preview = 0.0, None
+    for event in exclusively(training.run()):
+        if time.monotonic() - shown > PREVIEW_EVERY and training.losses:
+            preview, shown = _preview(training, pixels), time.monotonic()
+        yield replace(event, preview=preview)
+
+
+def look_work(training: Training, pixels: Tensor | None) -> Work:
+    """Of `look`."""
+    return Work(3.0 * PREVIEW_STEPS, 5.0 * PREVIEW_STEPS)
+
+
+@device_job(look_work)
+def look(training: Training, pixels: Tensor | None) -> Job[Tensor]:
+    """What the direction does so far: pixels (2, 3, R, R). Arguments as of `learn`."""
+    pixels = _watched(training.model) if pixels is None else pixels
+    yield Progress(0, 1, "Looking at it")
+    return _preview(training, pixels)
+
+
+def _watched(model: DiffusionModel) -> Tensor:
+    """A fresh picture (1, 3, R, R)."""
+    with DEVICE.shared(model) as shared:
+        return finish(edit(shared, sample_latent(model, seed=1), settings=EditSettings(PREVIEW_STEPS)))
+
+
 def _preview(training: Training, pixels: Tensor) -> Tensor:
     """What the direction does so far: pixels (2, 3, R, R), before and after, in a few steps."""
     settings = EditSettings(PREVIEW_STEPS, Intervals(training.t_edit, 0))
@@ -160,7 +202,7 @@ def _preview(training: Training, pixels: Tensor) -> Tensor:
     return finish(edit_together(training.model, pixels, 2, weighted, settings, "anchored")).cpu()
 
 
-def _as_preset(training: Training, preview: Tensor, matched: float) -> Preset:
+def _as_preset(training: Training, preview: Tensor | None, matched: float) -> Preset:
     card, settings = training.model.card, training.settings
     boost = _t_boost(card)
     return Preset(
@@ -182,7 +224,7 @@ def _as_preset(training: Training, preview: Tensor, matched: float) -> Preset:
         t_edit=training.t_edit,
         t_boost=boost,
         measured={"s_dir": round(matched, 4)} if isfinite(matched) else {},
-        thumbnail=thumbnail(preview[1]),
+        thumbnail=None if preview is None else thumbnail(preview[1]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -128,6 +128,8 @@ slider.addEventListener("change", () => {
   }
 });
 
+$("photo").addEventListener("click", () => trigger("download", { strength: Number(root.dataset.shown) }));
+
 function drawStrip() {
   const strip = $("strip");
   const wanted = `${state.unit || 1}:${state.strip || []}`;
@@ -251,7 +253,10 @@ function draw() {
   $("title").textContent = state.name || "";
   const tags = state.tags || ["Before", "After"];
   root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
-  $("controls").hidden = !edited;
+  $("controls").hidden = !edited || Boolean(state.kept);
+  canvas.style.aspectRatio = state.aspect || "";
+  $("photo").textContent = state.photo ? "Back into the photo" : state.photo === null ? "Keep it, or put it back" : "Save as JPEG or PNG";
+  $("photo").hidden = state.photo === undefined || Boolean(state.busy);
   $("hint").hidden = edited || Boolean(state.busy);
   $("about").hidden = edited || Boolean(state.plain);
   if (state.steps) {

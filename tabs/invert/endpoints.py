@@ -9,28 +9,30 @@ import gradio as gr
 from PIL import Image
 
 from core.errors import RequestError
-from core.imaging import to_pil, to_pixels
-from core.inversion import editing, saved
+from core.imaging import open_picture, to_pil
+from core.inversion import saved
 from core.inversion.editing import Attention, PromptEditSettings
 from core.inversion.inversion import Inversion
-from core.inversion.methods import METHODS, compare
+from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.photo.warp import cut
 from core.regions import parse_regions, union
-from core.studio import measuring
-from core.studio.device import DEVICE, exclusively
 from core.studio.invert import targets
+from core.studio.invert.again import make_again
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
+from core.studio.photographs import requested_placement
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
-from tabs.endpoints import Answers, declare, given_path, picture_input, stream_progress
+from tabs.endpoints import Answers, declare, given_path, picture_input, placement_input, stream_progress
 from tabs.exports import csv_text
 from tabs.invert.robustness import grid_rows
 from tabs.shell import Shell
 
 FIRST = "avatars-t2i"
+DEFAULT_MODEL = "avatars"  # in whose framing a face lies
 REGIONS = (
     'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
     "right, bottom]]}]; none for the whole picture"
@@ -73,7 +75,8 @@ def build(shell: Shell) -> None:
         about = gr.JSON(label="Measures")
 
         shared = [steps, guidance, iterations, starts, seed]
-        declare(shell, invert, [image, prompt, method, *shared, budget, model], [file, picture, about])
+        asked = [image, prompt, method, *shared, budget, model, placement_input()]
+        declare(shell, invert, asked, [file, picture, about])
         declare(shell, reconstruct, [inversion], [picture, about])
         editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
         declare(shell, edit_inverted, [inversion, prompts, strength, *editing_inputs], [pictures, about])
@@ -92,6 +95,7 @@ def invert(
     seed: int,
     budget: float,
     model: str,
+    placement: Any,
 ) -> Answers:
     """Put a picture and a prompt into a text-to-image model.
 
@@ -103,7 +107,7 @@ def invert(
     settings = InversionSettings(
         steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
     )
-    trial, loaded, [method] = requested_trial(image, prompt, [method], settings, model)
+    trial, loaded, [method] = requested_trial(image, prompt, [method], settings, model, placement)
     yield from stream_progress(run_methods(trial, loaded, [method]), beside=2)
     if method in trial.failed:
         raise RequestError(trial.failed[method])
@@ -130,10 +134,7 @@ def reconstruct(session: Session, inversion: str | None) -> Answers:
     started = time.monotonic()
     opened, trial = given_inversion(inversion)
     model = load_text_to_image(trial.card)
-    pixels = yield from stream_progress(exclusively(editing.reconstruct(model, opened)))
-    with DEVICE.turn():
-        source = opened.pixels.to(model.device)
-        measures = compare(model, model.encode(source), source, pixels, measuring.distance_or_none(trial.card))
+    pixels, measures = yield from stream_progress(make_again(opened, model, trial.card))
     about = {"model": opened.model, "method": opened.method, "prompt": opened.prompt}
     yield to_pil(pixels)[0], about | rounded(measures) | {"seconds": round(time.monotonic() - started, 2)}
 
@@ -215,11 +216,17 @@ def robustness(
 
 
 def requested_trial(
-    image: str | None, prompt: str, methods: list[str], settings: InversionSettings, model: str
+    image: str | None,
+    prompt: str,
+    methods: list[str],
+    settings: InversionSettings,
+    model: str,
+    placement: Any = None,
 ) -> tuple[Trial, TextToImage, list[str]]:
     """A trial of a program's picture, its model and the methods. Raises VisitorError."""
     chosen, card = check_methods(methods), text_to_image_card(model)
-    pixels = to_pixels(given_path(image), card.resolution)
+    photo = open_picture(given_path(image))
+    pixels = cut(photo, requested_placement(photo, placement, DEFAULT_MODEL), card.resolution)
     loaded = load_text_to_image(card)
     prompt = prompt or suggestion(card, pixels)
     return begin_trial(loaded, pixels, prompt, settings), loaded, chosen

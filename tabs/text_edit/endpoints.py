@@ -19,7 +19,19 @@ from core.studio.train import SUGGESTED, start_training, train_preset, training_
 from core.studio.visit.session import Session
 from core.studio.words import unknown_words
 from tabs.charts import loss_curve
-from tabs.endpoints import STEPS_LABEL, Answers, declare, given_path, picture_input, process_input, stream_progress
+from tabs.endpoints import (
+    STEPS_LABEL,
+    Answers,
+    declare,
+    given_back,
+    given_path,
+    given_picture,
+    picture_input,
+    placement_input,
+    process_input,
+    returned_input,
+    stream_progress,
+)
 from tabs.exports import first_svg
 from tabs.shell import Shell
 
@@ -48,7 +60,8 @@ def build(shell: Shell) -> None:
         measures = gr.JSON(label="Measures")
         file = gr.File(label="Preset file")
 
-        asked = [image, direction, strength, steps, seed, source, target, model, process]
+        placement, back = placement_input(), returned_input()
+        asked = [image, direction, strength, steps, seed, source, target, model, process, placement, back]
         declare(shell, edit_text, asked, [picture, measures])
         asked = [source, target, form, samples, train_steps, coefficient, model]
         declare(shell, train_direction, asked, [file, measures])
@@ -66,6 +79,8 @@ def edit_text(
     target_text: str,
     model: str,
     process: Process,
+    placement: Any,
+    returned: str,
 ) -> Answers:
     """Edit a picture along a direction of meaning.
 
@@ -78,7 +93,7 @@ def edit_text(
     path, started = given_path(image), time.monotonic()
     options = EditOptions(steps or None, seed=seed, process=process)
     loaded = models.get(model)
-    source = library.open_picture(path, model)
+    source = given_picture(path, model, placement)
     preset = library.find_preset(model, direction or "", source_text or "", target_text or "", session.own)
     if preset is None:
         settings = training_settings("global", *SUGGESTED["global"])
@@ -91,7 +106,8 @@ def edit_text(
     about = {"direction": preset.name, "model": model, "strength": strength}
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
+    about |= {"placement": source.placement.as_json() if source.placement else None}
+    yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
 def train_direction(

@@ -13,12 +13,15 @@ from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
 from core.presets import Preset
+from core.studio.compose.link import one_direction
 from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions
+from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
 from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_plot
+from tabs.keeping import Keeping
 from tabs.picture import PictureChooser, own_widgets
 from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
@@ -110,6 +113,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     download = gr.DownloadButton("Save as file", size="sm", interactive=False, elem_id="save-preset")
         with gr.Column(elem_classes="results"):
             stage = Stage(first_stage(model_id), elem_id="stage")
+            keeping = Keeping(TAB)
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                 with gr.Row():
                     with gr.Column(min_width=260):
@@ -150,6 +154,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, shell.session, stage, **HEAVY)
     stage.select(look, shell.session, None, queue=False, **QUIET)
+    keeping.connect(shell.session, stage, shown_edit)
 
     made = [shell.session, *advanced]
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs, download], **QUIET).then(
@@ -333,6 +338,17 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
             yield {**strip_value(last), **note}, *skip
         else:
             yield {**base, **note}, *skip
+
+
+def shown_edit(session: Session, strength: float) -> Shown | None:
+    """The picture on the stage at a strength."""
+    strip = session.text_edit.strip
+    frame = None if strip is None else nearest(strip.frames, strength)
+    if strip is None or frame is None:
+        return None
+    token = one_direction(strip.source, frame.strength, strip.picture, strip.options)
+    name = f"{strip.preset.name} {frame.strength:+g}"
+    return Shown(strip.picture, strip.picture.pixels, frame.pixels, name, token)
 
 
 @in_words

@@ -56,8 +56,7 @@ def offer_file(session: Session, key: str | None) -> Any:
 def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     if path is None:
         return (gr.skip(),) * 3
-    preset = presets.load(path)
-    presets.require_model(preset, models.get(session.model_id))
+    preset = presets.for_model(presets.load(path), models.get(session.model_id))
     session.text_edit.made = session.text_edit.saved = key = session.keep_file(preset)
     cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
     return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)

@@ -37,7 +37,9 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
     text, discovery = {"/edit_text", "/train_direction", "/sample"}, {"/analyse", "/discover"}
     inversion = {"/invert", "/reconstruct", "/edit_inverted", "/robustness"}
-    assert set(api["named_endpoints"]) == text | discovery | {"/compose", "/sweep", "/presets"} | inversion
+    photographs = {"/find_faces", "/return_to_photo"}
+    composing = {"/compose", "/sweep", "/presets"}
+    assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
     for endpoint in api["named_endpoints"].values():
         assert len(endpoint["description"]) > 40

@@ -325,7 +325,11 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": path} for path in files]
         if "blobs" in self.query:
             siblings = [self._about(path, data) for path, data in files.items()]
-        return self._answer(200, {"id": name, "sha": commit, "private": repository.private, "siblings": siblings})
+        about = {"id": name, "sha": commit, "private": repository.private, "siblings": siblings}
+        if isinstance(repository, Space):
+            hardware = {"current": None, "requested": repository.hardware[-1] if repository.hardware else None}
+            about["runtime"] = {"stage": "BUILDING", "hardware": hardware}
+        return self._answer(200, about)
 
     def _about(self, path: str, data: bytes) -> dict[str, Any]:
         about: dict[str, Any] = {"rfilename": path, "size": len(data), "blobId": git_hash(data)}

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import yaml
 from hub_stand_in import MAX_IN_GIT, Space, StandIn, stand_in
 
 from core import deploy as deploying
 from core.cli import main
-from core.deploy import Deployed, SpaceSettings, deploy, files_of, find_clone
+from core.deploy import ON_ZEROGPU, Deployed, SpaceSettings, deploy, files_of, find_clone, with_metadata
 from core.errors import HubError, RequestError
 from core.progress import Running, finish
 
@@ -114,6 +115,34 @@ def test_an_update_changes_deletes_and_leaves_alone(served: StandIn, clone: Path
     assert len(space.commits) == 3, "changes and deletions are one commit"
     assert len(served.asked("/upload/")) == sent + 1, "what has not changed is not sent again"
     assert (space.hardware, space.variables, space.secrets) == (["cpu-basic"], {"V": "2"}, {"KEPT": "1", "S": "3"})
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_metadata_for_zerogpu(served: StandIn, clone: Path, later: bool) -> None:
+    """Its Python and its hardware, where the Space has it or is to have it; else the README as it is."""
+    put(clone, SpaceSettings(hardware="cpu-basic"))
+    assert in_space(served)["README.md"] == README.encode()
+    put(clone, SpaceSettings(hardware="zero-a10g"))
+    if later:
+        (clone / "app.py").write_text("newer")
+        put(clone)
+    head, text = in_space(served)["README.md"].decode().removeprefix("---\n").split("---\n")
+    assert text == README.split("---\n")[2]
+    kept = {"title": "h-space studio", "sdk": "gradio", "license": "mit"}
+    own = {"python_version": "3.12", "suggested_hardware": "zero-a10g"}
+    assert yaml.safe_load(head) == kept | own
+    put(clone, SpaceSettings(hardware="cpu-basic"))
+    assert in_space(served)["README.md"] == README.encode()
+
+
+def test_metadata_that_are_there_are_replaced() -> None:
+    readme = (ROOT / "README.md").read_text()
+    changed = with_metadata(readme, ON_ZEROGPU)
+    before, after = (yaml.safe_load(text.split("---\n")[1]) for text in (readme, changed))
+    assert after == before | {"python_version": "3.12", "suggested_hardware": "zero-a10g"}
+    assert len(changed.splitlines()) == len(readme.splitlines())
+    with pytest.raises(RequestError, match="no metadata"):
+        with_metadata("# Studio\n", ON_ZEROGPU)
 
 
 def test_nothing_new_is_no_commit(served: StandIn, clone: Path) -> None:

@@ -27,6 +27,7 @@ from .. import measuring
 from ..device import DEVICE
 from ..edit import intervals_for, what_is_assumed
 from ..frames import EditOptions, Frame, Picture, in_units, require_range
+from ..jobs import Work, device_job
 from ..latents import edit_together
 from .composition import MAX_STRENGTH, Composition
 
@@ -107,6 +108,18 @@ def describe_composition(chosen: Chosen) -> str:
     return ", ".join(f"{preset.name} {in_units(c, preset.strength)}" for preset, c in chosen)
 
 
+def apply_work(
+    model: DiffusionModel,
+    picture: Picture,
+    columns: Sequence[tuple[Preset, Sequence[float]]],
+    options: EditOptions = EditOptions(),
+) -> Work:
+    """Of `apply`."""
+    steps, count = options.step_count, max((len(strengths) for _, strengths in columns), default=0)
+    return Work(steps * (2 + count // 16), steps * (1 + 2 * count))
+
+
+@device_job(apply_work)
 def apply(
     model: DiffusionModel,
     picture: Picture,

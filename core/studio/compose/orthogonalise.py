@@ -20,6 +20,7 @@ from ...progress import Job
 from ..discover.analysis import Analysis
 from ..edit import intervals_for
 from ..frames import EditOptions, Picture
+from ..jobs import Work, device_job
 from .effects import Effects, compensation, measure_effects, relative_effects
 from .similarity import cosines, gram_in_h_space, gram_of_responses, project_out
 
@@ -56,6 +57,50 @@ def compare(
     return (yield from gram_of_responses(model, picture, chosen, analysis))
 
 
+def comparison_work(chosen: Sequence[Preset], metric: Metric, times: int = 1) -> Work:
+    """Of a comparison of presets, done for so many editing intervals."""
+    count = len(chosen)
+    if metric == "effect":
+        steps = EditOptions().step_count
+        return Work(4 * steps * times, 2 * steps * (2 * count + 8) * times)
+    return Work(120.0 * times, (120.0 + 2 * count) * times)
+
+
+def similarities_work(
+    model: DiffusionModel,
+    picture: Picture,
+    chosen: Sequence[Preset],
+    metric: Metric = "h-space",
+    analysis: Analysis | None = None,
+) -> Work:
+    """Of `similarities`."""
+    return comparison_work(chosen, metric)
+
+
+def orthogonalise_work(
+    model: DiffusionModel,
+    picture: Picture,
+    preset: Preset,
+    others: Sequence[Preset],
+    metric: Metric = "h-space",
+    analysis: Analysis | None = None,
+) -> Work:
+    """Of `orthogonalise`."""
+    return comparison_work([preset, *others], metric)
+
+
+def orthogonalise_all_work(
+    model: DiffusionModel,
+    picture: Picture,
+    chosen: Sequence[Preset],
+    metric: Metric = "h-space",
+    analysis: Analysis | None = None,
+) -> Work:
+    """Of `orthogonalise_all`."""
+    return comparison_work(chosen, metric, len(chosen))
+
+
+@device_job(similarities_work)
 def similarities(
     model: DiffusionModel,
     picture: Picture,
@@ -72,6 +117,7 @@ def similarities(
     return relative_effects(shared.E) if isinstance(shared, Effects) else cosines(shared)
 
 
+@device_job(orthogonalise_work)
 def orthogonalise(
     model: DiffusionModel,
     picture: Picture,
@@ -89,6 +135,7 @@ def orthogonalise(
     return (yield from comparison.orthogonalise(range(1 + len(others))))
 
 
+@device_job(orthogonalise_all_work)
 def orthogonalise_all(
     model: DiffusionModel,
     picture: Picture,

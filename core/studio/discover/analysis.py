@@ -21,6 +21,7 @@ from ...progress import Job, stage
 from ...regions import Region
 from ..device import DEVICE, exclusively
 from ..frames import Picture, require_range
+from ..jobs import Work, device_job
 
 MIN_BASIS_SIZE = 8  # basis vectors
 # Of a first answer. Eleven vectors in blocks of one hold more than 96% of the energy of a region's five leading
@@ -104,6 +105,26 @@ def require_basis_size(size: int) -> None:
     require_range("basis size", size, MIN_BASIS_SIZE, MAX_BASIS_SIZE)
 
 
+PRODUCT = 3  # passes of the network that a product with J or its transpose takes, about
+
+
+def basis_work(size: int) -> Work:
+    """Of finding a picture's place and a basis of so many vectors."""
+    return Work(PLACE_STEPS + PRODUCT * size / 2, PLACE_STEPS + 2 * PRODUCT * size)
+
+
+def analyse_work(
+    model: DiffusionModel,
+    picture: Picture,
+    timestep: int | None = None,
+    size: int = BASIS_SIZE,
+    begun: Analysis | None = None,
+) -> Work:
+    """Of `analyse_picture`."""
+    return basis_work(size)
+
+
+@device_job(analyse_work)
 def analyse_picture(
     model: DiffusionModel,
     picture: Picture,

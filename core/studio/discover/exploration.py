@@ -20,7 +20,7 @@ from ..frames import Picture, require_range
 from ..strips import Strip
 from ..turns import Turns
 from .analysis import Analysis, require_basis_size, trajectory_timestep
-from .rows import DirectionRow
+from .rows import DirectionRow, keep_pinned
 
 MAX_COUNT = 12  # directions per region
 MAX_KEPT = 3  # searches of a visit's other pictures
@@ -85,6 +85,12 @@ class Exploration:
             RequestError: there is no such row, or the name is empty.
         """
         return self._change(index, name)
+
+    def receive(self, filled_in: Exploration) -> None:
+        """What `explore` has found so far in another process, where it does not know what the visitor has pinned or
+        named here meanwhile."""
+        self.settings, self.analysis, self.refined = filled_in.settings, filled_in.analysis, filled_in.refined
+        self.rows, self.version = keep_pinned(self.rows, filled_in.rows), filled_in.version
 
     def _change(self, index: Any, name: str | None = None) -> DirectionRow:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.rows):

@@ -23,6 +23,7 @@ from .. import measuring
 from ..device import DEVICE
 from ..edit import MAX_STRENGTH
 from ..frames import Picture, require_range
+from ..jobs import Work, device_job
 from ..latents import edit_together
 from .exploration import Exploration
 from .rows import DirectionRow
@@ -103,6 +104,12 @@ def _namer(card: ModelCard) -> Namer:
     return kept.value
 
 
+def others_work(exploration: Exploration, row: DirectionRow, pictures: Sequence[Picture], strength: float) -> Work:
+    """Of `apply_to_others`."""
+    return Work(2.0 * STEPS, 3.0 * STEPS * len(pictures))
+
+
+@device_job(others_work)
 def apply_to_others(
     exploration: Exploration, row: DirectionRow, pictures: Sequence[Picture], strength: float
 ) -> Job[Tensor]:

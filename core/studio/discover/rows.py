@@ -82,6 +82,10 @@ def keep_pinned(old: Sequence[DirectionRow], new: Sequence[DirectionRow]) -> lis
     """The new rows, but each pinned old row stays in its place, instead of the new row that is most like it."""
     rows = [*new, *old[len(new) :]]
     pinned = {i: row for i, row in enumerate(old) if row.pinned}
+    for i, row in pinned.items():
+        match = next((other for other in new if other.found is row.found), None)
+        if match is not None and row.frames is None:  # its pictures have come meanwhile
+            pinned[i] = replace(match, name=row.name, pinned=True, key=row.key)
     for row in pinned.values():
         if rows:
             del rows[max(range(len(rows)), key=lambda i: abs(_cosine(rows[i], row)))]

@@ -16,9 +16,10 @@ from ...memory import MAX_PREPARED
 from ...progress import Job, Progress, stage
 from ...regions import Region, union
 from ..device import DEVICE, exclusively
-from .analysis import Analysis, analyse_picture, first_look, keep_analysis
+from ..jobs import Work, device_job
+from .analysis import MIN_FIRST_VECTORS, PRODUCT, Analysis, analyse_picture, basis_work, first_look, keep_analysis
 from .exploration import MAX_COUNT, Exploration
-from .pictures import draw_rows
+from .pictures import STEPS, draw_rows
 from .rows import DirectionRow, carry_over, keep_pinned
 
 MAX_ROWS = 24  # in all
@@ -28,6 +29,16 @@ WHOLE = ""  # label of the whole picture
 PREPARED: Cache[Sized] = Cache(MAX_PREPARED, "prepared")
 
 
+def explore_work(exploration: Exploration, refining: bool = True) -> Work:
+    """Of `explore`."""
+    regions = max(1, len(exploration.regions))
+    rows = min(MAX_ROWS, regions * exploration.settings.count)
+    products = 2 * regions * (MIN_FIRST_VECTORS + (exploration.size if refining else 0))
+    drawn = 2 * Work(6.0 * STEPS, STEPS * (2.0 + 4 * rows))
+    return basis_work(exploration.size) + Work(PRODUCT * products, PRODUCT * products) + drawn
+
+
+@device_job(explore_work)
 def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]:
     """Run a search. Returns the exploration itself, which is filled along the way: rows from the first few vectors of
     the basis, their pictures, and what a complete basis makes better.
@@ -51,14 +62,20 @@ def explore(exploration: Exploration, refining: bool = True) -> Job[Exploration]
     with DEVICE.turn():
         exploration.rows = find_rows(exploration)
     exploration.version += 1
-    yield Progress(0, 1, "Drawing them")
-    yield from draw_rows(exploration, exploration.rows)
-    yield from _complete(exploration, exploration.analysis)
+    yield Progress(0, 1, "Drawing them", kept=True)
+    yield from _with_rows(draw_rows(exploration, exploration.rows))
+    yield from _with_rows(_complete(exploration, exploration.analysis))
     if refining and method.refine is not None:
-        yield from _refine(exploration, exploration.analysis, method.refine)
+        yield from _with_rows(_refine(exploration, exploration.analysis, method.refine))
     exploration.refined = True
     exploration.version += 1
     return exploration
+
+
+def _with_rows(job: Job[None]) -> Job[None]:
+    """The job, when there are rows to look at."""
+    for event in job:
+        yield replace(event, kept=True)
 
 
 def _prepared_settings(exploration: Exploration, t: int) -> Job[DiscoverySettings]:

@@ -12,6 +12,8 @@ from ...text_to_image import TextToImage, read_prompt
 from .. import measuring
 from ..device import exclusively
 from ..frames import require_range
+from ..jobs import Work, device_job
+from .run_methods import run_work
 from .trial import StudyCell, Trial
 
 SIGMAS = (5.0, 10.0, 20.0)
@@ -37,6 +39,14 @@ def variants(trial: Trial, sigmas: Sequence[float], prompts: Sequence[str]) -> l
     return list(dict.fromkeys([*rows, *((0.0, prompt) for prompt in others)]))
 
 
+def study_work(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Sequence[str]) -> Work:
+    """Of `fill_study`."""
+    left = [(sigma, prompt, m) for sigma, prompt in rows for m in methods if (sigma, prompt, m) not in trial.cells]
+    each = [run_work(replace(trial, results={}), model, [method]) for _, _, method in left]
+    return sum(each, 2.0 * len(left) * Work(trial.settings.steps, 2.0 * trial.settings.steps))
+
+
+@device_job(study_work, resumable=True)
 def fill_study(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Sequence[str]) -> Job[Trial]:
     """Every method on every variant that is not in `trial.cells` yet; they are filled along the way, and a stopped
     study goes on where it was. Events count cells.
@@ -63,5 +73,5 @@ def fill_study(trial: Trial, model: TextToImage, rows: Sequence[Variant], method
             trial.cells[key] = StudyCell(
                 sigma, prompt, method, inversion.pixels, inversion.reconstruction, result.decoded, result.measures
             )
-            yield Progress(done + 1, total, method)
+            yield Progress(done + 1, total, method, kept=True)
     return trial

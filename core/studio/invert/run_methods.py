@@ -14,10 +14,11 @@ from ...errors import ResourceError
 from ...inversion.inversion import Inversion
 from ...inversion.methods import invert
 from ...inversion.solution import Checkpoint
-from ...progress import Job, Progress, stage
+from ...progress import Job, Progress, Running
 from ...text_to_image import TextToImage
 from .. import measuring
 from ..device import exclusively
+from ..jobs import Work, device_job
 from .meter import Meter
 from .trial import MethodResult, Trial
 
@@ -27,6 +28,19 @@ ERROR_GAIN = 5
 INK, GLOW, WHITE = (20, 16, 12), (221, 90, 53), (255, 250, 244)
 
 
+OPTIMISED = ("latent-top", "teacher-forced", "null-text")  # methods with iterations at every step
+
+
+def run_work(trial: Trial, model: TextToImage, methods: Sequence[str]) -> Work:
+    """Of `run_methods`."""
+    work, settings = Work(0, 0), trial.settings
+    for method in trial.missing(methods):
+        passes = 3 * settings.iterations if any(name in method.lower() for name in OPTIMISED) else 4
+        work += settings.steps * Work(4.0 + passes, 4.0 + 2 * passes)
+    return work
+
+
+@device_job(run_work, resumable=True)
 def run_methods(trial: Trial, model: TextToImage, methods: Sequence[str]) -> Job[Trial]:
     """Run those of the methods that are missing; the trial, which is returned, is filled along the way.
 
@@ -50,7 +64,7 @@ def run_methods(trial: Trial, model: TextToImage, methods: Sequence[str]) -> Job
             continue
         trial.results[method] = MethodResult(inversion, meter.peak, note)
         del trial.checkpoints[method]
-        yield Progress(number, len(todo), method, inversion.reconstruction)
+        yield Progress(number, len(todo), method, inversion.reconstruction, kept=True)
     return trial
 
 
@@ -71,8 +85,10 @@ def _invert_in_memory(
             lambda: earlier + meter.clock(),
         )
         try:
-            inversion = yield from stage(exclusively(meter.run(job)), lambda step: f"{name}: {step}")
-            return inversion, note
+            running = Running(exclusively(meter.run(job)))
+            for event in running:
+                yield replace(event, note=f"{name}: {event.note}", kept=True)
+            return running.result, note
         except ResourceError:
             if model.rows == 1:
                 raise

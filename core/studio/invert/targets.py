@@ -20,6 +20,7 @@ from ...text_to_image import TextToImage, read_prompt
 from .. import measuring
 from ..device import DEVICE, exclusively
 from ..frames import Frame, require_range
+from ..jobs import Work, device_job
 from .run_methods import SHORT_OF_MEMORY, in_smaller_batches
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # 0 is the source, 1 the target
@@ -48,6 +49,11 @@ class PromptEdits:
     seconds: float = 0.0
     note: str = ""
     version: int = 0
+
+    def receive(self, filled_in: PromptEdits) -> None:
+        """What a job has done so far in another process; what the visitor looks at is chosen here."""
+        self.frames, self.seconds = filled_in.frames, filled_in.seconds
+        self.note, self.version = filled_in.note, filled_in.version
 
 
 def read_prompts(text: str) -> list[str]:
@@ -105,6 +111,18 @@ def begin_edits(
     return PromptEdits(card, inversion, settings, dict(weights), list(prompts), shown=prompts[0])
 
 
+def targets_work(edits: PromptEdits, count: int) -> Work:
+    """Of so many targets."""
+    steps = edits.inversion.solution.steps
+    return Work(steps * (1 + count // 4), 3 * steps * (count + 1))
+
+
+def run_work(edits: PromptEdits, model: TextToImage) -> Work:
+    """Of `run`."""
+    return len(edits.prompts) * targets_work(edits, len(STRENGTHS))
+
+
+@device_job(run_work)
 def run(edits: PromptEdits, model: TextToImage) -> Job[PromptEdits]:
     """Every prompt at strength 1 in one batch, then its other strengths. `edits.frames` fills up along the way.
 
@@ -119,11 +137,17 @@ def run(edits: PromptEdits, model: TextToImage) -> Job[PromptEdits]:
     edits.version += 1
     others = [strength for strength in STRENGTHS if strength not in (0.0, 1.0)]
     for prompt in prompts:
-        yield Progress(0, 1, "Now the other strengths")
+        yield Progress(0, 1, "Now the other strengths", kept=True)
         _add(edits, prompt, (yield from _frames(edits, model, [(prompt, strength) for strength in others])))
     return edits
 
 
+def one_work(edits: PromptEdits, model: TextToImage, prompt: str, strength: float) -> Work:
+    """Of `add_strength`."""
+    return targets_work(edits, 1)
+
+
+@device_job(one_work)
 def add_strength(edits: PromptEdits, model: TextToImage, prompt: str, strength: float) -> Job[PromptEdits]:
     """One more strength of a prompt, added to its frames. Raises as `run`."""
     require_range("strength", strength, MIN_STRENGTH, MAX_STRENGTH)
@@ -131,6 +155,12 @@ def add_strength(edits: PromptEdits, model: TextToImage, prompt: str, strength: 
     return edits
 
 
+def all_work(edits: PromptEdits, model: TextToImage, strength: float) -> Work:
+    """Of `at_strength`."""
+    return targets_work(edits, len(edits.prompts))
+
+
+@device_job(all_work)
 def at_strength(edits: PromptEdits, model: TextToImage, strength: float) -> Job[list[Frame]]:
     """Every prompt at one strength, in one batch. Raises as `run`."""
     require_range("strength", strength, MIN_STRENGTH, MAX_STRENGTH)
