@@ -55,9 +55,16 @@ from tabs.widgets import Cards, Stage
 TITLE = "Text edit"
 TAB = "text-edit"
 
-FORMS = [("As trained", "trained"), ("Mean per timestep", "per_timestep"), ("One global vector", "global")]
+FORMS = [
+    ("As trained", "trained"),
+    ("Its mean at each noise level (per timestep)", "per_timestep"),
+    ("Its mean over all (one global Δh)", "global"),
+]
 SOURCES = [("As the direction suggests", "preset"), ("From the model's perceptual curves", "curves"), ("My own", "own")]
-TRAINED = [("Fast: one global vector, about a minute", "global"), ("Thorough: implicit f_t, a few minutes", "implicit")]
+TRAINED = [
+    ("Fast: the same change for every picture, about a minute (one global Δh)", "global"),
+    ("Thorough: fitted to each picture, a few minutes (implicit f_t)", "implicit"),
+]
 
 Values = Iterator[tuple[Any, ...]]
 
