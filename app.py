@@ -21,7 +21,7 @@ from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login, opening, serving
+from tabs import hub_login, opening, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.discover import endpoints as discover_endpoints
@@ -40,7 +40,7 @@ if ON_ZEROGPU:
     from tabs import zerogpu
 
 TABS = [text_edit, discover, compose, invert]
-ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints]
+ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints, photo_endpoints]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 LIGHTS = (
@@ -70,12 +70,14 @@ def build() -> VisitedPage:
                 elem_id="model",
             )
             gr.HTML(html_template=LIGHTS, js_on_load=asset("lights.js"), elem_id="lights")
+        restoring.build(shell)
         opening.build(shell, chosen)
         with gr.Tabs(elem_id="tabs"):
             for tab in TABS:
                 with gr.Tab(tab.TITLE, id=tab.TITLE) as opened:
                     tab.build(shell, opened)
         gr.HTML(FOOT, elem_id="foot")
+        gr.HTML(html_template="<i></i>", js_on_load=asset("places.js"), elem_id="places")
         for endpoints in ENDPOINTS:
             endpoints.build(shell)
         if hub_login.offered():

@@ -32,6 +32,7 @@ except ImportError:
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_PHOTO_SIDE = 4096  # that a photograph is worked on with; the page reduces larger ones before it sends them
 MIN_SIDE = 48
 # Raster formats only: Pillow would hand PostScript to an interpreter.
 FORMATS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", *_HEIF]

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -249,6 +249,13 @@ def require_model(preset: Preset, model: DiffusionModel) -> None:
         shape = None
     if shape != h.shape:
         raise PresetError(f"The direction in “{preset.name}” does not have the shape that {model.card.id} needs.")
+
+
+def for_model(preset: Preset, model: DiffusionModel) -> Preset:
+    """The preset as one of this model's, under the name that its weights have here. Raises PresetError: see
+    `require_model`."""
+    require_model(preset, model)
+    return replace(preset, model=model.card.id)
 
 
 def least_certain(presets: Sequence[About]) -> Certainty:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from core import presets
 from core.intervals import Curves, Intervals
 from core.studio.discover.spectrum import Spectrum
+from tabs.exports import svg_link
 
 WIDTH, HEIGHT, PAD = 400, 124, 2
 
@@ -21,10 +23,11 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _svg(body: str, title: str, height: int = HEIGHT) -> str:
-    return (
+    drawing = (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{body}</svg>"
     )
+    return drawing + (svg_link(drawing, presets.file_name(title).removesuffix(presets.SUFFIX)) if body else "")
 
 
 def loss_curve(losses: Sequence[float], total: int, window: int) -> str:

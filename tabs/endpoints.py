@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import gradio as gr
+from PIL import Image
+from torch import Tensor
 
 from core.errors import RequestError
+from core.imaging import open_picture, to_pil
+from core.photo.warp import Returning
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
-from core.studio import library
 from core.studio.frames import Picture
+from core.studio.photographs import cut_out, requested_placement, returned
 from tabs.shell import Shell, for_clients
 from tabs.widgets import PictureInput
 
@@ -25,10 +30,24 @@ Answers = Iterator[tuple[Any, ...]]
 
 
 def declare(shell: Shell, handler: Callable[..., Iterator[Any]], inputs: Sequence[Any], outputs: Any) -> None:
-    """Offer a handler to programs under its own name; it gets the session and the values of `inputs`."""
-    gr.on([], for_clients(handler), [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
+    """Offer a handler to programs under its own name; it gets the session and the values of `inputs`.
+
+    What the labels of the inputs say of the parameters also stands in the endpoint's description, where those who see
+    it as a tool read it.
+    """
+    endpoint = for_clients(handler)
+    names = list(inspect.signature(handler).parameters)[1:]
+    about = "\n".join(f"    {name}: {one.label}" for name, one in zip(names, inputs, strict=True))
+    endpoint.__doc__ = f"{inspect.cleandoc(handler.__doc__ or '')}\n\nArgs:\n{about}\n"
+    gr.on([], endpoint, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
 
 
+PLACEMENT = (
+    'Where its square lies: nothing for the largest one; "face" for the largest face; {"left_eye": [x, y], '
+    '"right_eye": [x, y], "mouth": [x, y]} or {"x": ..., "y": ..., "side": ..., "angle": ...} in pixels'
+)
+RETURNED: dict[str, Returning] = {"square": "crop", "photo": "difference", "photo with the whole square": "crop"}
+RETURNED_LABEL = "What comes back: the square, the photo with what changed, or the photo with the whole square"
 STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs"
 
 
@@ -40,7 +59,7 @@ def process_input() -> gr.Dropdown:
 
 def picture_input() -> PictureInput:
     """The parameter that a picture is given as."""
-    label = "Picture: a file in any common format; its central square is used"
+    label = "Picture: a file in any common format"
     return PictureInput(type="filepath", image_mode=None, label=label)
 
 
@@ -51,9 +70,27 @@ def given_path(image: str | None) -> str:
     return image
 
 
-def given_picture(image: str | None, model_id: str) -> Picture:
-    """The picture that a program gave, for a model. Raises RequestError, ImageError."""
-    return library.open_picture(given_path(image), model_id)
+def given_picture(image: str | None, model_id: str, placement: Any = None) -> Picture:
+    """The picture that a program gave, for a model: the square at `placement`. Raises VisitorError."""
+    photo = open_picture(given_path(image))
+    return cut_out(photo, requested_placement(photo, placement, model_id), model_id)
+
+
+def placement_input() -> gr.JSON:
+    """The parameter that says where the square of a picture lies."""
+    return gr.JSON({}, label=PLACEMENT)
+
+
+def returned_input() -> gr.Dropdown:
+    """The parameter that says whether the square or the whole picture comes back."""
+    return gr.Dropdown(list(RETURNED), value="square", label=RETURNED_LABEL)
+
+
+def given_back(picture: Picture, edited: Tensor, wanted: str) -> Image.Image:
+    """What a program gets of an edit (3, R, R): one of `RETURNED`. Raises RequestError, ImageError."""
+    if wanted not in RETURNED:
+        raise RequestError(f"There is no {wanted!r} to return: use {', '.join(RETURNED)}.")
+    return to_pil(edited)[0] if wanted == "square" else returned(picture, edited, RETURNED[wanted])
 
 
 def stream_progress(job: Job[T], beside: int = 1) -> Generator[tuple[Any, ...], None, T]:

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from core.errors import RequestError, VisitorError
-from core.imaging import Crop, crop_square, open_picture
+from core.imaging import Crop
 from core.models.cards import MODELS
 from core.models.loader import models
+from core.photo.placement import FIELDS, Placement, from_crop
+from core.photo.record import token_in
 from core.progress import Progress, Running
 from core.studio import library
+from core.studio.photographs import cut_out, look_for_faces, open_photo
 from core.studio.sample import sample_picture
 from core.studio.visit.session import Session
+from tabs.opened_link import restore
 from tabs.shell import QUIET, Shell, in_words
-from tabs.visit import example_items, message
+from tabs.visit import example_items, good, message
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
-MAX_UPLOAD_SIDE = 1024  # side that an upload is kept at for cropping
+MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
+LOOKING = "Looking for faces …"
+CARRIED = "This file says what made it: model, directions, strengths, steps and seed. Restore them in Compose."
 DESCRIBED = "an old face with glasses and gray hair"
 
 # Properties of the examples' cards: an update replaces all of them.
@@ -69,6 +76,7 @@ class PictureChooser:
                         buttons=[],
                     )
                     self.cropper = Cropper()
+                    self.restore = gr.Button("Restore what made it", visible=False, elem_classes="restore")
                     self.another = gr.Button("Choose another picture", visible=False, size="sm")
                     self.message = gr.HTML(elem_classes="upload-message")
                 with gr.Tab("New", id="new"):
@@ -87,7 +95,7 @@ class PictureChooser:
                         )
                         self.sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_classes="imagine")
                         self.surprise = gr.Button("Surprise me", variant="secondary", min_width=60)
-        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words]
+        self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words, self.restore]
 
     def connect(
         self,
@@ -133,33 +141,41 @@ class PictureChooser:
             yield from showing(session, values)
 
         @in_words
-        def take_upload(session: Session, path: str | None, *values: Any) -> Values:
-            """A visitor's file: checked, kept small for cropping, and shown as the model sees it."""
+        def take_upload(session: Session, path: str | None) -> Values:
+            """A visitor's file: checked, looked at for faces, and shown with a square. Nothing is edited yet."""
             if path is None:
                 return
             try:
-                picture = open_picture(path)
+                photo = open_photo(path)
             except VisitorError as error:
-                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), *unseen
+                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), gr.skip()
                 return
-            picture.thumbnail((MAX_UPLOAD_SIDE, MAX_UPLOAD_SIDE), Image.Resampling.LANCZOS)
-            session.upload, session.crop = picture, Crop()
-            session.picture = library.open_picture(picture, session.model_id, session.crop)
-            yield *own_widgets(session), *unseen
-            yield from showing(session, values)
+            session.upload = photo
+            session.placement, session.carried = from_crop(Crop(), *photo.size), token_in(path)
+            yield own_widgets(session, LOOKING)
+            uploaded = session.uploaded
+            found = look_for_faces(photo, session.model_id)
+            if session.uploaded is not uploaded:  # another one has come meanwhile
+                return
+            session.faces = found
+            if found.placements:
+                session.placement = found.placements[0]
+            yield own_widgets(session)
 
         @in_words
-        def take_crop(event: gr.EventData, session: Session, *values: Any) -> Values:
-            """The square that the visitor moved."""
-            if session.upload is None:
+        def take_square(event: gr.EventData, session: Session, *values: Any) -> Values:
+            """The square that the visitor wants to use."""
+            if session.uploaded is None:
                 return
-            given = [getattr(event, name, None) for name in ("x", "y", "size")]
+            given = [getattr(event, name, None) for name in FIELDS]
             numbers = [float(number) for number in given if isinstance(number, int | float)]
             if len(numbers) != len(given):
-                raise RequestError("This crop is not understood. Move the square again.")
-            crop = Crop(*numbers)
-            session.picture = library.open_picture(crop_square(session.upload, crop), session.model_id)
-            session.crop = crop
+                raise RequestError("This square is not understood. Place it again.")
+            height, width = session.uploaded.shape[:2]
+            x, y, side, angle = numbers
+            placement = Placement(x, y, side, angle, width, height)
+            session.picture = cut_out(session.uploaded, placement, session.model_id)
+            session.placement = placement
             yield gr.update(value=None), *untouched[1:], *unseen
             yield from showing(session, values)
 
@@ -167,6 +183,17 @@ class PictureChooser:
         def forget_upload(session: Session) -> tuple[Any, ...]:
             session.upload = None
             return own_widgets(session)
+
+        @in_words
+        def restore_edit(session: Session, *values: Any) -> Values:
+            """The composition that a picture's file names, in Compose. A picture that the file cannot name stays."""
+            picture = session.picture
+            model_id = restore(session, session.carried)
+            if session.picture is None and picture is not None and picture.model_id == model_id:
+                session.picture = picture
+            yield gr.Tabs(selected="Compose"), model_id, *own_widgets(session), *unseen
+            for shows in showing(session, values):
+                yield gr.skip(), gr.skip(), *shows
 
         @in_words
         def take_over(session: Session, *values: Any) -> Values:
@@ -181,8 +208,11 @@ class PictureChooser:
         wanted = [session, self.seed, self.words, *given]
         gr.on([self.sample.click, self.seed.submit, self.words.submit], imagine, wanted, outputs, **settings)
         self.surprise.click(new_seed, None, self.seed, **QUIET).then(imagine, wanted, outputs, **settings)
-        self.upload.input(take_upload, [session, self.upload, *given], outputs, **settings)
-        self.cropper.release(take_crop, [session, *given], outputs, **settings)
+        self.upload.input(take_upload, [session, self.upload], self.widgets, **settings)
+        self.cropper.release(take_square, [session, *given], outputs, **settings)
+        assert self.tab.parent is not None  # the page's tabs
+        restored = [self.tab.parent, self.shell.model, *outputs]
+        self.restore.click(restore_edit, [session, *given], restored, **settings)
         self.another.click(forget_upload, session, self.widgets, **QUIET)
         self.tab.select(take_over, [session, *given], outputs, **settings)
 
@@ -196,14 +226,17 @@ class PictureChooser:
         return Cards(example_items(session.model_id), chosen, **EXAMPLES), *own_widgets(session)[1:]
 
 
-def own_widgets(session: Session) -> tuple[Any, ...]:
-    """Values of a chooser's widgets for what the visit has: the chosen example, the upload and its crop."""
+def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:
+    """Values of a chooser's widgets for what the visit has: the chosen example, the photograph and its square. words:
+    about the photograph; those about its faces by default."""
     example = session.picture.example if session.picture else None
     given = session.upload is not None
-    crop = None if session.upload is None else crop_value(session.upload, session.crop)
     upload = gr.update(value=None, visible=not given)
-    words = gr.update(visible=takes_words(session.model_id))
-    return gr.update(value=example), upload, crop, gr.update(visible=given), "", words
+    described = gr.update(visible=takes_words(session.model_id))
+    carried = gr.update(visible=bool(session.carried))
+    said = good(CARRIED) if session.carried else ""
+    shown = photo_value(session, words), gr.update(visible=given)
+    return gr.update(value=example), upload, *shown, said, described, carried
 
 
 def takes_words(model_id: str) -> bool:
@@ -211,12 +244,25 @@ def takes_words(model_id: str) -> bool:
     return MODELS[model_id].drawn is not None
 
 
-def crop_value(picture: Image.Image, crop: Crop) -> dict[str, Any]:
-    shown = picture.copy()
-    shown.thumbnail((640, 640))
-    smallest = max(0.2, min(1.0, 64 / min(picture.size)))
-    about = {"x": crop.x, "y": crop.y, "size": crop.size, "smallest": smallest}
-    return {"image": data_url(shown), "width": picture.width, "height": picture.height, **about}
+def photo_value(session: Session, words: str | None = None) -> dict[str, Any] | None:
+    """The value of the cropper: the visit's photograph with the square that is used or suggested."""
+    photo, placement, found = session.upload, session.placement, session.faces
+    if photo is None or placement is None:
+        return None
+    shown = photo.copy()
+    shown.thumbnail((MAX_SHOWN_SIDE, MAX_SHOWN_SIDE), Image.Resampling.LANCZOS)
+    card = MODELS[session.model_id]
+    return {
+        "id": id(session.uploaded),
+        "image": data_url(shown, quality=85),
+        "width": photo.width,
+        "height": photo.height,
+        "resolution": card.resolution,
+        "square": placement.as_json(),
+        "faces": [face.as_json() for face in found.placements] if found else [],
+        "framing": asdict(card.framing) if card.framing else None,
+        "words": (found.words if found else "") if words is None else words,
+    }
 
 
 def new_seed() -> int:

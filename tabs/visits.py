@@ -126,6 +126,8 @@ class VisitHolder(StateHolder):
             elif closed_for is not None:
                 self._forget_messages(session_id)
                 for session in state.sessions:
+                    if self._held(session, state):
+                        continue
                     if not self._visits.is_resting(session):  # its last request may go on for a moment
                         self._later(self._visits.rest, session)
         if self._visits.nbytes > self._visits.capacity:
@@ -148,7 +150,14 @@ class VisitHolder(StateHolder):
         self.time_last_used.pop(session_id, None)
         self._forget_messages(session_id)
         for session in state.sessions if isinstance(state, VisitState) else ():
-            self._later(self._visits.end, session)
+            if not self._held(session):
+                self._later(self._visits.end, session)
+
+    def _held(self, session: Session, but: VisitState | None = None) -> bool:
+        """Whether a page that is open, or was closed a moment ago, has the visit: a reloaded one has that of the page
+        before."""
+        states = [state for _, state in self._states() if state is not but and not (but and state.closed_at)]
+        return any(session is one for state in states for one in state.sessions)
 
     def _forget_messages(self, session_id: str) -> None:
         """Nobody will read them, once the last request has ended."""

@@ -75,11 +75,19 @@ class Cards(gr.HTML):
 
 
 class Cropper(gr.HTML):
-    """The square of a picture that the model sees; `.release` tells of a new one in its event data (x, y, size)."""
+    """The square of a photograph that the model sees; `.release` tells of one to use in its event data (x, y, side,
+    angle).
+
+    The value is a dictionary: id (another one: another photograph), image (URL), width and height in pixels, resolution
+    (side of the model's pictures), square, faces (such squares), framing (of three taps; None: there are none), words.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
-            html_template=asset("cropper.html"), js_on_load=asset("cropper.js"), apply_default_css=False, **settings
+            html_template=asset("cropper.html"),
+            js_on_load=asset("cropper.js") + asset("reduce.js"),
+            apply_default_css=False,
+            **settings,
         )
 
 

@@ -64,6 +64,7 @@ class TrainingSettings:
             raise RequestError("Train at one strength at least, none of them 0 or beyond 10.")
 
 
+MAX_HALF = torch.finfo(torch.float16).max
 RATE = {"implicit": 1e-3, "global": 2e-2}
 
 
@@ -94,7 +95,8 @@ def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: 
                 squares[k] += features.h.float().square().mean().cpu() * len(x)
                 eps = model.eps(features, x, t)
                 require_finite(eps, dtype=model.dtype)
-                P.append(model.codec.decode(model.schedule.predicted_x0(x, eps, t)).half().cpu())
+                P_t = model.codec.decode(model.schedule.predicted_x0(x, eps, t))
+                P.append(P_t.clamp(-MAX_HALF, MAX_HALF).half().cpu())  # next to noise alone 1 / sqrt(a_t) is in the 1e4
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
             if k + 1 < len(timesteps):
                 yield Progress(start, len(x_T), "preparing")

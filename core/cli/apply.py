@@ -27,6 +27,9 @@ def add_to(commands: Commands) -> None:
     apply.add_argument("preset", help=WHICH_PRESET)
     apply.add_argument("image", type=Path)
     apply.add_argument("out", type=Path, help=f"the edited picture: {', '.join(FORMATS)}")
+    apply.add_argument(
+        "--model", help="with its weights: a repository on the Hub or a folder; the one it was made for if left out"
+    )
     apply.add_argument("--strength", type=float, help="as the preset suggests if left out")
     apply.add_argument(
         "--process", choices=["anchored", "paper"], default="anchored", help="as in the paper, or shorter"
@@ -42,10 +45,12 @@ def add_to(commands: Commands) -> None:
 
 
 def apply_preset(options: argparse.Namespace) -> None:
+    from .. import presets
     from ..api import load_preset
     from ..imaging import to_pil
     from ..models.cards import MODELS
     from ..models.loader import models
+    from ..models.opening import open_model
     from ..studio import library
     from ..studio.edit import edit_frames
     from ..studio.frames import EditOptions
@@ -53,9 +58,16 @@ def apply_preset(options: argparse.Namespace) -> None:
     require_writable(options.out, options.force, tuple(FORMATS))
     with naming(options.preset):
         preset = load_preset(options.preset, token=login())
-    if preset.model not in MODELS:
-        raise PresetError(f"“{preset.name}” was made for the model {preset.model}, which this app does not have.")
-    model = models.get(preset.model)
+    if options.model is not None:
+        model = models.get(follow(open_model(options.model)).id)
+        preset = presets.for_model(preset, model)
+    elif preset.model not in MODELS:
+        raise PresetError(
+            f"“{preset.name}” was made for the model {preset.model}, which this app does not have. Say where it is: "
+            "--model with a repository on the Hub or a folder."
+        )
+    else:
+        model = models.get(preset.model)
     with naming(options.image):
         picture = library.open_picture(options.image, preset.model)
     given = ("process", "steps", "form", "injection", "t_edit", "t_boost", "seed")

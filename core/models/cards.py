@@ -1,11 +1,13 @@
 """What the app knows of each model: one card per model, all of them in `MODELS`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelUnavailable
 from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable, Typical
+from ..photo.placement import CELEBA_HQ, Framing
 from .codec import CodecName
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
@@ -103,6 +105,7 @@ class ModelCard(BaseCard):
     h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
     what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
     own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
+    framing: how its pictures show a face, None: they show none.
     """
 
     h_shape: tuple[int, int, int]
@@ -111,6 +114,7 @@ class ModelCard(BaseCard):
     clip: EmbeddedClip | OpenClip
     curves: PublishedTable | str | None
     drawn: Drawn | None = None
+    framing: Framing | None = None
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
@@ -148,12 +152,26 @@ def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: s
         perceptual="lpips-alex",
         curves=None if published is None else PUBLISHED[published],
         licence="apache-2.0",
+        framing=CELEBA_HQ if domain_word == "face" else None,
     )
 
 
+class Registry(dict[str, ModelCard]):
+    """Cards by id. Visitors open models meanwhile, so whoever goes through them goes through those of one moment."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().keys()))
+
+    def values(self) -> list[ModelCard]:  # type: ignore[override]
+        return list(super().values())
+
+    def items(self) -> list[tuple[str, ModelCard]]:  # type: ignore[override]
+        return list(super().items())
+
+
 # The listed ones, and those that were opened since (`core.models.opening`).
-MODELS: dict[str, ModelCard] = {
-    card.id: card
+MODELS: dict[str, ModelCard] = Registry(
+    (card.id, card)
     for card in (
         ModelCard(
             id="avatars",
@@ -170,6 +188,7 @@ MODELS: dict[str, ModelCard] = {
             licence="mit",
             instruments="models/avatars/instruments",
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
+            framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),
@@ -191,4 +210,4 @@ MODELS: dict[str, ModelCard] = {
             licence="apache-2.0",
         ),
     )
-}
+)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..directions import Injection
 from ..errors import RequestError
+from ..photo.placement import Placement
 from ..process import USUAL_STEPS, Process
 
 Form = Literal["trained", "per_timestep", "global"]
@@ -30,13 +31,16 @@ def in_units(strength: float, unit: float) -> str:
 @dataclass(frozen=True)
 class Picture:
     """A picture as its model sees it: pixels (1, 3, R, R). seed: of the sample that it is, example: the name of the
-    example that it is, if it is one; prompt: the words that it was drawn from, if there were any."""
+    example that it is, if it is one; prompt: the words that it was drawn from, if there were any. photo, placement: the
+    photograph that it was cut out of, uint8 (H, W, 3), and where."""
 
     pixels: Tensor
     model_id: str
     seed: int | None = None
     example: str | None = None
     prompt: str = ""
+    photo: Tensor | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

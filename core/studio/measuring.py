@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from .. import captioner as captioning
 from .. import clip, instruments, metrics
 from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
@@ -125,6 +126,16 @@ def distance_or_none(card: BaseCard) -> metrics.Distance | None:
         return distance(card)
     except ModelUnavailable:
         return None
+
+
+def captioner(device: str) -> captioning.Captioner:
+    """What describes photographs. Raises ModelUnavailable."""
+    return _captioner(device)
+
+
+@_once
+def _captioner(device: str) -> captioning.Captioner:
+    return captioning.load(device)
 
 
 @_once

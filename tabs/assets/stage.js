@@ -67,6 +67,7 @@ function show(strength) {
   const stem = (state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
   const shown = Number(units(frame.strength).toFixed(3));
   $("save").download = varied ? `${stem}_${shown}.webp` : `${stem}.webp`;
+  takeNumbers($("save").download.replace(/\.webp$/, ""));
   $("after").alt = varied ? `${state.name || "Edited"}, strength ${shown}` : state.name || "Edited";
   root.dataset.shown = frame.strength;
   for (const button of $("strip").children) {
@@ -82,6 +83,35 @@ slider.addEventListener("input", () => {
   if (close && Math.abs(close.strength - value) < (slider.max - slider.min) / 80) value = close.strength;
   look(value);
 });
+// All numbers of a result in one file beside the picture, of every strength; made only when they are asked for.
+let stem = "edited";
+function takeNumbers(name) {
+  stem = name;
+  for (const part of ["numbers", "csv"]) $(part).hidden = Boolean(state.busy) || !frames().some((frame) => frame.measures);
+}
+function numbers() {
+  const share = (c) => Number(units(c).toFixed(4));
+  const list = frames().map(({ strength, measures }) => ({ strength: share(strength), "raw strength": strength, ...measures }));
+  return { result: state.name, seconds: state.seconds, "shown strength": share(nearest(state.strength).strength), strengths: list };
+}
+function table() {
+  const rows = [["strength", "measure", "before", "after", "change in standard deviations", "low", "high"]];
+  for (const { attributes = [], ...frame } of numbers().strengths) {
+    for (const key of ["s_dir", "identity", "distance"]) if (typeof frame[key] === "number") rows.push([frame.strength, key, "", frame[key], "", "", ""]);
+    for (const a of attributes) rows.push([frame.strength, a.name, a.before, a.after, a.change, a.low, a.high]);
+  }
+  return rows.map((row) => row.map((cell) => (/[",\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : cell)).join(",")).join("\n");
+}
+function give(part, ending, kind, content) {
+  $(part).addEventListener("click", () => {
+    if ($(part).href.startsWith("blob:")) URL.revokeObjectURL($(part).href);
+    $(part).href = URL.createObjectURL(new Blob([content()], { type: kind }));
+    $(part).download = `${stem}.${ending}`;
+  });
+  $(part).href = "#";
+}
+give("numbers", "json", "application/json", () => JSON.stringify(numbers(), null, 2));
+give("csv", "csv", "text/csv", table);
 function look(strength) {
   show(strength);
   chosen = { result: state.result, strength };
@@ -97,6 +127,8 @@ slider.addEventListener("change", () => {
     trigger("release", { strength: state.strength });
   }
 });
+
+$("photo").addEventListener("click", () => trigger("download", { strength: Number(root.dataset.shown) }));
 
 function drawStrip() {
   const strip = $("strip");
@@ -183,7 +215,8 @@ function readout(measures) {
       bar.append(make("i"), make("s"), make("u"));
       // Attributes have scales of their own, from low to high: shares of it can be compared.
       const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
-      const beyond = row.after > row.high + 1e-6 || row.after < row.low - 1e-6;
+      const margin = 0.02 * (row.high - row.low); // what the instruments cannot tell from the end of the scale
+      const beyond = row.after > row.high + margin || row.after < row.low - margin;
       line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
       line.classList.toggle("beyond", beyond);
       const scale = `its scale goes from ${row.low} to ${row.high}`;
@@ -220,7 +253,10 @@ function draw() {
   $("title").textContent = state.name || "";
   const tags = state.tags || ["Before", "After"];
   root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
-  $("controls").hidden = !edited;
+  $("controls").hidden = !edited || Boolean(state.kept);
+  canvas.style.aspectRatio = state.aspect || "";
+  $("photo").textContent = state.photo ? "Back into the photo" : state.photo === null ? "Keep it, or put it back" : "Save as JPEG or PNG";
+  $("photo").hidden = state.photo === undefined || Boolean(state.busy);
   $("hint").hidden = edited || Boolean(state.busy);
   $("about").hidden = edited || Boolean(state.plain);
   if (state.steps) {

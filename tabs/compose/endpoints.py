@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from core.errors import RequestError
-from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.presets import Preset
@@ -20,7 +19,18 @@ from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
 from core.studio.frames import EditOptions
 from core.studio.visit.session import Session
-from tabs.endpoints import STEPS_LABEL, Answers, declare, given_picture, picture_input, process_input, stream_progress
+from tabs.endpoints import (
+    STEPS_LABEL,
+    Answers,
+    declare,
+    given_back,
+    given_picture,
+    picture_input,
+    placement_input,
+    process_input,
+    returned_input,
+    stream_progress,
+)
 from tabs.shell import Shell
 
 MAX_TEXT = 4000  # characters of a composition
@@ -35,17 +45,19 @@ def build(shell: Shell) -> None:
         )
         across = gr.Textbox(label="Name of the direction whose strength grows to the right")
         down = gr.Textbox(label="Name of the direction whose strength grows downwards")
-        low = gr.Number(-1.0, label="Lowest strength of both")
-        high = gr.Number(1.0, label="Highest strength of both")
+        low = gr.Number(-1.0, label="Lowest strength of both, -100 to 100, in the directions' own units")
+        high = gr.Number(1.0, label="Highest strength of both, -100 to 100")
         count = gr.Number(5, precision=0, label="Strengths of each, 2 to 11")
         steps = gr.Number(0, precision=0, label=STEPS_LABEL)
-        seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 or more")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model", allow_custom_value=True)
+        seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 to 2147483647")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         process = process_input()
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")
 
-        declare(shell, compose, [image, composition, steps, seed, model, process], [picture, about])
+        placement, back = placement_input(), returned_input()
+        asked = [image, composition, steps, seed, model, process, placement, back]
+        declare(shell, compose, asked, [picture, about])
         asked = [image, across, down, low, high, count, composition, steps, seed, model, process]
         declare(shell, sweep, asked, [picture, about])
         declare(shell, presets, [model], about)
@@ -59,6 +71,8 @@ def compose(
     seed: int,
     model: str,
     process: Process,
+    placement: Any,
+    returned: str,
 ) -> Answers:
     """Apply several directions to a picture in one pass.
 
@@ -70,7 +84,7 @@ def compose(
     started = time.monotonic()
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = _chosen(session, composition, model)
-    loaded, source = models.get(model), given_picture(image, model)
+    loaded, source = models.get(model), given_picture(image, model, placement)
     columns = [(preset, [c]) for preset, c in chosen]
     [frame] = yield from stream_progress(applying.apply(loaded, source, columns, options))
     intervals = applying.intervals_of(loaded.card, [preset for preset, _ in chosen], options)
@@ -78,7 +92,8 @@ def compose(
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
     about |= {"seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
+    about |= {"placement": source.placement.as_json() if source.placement else None}
+    yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
 def sweep(

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from core import hub, presets
-from core.errors import HubError, RequestError, VisitorError
-from core.models.loader import models
+from core import hub
+from core.errors import HubError, VisitorError
 from core.studio.compose import link
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
+from tabs.opened_link import fetch_preset
 from tabs.shell import in_words
 from tabs.visit import message
 from tabs.widgets import Cards, data_url
@@ -98,22 +98,3 @@ def toggle(event: gr.EventData, session: Session) -> Values:
             yield message(error), gr.skip()
             return
     yield "", gr.update(value=state.composition.keys)
-
-
-def fetch_preset(session: Session, key: str) -> None:
-    """Have a preset of the Hub among the visit's own; at once if it was downloaded before. Raises VisitorError."""
-    place = link.HUB.fullmatch(key)
-    if place is None:
-        raise RequestError("This direction cannot be added by its name. Open its file instead.")
-    if key in session.own:
-        return
-    repository, revision, path = place["repo"], place["revision"], place["file"]
-    file = hub.cached(repository, revision, path)
-    if file is None:
-        entry = hub.download(repository, path, revision)
-        file = hub.cached(entry.repository, entry.revision, entry.path)
-    if file is None:  # somebody has emptied the cache meanwhile
-        raise HubError("The downloaded file is gone. Try again.")
-    preset = presets.load(file)
-    presets.require_model(preset, models.get(session.model_id))
-    session.own[key] = preset

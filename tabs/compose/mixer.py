@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import RequestError
 from core.studio.compose.composition import Composition
-from core.studio.visit.compose import available_presets
+from core.studio.visit.compose import available_presets, undo
 from core.studio.visit.session import Session
 from tabs.widgets import data_url
 
@@ -37,7 +37,7 @@ def change_composition(session: Session, what: Any, key: Any, value: Any) -> Non
         preset = available_presets(session).get(str(key))
         value = value * (preset.strength or 1.0) if preset is not None else value
     if what == "undo":
-        state.undo()
+        undo(session)
     else:
         state.change(changed(state.composition, what, key, value))
 

@@ -15,8 +15,9 @@ from core.imaging import content_hash
 from core.models.loader import models
 from core.process import Process
 from core.progress import Running
-from core.studio.compose import applying
+from core.studio.compose import applying, link
 from core.studio.frames import IntervalSource
+from core.studio.keeping import Shown
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
@@ -26,11 +27,12 @@ from tabs.compose.filmstrip import Filmstrip
 from tabs.compose.history import RESULTS, history_cards, pick, return_to
 from tabs.compose.hub_browser import HubBrowser
 from tabs.compose.mixer import change_composition, mixer_value
-from tabs.compose.opened_link import restore
 from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
+from tabs.keeping import Keeping
+from tabs.opened_link import restore
 from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
 from tabs.results import busy, frames_json, imagining
@@ -77,6 +79,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 )
         with gr.Column(elem_classes="results"):
             stage = Stage(first_stage(model_id) | {"hint": HINT}, elem_id="compose-stage")
+            keeping = Keeping("compose")
             mixer = Mixer(elem_id="mixer")
             with gr.Accordion("Sweep: two strengths against each other", open=False, elem_id="sweep"):
                 sweep = Sweep()
@@ -170,9 +173,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def open_file(visit: Session, path: str | None, *values: Any) -> Values:
         if path is None:
             return
-        preset = presets.load(path)
-        presets.require_model(preset, models.get(visit.model_id))
-        add_preset(visit, visit.keep(preset))
+        preset = presets.for_model(presets.load(path), models.get(visit.model_id))
+        add_preset(visit, visit.keep_file(preset))
         yield from rendering(visit, *values)
 
     @in_words
@@ -217,6 +219,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     assert tab.parent is not None  # the page's tabs
     given = [session, *advanced]
+    keeping.connect(session, stage, shown_composition, advanced)
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
     changes = [
         palette.release(toggle, given, shown, **HEAVY),
@@ -261,6 +264,21 @@ def palette_cards(session: Session) -> Cards:
     return Cards(preset_items(session.model_id, session.own), session.compose.composition.keys, **PALETTE)
 
 
+def shown_composition(
+    session: Session, strength: float, process: Process, steps: float, seed: float | None
+) -> Shown | None:
+    """The picture on the stage: the composition's latest, of the visit's picture."""
+    picture, state = current_picture(session), session.compose
+    result = state.history.latest(state.composition)
+    if picture is None or result is None or result.key[0] != content_hash(picture.pixels):
+        return None
+    options, token = options_of(session, process, steps, seed), ""
+    if all(link.travels(component.key) for component in state.composition.components):
+        about = link.picture_name(picture), options.step_count, options.seed, process
+        token = link.encode(state.composition, session.model_id, *about)
+    return Shown(picture, picture.pixels, result.frame.pixels, result.words, token)
+
+
 def render(
     session: Session, turn: Turn, process: Process, steps: float, seed: float | None
 ) -> Iterator[dict[str, Any]]:
@@ -273,7 +291,7 @@ def render(
     if picture is None:
         yield {"hint": HINT}
         return
-    base: dict[str, Any] = {"before": before_url(picture), "hint": HINT}
+    base: dict[str, Any] = {"before": before_url(picture), "hint": HINT, "photo": picture.placement is not None}
     composition, history = session.compose.composition, session.compose.history
     try:
         chosen = applying.resolve(composition, available_presets(session))

@@ -18,6 +18,7 @@ from core.studio.discover.pictures import apply_to_others
 from core.studio.discover.preset import as_preset
 from core.studio.discover.rows import DirectionRow
 from core.studio.frames import EditOptions
+from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
 from core.studio.turns import Outdated
 from core.studio.visit.compose import add_preset
@@ -79,6 +80,16 @@ def exact_strength(event: gr.EventData, session: Session) -> Iterator[dict[str, 
     turn = session.edits.begin()
     yield from exact(turn, strip, strength, session.text_edit.forms)
     yield from fill(turn, strip, session.text_edit.forms)
+
+
+def shown_row(session: Session, strength: float) -> Shown | None:
+    """The picture on the stage at a strength."""
+    strip = opened_row(session)[0].strip
+    frame = None if strip is None else nearest(strip.frames, strength)
+    if strip is None or frame is None:
+        return None
+    picture = strip.picture
+    return Shown(picture, picture.pixels, frame.pixels, f"{strip.preset.name} {frame.strength:+g}")
 
 
 @in_words

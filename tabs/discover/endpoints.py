@@ -20,8 +20,11 @@ from core.studio.discover.analysis import analyse_picture
 from core.studio.discover.exploration import MAX_COUNT, Exploration, requested_regions
 from core.studio.discover.preset import as_preset
 from core.studio.discover.search import explore
+from core.studio.discover.spectrum import spectra
 from core.studio.visit.session import Session
+from tabs.charts import spectrum_plot
 from tabs.endpoints import Answers, declare, given_picture, picture_input, stream_progress
+from tabs.exports import first_svg
 from tabs.shell import Shell
 
 REGIONS = (
@@ -37,19 +40,19 @@ def build(shell: Shell) -> None:
     with gr.Column(visible=False):
         image = picture_input()
         regions = gr.JSON(label=REGIONS)
-        method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method")
+        method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method by which directions are found")
         count = gr.Number(defaults.count, precision=0, label=f"Directions per region, 1 to {MAX_COUNT}")
-        rank = gr.Number(defaults.rank, precision=0, label="JIVE: singular vectors kept of each region")
-        joint = gr.Number(defaults.joint_rank, precision=0, label="JIVE: rank of the joint part")
-        individual = gr.Number(defaults.individual_rank, precision=0, label="JIVE: rank of each individual part")
+        rank = gr.Number(defaults.rank, precision=0, label="JIVE: singular vectors kept of each region, 1 to 512")
+        joint = gr.Number(defaults.joint_rank, precision=0, label="JIVE: rank of the joint part, 1 to 512")
+        individual = gr.Number(defaults.individual_rank, precision=0, label="JIVE: rank of each own part, 1 to 512")
         projection = gr.Number(
-            defaults.projection_rank, precision=0, label="Projection: vectors of the outside taken off"
+            defaults.projection_rank, precision=0, label="Projection: vectors of the outside taken off, 1 to 512"
         )
         timestep = gr.Number(600, precision=0, label="Timestep, 0 to 1000; the nearest one of 40 steps is taken")
         injection = gr.Dropdown(["symmetric", "asymmetric"], value="symmetric", label="How directions are applied")
         refine = gr.Checkbox(True, label="Converge the directions of these regions; without, the quick answer")
         size = gr.Number(BASIS_SIZE, precision=0, label="Basis vectors, 8 to 512")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model", allow_custom_value=True)
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         seen = gr.Image(label="Picture as the model sees it", format="png")
         about = gr.JSON(label="Measures")
         files = gr.File(label="Preset files, one per direction", file_count="multiple")
@@ -112,6 +115,7 @@ def discover(
     analysis = exploration.require_analysis()
     about = {"model": model, "method": method, "timestep": analysis.t, "basis": len(analysis.basis)}
     about |= {"directions": [row.as_json() for row in exploration.rows]}
+    about |= {"chart_svg": first_svg(spectrum_plot(spectra(exploration)))}
     about |= {"seconds": round(time.monotonic() - started, 2)}
     strips = [(side_by_side(row.frames), row.name) for row in exploration.rows if row.frames is not None]
     yield [str(session.write(preset)) for preset in presets], strips, about

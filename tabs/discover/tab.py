@@ -17,10 +17,11 @@ from core.regions import MAX_REGIONS
 from core.studio import library
 from core.studio.discover.exploration import MAX_COUNT, Exploration
 from core.studio.visit.session import Session
-from tabs.discover.direction import exact_strength, open_row, rename, save_row, send_row, try_others
+from tabs.discover.direction import exact_strength, open_row, rename, save_row, send_row, shown_row, try_others
 from tabs.discover.rows import rows_value
 from tabs.discover.search import search, stop_search
 from tabs.discover.widgets import Directions
+from tabs.keeping import Keeping
 from tabs.picture import PictureChooser
 from tabs.regions import RegionBoard, ready_made_regions, region_feedback
 from tabs.shell import HEAVY, QUIET, Shell, in_words
@@ -89,6 +90,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     apply = gr.Button("Try on other pictures", min_width=140, elem_id="try-others")
                 said = gr.HTML(elem_id="discover-said")
                 elsewhere = gr.HTML(elem_id="elsewhere")
+                keeping = Keeping("discover")
             with gr.Accordion(
                 "Spectrum, joint and individual parts", open=False, visible=False, elem_id="spectrum"
             ) as spectrum:
@@ -106,6 +108,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     found.select(open_row, session, on_stage, **HEAVY)
     found.edit(rename, session, found, **QUIET)
     stage.release(exact_strength, session, stage, **HEAVY)
+    keeping.connect(session, stage, shown_row)
     apply.click(try_others, session, [elsewhere, apply], **HEAVY)
     save.click(save_row, session, [said, file], **QUIET)
     compose.click(send_row, session, said, **QUIET)

@@ -21,13 +21,16 @@ from core.regions import MAX_REGIONS, parse_regions, union
 from core.studio.compose.composition import Composition
 from core.studio.invert import targets
 from core.studio.invert.targets import PromptEdits
+from core.studio.keeping import Shown, nearest
 from core.studio.turns import Outdated
+from core.studio.visit.invert import source_of
 from core.studio.visit.session import Session
 from core.studio.words import remark
 from core.text_to_image import TextToImage, load_text_to_image
 from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import cut_note, picture_url
 from tabs.invert.words import label
+from tabs.keeping import Keeping
 from tabs.regions import RegionBoard, ready_made_regions, region_feedback
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, in_words
@@ -107,6 +110,7 @@ class Editor:
         self.note = gr.HTML(elem_id="edit-said")
         self.cards = Cards([], None, elem_id="edited", visible=False, **CARDS)
         self.stage = Stage({}, elem_id="edit-stage")
+        self.keeping = Keeping("invert")
         self.buttons = [self.edit, self.stop]
         self.shown = [self.note, self.cards, self.stage]
         self.opening = [self.board, *self.shown, self.prompts]
@@ -118,6 +122,7 @@ class Editor:
         self.stop.click(stop, session, self.stop, queue=False, **QUIET)
         self.cards.input(look, [session, self.cards], self.stage, **QUIET)
         self.stage.release(exact, session, self.stage, **HEAVY)
+        self.keeping.connect(session, self.stage, shown_edit)
         self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
 
 
@@ -249,6 +254,17 @@ def exact(event: gr.EventData, session: Session) -> Iterator[dict[str, Any]]:
     yield {**edited(edits), "strength": strength}
 
 
+def shown_edit(session: Session, strength: float) -> Shown | None:
+    """The target on the stage at a strength. It goes back into the photograph that the visit has, if it is of that."""
+    edits = session.invert.edits
+    frame = None if edits is None else nearest(edits.frames[edits.shown], strength)
+    if edits is None or frame is None:
+        return None
+    before = edits.inversion.pixels
+    picture = source_of(session, edits.card, before)
+    return Shown(picture, before, frame.pixels, f"{edits.shown} {frame.strength:g}")
+
+
 @in_words
 def look(session: Session, prompt: str) -> dict[str, Any]:
     """Another target on the stage."""
@@ -270,6 +286,7 @@ def edited(edits: PromptEdits) -> dict[str, Any]:
         "strength": 1.0,
         "seconds": edits.seconds,
         "strip": list(targets.STRENGTHS),
+        "photo": None,
         "frames": frames_json(edits.frames[edits.shown]),
     }
 

@@ -9,25 +9,30 @@ import gradio as gr
 from PIL import Image
 
 from core.errors import RequestError
-from core.imaging import to_pil, to_pixels
+from core.imaging import open_picture, to_pil
 from core.inversion import saved
 from core.inversion.editing import Attention, PromptEditSettings
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.photo.warp import cut
 from core.regions import parse_regions, union
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
+from core.studio.photographs import requested_placement
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
-from tabs.endpoints import Answers, declare, given_path, picture_input, stream_progress
+from tabs.endpoints import Answers, declare, given_path, picture_input, placement_input, stream_progress
+from tabs.exports import csv_text
+from tabs.invert.robustness import grid_rows
 from tabs.shell import Shell
 
 FIRST = "avatars-t2i"
+DEFAULT_MODEL = "avatars"  # in whose framing a face lies
 REGIONS = (
     'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
     "right, bottom]]}]; none for the whole picture"
@@ -40,18 +45,18 @@ def build(shell: Shell) -> None:
     with gr.Column(visible=False):
         image = picture_input()
         prompt = gr.Textbox("", label="Source prompt: what the picture shows; empty for a suggested one")
-        method = gr.Dropdown(list(METHODS), value="anchored", label="Method")
+        method = gr.Dropdown(list(METHODS), value="anchored", label="Method of inversion; anchored is exact")
         methods = gr.Textbox("anchored, DDIM", label="Methods, separated by commas")
         steps = gr.Number(card.steps, precision=0, label="Steps of inversion and of editing, 4 to 200")
         guidance = gr.Number(card.working_guidance, label="Working guidance, 1 to 30")
-        iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations per step of what is optimised")
-        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP")
+        iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations of optimisation per step, from 0")
+        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP, from 1")
         budget = gr.Number(0, label="Time limit in seconds, 0 for none; the best so far is the result")
-        seed = gr.Number(0, precision=0, label="Seed, 0 or more")
-        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model")
+        seed = gr.Number(0, precision=0, label="Seed, 0 to 2147483647")
+        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model: its id")
         inversion = gr.File(label="Inverted picture: a file that /invert gave", file_types=[saved.SUFFIX])
         prompts = gr.Textbox("", label="Target prompts, one per line, up to 6", lines=2)
-        strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, up to 1.5")
+        strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, -0.5 to 1.5")
         attention = gr.Dropdown(
             ["swap", "refine", "none"],
             value="swap",
@@ -70,7 +75,8 @@ def build(shell: Shell) -> None:
         about = gr.JSON(label="Measures")
 
         shared = [steps, guidance, iterations, starts, seed]
-        declare(shell, invert, [image, prompt, method, *shared, budget, model], [file, picture, about])
+        asked = [image, prompt, method, *shared, budget, model, placement_input()]
+        declare(shell, invert, asked, [file, picture, about])
         declare(shell, reconstruct, [inversion], [picture, about])
         editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
         declare(shell, edit_inverted, [inversion, prompts, strength, *editing_inputs], [pictures, about])
@@ -89,6 +95,7 @@ def invert(
     seed: int,
     budget: float,
     model: str,
+    placement: Any,
 ) -> Answers:
     """Put a picture and a prompt into a text-to-image model.
 
@@ -100,7 +107,7 @@ def invert(
     settings = InversionSettings(
         steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
     )
-    trial, loaded, [method] = requested_trial(image, prompt, [method], settings, model)
+    trial, loaded, [method] = requested_trial(image, prompt, [method], settings, model, placement)
     yield from stream_progress(run_methods(trial, loaded, [method]), beside=2)
     if method in trial.failed:
         raise RequestError(trial.failed[method])
@@ -204,15 +211,22 @@ def robustness(
     about = [
         {"method": cell.method, "sigma": cell.sigma, "prompt": cell.prompt} | rounded(cell.measures) for cell in cells
     ]
-    yield shown, {"model": model, "cells": about, "seconds": round(time.monotonic() - started, 2)}
+    table = csv_text(grid_rows(trial))
+    yield shown, {"model": model, "cells": about, "csv": table, "seconds": round(time.monotonic() - started, 2)}
 
 
 def requested_trial(
-    image: str | None, prompt: str, methods: list[str], settings: InversionSettings, model: str
+    image: str | None,
+    prompt: str,
+    methods: list[str],
+    settings: InversionSettings,
+    model: str,
+    placement: Any = None,
 ) -> tuple[Trial, TextToImage, list[str]]:
     """A trial of a program's picture, its model and the methods. Raises VisitorError."""
     chosen, card = check_methods(methods), text_to_image_card(model)
-    pixels = to_pixels(given_path(image), card.resolution)
+    photo = open_picture(given_path(image))
+    pixels = cut(photo, requested_placement(photo, placement, DEFAULT_MODEL), card.resolution)
     loaded = load_text_to_image(card)
     prompt = prompt or suggestion(card, pixels)
     return begin_trial(loaded, pixels, prompt, settings), loaded, chosen

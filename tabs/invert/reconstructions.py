@@ -20,6 +20,7 @@ from core.studio.invert.trial import MethodResult, Trial
 from core.studio.visit.session import Session
 from core.studio.words import remark
 from tabs.charts import Point, front_plot
+from tabs.exports import csv_link, json_link
 from tabs.invert import words
 from tabs.results import frames_json
 from tabs.shell import QUIET, in_words
@@ -137,8 +138,27 @@ def table(trial: Trial, methods: Sequence[str], running: str | None = None) -> s
     return (
         f'<table class="method-table"><thead><tr><th scope="col">Method</th>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
-        f'<p class="legend">{legend}</p>'
+        f'<p class="legend">{legend} {csv_link(table_rows(trial), "inversions")} '
+        f"{json_link(table_json(trial), 'inversions')}</p>"
     )
+
+
+def table_json(trial: Trial) -> dict[str, Any]:
+    """All numbers of a trial."""
+    methods = {}
+    for method in METHODS:
+        if method in trial.results:
+            result = trial.results[method]
+            methods[method] = {**result.inversion.measures, "memory": result.peak, "note": result.note}
+    settings = {"steps": trial.settings.steps, "guidance": trial.settings.guidance, "seed": trial.settings.seed}
+    return {"model": trial.card.id, "prompt": trial.prompt, **settings, "methods": methods}
+
+
+def table_rows(trial: Trial) -> list[list[Any]]:
+    """The same as a table: a row for each method."""
+    methods = table_json(trial)["methods"]
+    names = sorted({name for values in methods.values() for name in values if name != "note"})
+    return [["method", *names], *([method, *(v.get(name) for name in names)] for method, v in methods.items())]
 
 
 def row(trial: Trial, method: str, result: MethodResult) -> str:

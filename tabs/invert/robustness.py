@@ -12,6 +12,7 @@ from core.imaging import to_pil
 from core.inversion.methods import METHODS
 from core.studio.invert.robustness_study import MAX_PROMPTS, SIGMAS, Variant
 from core.studio.invert.trial import StudyCell, Trial
+from tabs.exports import csv_link
 from tabs.invert import words
 from tabs.widgets import data_url
 
@@ -73,8 +74,15 @@ def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="Robustness"><table class="robust"><thead><tr>'
         f'<th scope="col">Went in</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="legend">{legend}</p>'
+        f'<p class="legend">{legend} {csv_link(grid_rows(trial), "robustness")}</p>'
     )
+
+
+def grid_rows(trial: Trial) -> list[list[Any]]:
+    """The study as a table: a row for each cell."""
+    names = sorted({name for cell in trial.cells.values() for name in cell.measures})
+    rows = [[c.method, c.sigma, c.prompt, *(c.measures.get(name) for name in names)] for c in trial.cells.values()]
+    return [["method", "sigma", "prompt", *names], *rows]
 
 
 def variant_name(trial: Trial, sigma: float, prompt: str) -> str:

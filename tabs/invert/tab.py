@@ -12,7 +12,7 @@ import gradio as gr
 from torch import Tensor
 
 from core.errors import VisitorError
-from core.imaging import to_pixels
+from core.imaging import to_pil, to_pixels
 from core.inversion import saved
 from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
@@ -22,6 +22,7 @@ from core.studio import library
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import MIN_STEPS, Trial, begin_trial, check_methods, suggestion
+from core.studio.second_opinion import captioner
 from core.studio.turns import Outdated
 from core.studio.visit.invert import last_trial, open_inversion, pixels_for
 from core.studio.visit.session import Session
@@ -200,9 +201,10 @@ def imagined(event: Progress) -> tuple[Any, ...]:
 def suggest_prompt(session: Session, model_id: str) -> Any:
     card = text_to_image_card(model_id)
     current_picture(session)
-    caption = suggestion(card, pixels_for(session, card))
+    pixels = pixels_for(session, card)
+    caption = suggestion(card, pixels) or captioner()(to_pil(pixels)[0])
     if not caption:
-        gr.Info(f"There is nothing that reads pictures of “{card.title}”: describe it in your own words.")
+        gr.Info("Nothing can be said of this picture: describe it in your own words.")
         return gr.skip()
     session.invert.suggested = caption
     return caption

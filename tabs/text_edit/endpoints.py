@@ -18,7 +18,21 @@ from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
 from core.studio.words import unknown_words
-from tabs.endpoints import STEPS_LABEL, Answers, declare, given_path, picture_input, process_input, stream_progress
+from tabs.charts import loss_curve
+from tabs.endpoints import (
+    STEPS_LABEL,
+    Answers,
+    declare,
+    given_back,
+    given_path,
+    given_picture,
+    picture_input,
+    placement_input,
+    process_input,
+    returned_input,
+    stream_progress,
+)
+from tabs.exports import first_svg
 from tabs.shell import Shell
 
 
@@ -29,12 +43,13 @@ def build(shell: Shell) -> None:
         direction = gr.Textbox("", label="Name of a direction, for example 'smiling'; empty to use the two texts")
         source = gr.Textbox("", label="What the pictures show, for example 'face'")
         target = gr.Textbox("", label="What they should show, for example 'smiling face'")
-        strength = gr.Number(1.0, label="Strength: 0 changes nothing, 1 is as trained, negative goes the other way")
+        unit = "in the direction's own unit: 0 changes nothing, 1 is as trained; /presets says what each suggests"
+        strength = gr.Number(1.0, label=f"Strength, -100 to 100, {unit}")
         steps = gr.Number(0, precision=0, label=STEPS_LABEL)
-        seed = gr.Number(0, precision=0, label="Seed, 0 or more")
+        seed = gr.Number(0, precision=0, label="Seed, 0 to 2147483647")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model", allow_custom_value=True)
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         process = process_input()
         form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
         few, short = SUGGESTED["global"]
@@ -45,7 +60,8 @@ def build(shell: Shell) -> None:
         measures = gr.JSON(label="Measures")
         file = gr.File(label="Preset file")
 
-        asked = [image, direction, strength, steps, seed, source, target, model, process]
+        placement, back = placement_input(), returned_input()
+        asked = [image, direction, strength, steps, seed, source, target, model, process, placement, back]
         declare(shell, edit_text, asked, [picture, measures])
         asked = [source, target, form, samples, train_steps, coefficient, model]
         declare(shell, train_direction, asked, [file, measures])
@@ -63,6 +79,8 @@ def edit_text(
     target_text: str,
     model: str,
     process: Process,
+    placement: Any,
+    returned: str,
 ) -> Answers:
     """Edit a picture along a direction of meaning.
 
@@ -75,7 +93,7 @@ def edit_text(
     path, started = given_path(image), time.monotonic()
     options = EditOptions(steps or None, seed=seed, process=process)
     loaded = models.get(model)
-    source = library.open_picture(path, model)
+    source = given_picture(path, model, placement)
     preset = library.find_preset(model, direction or "", source_text or "", target_text or "", session.own)
     if preset is None:
         settings = training_settings("global", *SUGGESTED["global"])
@@ -88,7 +106,8 @@ def edit_text(
     about = {"direction": preset.name, "model": model, "strength": strength}
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(frame.pixels)[0], about | frame.measures.as_json()
+    about |= {"placement": source.placement.as_json() if source.placement else None}
+    yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
 def train_direction(
@@ -116,6 +135,7 @@ def train_direction(
     about: dict[str, Any] = {"match": preset.measured.get("s_dir")}
     about["unknown_words"] = [one.word for one in unknown_words(MODELS[model], source_text or "", target_text or "")]
     about |= {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
+    about["chart_svg"] = first_svg(loss_curve(training.losses, training.total, len(training.timesteps)))
     yield str(session.write(preset)), about
 
 

@@ -13,21 +13,28 @@ from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Curves, Intervals
 from core.models.cards import MODELS
 from core.presets import Preset
+from core.studio.compose.link import one_direction
 from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions
+from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
 from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_plot
-from tabs.picture import PictureChooser
+from tabs.keeping import Keeping
+from tabs.picture import PictureChooser, own_widgets
 from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, fill, strip_value
 from tabs.text_edit.training import (
     PRESETS,
+    discard_training,
     offer_file,
     open_preset,
+    own_chosen,
+    remove_own,
+    rename_own,
     run_training,
     settings_for_form,
     stop_training,
@@ -91,8 +98,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                                 train_steps = gr.Slider(8, 60, short, step=1, label="Steps", info="of the process")
                                 coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="Coefficient of the words")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
-                        stop = gr.Button("Stop and keep", visible=False, elem_id="stop")
+                        with gr.Row(visible=False) as stopping:
+                            stop = gr.Button("Stop and keep", elem_id="stop", min_width=120)
+                            discard = gr.Button("Discard", elem_id="discard", min_width=100)
                         training = gr.HTML(elem_id="training")
+                with gr.Row(visible=False, elem_classes="seed", elem_id="own-preset") as own_row:
+                    own_name = gr.Textbox(label="Name", max_lines=1, min_width=120, elem_id="own-name")
+                    rename = gr.Button("Rename", size="sm", min_width=70, elem_id="rename-own")
+                    remove = gr.Button("Delete", size="sm", min_width=70, elem_id="remove-own")
                 with gr.Row():
                     opened = gr.UploadButton(
                         "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="open-preset"
@@ -100,6 +113,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     download = gr.DownloadButton("Save as file", size="sm", interactive=False, elem_id="save-preset")
         with gr.Column(elem_classes="results"):
             stage = Stage(first_stage(model_id), elem_id="stage")
+            keeping = Keeping(TAB)
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):
                 with gr.Row():
                     with gr.Column(min_width=260):
@@ -136,15 +150,17 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     picker.input(withdraw_file, [shell.session, picker], download, **saving).then(
         offer_file, [shell.session, picker], download, **saving
     )
+    picker.input(own_chosen, [shell.session, picker], [own_row, own_name], **saving)
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, shell.session, stage, **HEAVY)
     stage.select(look, shell.session, None, queue=False, **QUIET)
+    keeping.connect(shell.session, stage, shown_edit)
 
     made = [shell.session, *advanced]
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs, download], **QUIET).then(
         render_made, made, shown, **HEAVY
     )
-    trained = [training, words, stop, picker, download]
+    trained = [training, words, stopping, picker, download]
     train.click(
         run_training,
         [shell.session, source_text, target_text, form, samples, train_steps, coefficient],
@@ -154,12 +170,30 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         concurrency_limit=1,
     ).then(render_made, made, shown, **HEAVY)
     stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
+    discard.click(discard_training, shell.session, stop, queue=False, **QUIET)
+    rename.click(rename_own, [shell.session, picker, own_name], [picker, download], **QUIET)
+    remove.click(remove_own, [shell.session, picker], [picker, download, own_row], **QUIET)
     written = [shell.session, source_text, target_text]
     gr.on([source_text.blur, target_text.blur, target_text.submit], words_note, written, unknown, **QUIET)
     form.input(settings_for_form, form, [samples, train_steps], **QUIET)
 
     source.input(lambda chosen: (gr.update(interactive=chosen == "own"),) * 2, source, [t_edit, t_boost], **QUIET)
     gr.on([t_edit.input, t_boost.input], redraw, [shell.session, picker, t_edit, t_boost], plot, **QUIET)
+
+    @in_words
+    def restored(session: Session) -> tuple[Any, ...]:
+        """The page was opened again by a visit that goes on: its picture, its presets, its strip."""
+        if session.picture is None and not session.own:
+            return (gr.skip(),) * (len(chooser.widgets) + 7)
+        returned = return_to(session) if session.text_edit.returning is not None else ()
+        session.seen[TAB] = session.picture
+        if not returned:
+            cards = Cards(preset_items(session.model_id, session.own), None, **PRESETS)
+            returned = cards, gr.skip(), gr.skip(), visit_stage(session), *(gr.skip(),) * 4
+        return *own_widgets(session), returned[0], *returned[2:]
+
+    # After the visit was found, see `tabs.restoring`.
+    shell.page.load(restored, shell.session, [*chooser.widgets, picker, download, *shown], **QUIET)
 
     @in_words
     def change_model(session: Session, model_id: str) -> tuple[Any, ...]:
@@ -304,6 +338,17 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
             yield {**strip_value(last), **note}, *skip
         else:
             yield {**base, **note}, *skip
+
+
+def shown_edit(session: Session, strength: float) -> Shown | None:
+    """The picture on the stage at a strength."""
+    strip = session.text_edit.strip
+    frame = None if strip is None else nearest(strip.frames, strength)
+    if strip is None or frame is None:
+        return None
+    token = one_direction(strip.source, frame.strength, strip.picture, strip.options)
+    name = f"{strip.preset.name} {frame.strength:+g}"
+    return Shown(strip.picture, strip.picture.pixels, frame.pixels, name, token)
 
 
 @in_words

@@ -56,9 +56,8 @@ def offer_file(session: Session, key: str | None) -> Any:
 def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     if path is None:
         return (gr.skip(),) * 3
-    preset = presets.load(path)
-    presets.require_model(preset, models.get(session.model_id))
-    session.text_edit.made = session.text_edit.saved = key = session.keep(preset)
+    preset = presets.for_model(presets.load(path), models.get(session.model_id))
+    session.text_edit.made = session.text_edit.saved = key = session.keep_file(preset)
     cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
     return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)
 
@@ -73,10 +72,10 @@ def run_training(
     session: Session, source: str, target: str, form: str, samples: int, steps: int, coefficient: float
 ) -> Values:
     """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own."""
-    going = (gr.update(visible=False), gr.update(visible=True, interactive=True, value="Stop and keep"))
+    going = (gr.update(visible=False), gr.update(visible=True))
     over = (gr.update(visible=True), gr.update(visible=False))
     state = session.text_edit
-    state.stop_training = False
+    state.stop_training = state.discard_training = False
     try:
         yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = models.get(session.model_id)
@@ -92,6 +91,9 @@ def run_training(
                 view = training_view(progress_note(event, started), event.step / event.total, training, faces)
                 yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
         preset = running.result
+        if state.discard_training:
+            yield "", *over, gr.skip(), gr.skip()
+            return
         state.made = state.saved = key = session.keep(preset)
         state.keep_sources(training)
         cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
@@ -146,6 +148,36 @@ def preview_view(preview: Tensor) -> str:
     )
 
 
+def discard_training(session: Session) -> Any:
+    """Stop, and keep nothing of it."""
+    session.text_edit.discard_training = True
+    return stop_training(session)
+
+
+def own_chosen(session: Session, key: str | None) -> tuple[Any, Any]:
+    """Values of the row for a preset of the visitor's own, and of the name in it."""
+    preset = session.own.get(key or "")
+    return gr.update(visible=preset is not None), gr.skip() if preset is None else preset.name
+
+
+@in_words
+def rename_own(session: Session, key: str | None, name: str | None) -> tuple[Any, Any]:
+    """Values of the cards and of the file."""
+    preset = session.rename(key, name or "")
+    if session.text_edit.strip is not None and session.text_edit.strip.source == key:
+        session.text_edit.strip.preset = preset
+    cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
+    return cards, gr.update(value=str(session.write(preset)), interactive=True)
+
+
+@in_words
+def remove_own(session: Session, key: str | None) -> tuple[Any, ...]:
+    """Values of the cards, of the file and of the row."""
+    session.remove(key)
+    cards = Cards(preset_items(session.model_id, session.own), None, **PRESETS)
+    return cards, gr.update(interactive=False), gr.update(visible=False)
+
+
 def stop_training(session: Session) -> Any:
     session.text_edit.stop_training = True
-    return gr.update(value="Stopping …", interactive=False)
+    return gr.skip()

@@ -4,16 +4,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from gradio.utils import get_function_description
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+import app
 from core import presets
 from core.imaging import to_pil
 from core.studio import library
 from core.studio.train import SUGGESTED
+from tests.conftest import running_app
 
 EXAMPLES = library.examples("avatars")
 FAST = 12  # steps that are enough to see that it works
@@ -33,13 +37,42 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
     text, discovery = {"/edit_text", "/train_direction", "/sample"}, {"/analyse", "/discover"}
     inversion = {"/invert", "/reconstruct", "/edit_inverted", "/robustness"}
-    assert set(api["named_endpoints"]) == text | discovery | {"/compose", "/sweep", "/presets"} | inversion
+    photographs = {"/find_faces", "/return_to_photo"}
+    composing = {"/compose", "/sweep", "/presets"}
+    assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
     for endpoint in api["named_endpoints"].values():
         assert len(endpoint["description"]) > 40
         for parameter in endpoint["parameters"]:
             assert parameter["label"]
             assert not parameter["label"].startswith("parameter_")
+
+
+def test_every_parameter_is_described_where_tools_are_listed() -> None:
+    """As over MCP, where a tool is its description, and each parameter has one of its own."""
+    page = app.build()
+    described = [fn for fn in page.fns.values() if isinstance(fn.api_name, str) and fn.api_visibility == "public"]
+    assert len(described) > 10
+    for fn in described:
+        about, parameters, _ = get_function_description(fn.fn)
+        assert len(about) > 40, fn.api_name
+        parameters.pop("session", None)
+        assert len(parameters) == len(fn.inputs) - 1
+        for name, words in parameters.items():
+            assert len(words) > 8, (fn.api_name, name)
+
+
+def test_as_tools_over_mcp(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mcp")
+    monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
+    with running_app() as address:
+        tools = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()
+    names = {tool["name"] for tool in tools}
+    for wanted in ("edit_text", "discover", "compose", "invert"):
+        [tool] = [tool for tool in tools if tool["name"].endswith(wanted)]
+        for name, parameter in tool["inputSchema"]["properties"].items():
+            assert parameter.get("description"), (wanted, name)
+    assert len(names) >= 12
 
 
 def test_sample_depends_on_the_seed_alone(client: Client) -> None:

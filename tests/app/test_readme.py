@@ -12,7 +12,9 @@ from gradio_client import Client, handle_file
 from PIL import Image, ImageChops
 
 from core.discovery.basis import BASIS_SIZE
+from core.photo import yunet
 from core.studio import library
+from tests.photographs import stand_in
 
 ROOT = Path(__file__).parents[2]
 README, API = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/api.md"))
@@ -26,7 +28,8 @@ CALLS = dict(re.findall(r"^\| ([a-z ]+) \| `(client\..+)` \|$", API, re.MULTILIN
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the files that the calls read."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copy(library.examples("avatars")[0], folder / "portrait.png")
+    for name in ("portrait.png", "square.png"):
+        shutil.copy(library.examples("avatars")[0], folder / name)
     return folder
 
 
@@ -39,12 +42,15 @@ def call(client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
             for name, usual, little in LITTLE:
                 if (parameter["parameter_name"], parameter["parameter_default"]) == (name, usual):
                     parameter["parameter_default"] = little
+    monkeypatch.setattr(yunet, "load", lambda: stand_in)  # the Hub is not asked
+    placement = {"x": 64, "y": 64, "side": 100, "angle": 10}
     known = {"client": client, "handle_file": handle_file, "picture": handle_file("portrait.png")}
+    known["placement"] = placement
     return lambda name: eval(CALLS[name], known)
 
 
 def test_the_table_is_there() -> None:
-    assert len(CALLS) == 12
+    assert len(CALLS) == 14
 
 
 def test_it_has_every_endpoint(client: Client) -> None:

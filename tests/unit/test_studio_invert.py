@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from core.errors import ModelUnavailable, PresetError, RequestError, ResourceError
-from core.imaging import to_pil, to_pixels
+from core.imaging import Crop, to_pil, to_pixels
 from core.inversion import saved
 from core.inversion.editing import PromptEditSettings
 from core.inversion.methods import METHODS
 from core.inversion.solution import InversionSettings
 from core.models.cards import Embedded
 from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.photo.placement import from_crop
 from core.progress import Progress, finish
 from core.studio import library
 from core.studio.invert import meter, targets
@@ -26,6 +27,7 @@ from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import SHORT_OF_MEMORY, error_map, run_methods
 from core.studio.invert.state import MAX_KEPT, InvertState
 from core.studio.invert.trial import Trial, begin_trial, check_methods
+from core.studio.photographs import cut_out
 from core.studio.visit.invert import last_trial, open_inversion, pixels_for
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
@@ -271,12 +273,12 @@ def test_the_picture_is_as_sharp_as_what_it_came_from(text_model: Path) -> None:
     assert torch.equal(pixels_for(session, card), to_pixels(path, 512))
     fine = torch.rand(1, 3, 600, 600, generator=torch.Generator().manual_seed(0)) * 2 - 1
     session.upload = to_pil(fine)[0]
-    session.picture = library.open_picture(session.upload, "avatars", session.crop)
+    session.picture = cut_out(session.uploaded, from_crop(Crop(), 600, 600), "avatars")
     kept = pixels_for(session, card)
     assert kept.shape == (1, 3, 512, 512)
     enlarged = to_pixels(to_pil(session.picture.pixels)[0], 512)
     assert kept.std() > 1.5 * enlarged.std()
-    session.picture = replace(session.picture, seed=3)  # imagined: there is nothing sharper
+    session.picture = replace(session.picture, photo=None)  # imagined: there is nothing sharper
     assert torch.equal(pixels_for(session, card), enlarged)
     session.picture = None
     with pytest.raises(RequestError, match="There is no picture"):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ...errors import RequestError
 from ...process import Process
-from ..frames import Picture
+from ..frames import EditOptions, Picture
 from .composition import MAX_COMPONENTS, Component, Composition
 
 VERSION = "2"
@@ -83,6 +83,15 @@ def encode(
         marks = ("m" if component.muted else "") + ("s" if component.solo else "")
         parts.append(f"{component.key}:{component.strength:g}{unit}{':' + marks if marks else ''}")
     return "~".join(parts)
+
+
+def one_direction(key: str, strength: float, picture: Picture, options: EditOptions) -> str:
+    """The link of one direction on a picture, "" where it cannot travel."""
+    if not travels(key):
+        return ""
+    composition = Composition((Component(key, round(strength, 3)),))
+    about = picture_name(picture), options.step_count, options.seed, options.process
+    return encode(composition, picture.model_id, *about)
 
 
 def decode(value: str) -> Restored:

@@ -47,8 +47,20 @@ def exchange_presets(session: Session, new: Mapping[str, Preset]) -> None:
     One undo takes all of it back."""
     composition = session.compose.composition
     for key, preset in new.items():
-        composition = composition.exchange(key, session.keep(preset))
+        made = session.keep(preset)
+        composition = composition.exchange(key, made)
+        session.compose.made.add(made)
     session.compose.change(composition)
+
+
+def undo(session: Session) -> None:
+    """One step back; presets that only this step has made go with it."""
+    state = session.compose
+    if state.undo():
+        wanted = {*state.composition.keys, *(key for past in state.history.past for key in past.keys)}
+        for key in state.made - wanted:
+            session.own.pop(key, None)
+        state.made &= wanted
 
 
 def analysis_of(session: Session, picture: Picture) -> Analysis | None:

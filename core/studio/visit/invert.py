@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import RequestError
-from ...imaging import crop_square, to_pil, to_pixels
+from ...imaging import to_pil, to_pixels
 from ...models.cards import MODELS
 from ...models.t2i_cards import TextToImageCard
+from ...photo.warp import cut
 from .. import library
 from ..frames import Picture
 from ..invert.trial import Trial, read_file
@@ -35,11 +36,19 @@ def pixels_for(session: Session, card: TextToImageCard) -> Tensor:
         source = to_pil(picture.pixels)[0]
     elif picture.example is not None:
         source = next(path for path in library.examples(picture.model_id) if path.stem == picture.example)
-    elif picture.seed is None and session.upload is not None:
-        source = crop_square(session.upload, session.crop)
+    elif picture.photo is not None and picture.placement is not None:
+        return cut(Image.fromarray(picture.photo.numpy()), picture.placement, side)
     else:
         source = to_pil(picture.pixels)[0]
     return to_pixels(source, side)
+
+
+def source_of(session: Session, card: TextToImageCard, pixels: Tensor) -> Picture:
+    """The visit's picture if `pixels` (1, 3, R, R) are how a text-to-image model sees it, else a picture of these."""
+    picture = session.picture
+    if picture is not None and picture.placement is not None and torch.equal(pixels_for(session, card), pixels.cpu()):
+        return picture
+    return Picture(pixels, session.model_id)
 
 
 def last_trial(session: Session, card: TextToImageCard) -> Trial | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ... import presets
 from ...errors import RequestError, ResourceError
-from ...imaging import Crop
 from ...memory import bytes_of, to_disk
 from ...models.cards import BaseCard
 from ...models.loader import DiffusionModel
+from ...photo.faces import FoundFaces
+from ...photo.placement import Placement
 from ...presets import Preset
 from ...text_to_image import TextToImage
 from ..compose.composition import Composition
@@ -25,6 +26,7 @@ from ..compose.state import ComposeState
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
 from ..invert.state import InvertState
+from ..keeping import Shown
 from ..strips import Strip
 from ..train import TextEditState
 from ..turns import Turns
@@ -38,11 +40,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a visit is with one of the models: its picture, its own upload, the strip and the composition on show."""
+    """Where a visit is with one of the models: its picture, its own photograph with the square on it and the faces in
+    it, the strip and the composition on show."""
 
     picture: Picture | None = None
     uploaded: Tensor | None = None
-    crop: Crop = Crop()
+    placement: Placement | None = None
+    faces: FoundFaces | None = None
     strip: Strip | None = None
     composition: Composition = Composition()
 
@@ -51,15 +55,21 @@ class Place:
 class Session:
     """One visitor's visit.
 
-    uploaded, crop: the visitor's own picture, uint8 (H, W, 3), and its part that is used. seen: the picture that each
-    tab shows. places: where the visit was with the models that are not chosen now. own: the visitor's directions.
-    edits: requests for an edited picture, of which the newest replaces all others whatever tab it came from.
+    uploaded: the visitor's own photograph, uint8 (H, W, 3). placement: its square that is used, or is suggested until
+    one is; faces: what was found in it; carried: the link that its file has in it. kept: what each tab has made a file
+    of. seen: the picture that each tab shows. places: where the visit was with the models that are not chosen now.
+    own: the visitor's directions. numbered: how many there were, with the deleted ones. token: by which a reloaded page
+    finds the visit. edits: requests for an edited picture, of which the newest replaces all others whatever tab it came
+    from.
     """
 
     model_id: str = "avatars"
     picture: Picture | None = None
     uploaded: Tensor | None = None
-    crop: Crop = Crop()
+    placement: Placement | None = None
+    faces: FoundFaces | None = None
+    carried: str = ""
+    kept: dict[str, Shown] = field(default_factory=dict)
     seen: dict[str, Picture | None] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
@@ -68,6 +78,8 @@ class Session:
     discover: DiscoverState = field(default_factory=DiscoverState)
     compose: ComposeState = field(default_factory=ComposeState)
     invert: InvertState = field(default_factory=InvertState)
+    numbered: int = 0
+    token: str = ""
     folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -78,6 +90,7 @@ class Session:
     @upload.setter
     def upload(self, picture: Image.Image | None) -> None:
         self.uploaded = None if picture is None else torch.from_numpy(np.array(picture.convert("RGB")))
+        self.placement, self.faces, self.carried = None, None, ""
 
     @property
     def nbytes(self) -> int:
@@ -103,10 +116,14 @@ class Session:
         Nothing happens if it is the same."""
         if model_id != self.model_id:
             self.edits.begin()
-            left = Place(self.picture, self.uploaded, self.crop, self.text_edit.strip, self.compose.composition)
+            left = Place(
+                self.picture, self.uploaded, self.placement, self.faces, self.text_edit.strip, self.compose.composition
+            )
             self.places[self.model_id] = left
             place = self.places.pop(model_id, Place())
-            self.model_id, self.picture, self.uploaded, self.crop = model_id, place.picture, place.uploaded, place.crop
+            self.model_id, self.picture, self.uploaded = model_id, place.picture, place.uploaded
+            self.placement, self.faces, self.carried = place.placement, place.faces, ""
+            self.kept.clear()
             self.text_edit.strip = place.strip
             self.text_edit.frames = [] if place.strip is None else place.strip.frames
             self.discover.show(self.picture)
@@ -120,9 +137,38 @@ class Session:
         """
         if len(self.own) >= MAX_OWN:
             raise RequestError(f"This visit has {MAX_OWN} directions. Save the ones you need, and open the page anew.")
-        key = f"own-{len(self.own) + 1}"
+        self.numbered += 1
+        key = f"own-{self.numbered}"
         self.own[key] = preset
         return key
+
+    def keep_file(self, preset: Preset) -> str:
+        """Add a preset that was opened from a file and return its id; opened again it is the same one.
+
+        Raises:
+            RequestError: there are too many.
+        """
+        same = [key for key, own in self.own.items() if own.name == preset.name and own.created == preset.created]
+        data = presets.to_bytes(preset) if same else b""
+        return next((key for key in same if presets.to_bytes(self.own[key]) == data), None) or self.keep(preset)
+
+    def rename(self, key: str | None, name: str) -> Preset:
+        """Give one of the visitor's own presets another name. Raises RequestError: there is none, or no name."""
+        name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:80]
+        if key not in self.own:
+            raise RequestError("Only directions of your own can be renamed. Choose one of them.")
+        if not name:
+            raise RequestError("A direction needs a name.")
+        self.own[key] = replace(self.own[key], name=name)
+        return self.own[key]
+
+    def remove(self, key: str | None) -> None:
+        """Delete one of the visitor's own presets, also from the composition. Raises RequestError: there is none."""
+        if key not in self.own:
+            raise RequestError("Only directions of your own can be deleted. Choose one of them.")
+        del self.own[key]
+        if key in self.compose.composition:
+            self.compose.change(self.compose.composition.remove(key))
 
     def write(self, preset: Preset) -> Path:
         """A preset as a file of this visit. Raises ResourceError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from core import hub, presets
 from core.errors import HubError, PresetError, RequestError
 from core.models.loader import DiffusionModel, models
 from core.process import USUAL_STEPS
@@ -15,7 +16,6 @@ from core.studio.frames import Picture
 from core.studio.sample import sample_picture
 from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
-from tabs.compose.hub_browser import fetch_preset
 
 
 def restore(session: Session, token: str) -> str:
@@ -50,3 +50,20 @@ def fetch(session: Session, composition: Composition) -> Composition:
             gr.Warning(f"“{component.key}” is left out. {error.message}", duration=9, title="The link is incomplete")
             composition = composition.remove(component.key)
     return composition
+
+
+def fetch_preset(session: Session, key: str) -> None:
+    """Have a preset of the Hub among the visit's own; at once if it was downloaded before. Raises VisitorError."""
+    place = link.HUB.fullmatch(key)
+    if place is None:
+        raise RequestError("This direction cannot be added by its name. Open its file instead.")
+    if key in session.own:
+        return
+    repository, revision, path = place["repo"], place["revision"], place["file"]
+    file = hub.cached(repository, revision, path)
+    if file is None:
+        entry = hub.download(repository, path, revision)
+        file = hub.cached(entry.repository, entry.revision, entry.path)
+    if file is None:  # somebody has emptied the cache meanwhile
+        raise HubError("The downloaded file is gone. Try again.")
+    session.own[key] = presets.for_model(presets.load(file), models.get(session.model_id))

@@ -1,0 +1,85 @@
+"""A visitor's photograph: looked at for faces, cut to what a model sees, and given back with the edit in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import RequestError, VisitorError
+from ..imaging import MAX_PHOTO_SIDE, Crop, Source, open_picture
+from ..models.cards import MODELS
+from ..photo import yunet
+from ..photo.faces import BY_HAND, Detector, FoundFaces, found_faces
+from ..photo.placement import CELEBA_HQ, Placement, from_crop, from_json
+from ..photo.warp import Returning, cut, put_back
+from .frames import Picture
+
+FREE = "Move, scale and turn the square to what the model should see."
+
+
+def open_photo(source: Source) -> Image.Image:
+    """A photograph as the app works on it: RGB, upright, `MAX_PHOTO_SIDE` at most. Raises ImageError."""
+    photo = open_picture(source)
+    if max(photo.size) > MAX_PHOTO_SIDE:
+        photo.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
+    return photo
+
+
+def look_for_faces(photo: Image.Image, model_id: str, detector: Detector | None = None) -> FoundFaces:
+    """The squares of a photograph's faces for a model, or words that say why there are none: never an error, because
+    the visitor can place the square by hand. detector: YuNet, if none is given."""
+    framing = MODELS[model_id].framing
+    if framing is None:
+        return FoundFaces(words=FREE)
+    try:
+        return found_faces(photo, detector or yunet.load(), framing)
+    except VisitorError as error:
+        return FoundFaces(words=error.message if BY_HAND in error.message else f"{error.message} {BY_HAND}")
+
+
+def cut_out(photo: Image.Image | Tensor, placement: Placement, model_id: str) -> Picture:
+    """The part of a photograph (a tensor: uint8 (H, W, 3)) that a model sees, as a picture that knows where it is from.
+    Raises ImageError."""
+    kept = photo if isinstance(photo, Tensor) else torch.from_numpy(np.array(photo.convert("RGB")))
+    opened = Image.fromarray(kept.numpy())
+    return Picture(cut(opened, placement, MODELS[model_id].resolution), model_id, photo=kept, placement=placement)
+
+
+def requested_placement(photo: Image.Image, wanted: Any, model_id: str, detector: Detector | None = None) -> Placement:
+    """Where a program wants the square: "" for the largest one, "face" for the largest face, or what `from_json` reads.
+
+    Raises:
+        RequestError: it is none of these. ImageError: the square does not fit. ModelUnavailable: faces cannot be found
+            here. VisitorError: there is no face.
+    """
+    if wanted in (None, "", {}, "square"):
+        return from_crop(Crop(), *photo.size)
+    framing = MODELS[model_id].framing or CELEBA_HQ
+    if wanted == "face":
+        found = found_faces(photo, detector or yunet.load(), framing)
+        if not found.placements:
+            raise RequestError(
+                "No face was found in this photograph. Give two eyes and the mouth, or a square, as the placement."
+            )
+        return found.placements[0]
+    return from_json(wanted, *photo.size, framing=framing)
+
+
+def returned(
+    picture: Picture, edited: Tensor, how: Returning = "difference", before: Tensor | None = None
+) -> Image.Image:
+    """The photograph of a picture with the edited pixels (3, R, R) in it.
+
+    before: the picture at the resolution of `edited`, if that is not the picture's own.
+
+    Raises:
+        RequestError: the picture is not from a photograph. ImageError: see `put_back`.
+    """
+    if picture.photo is None or picture.placement is None:
+        raise RequestError("This picture was not cut out of a photograph, so there is nothing to put it back into.")
+    photo = Image.fromarray(picture.photo.numpy())
+    return put_back(photo, picture.placement, edited, picture.pixels if before is None else before, how)

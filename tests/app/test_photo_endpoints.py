@@ -1,0 +1,86 @@
+"""Photographs through the endpoints: the square where a program wants it, and the whole photograph back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from core.models.cards import MODELS
+from core.photo import weights, yunet
+from core.photo.placement import align
+from tests.photographs import PLAIN, backdrop, pasted, stand_in, with_faces
+
+AVATARS = MODELS["avatars"].framing
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made, _ = with_faces((800, 600), (460.0, 300.0, 360, 25))
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    made.save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yunet, "load", lambda: stand_in)
+
+
+def opened(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"), int)
+
+
+def test_find_edit_and_return(client: Client, photo: Path) -> None:
+    """The way of a program: find the face, edit it, get the photograph with it; and the same in one call."""
+    about = client.predict(handle_file(photo), api_name="/find_faces")
+    [face] = about["faces"]
+    assert (about["width"], about["height"]) == (800, 600)
+    assert abs((face["angle"] - 25 + 180) % 360 - 180) < 3
+    edit = {"image": handle_file(photo), "direction": "smiling", "strength": 2, "steps": 6, "api_name": "/edit_text"}
+    square, measures = client.predict(placement=face, **edit)
+    assert opened(square).shape == (128, 128, 3)
+    assert measures["placement"] == pytest.approx(face, abs=1e-3)
+    returned = client.predict(handle_file(photo), handle_file(square), face, api_name="/return_to_photo")
+    whole, _ = client.predict(placement="face", returned="photo", **edit)
+    original = opened(str(photo))
+    for path in (returned, whole):
+        result = opened(path)
+        assert result.shape == original.shape
+        changed = (result != original).any(-1)
+        x, y = np.meshgrid(np.arange(800) + 0.5, np.arange(600) + 0.5)
+        away = np.hypot(x - face["x"], y - face["y"]) > face["side"] * 0.7072
+        assert not changed[away].any()
+        assert changed.mean() > 0.02
+    assert np.abs(opened(returned) - opened(whole)).mean() < 0.3, "the square was rounded to 8 bits on the way"
+
+
+def test_compose_returns_the_photograph(client: Client, tmp_path: Path) -> None:
+    made, landmarks = pasted(backdrop(500, 400), PLAIN, (250.0, 200.0), 240, -12)
+    made.save(tmp_path / "photo.png")
+    points = {name: list(getattr(landmarks, name)) for name in ("left_eye", "right_eye", "mouth")}
+    whole, about = client.predict(
+        handle_file(tmp_path / "photo.png"),
+        '{"smiling": 1.5}',
+        6,
+        placement=points,
+        returned="photo with the whole square",
+        api_name="/compose",
+    )
+    assert opened(whole).shape == (400, 500, 3)
+    wanted = align(landmarks, 500, 400, AVATARS)
+    assert about["placement"] == pytest.approx(wanted.as_json(), abs=1e-3)
+
+
+def test_words_for_programs(client: Client, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AppError, match="is not understood"):
+        client.predict(handle_file(photo), "smiling", placement={"a": 1}, api_name="/edit_text")
+    with pytest.raises(AppError, match="There is no edited picture"):
+        client.predict(handle_file(photo), None, None, api_name="/return_to_photo")
+    monkeypatch.undo()
+    monkeypatch.setattr(weights, "_here", lambda wanted: None)
+    monkeypatch.setattr(weights, "hub_answers", lambda: False)
+    with pytest.raises(AppError, match="has to be downloaded once"):
+        client.predict(handle_file(photo), api_name="/find_faces")

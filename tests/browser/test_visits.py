@@ -1,0 +1,139 @@
+"""A visit across reloads and the browser's Back, its own presets, and what is told of words."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from core import presets
+from core.studio import library
+
+Visit = Callable[..., Page]
+
+
+def choose(page: Page, name: str) -> None:
+    page.locator("#presets .cards").get_by_role("radio", name=name, exact=True).click()
+
+
+def finished(page: Page, name: str) -> None:
+    expect(page.locator("#stage [data-part=title]")).to_have_text(name)
+    expect(page.locator("#stage .strip button:not([disabled])")).to_have_count(7)
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_back_and_reload(page: Page, tmp_path: Path) -> None:
+    """Back goes to the tab before; a reload, and a link to a tab, find what was made."""
+    made = replace(library.shipped("avatars")["smiling"], name="Mine")
+    opener = page.locator("input[type=file][accept*=safetensors]").first
+    opener.set_input_files(presets.save(made, tmp_path / "mine.safetensors"))
+    finished(page, "Mine")
+    page.locator("#stage .strip button").nth(1).click()
+    tab(page, "Discover")
+    assert page.url.endswith("#discover")
+    tab(page, "Compose")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Discover", exact=True)).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Text edit", exact=True)).to_have_attribute("aria-selected", "true")
+    after = page.locator("#stage [data-part=after]").get_attribute("src")
+    tab(page, "Compose")
+    page.reload()
+    expect(page.get_by_role("tab", name="Compose", exact=True)).to_have_attribute("aria-selected", "true")
+    tab(page, "Text edit")
+    finished(page, "Mine")
+    expect(page.locator("#presets .own")).to_have_count(1)
+    assert page.locator("#stage [data-part=after]").get_attribute("src") == after
+    assert page.locator("#stage .stage").get_attribute("data-shown") == "-0.5"
+
+
+def test_own_presets_are_renamed_and_deleted(page: Page, tmp_path: Path) -> None:
+    path = presets.save(replace(library.shipped("avatars")["sad"], name="Mine"), tmp_path / "mine.safetensors")
+    opener = page.locator("input[type=file][accept*=safetensors]").first
+    for _ in range(2):
+        opener.set_input_files(path)
+        finished(page, "Mine")
+        expect(page.locator("#presets .own")).to_have_count(1)
+        page.wait_for_timeout(500)
+    choose(page, "Old")
+    expect(page.locator("#own-preset")).to_be_hidden()
+    choose(page, "Mine")
+    page.locator("#own-name input, #own-name textarea").fill("Gloomy")
+    page.locator("#rename-own").click()
+    expect(page.locator("#presets .own")).to_have_text("Gloomy")
+    expect(page.locator("#presets .own")).to_have_attribute("aria-checked", "true")
+    page.locator("#remove-own").click()
+    expect(page.locator("#presets .own")).to_have_count(0)
+    expect(page.locator("#save-preset")).to_be_disabled()
+
+
+def test_discarding_a_training_leaves_nothing(page: Page) -> None:
+    choose(page, "Angry")
+    finished(page, "Angry")
+    page.get_by_role("tab", name="From words").click()
+    page.locator("#target-text input, #target-text textarea").fill("a dog on a skateboard")
+    page.locator("#target-text input, #target-text textarea").press("Tab")
+    expect(page.locator("#unknown-words")).to_contain_text("has never read “dog”, “skateboard”")
+    page.get_by_role("button", name="Train this direction").click()
+    expect(page.locator("#training .chart")).to_be_visible()
+    page.locator("#discard").click()
+    expect(page.get_by_role("button", name="Train this direction")).to_be_visible()
+    expect(page.locator("#presets .own")).to_have_count(0)
+    finished(page, "Angry")
+
+
+def test_presets_are_found(page: Page) -> None:
+    cards = page.locator("#presets .cards button")
+    expect(cards.first).to_have_text("Smiling")
+    scroll = page.locator(".scroll:has(#presets)")
+    assert scroll.evaluate("node => node.classList.contains('more')"), "the list says that it goes on"
+    page.locator("#presets .search").fill("hair")
+    expect(page.locator("#presets .cards button:visible")).to_have_count(2)
+    page.locator("#presets .search").fill("zebra")
+    expect(page.locator("#presets .none")).to_be_visible()
+
+
+def test_numbers_beside_the_picture(page: Page) -> None:
+    """All numbers of a result as a file; an explanation opens by a click; scales stand beside the numbers."""
+    choose(page, "Smiling")
+    finished(page, "Smiling")
+    with page.expect_download() as download:
+        page.locator("#stage [data-part=csv]").click()
+    text = Path(download.value.path()).read_text()
+    assert text.startswith("strength,measure,before,after")
+    assert "\n-1,Smile," in text
+    assert "\n2,identity," in text
+    tile = page.locator("#stage [data-measure=distance]")
+    expect(tile.locator("i")).to_have_text("0 is none")
+    tile.click()
+    expect(tile.locator(".explanation")).to_contain_text("Perceptual distance")
+    tile.press("Enter")
+    expect(tile.locator(".explanation")).to_have_count(0)
+    expect(page.locator("#stage .row .value").first).to_contain_text("%")
+    page.locator("#advanced > button").click()
+    expect(page.locator("#in-force")).to_contain_text("no boosting; as “Smiling” suggests")
+    page.locator("#sources").get_by_label("From the model's perceptual curves").check()
+    page.locator("#apply").click()
+    expect(page.locator("#in-force")).to_contain_text("quality boosted below")
+
+
+def test_every_tab_is_in_the_history(page: Page) -> None:
+    choose(page, "Sad")
+    finished(page, "Sad")
+    page.locator("#stage .strip button").nth(4).click()
+    choose(page, "Old")
+    finished(page, "Old")
+    tab(page, "Compose")
+    page.locator("#history > button.label-wrap").click()
+    cards = page.locator("#results .cards button")
+    expect(cards).to_have_count(2)
+    cards.nth(1).click()
+    expect(page.locator("#comparison [data-part=title]")).to_contain_text("Sad +1")
+    page.locator("#back").click()
+    expect(page.get_by_role("tab", name="Text edit", exact=True)).to_have_attribute("aria-selected", "true")
+    finished(page, "Sad")
+    expect(page.locator("#presets [aria-checked=true]")).to_have_text("Sad")
