@@ -26,6 +26,23 @@ def renew_after_fork(holder: Renewed) -> None:
     _renewed.add(holder)
 
 
+class ForkedLock:
+    """A lock that is new, and free, in every fork of this process."""
+
+    def __init__(self) -> None:
+        self.renew_locks()
+        renew_after_fork(self)
+
+    def renew_locks(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
+
+
 def _renew_all() -> None:
     for holder in list(_renewed):
         holder.renew_locks()

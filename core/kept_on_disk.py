@@ -7,18 +7,18 @@ import logging
 import os
 import re
 import tempfile
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 
+from .forking import ForkedLock
 from .memory import MAX_NOTES
 
 log = logging.getLogger(__name__)
 
-_WRITING = threading.Lock()
+_WRITING = ForkedLock()
 
 
 def folder() -> Path:

@@ -24,6 +24,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..errors import ModelUnavailable, RequestError, ResourceError
+from ..forking import ForkedLock
 from ..hub_access import explain, hub_answers, unreachable
 from ..intervals import PUBLISHED
 from ..memory import MAX_DOWNLOAD, MAX_OPENED, MB
@@ -43,7 +44,7 @@ MAX_SIDE = 1024  # pixels
 MARGIN = 2**30  # bytes of the disk that stay free
 POLL = 0.5  # seconds between two looks at a download
 
-_CHANGING = threading.Lock()
+_CHANGING = ForkedLock()
 
 
 def open_model(

@@ -15,7 +15,6 @@ import contextvars
 import dataclasses
 import logging
 import math
-import pickle
 import queue
 import threading
 import time
@@ -44,7 +43,7 @@ from .discover.analysis import ANALYSES
 from .discover.search import PREPARED
 from .jobs import JOBS, DeviceJob
 from .latents import KEPT
-from .wire import Line
+from .wire import Line, joined, parted
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ def serve(payload: bytes) -> Iterator[bytes]:
 
     def message(kind: str, content: Any, home: bool, remember: bool = True) -> bytes:
         parts = line.pack(content, remember), line.pack(filled_in(arguments)) if home else None
-        return pickle.dumps((kind, *parts), protocol=pickle.HIGHEST_PROTOCOL)
+        return joined((kind, *parts))
 
     def new_in_caches() -> dict[str, list[tuple[Hashable, Any]]]:
         return {
@@ -279,7 +278,7 @@ class Elsewhere:
             if message is None:
                 yield replace(last, preview=None, loss=None, kept=False)
                 continue
-            kind, content, home = pickle.loads(message)
+            kind, content, home = parted(message)
             told = line.unpack(content)
             for name, state in ({} if home is None else line.unpack(home)).items():
                 receive(arguments[name], state)

@@ -3,6 +3,8 @@
 Tensors travel as numpy arrays, models and instruments by their names. A tensor or a frozen dataclass that was on the
 line once is the same object when it comes back, and does not travel again: identities hold, and what a job was given
 and has not changed costs nothing on its way home. (A tensor that was changed in place travels anew.)
+
+Both ends are processes of this program, one forked from the other: bytes from anywhere else are never unpacked here.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ class Line:
         """
         body = self._dumped(value, remember, None)
         outgoing, self._outgoing = self._outgoing, {}
-        return pickle.dumps((body, outgoing), protocol=pickle.HIGHEST_PROTOCOL)
+        return joined((body, outgoing))
 
     def unpack(self, data: bytes) -> Any:
         """The value that the other end has packed."""
-        body, incoming = pickle.loads(data)
+        body, incoming = parted(data)
         self._incoming.update(incoming)
         return _Unpickler(io.BytesIO(body), self).load()
 
@@ -87,6 +89,17 @@ class Line:
         buffer = io.BytesIO()
         _Pickler(buffer, self, remember, itself).dump(value)
         return buffer.getvalue()
+
+
+def joined(parts: tuple[Any, ...]) -> bytes:
+    """Texts, bytes and dictionaries of them, as bytes."""
+    return pickle.dumps(parts, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def parted(data: bytes) -> tuple[Any, ...]:
+    """What was `joined`."""
+    parts: tuple[Any, ...] = pickle.loads(data)
+    return parts
 
 
 class _Pickler(pickle.Pickler):

@@ -142,6 +142,9 @@ def test_the_app_needs_nothing_that_a_space_does_not_get() -> None:
 def test_nothing_executable_is_loaded() -> None:
     for folder in ("core", "tabs", "training", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
+            if path == ROOT / "core" / "studio" / "wire.py":  # what comes from a fork of the same process, and no file
+                continue
+            assert "Unpickler(" not in path.read_text(), path
             for node in ast.walk(ast.parse(path.read_text())):
                 if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                     continue
