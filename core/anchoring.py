@@ -71,7 +71,9 @@ class SourcePath:
         return sum(part.numel() * part.element_size() for part in (self.x, self.eps, self.pixels))
 
     def to(self, device: torch.device | str) -> SourcePath:
-        """The same on another device."""
+        """The same on another device; itself if it is there."""
+        if self.x.device == torch.device(device):
+            return self
         return replace(self, x=self.x.to(device), eps=self.eps.to(device), pixels=self.pixels.to(device))
 
     def repeat(self, n: int) -> SourcePath:

@@ -83,7 +83,7 @@ def measure_effect(model: DiffusionModel, preset: Preset, count: int = PICTURES,
         axis = F.normalize(
             text_direction(image_text, preset.source_text, preset.target_text, templates(model.card)), dim=-1
         )
-        along = (image_text.embed_images(edited) @ axis).cpu().view(count, len(strengths)).double().numpy()
+        along = (image_text.embed_images(edited) @ axis).cpu().view(count, len(strengths)).numpy().astype(float)
     change = along - along[:, [STRENGTHS.index(0.0)]]
     order = np.argsort(strengths)
     error = float(change[:, order[-1]].std(ddof=1) / np.sqrt(count)) if count > 1 else float("inf")

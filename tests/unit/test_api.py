@@ -392,7 +392,7 @@ def test_a_preset_that_comes_with_the_package() -> None:
         "avatars",
         models.get("avatars").fingerprint,
     )
-    with pytest.raises(RequestError, match="There is no direction “flying” for avatars. Known ones: Angry"):
+    with pytest.raises(RequestError, match="There is no direction “flying” for avatars. Known ones: Smiling"):
         hspace.load_preset("flying")
     with pytest.raises(RequestError, match="for zebras"):
         hspace.load_preset("smiling", model="zebras")

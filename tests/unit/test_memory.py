@@ -272,7 +272,7 @@ def test_nothing_else_is_kept_without_a_limit_in_bytes() -> None:
                 found.add(node.name)
             elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("lru_cache", "functools.cache")):
                 found.add(f"{path.name}:{node.lineno}")
-    assert found == {"asset", "first_prompt"}
+    assert found == {"asset", "first_prompt", "learned"}
 
 
 # ------------------------------------------------------------------------------------------------------- other machines

@@ -239,7 +239,7 @@ def test_strengths_and_models_are_checked(model: DiffusionModel) -> None:
         with pytest.raises(RequestError, match="strength"):
             finish(edit_frames(model, picture(model), preset(model), [strength]))
     with pytest.raises(PresetError, match="made for the model other"):
-        finish(edit_frames(model, picture(model), preset(model, model="other"), [1.0]))
+        finish(edit_frames(model, picture(model), preset(model, model="other", fingerprint="f" * 16), [1.0]))
 
 
 # ------------------------------------------------------------------------------------------- pictures, presets, words

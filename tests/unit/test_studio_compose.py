@@ -233,7 +233,7 @@ def test_requests_that_cannot_be_composed(model: DiffusionModel, picture: Pictur
         with pytest.raises(RequestError):
             finish(applying.apply(model, picture, chosen, FAST))
     with pytest.raises(PresetError, match="other"):
-        finish(applying.apply(model, picture, [(preset("B", 2, model="other"), [1.0])], FAST))
+        finish(applying.apply(model, picture, [(preset("B", 2, model="other", fingerprint="f" * 16), [1.0])], FAST))
     with pytest.raises(RequestError, match="nothing to save"):
         applying.combine(model.card, [], "x")
     with pytest.raises(RequestError, match="up to 32"):
