@@ -1,35 +1,47 @@
 """The gains of the shipped directions: few anchored steps times these do what 40 steps as in the paper do.
 
     python -m benchmarks.samplers --samplers paper
-    python -m benchmarks.samplers --samplers anchored --strengths 0.7 1.0 1.4
+    python -m benchmarks.samplers --samplers anchored --strengths 0.8 1.0 1.25
     python -m training.measure_gains                # writes them into the presets
 
-The gain is where the own change, between the strengths that were measured, reaches that of the paper's process; but no
-further from 1 than identity and surroundings of the picture allow.
+The gain is where the own change, between the strengths that were measured, reaches 0.98 of that of the paper's process;
+but no further above 1 than identity and surroundings are kept as well as in that process.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.samplers import DEFAULTS, rows
 from core import presets
 from training.make_directions import RECIPES, preset_path
 
 LOWEST, HIGHEST = 0.7, 1.5
+SHARE = 0.98  # of the own change in the paper's process
 
 
-def gain(paper: float, measured: dict[float, float]) -> float:
-    """paper: the own change to reach. measured: own changes by strength at a gain of 1, two or more."""
-    points = sorted(measured.items())
-    pairs = list(pairwise(points))
-    (low, first), (high, second) = next((pair for pair in pairs if pair[1][1] >= paper), pairs[-1])
-    slope = (second - first) / (high - low)
-    wanted = low + (paper - first) / slope if slope > 0 else 1.0
-    return round(min(max(wanted, LOWEST), HIGHEST), 2)
+def gain(paper: list[float], measured: dict[float, list[float]]) -> float:
+    """paper: [own change, largest other change, identity, PSNR outside] to reach. measured: the same by strength at a
+    gain of 1, of two strengths or more."""
+    strengths = sorted(measured)
+    tried = np.arange(100 * LOWEST, 100 * HIGHEST + 1).round() / 100
+    own, _, identity, outside = (line(tried, strengths, [measured[c][k] for c in strengths]) for k in range(4))
+    enough = tried[own >= SHARE * paper[0]]
+    wanted = float(enough[0]) if len(enough) else HIGHEST
+    kept = tried[(tried <= 1) | ((identity >= paper[2]) & (outside >= paper[3]))]
+    return min(wanted, float(kept.max()))
+
+
+def line(at: np.ndarray, x: list[float], y: list[float]) -> np.ndarray:
+    """Straight lines through the points, the last ones continued beyond them."""
+    inside = np.interp(at, x, y)
+    below = y[0] + (at - x[0]) * (y[1] - y[0]) / (x[1] - x[0])
+    above = y[-1] + (at - x[-1]) * (y[-1] - y[-2]) / (x[-1] - x[-2])
+    return np.where(at < x[0], below, np.where(at > x[-1], above, inside))
 
 
 def main() -> None:
@@ -39,8 +51,8 @@ def main() -> None:
     paper, anchored = (sampler.name for sampler in DEFAULTS)
     for name in RECIPES:
         own = [row for row in measured if row["direction"] == name]
-        wanted = [row["figures"][0] for row in own if (row["sampler"], row["strength"]) == (paper, 1.0)]
-        known = {row["strength"] * row["gain"]: row["figures"][0] for row in own if row["sampler"] == anchored}
+        wanted = [row["figures"] for row in own if (row["sampler"], row["strength"]) == (paper, 1.0)]
+        known = {row["strength"] * row["gain"]: row["figures"] for row in own if row["sampler"] == anchored}
         if not wanted or len(known) < 2:
             continue
         path = preset_path(name)
