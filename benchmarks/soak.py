@@ -266,13 +266,13 @@ class Visitors:
 
     def page_edit(self, number: int) -> None:
         with self.tab() as tab:
-            for _ in tab.messages("choose_example", *self._strip(number, "anchored", 8)):
+            for _ in tab.messages("choose_example", *self._strip(number, "anchored", 7)):
                 pass
 
     def page_compose(self, number: int) -> None:
         with self.tab() as tab:
             for key in DIRECTIONS[number % 4 : number % 4 + 2]:
-                for _ in tab.messages("toggle", "anchored", 8, 0, id=key):
+                for _ in tab.messages("toggle", "anchored", 7, 0, id=key):
                     pass
 
     def page_invert(self, number: int) -> None:
@@ -290,7 +290,7 @@ class Visitors:
     def _strip(self, number: int, process: str, steps: int) -> list[Any]:
         """Values of the Text edit tab for an example and a direction."""
         example = self.examples[number % len(self.examples)].stem
-        return [example, DIRECTIONS[number % 6], process, steps, "trained", "", True, 500, 0, number]
+        return [example, DIRECTIONS[number % 6], process, steps, "trained", "", "preset", 500, 0, number]
 
 
 # In the order of a round, which is shuffled; a kind that stands several times is asked for as often.

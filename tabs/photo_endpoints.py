@@ -24,7 +24,7 @@ def build(shell: Shell) -> None:
     with gr.Column(visible=False):
         image, edited = picture_input(), picture_input()
         placement = placement_input()
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model")
+        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
         label = "How: difference adds what changed, which keeps the photo's detail; crop puts in the whole square"
         how = gr.Dropdown(["difference", "crop"], value="difference", label=label)
         picture = gr.Image(label="Picture", format="png")

@@ -116,7 +116,7 @@ def test_edit_changes_the_picture_with_the_strength(client: Client) -> None:
 
 def test_edit_takes_defaults(client: Client) -> None:
     _, measures = client.predict(image=handle_file(EXAMPLES[1]), direction="Sad", api_name="/edit_text")
-    assert (measures["strength"], measures["process"], measures["steps"]) == (1.0, "anchored", 8)
+    assert (measures["strength"], measures["process"], measures["steps"]) == (1.0, "anchored", 7)
     assert measures["model"] == "avatars"
 
 
@@ -127,7 +127,7 @@ def test_edit_as_in_the_paper(client: Client) -> None:
     differences = {}
     for process, steps in (("paper", 10), ("anchored", 0)):
         path, measures = client.predict(**asked, process=process, steps=steps)
-        assert (measures["process"], measures["steps"]) == (process, steps or 8)
+        assert (measures["process"], measures["steps"]) == (process, steps or 7)
         differences[process] = np.abs(np.asarray(Image.open(path).convert("RGB"), float) - original).max()
     assert differences["anchored"] <= 1 < differences["paper"]
     with pytest.raises(AppError, match="choices|no process"):

@@ -233,7 +233,7 @@ def test_a_visit_that_is_open_is_counted(app: tuple[str, VisitedPage], tmp_path:
     address, page = app
     visitors = Visitors(address, tmp_path, "stand-in")
     with visitors.tab() as tab:
-        for _ in tab.messages("choose_example", *visitors._strip(0, "anchored", 8)):
+        for _ in tab.messages("choose_example", *visitors._strip(0, "anchored", 7)):
             pass
         [session] = page.state_holder.session_data[tab.session_hash].sessions
         assert len(session.text_edit.frames) == 7
