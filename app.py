@@ -58,7 +58,8 @@ FOOT = (
 def build() -> VisitedPage:
     """The page."""
     with VisitedPage(title="h-space studio", delete_cache=(3600, KEEP_IDLE), analytics_enabled=False) as page:
-        shell = Shell(gr.State(Session(DEFAULT_MODEL)), gr.State(DEFAULT_MODEL), page)
+        session, model = gr.State(Session(DEFAULT_MODEL)), gr.State(DEFAULT_MODEL)
+        shell = Shell(session, model, page, restoring.build(page, session, model))
         with gr.Row(elem_id="top"):
             gr.HTML(BRAND)
             chosen = gr.Dropdown(
@@ -70,7 +71,6 @@ def build() -> VisitedPage:
                 elem_id="model",
             )
             gr.HTML(html_template=LIGHTS, js_on_load=asset("lights.js"), elem_id="lights")
-        restoring.build(shell)
         opening.build(shell, chosen)
         with gr.Tabs(elem_id="tabs"):
             for tab in TABS:

@@ -6,9 +6,10 @@ import secrets
 import weakref
 
 import gradio as gr
+from gradio.events import Dependency
 
 from core.studio.visit.session import Session
-from tabs.shell import QUIET, Shell
+from tabs.shell import QUIET
 
 ASK = (
     "(visit, token) => { try { return [visit, sessionStorage.getItem('visit') || '']; } catch { return [visit, '']; } }"
@@ -18,11 +19,13 @@ REMEMBER = "(token) => { try { sessionStorage.setItem('visit', token); } catch {
 _VISITS: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
 
 
-def build(shell: Shell) -> None:
-    """Before all other events of a page that was opened."""
+def build(page: gr.Blocks, session: gr.State, model: gr.State) -> Dependency:
+    """When the page is opened. `.then` of what is returned follows when the visit was found: an event that did not wait
+    would work on another visit, which is thrown away."""
     token = gr.Textbox("", visible=False)
-    found = shell.page.load(find, [shell.session, token], [shell.session, token, shell.model], js=ASK, **QUIET)
+    found = page.load(find, [session, token], [session, token, model], js=ASK, **QUIET)
     found.then(None, token, None, js=REMEMBER, **QUIET)
+    return found
 
 
 def find(session: Session, token: str) -> tuple[Session, str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from core.errors import VisitorError
 from core.studio.turns import Outdated
@@ -27,12 +28,13 @@ HEAVY: dict[str, Any] = {**QUIET, "trigger_mode": "multiple", "concurrency_id": 
 
 @dataclass(frozen=True)
 class Shell:
-    """session: the visitor's `Session`. model: the chosen model's id; `.change` tells of another one. page: all of it;
-    `.load` tells that a visitor has opened it."""
+    """session: the visitor's `Session`. model: the chosen model's id; `.change` tells of another one. page: all of it.
+    found: `.then` tells that a visitor has opened the page, and that the visit is known."""
 
     session: gr.State
     model: gr.State
     page: gr.Blocks
+    found: Dependency
 
 
 def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -246,7 +246,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     share.connect(session, advanced, QUIET).then(palette_cards, session, palette, **QUIET)
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
-    shell.page.load(open_link, session, [tab.parent, shell.model], **QUIET)
+    shell.found.then(open_link, session, [tab.parent, shell.model], **QUIET)
 
 
 # ------------------------------------------------------------------------------------------------------------- at work

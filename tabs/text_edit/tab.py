@@ -199,8 +199,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             returned = cards, gr.skip(), gr.skip(), visit_stage(session), *(gr.skip(),) * 4
         return *own_widgets(session), returned[0], *returned[2:]
 
-    # After the visit was found, see `tabs.restoring`.
-    shell.page.load(restored, shell.session, [*chooser.widgets, picker, download, *shown], **QUIET)
+    shell.found.then(restored, shell.session, [*chooser.widgets, picker, download, *shown], **QUIET)
 
     @in_words
     def change_model(session: Session, model_id: str) -> tuple[Any, ...]:

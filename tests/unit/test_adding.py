@@ -122,6 +122,7 @@ def test_the_page_and_the_endpoints_offer_both(brightness: str, tethered: str) -
     tabs = {id_: offered for _, id_, offered in choices if id_ in ("method", "methods")}
     assert ("Brightness: lighter or darker", brightness) in tabs["method"]
     assert ("Tethered", tethered) in tabs["methods"]
-    endpoints = [{value for _, value in offered} for label, id_, offered in choices if (label or "").startswith("Method") and not id_]
+    methods = [offered for label, id_, offered in choices if (label or "").startswith("Method") and not id_]
+    endpoints = [{value for _, value in offered} for offered in methods]
     for name in (brightness, tethered):
         assert any(name in offered for offered in endpoints)

@@ -131,9 +131,7 @@ def test_one_of_several_files_is_needed() -> None:
 @pytest.mark.parametrize(
     "name", ["", "nothing", "a/b/c", "../../etc", "/etc/passwd", "so me/one", "x" * 400, "a/b@../c", "a\n/b"]
 )
-def test_names_that_cannot_be_one(
-    name: str, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_that_cannot_be_one(name: str, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError):
         finish(open_model(name, loader=loader))
