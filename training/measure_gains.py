@@ -5,7 +5,7 @@
     python -m training.measure_gains                # writes them into the presets
 
 The gain is where the own change, between the strengths that were measured, reaches 0.98 of that of the paper's process;
-but no further above 1 than identity and surroundings are kept as well as in that process.
+above 1 only if the person stays as much the same as in that process, and the surroundings to within three quarters of a decibel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from benchmarks.samplers import DEFAULTS, rows
 from core import presets
 from training.make_directions import RECIPES, preset_path
 
-LOWEST, HIGHEST = 0.7, 1.5
+LOWEST, HIGHEST = 0.7, 2.0
+LEEWAY = 0.75  # dB
 SHARE = 0.98  # of the own change in the paper's process
 
 
@@ -29,11 +30,11 @@ def gain(paper: list[float], measured: dict[float, list[float]]) -> float:
     gain of 1, of two strengths or more."""
     strengths = sorted(measured)
     tried = np.arange(100 * LOWEST, 100 * HIGHEST + 1).round() / 100
-    own, _, identity, outside = (line(tried, strengths, [measured[c][k] for c in strengths]) for k in range(4))
+    own, identity, outside = (line(tried, strengths, [measured[c][k] for c in strengths]) for k in (0, 2, 3))
     enough = tried[own >= SHARE * paper[0]]
     wanted = float(enough[0]) if len(enough) else HIGHEST
-    kept = tried[(tried <= 1) | ((identity >= paper[2]) & (outside >= paper[3]))]
-    return min(wanted, float(kept.max()))
+    at = tried == wanted
+    return wanted if wanted <= 1 or (identity[at] >= paper[2] and outside[at] >= paper[3] - LEEWAY) else 1.0
 
 
 def line(at: np.ndarray, x: list[float], y: list[float]) -> np.ndarray:
@@ -52,7 +53,7 @@ def main() -> None:
     for name in RECIPES:
         own = [row for row in measured if row["direction"] == name]
         wanted = [row["figures"] for row in own if (row["sampler"], row["strength"]) == (paper, 1.0)]
-        known = {row["strength"] * row["gain"]: row["figures"] for row in own if row["sampler"] == anchored}
+        known = {round(row["strength"] * row["gain"], 4): row["figures"] for row in own if row["sampler"] == anchored}
         if not wanted or len(known) < 2:
             continue
         path = preset_path(name)
