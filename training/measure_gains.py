@@ -5,7 +5,8 @@
     python -m training.measure_gains                # writes them into the presets
 
 The gain is where the own change, between the strengths that were measured, reaches 0.98 of that of the paper's process;
-above 1 only if the person stays as much the same as in that process, and the surroundings to within three quarters of a decibel.
+above 1 only if the person stays as much the same as in that process, and the surroundings to within three quarters of a
+decibel.
 """
 
 from __future__ import annotations
