@@ -236,7 +236,8 @@ def test_a_region_and_what_is_wrong_with_an_edit(page: Page) -> None:
     root.locator("#edit-region .chips").get_by_role("button", name="Mouth").click()
     expect(root.locator("#edit-region .overlay")).to_have_attribute("src", re.compile("^data:image/png"))
     stage = edited(root)
-    expect(root.locator("#edit-said .message")).to_contain_text(re.compile("does not read “.*glasses"))
+    said = root.locator("#edit-said")
+    expect(said).to_contain_text(re.compile("does not read “.*glasses"))
     change = stage.evaluate(
         """async (root) => {
             const load = (src) => new Promise((done) => {
