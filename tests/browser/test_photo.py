@@ -101,10 +101,12 @@ def test_three_taps_without_a_network(page: Page, tmp_path: Path, offline: None)
     expect(page.locator(".cropper .said")).to_contain_text("Tap the eye on the left")
     for point in (landmarks.left_eye, landmarks.right_eye, landmarks.mouth):
         page.mouse.click(*on_photo(page, *point, 900, 700))
+        page.wait_for_timeout(200)  # what is said may become a line longer, and the photograph move
     expect(page.locator(".cropper .said")).to_contain_text("follows the three points")
     wanted, at = align(landmarks, 900, 700, AVATARS), square(page)
+    a_pixel = 900 / (on_photo(page, 1, 0, 1, 1)[0] - on_photo(page, 0, 0, 1, 1)[0])  # of the page, on the photograph
     for name in ("x", "y", "side"):
-        assert at[name] == pytest.approx(getattr(wanted, name), abs=9), "a pixel of the page is more than two here"
+        assert at[name] == pytest.approx(getattr(wanted, name), abs=4 * a_pixel)
     assert at["angle"] == pytest.approx(wanted.angle, abs=1.5)
     first = before(page).get_attribute("src")
     page.get_by_role("button", name="Use this").click()
