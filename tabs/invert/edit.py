@@ -113,7 +113,8 @@ class Editor:
         self.keeping = Keeping("invert")
         self.buttons = [self.edit, self.stop]
         self.shown = [self.note, self.cards, self.stage]
-        self.opening = [self.board, *self.shown, self.prompts]
+        self.former, self.offered = gr.Textbox("", visible=False), gr.Textbox("", visible=False)
+        self.opening = [self.board, *self.shown, self.former, self.offered]
         self.defaults = [self.guidance, self.cross]
         self.inputs = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
 
@@ -126,17 +127,21 @@ class Editor:
         self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
 
 
+# In the browser, so that what the visitor has written meanwhile stays.
+OFFER = (
+    "(former, offered, written) => offered && ['', former].includes((written || '').trim()) ? offered : (written || '')"
+)
+
+
 @in_words
 def open_panel(session: Session, written: str) -> tuple[Any, ...]:
     """The panel was opened: values of `opening`. The targets start from what the picture shows, so that a word of it
-    can be changed."""
+    can be changed; see `OFFER`."""
     state = session.invert
-    inversion = state.inversion
-    ours = {"", state.target_offered}
-    prompts = gr.skip()
-    if inversion is not None and (written or "").strip() in ours:
-        state.target_offered = prompts = inversion.prompt
-    return *opened(session), prompts
+    inversion, former, offered = state.inversion, state.target_offered, ""
+    if inversion is not None and (written or "").strip() in {"", former}:
+        state.target_offered = offered = inversion.prompt
+    return *opened(session), former, offered
 
 
 def opened(session: Session) -> tuple[Any, ...]:

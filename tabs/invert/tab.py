@@ -131,7 +131,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     results.connect(session)
     reopened = [*chooser.widgets, model, about_model, *fresh_shown, *settings[:2]]
     reopen.upload(open_file, [session, reopen], reopened, **QUIET)
-    edit_panel.select(invert_edit.open_panel, [session, editor.prompts], editor.opening, **QUIET)
+    opening = edit_panel.select(invert_edit.open_panel, [session, editor.prompts], editor.opening, **QUIET)
+    offer = [editor.former, editor.offered, editor.prompts]
+    opening.then(None, offer, editor.prompts, js=invert_edit.OFFER, **QUIET)
     editor.connect(session)
     study.start.click(run_study, [*inputs, *study.inputs], study.shown, **HEAVY)
 
