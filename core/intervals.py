@@ -7,7 +7,7 @@ t_edit is the first t with LPIPS(x0, P_t) >= 0.33 - 0.33 d, t_boost the first t 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,14 +68,17 @@ class Curves:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        table = {
+        path.write_text(json.dumps(self.as_json()) + "\n")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as `load` reads them from a file."""
+        return {
             "t": self.t.tolist(),
             "predicted_x0": [round(v, 6) for v in self.predicted_x0.tolist()],
             "noisy": [round(v, 6) for v in self.noisy.tolist()],
             "edit_threshold": self.edit_threshold,
             "boost_threshold": self.boost_threshold,
         }
-        path.write_text(json.dumps(table) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Curves":

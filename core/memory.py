@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import os
 import tempfile
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .errors import ResourceError
+from .forking import ForkedLock
 
 # ----------------------------------------------------------------------------------------------------------- the limits
 
@@ -132,17 +132,7 @@ class Holder(Protocol):
 
 
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
-_holders_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """See `core.forking`."""
-    global _holders_lock
-    _holders_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_holders_lock = ForkedLock()
 
 
 def count(holder: Holder) -> None:
@@ -342,10 +332,9 @@ _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of mallopt, as mall
 
 def keep_freed_memory() -> None:
     """For the app: feature maps are made and freed at every step, and the C library's way with large blocks costs more
-    than some of the layers: a system call for each, and zeroed pages (measured with `avatars`, two cores, bfloat16: a
-    pass of 24 rows takes 7.5 ms per row in place of 11). Blocks of up to 1 GiB are now kept for the next request, and
-    all threads share a few heaps, so that what one has freed serves the others. Does nothing where the C library is
-    another one."""
+    than some of the layers: a system call for each, and zeroed pages. Blocks of up to 1 GiB are now kept for the next
+    request, and all threads share a few heaps, so that what one has freed serves the others. Does nothing where the C
+    library is another one."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc; Windows

@@ -108,6 +108,11 @@ class About:
     created: str = ""
 
     @property
+    def unit(self) -> float:
+        """What 1 means on the page: the strength that the direction suggests, or 1 where it suggests none."""
+        return self.strength or 1.0
+
+    @property
     def intervals(self) -> Intervals | None:
         """The intervals it carries, if it carries both."""
         return None if self.t_edit is None or self.t_boost is None else Intervals(self.t_edit, self.t_boost)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core.errors import RequestError
 from core.imaging import open_picture, to_pil
+from core.models.cards import MODELS, ModelCard
 from core.photo.warp import Returning
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
@@ -61,6 +62,13 @@ def picture_input() -> PictureInput:
     """The parameter that a picture is given as."""
     label = "Picture: a file in any common format"
     return PictureInput(type="filepath", image_mode=None, label=label)
+
+
+def known_model(model: str) -> ModelCard:
+    """The card of a model. Raises RequestError: there is none of that name."""
+    if model not in MODELS:
+        raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
+    return MODELS[model]
 
 
 def given_path(image: str | None) -> str:

@@ -15,7 +15,7 @@ from core.photo.placement import CELEBA_HQ
 from core.photo.warp import Returning, cut, put_back
 from core.studio.photographs import requested_placement
 from core.studio.visit.session import Session
-from tabs.endpoints import Answers, declare, given_path, picture_input, placement_input
+from tabs.endpoints import Answers, declare, given_path, known_model, picture_input, placement_input
 from tabs.shell import Shell
 
 
@@ -40,7 +40,7 @@ def find_faces(session: Session, image: str | None, model: str) -> Answers:
     them for a placement, and words on what was found.
     """
     photo = open_picture(given_path(image))
-    framing = known(model).framing or CELEBA_HQ
+    framing = known_model(model).framing or CELEBA_HQ
     found = found_faces(photo, yunet.load(), framing)
     faces = [face.as_json() for face in found.placements]
     yield {"width": photo.width, "height": photo.height, "faces": faces, "words": found.words}  # type: ignore[misc]
@@ -62,13 +62,6 @@ def return_to_photo(
     square = open_picture(edited)
     if square.width != square.height:
         raise RequestError("The edited picture is not square. Give the one that an endpoint returned.")
-    at = requested_placement(photo, placement, known(model).id)
+    at = requested_placement(photo, placement, known_model(model).id)
     pixels = cut(square, requested_placement(square, "", model), square.width)
     yield put_back(photo, at, pixels, cut(photo, at, square.width), how)  # type: ignore[misc]
-
-
-def known(model: str) -> Any:
-    """The card of a model. Raises RequestError: there is none of that name."""
-    if model not in MODELS:
-        raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
-    return MODELS[model]

@@ -56,7 +56,7 @@ def strip_value(strip: Strip) -> dict[str, Any]:
     """The stage with what is there of a strip."""
     low, high = strip.preset.strength_range
     value: dict[str, Any] = {"before": before_url(strip.picture), "name": strip.preset.name, "result": strip.number}
-    value |= {"low": low, "high": high, "unit": strip.preset.strength or 1.0, "strength": strip.strength}
+    value |= {"low": low, "high": high, "unit": strip.preset.unit, "strength": strip.strength}
     value["photo"] = strip.picture.placement is not None
     value |= {"seconds": strip.seconds, "strip": strip.strengths, "frames": frames_json(strip.frames)}
     return value

@@ -46,7 +46,7 @@ def warm_up(model_id: str) -> None:
 def strip_strengths(preset: Preset, count: int = STRIP) -> list[float]:
     """About `count` round shares of the preset's own strength over its range, zero among them where the range holds
     it."""
-    unit = abs(preset.strength) or 1.0
+    unit = abs(preset.unit)
     low, high = (end / unit for end in preset.strength_range)
     step = next(s for s in (0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50) if (high - low) / s <= count - 1 + 1e-9)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..curves import measure_curves
-from ..intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves
+from ..intervals import Curves
 from ..kept_on_disk import keep, place
 from ..models.cards import MODELS
 from ..models.loader import DiffusionModel
@@ -39,18 +39,7 @@ def measure_first(model: DiffusionModel) -> Job[None]:
     if not lacks_curves(model):
         return
     curves, pictures = yield from own_curves(model)
-    keep(
-        "curves",
-        model.fingerprint,
-        {
-            "t": curves.t.tolist(),
-            "predicted_x0": [round(value, 6) for value in curves.predicted_x0.tolist()],
-            "noisy": [round(value, 6) for value in curves.noisy.tolist()],
-            "edit_threshold": EDIT_THRESHOLD,
-            "boost_threshold": BOOST_THRESHOLD,
-            "pictures": pictures,
-        },
-    )
+    keep("curves", model.fingerprint, curves.as_json() | {"pictures": pictures})
     file = place("curves", model.fingerprint)
     if file is not None:
         model.card = replace(model.card, curves=str(file))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
 from ..cache import Cache, Counted
 from ..errors import ModelUnavailable
-from ..forking import renew_after_fork
+from ..forking import ForkedLock
 from ..memory import MAX_INSTRUMENTS, bytes_of
 from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
@@ -29,17 +28,6 @@ Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
 
 
-class _Loading:
-    """Whose turn it is to load."""
-
-    def __init__(self) -> None:
-        self.renew_locks()
-        renew_after_fork(self)
-
-    def renew_locks(self) -> None:
-        self.lock = threading.Lock()
-
-
 NO_IMAGE_TEXT = "How well the change fits the words is not measured: CLIP is not here and cannot be downloaded."
 NO_DISTANCE = "How visible the change is, is not measured: its network is not here and cannot be downloaded."
 AGAIN = 300.0  # seconds after which what could not be had is asked for again: each time can take half a minute
@@ -47,7 +35,7 @@ AGAIN = 300.0  # seconds after which what could not be had is asked for again: e
 _failed: dict[Any, tuple[float, ModelUnavailable]] = {}  # when, and how; one for each kind and model
 
 
-_LOADING = _Loading()
+_LOADING = ForkedLock()
 _KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=3)  # a model has up to three
 
 
@@ -55,7 +43,7 @@ def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
     """Kept, and loaded by one thread however many ask."""
 
     def get(key: Key) -> T:
-        with _LOADING.lock:
+        with _LOADING:
             kept = _KEPT.get((load, key))
             if kept is None:
                 since, error = _failed.get((load, key), (-math.inf, None))

@@ -44,9 +44,8 @@ PREVIEW_EVERY = 4.0  # seconds
 class TextEditState:
     """What Text edit keeps of a visit. frames: those of `strip`, which is the one that was asked for last. strips: the
     last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
-    a preset that was just trained or opened, until it is shown;
-    saved: for the one that can be saved. returning: a strip of
-    the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
+    a preset that was just trained or opened, until it is shown; saved: for the one that can be saved. returning: a
+    strip of the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
     last training prepared. stop_training: set to stop the one that runs; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)

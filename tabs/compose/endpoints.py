@@ -25,6 +25,7 @@ from tabs.endpoints import (
     declare,
     given_back,
     given_picture,
+    known_model,
     picture_input,
     placement_input,
     process_input,
@@ -141,8 +142,7 @@ def presets(session: Session, model: str) -> Iterator[list[dict[str, Any]]]:
     Returns a JSON list with the name, description, kind, method, texts, suggested strengths, intervals and measured
     effect of each.
     """
-    if model not in MODELS:
-        raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
+    known_model(model)
     own = [_described(preset, True) for preset in session.own.values() if preset.model == model]
     yield [*own, *(_described(preset, False) for preset in library.shipped(model).values())]
 

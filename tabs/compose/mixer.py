@@ -20,7 +20,7 @@ def mixer_value(session: Session) -> dict[str, Any]:
         if preset is None:
             continue
         picture = preset.picture()
-        unit = preset.strength or 1.0  # the desk counts in what each direction suggests
+        unit = preset.unit  # the desk counts in what each direction suggests
         low, high = (end / unit for end in preset.strength_range)
         part: dict[str, Any] = {"key": component.key, "name": preset.name}
         part |= {"image": data_url(picture) if picture else None}
@@ -35,7 +35,7 @@ def change_composition(session: Session, what: Any, key: Any, value: Any) -> Non
     state = session.compose
     if what == "set" and isinstance(value, int | float) and not isinstance(value, bool):
         preset = available_presets(session).get(str(key))
-        value = value * (preset.strength or 1.0) if preset is not None else value
+        value = value * preset.unit if preset is not None else value
     if what == "undo":
         undo(session)
     else:

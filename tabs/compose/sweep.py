@@ -10,7 +10,6 @@ import gradio as gr
 from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.loader import models
-from core.presets import Preset
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
@@ -61,7 +60,7 @@ class Sweep:
             return *shown, *(gr.skip(),) * 6
         keys = [key for _, key in choices[:2]]
         available = available_presets(session)
-        ends = [end / unit_of(available[key]) for key in keys for end in available[key].strength_range]
+        ends = [end / available[key].unit for key in keys for end in available[key].strength_range]
         return *shown, *(gr.update(choices=choices, value=key) for key in keys), *ends
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
@@ -77,12 +76,7 @@ def range_of(session: Session, key: str | None) -> tuple[Any, Any]:
     if preset is None:
         return gr.skip(), gr.skip()
     low, high = preset.strength_range
-    return low / unit_of(preset), high / unit_of(preset)
-
-
-def unit_of(preset: Preset) -> float:
-    """What 1 on the page means for a direction: the strength that it suggests."""
-    return preset.strength or 1.0
+    return low / preset.unit, high / preset.unit
 
 
 @in_words
@@ -113,11 +107,11 @@ def run_sweep(
     ends = ((across_low, across_high), (down_low, down_high))
     spaced = [pictures.evenly_spaced(float(low or 0), float(high or 0), int(count)) for low, high in ends]
     acrosses, downs = (
-        [strength * unit_of(preset) for strength in strengths] for preset, strengths in zip(pair, spaced, strict=True)
+        [strength * preset.unit for strength in strengths] for preset, strengths in zip(pair, spaced, strict=True)
     )
     value: dict[str, Any] = {"across": pair[0].name, "down": pair[1].name}
     value |= {
-        "units": [unit_of(preset) for preset in pair],
+        "units": [preset.unit for preset in pair],
         "acrosses": acrosses,
         "downs": downs,
         "images": [],

@@ -307,7 +307,7 @@ print(os.waitpid(child, 0)[1])
 
 def test_locks_that_others_hold_do_not_cross(forked: Forked, avatars: DiffusionModel) -> None:
     cache: Cache[Any] = Cache(1)
-    held: list[Callable[[], Any]] = [cache._lock.acquire, models._lock.acquire, measuring._LOADING.lock.acquire]
+    held: list[Callable[[], Any]] = [cache._lock.acquire, models._lock.acquire, measuring._LOADING._lock.acquire]
     for acquire in held:
         acquire()
     try:
@@ -316,7 +316,7 @@ def test_locks_that_others_hold_do_not_cross(forked: Forked, avatars: DiffusionM
         if not child:
             cache.get("x")
             models.loaded()
-            with measuring._LOADING.lock:
+            with measuring._LOADING:
                 os.write(writer, b"y")
             os._exit(0)
         os.close(writer)
@@ -325,7 +325,7 @@ def test_locks_that_others_hold_do_not_cross(forked: Forked, avatars: DiffusionM
     finally:
         cache._lock.release()
         models._lock.release()
-        measuring._LOADING.lock.release()
+        measuring._LOADING._lock.release()
 
 
 # ---------------------------------------------------------------------------------------------------- the studio's jobs
