@@ -26,9 +26,27 @@ class DeltaBlock(nn.Module):
         self.temb_proj = nn.Linear(emb_channels, hidden)
         self.norm2 = nn.GroupNorm(gcd(32, hidden), hidden, eps)
         self.conv2 = nn.Conv2d(hidden, channels, 1)
-        with torch.no_grad():
-            for parameter in self.conv2.parameters():
-                parameter.zero_()
+        self.draw(0)
+
+    @torch.no_grad()
+    def draw(self, seed: int) -> None:
+        """What it starts from: PyTorch's usual ranges, drawn by a generator of its own, and zero for the last layer.
+
+        Neither torch's generator nor its initialisers serve here, because both belong to the whole process: another
+        thread may draw between two of our lines, and while diffusers builds a model the initialisers do nothing.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for norm in (self.norm1, self.norm2):
+            if norm is not None:
+                norm.weight.fill_(1)
+                norm.bias.zero_()
+        for layer in (self.conv1, self.temb_proj):
+            bound = layer.weight[0].numel() ** -0.5
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            assert layer.bias is not None  # both have one
+            layer.bias.uniform_(-bound, bound, generator=generator)
+        for parameter in self.conv2.parameters():
+            parameter.zero_()
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         """delta_h (B, C, H, W) for h (B, C, H, W) and time embedding emb (B, E) or (1, E)."""

@@ -142,7 +142,6 @@ class Training:
         if not self.timesteps:
             raise RequestError(f"No step lies in the editing interval (t >= {self.t_edit}). Lower t_edit.")
         channels, height, width = card.h_shape
-        torch.manual_seed(0)
         device = self.model.device
         if s.form == "implicit":
             emb_width = self.model.unet.unet.time_embedding.linear_2.out_features

@@ -224,6 +224,7 @@ def test_a_region_and_what_is_wrong_with_an_edit(page: Page) -> None:
     choose(root, "Anchored")
     inverted(root, "anchored")
     panel(root, "Edit")
+    expect(root.locator("#targets textarea")).not_to_have_value("")  # what is suggested has come
     for text, words in (
         ("", "Write a target prompt"),
         ("\n".join("abcdefgh"), "up to 6 can be used"),

@@ -52,6 +52,18 @@ def test_f_t_starts_at_zero_and_learns_from_there() -> None:
     assert f_t.norm2.num_groups == 32
 
 
+def test_f_t_starts_alike_whatever_the_rest_of_the_process_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread draws numbers, or builds a model, during which diffusers takes torch's initialisers away."""
+    mine = DeltaBlock(32, 16).state_dict()
+    torch.rand(3)
+    for name in ("kaiming_uniform_", "uniform_", "ones_", "zeros_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+    for name, value in DeltaBlock(32, 16).state_dict().items():
+        assert torch.equal(value, mine[name]), name
+    bound = mine["conv1.weight"].abs().max()
+    assert 0.95 / 32**0.5 < bound <= 1 / 32**0.5  # PyTorch's range for that layer
+
+
 def test_f_t_is_the_papers() -> None:
     """conv2(swish(norm(conv1(h) + Linear(swish(emb))))), pixel by pixel but for the group norm."""
     f_t = trained_block()
