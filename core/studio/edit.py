@@ -20,6 +20,7 @@ from ..presets import CERTAINTIES, Preset
 from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
+from .domain import domain_of, honest
 from .frames import EditOptions, Form, Frame, Picture, require_range
 from .jobs import Work, device_job
 from .latents import edit_together
@@ -142,6 +143,7 @@ def edit_frames(
         yield Progress(0, 2 * options.step_count, f"Averaging the direction over {MEAN_OVER} pictures")
     direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
 
+    domain = finish(domain_of(model, picture))
     weighted = [(direction, list(strengths))]
     edited = yield from edit_together(model, picture.pixels, len(strengths), weighted, settings, options.process)
     with DEVICE.turn():
@@ -149,7 +151,7 @@ def edit_frames(
     rows = zip(strengths, edited.cpu(), measured, strict=True)
     if preset.certainty == "unknown":
         assumed = (*assumed, f"{preset.name}: {CERTAINTIES['unknown']}")
-    return [Frame(float(c), pixels, about.lacking(*assumed)) for c, pixels, about in rows]
+    return [Frame(float(c), pixels, honest(about, domain).lacking(*assumed)) for c, pixels, about in rows]
 
 
 def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Direction:

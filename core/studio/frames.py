@@ -101,13 +101,14 @@ class AttributeReading:
 class Measures:
     """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
     0 for no change. identity: 1 for the same person. attributes: the most changed first. missing: in words, what could
-    not be had or was assumed."""
+    not be had or was assumed. in_domain: whether the model knows pictures like the one that was edited."""
 
     s_dir: float | None = None
     distance: float | None = None
     identity: float | None = None
     attributes: tuple[AttributeReading, ...] = ()
     missing: tuple[str, ...] = ()
+    in_domain: bool | None = None
 
     def lacking(self, *words: str) -> Measures:
         """The same with more that is missing."""

@@ -12,10 +12,12 @@ import gradio as gr
 from core import presets
 from core.errors import VisitorError
 from core.imaging import content_hash
+from core.models.cards import MODELS
 from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
+from core.studio.domain import domain_of
 from core.studio.frames import IntervalSource
 from core.studio.keeping import Shown
 from core.studio.turns import Outdated, Turn
@@ -35,7 +37,7 @@ from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
-from tabs.results import busy, frames_json, imagining
+from tabs.results import busy, foreign, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items, visit_stage
 from tabs.widgets import Cards, Stage
@@ -311,8 +313,11 @@ def render(
             if last is not None and last.key[0] == key[0]:
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
-            started = time.monotonic()
             model = models.get(session.model_id)
+            for event in (looking := Running(turn.follow(domain_of(model, picture)))):
+                yield {**base, **busy(event), **kept}
+            base |= foreign(model.card, looking.result)
+            started = time.monotonic()
             columns = [(preset, [c]) for preset, c in chosen]
             running = Running(turn.follow(applying.apply(model, picture, columns, options)))
             for event in running:
@@ -320,8 +325,9 @@ def render(
                     yield {**base, **busy(event), **kept}
             [frame] = running.result
             seconds = time.monotonic() - started
-            about = {"card": model.card, "picture": picture}
+            about = {"card": model.card, "picture": picture, "domain": looking.result}
             result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds, **about)
+        base |= foreign(MODELS[session.model_id], result.domain)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

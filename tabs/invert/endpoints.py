@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from PIL import Image
@@ -20,6 +20,7 @@ from core.photo.warp import cut
 from core.regions import parse_regions, union
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
+from core.studio.invert.automatic import choose
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
@@ -58,9 +59,9 @@ def build(shell: Shell) -> None:
         prompts = gr.Textbox("", label="Target prompts, one per line, up to 6", lines=2)
         strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, -0.5 to 1.5")
         attention = gr.Dropdown(
-            ["swap", "refine", "none"],
-            value="swap",
-            label="Prompt-to-prompt: swap replaced words, refine by new ones, or no attention control",
+            ["auto", "swap", "refine", "none"],
+            value="auto",
+            label="Prompt-to-prompt: swap replaced words, refine by new ones, none, or auto: what suits the change",
         )
         weights = gr.Textbox("", label="Weights of words of the target, for example 'smiling 2, glasses 0.5'")
         regions = gr.JSON([], label=REGIONS)
@@ -144,7 +145,7 @@ def edit_inverted(
     inversion: str | None,
     prompts: str,
     strength: float,
-    attention: Attention,
+    attention: Attention | Literal["auto"],
     guidance: float,
     weights: str,
     regions: Any,
@@ -161,9 +162,16 @@ def edit_inverted(
     opened, trial = given_inversion(inversion)
     card = trial.card
     region = union(parse_regions(regions, card.resolution)) if regions else None
-    settings = PromptEditSettings(guidance or None, attention, cross_attention, self_attention, region)
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
-    edits = targets.begin_edits(card, opened, lines, settings, by_word)
+    own: dict[str, Any] = {"guidance": guidance or None, "cross_steps": cross_attention}
+    own |= {"self_steps": self_attention, "region": region}
+    if attention == "auto":
+        chosen = choose(card, opened, lines, bool(by_word))
+        edits = targets.begin_edits(card, opened, lines, chosen.settings(**own), by_word)
+        edits.note, edits.worded = chosen.note, dict(chosen.worded)
+    else:
+        settings = PromptEditSettings(attention=attention, **own)
+        edits = targets.begin_edits(card, opened, lines, settings, by_word)
     model = load_text_to_image(card)
     frames = yield from stream_progress(targets.at_strength(edits, model, strength))
     rows = [
@@ -172,6 +180,7 @@ def edit_inverted(
     ]
     shown = [(to_pil(frame.pixels)[0], prompt) for prompt, frame in zip(lines, frames, strict=True)]
     about = {"strength": strength, "source": opened.prompt, "edits": rows, "note": edits.note}
+    about |= {"attention": edits.settings.attention, "told": edits.worded}
     yield shown, about | {"seconds": round(time.monotonic() - started, 2)}
 
 

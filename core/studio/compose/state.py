@@ -13,6 +13,7 @@ from ...models.cards import BaseCard
 from ...process import Process
 from .. import measuring
 from ..device import DEVICE
+from ..domain import Domain, honest
 from ..frames import Frame, IntervalSource, Measures, Picture, in_units
 from ..strips import Strip
 from .composition import Composition
@@ -26,6 +27,7 @@ class Result:
     """An edited picture. key: everything it depends on. words: what it was made with. before: pixels (3, R, R).
 
     tab: where it was made. card: of its model. picture: what it was made from. strip: of Text edit, all its strengths.
+    domain: whether the model knows the picture.
     """
 
     number: int
@@ -39,6 +41,7 @@ class Result:
     card: BaseCard | None = None
     picture: Picture | None = None
     strip: Strip | None = None
+    domain: Domain | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What made it, and what was measured."""
@@ -76,7 +79,7 @@ class History:
         if frame is None:
             return None
         words = f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
-        about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip}
+        about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip, "domain": strip.domain}
         for place, result in enumerate(self.results):
             if result.strip is strip:
                 self.results[place] = replace(result, words=words, frame=frame)
@@ -105,6 +108,8 @@ def compare(first: Result, second: Result) -> Frame:
     if second.card is not None and first.card is second.card and a.shape == b.shape:
         with DEVICE.turn():
             [measures] = measuring.measure(second.card, a, b)
+        for domain in (first.domain, second.domain):
+            measures = measures if domain is None else honest(measures, domain)
     return replace(second.frame, measures=measures)
 
 
