@@ -24,6 +24,7 @@ from core.studio.visit.session import Session
 from tabs import hub_login, opening, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
+from tabs.compose import table_endpoints
 from tabs.discover import endpoints as discover_endpoints
 from tabs.discover import tab as discover
 from tabs.invert import endpoints as invert_endpoints
@@ -40,7 +41,14 @@ if ON_ZEROGPU:
     from tabs import zerogpu
 
 TABS = [text_edit, discover, compose, invert]
-ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints, photo_endpoints]
+ENDPOINTS = [
+    text_edit_endpoints,
+    compose_endpoints,
+    table_endpoints,
+    discover_endpoints,
+    invert_endpoints,
+    photo_endpoints,
+]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 LIGHTS = (

@@ -10,7 +10,8 @@ that is meant, in standard deviations of the population, in the direction that i
 
 "said" is a removal that is put into words, as `alignment.absence` does it: "without glasses" in place of nothing.
 "negative" takes what guidance pushes away from, for targets, from the words that were taken out. The last row of
-removals is another way to the same end: the direction of Text edit at minus one. Rows are kept as those of `benchmarks.inversion`.
+removals is another way to the same end: the direction of Text edit at minus one. Rows are kept as those of
+`benchmarks.inversion`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from core import presets
+from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
+from core.models.cards import ModelCard
 from core.studio.discover.spectrum import Spectrum
 from tabs.exports import svg_link
 
@@ -89,6 +91,15 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
         '<p class="legend">Perceptual distance to the picture<i class="plain"></i>from what is predicted'
         '<i class="second"></i>from what is seen</p>'
     )
+
+
+def intervals_of(card: ModelCard, chosen: Intervals, t_start: int | None = None) -> str:
+    """`intervals_plot` with the curves of a model, if it has any."""
+    try:
+        source = card.interval_source()
+    except ModelUnavailable:
+        source = None
+    return intervals_plot(chosen, source if isinstance(source, Curves) else None, t_start)
 
 
 def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int) -> str:

@@ -66,5 +66,9 @@ def svg_link(svg: str, name: str) -> str:
 
 def first_svg(html: str) -> str:
     """The first drawing in a piece of the page, as a file of its own; "" if there is none."""
-    found = re.search(r"<svg.*?</svg>", html, re.DOTALL)
-    return standalone(found[0]) if found else ""
+    return next(iter(all_svg(html)), "")
+
+
+def all_svg(html: str) -> list[str]:
+    """The drawings in a piece of the page, each as a file of its own."""
+    return [standalone(found) for found in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]

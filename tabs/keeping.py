@@ -17,6 +17,7 @@ from core.studio.keeping import Shown, file_of
 from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
 from tabs.shell import HEAVY, in_words
+from tabs.tables import links, records
 from tabs.widgets import Stage, data_url
 
 MAX_SHOWN = 1600  # pixels of the longer side on the page; the file has all of them
@@ -123,6 +124,10 @@ def opinion_view(found: Opinion) -> str:
         )
         head = "<tr><th>As the image-text model reads it</th><th>before</th><th>after</th></tr>"
         parts.append(f"<table>{head}{rows}</table>")
+    if found.identity is not None or found.read_outs:
+        rows: list[list[Any]] = [["measure", "before", "after"], ["identity (SFace)", "", found.identity]]
+        rows += [[one.name, one.before, one.after] for one in found.read_outs]
+        parts.append(links(rows, records(rows), "other-instruments"))
     parts += [f'<p class="words">{escape(words)}</p>' for words in found.words]
     return f'<div class="opinion" role="status">{"".join(parts)}</div>'
 

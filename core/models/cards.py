@@ -193,7 +193,7 @@ MODELS: dict[str, ModelCard] = Registry(
             instruments="models/avatars/instruments",
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
             framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
-            domain_limit=0.75,  # by `python -m benchmarks.domain`
+            domain_limit=0.7,  # by `python -m benchmarks.domain`
             shows="drawn portraits",
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),

@@ -46,7 +46,8 @@ class Picture:
 @dataclass(frozen=True)
 class EditOptions:
     """How to apply a direction; None: as `source` says. steps: None is what the process needs. source: where intervals
-    that are None come from: the preset where it has any, or the model's curves in any case.
+    that are None come from: the preset where it has any, or the model's curves in any case. boost: t_boost is that of
+    the model's curves whatever a preset says.
 
     Raises:
         RequestError: a number is out of range.
@@ -60,6 +61,7 @@ class EditOptions:
     seed: int = 0
     process: Process = "anchored"
     source: IntervalSource = "preset"
+    boost: bool = False
 
     def __post_init__(self) -> None:
         if self.process not in USUAL_STEPS:

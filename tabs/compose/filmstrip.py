@@ -20,6 +20,7 @@ from core.studio.visit.session import Session
 from tabs.compose.choices import options_of
 from tabs.results import progress_line
 from tabs.shell import QUIET, in_words
+from tabs.tables import frame_rows, links, records
 from tabs.visit import current_picture
 from tabs.widgets import data_url
 
@@ -87,9 +88,12 @@ def run_filmstrip(
     strip = animation.filmstrip(frames)
     path = session.file("filmstrip.png", pictures.to_png(strip))
     loop = base64.b64encode(animation.animation(frames, "webp", speed(len(frames)))).decode()
+    shares = [start + (end - start) * k / (len(frames) - 1) for k in range(len(frames))]
+    rows = frame_rows(running.result, [{"share of the composition": round(share, 4)} for share in shares])
     view = (
         f'<div class="film"><img class="loop" src="data:image/webp;base64,{loop}" alt="The animation">'
-        f'<div class="strip"><img src="{data_url(strip, quality=85)}" alt="The filmstrip"></div></div>'
+        f'<div class="strip"><img src="{data_url(strip, quality=85)}" alt="The filmstrip"></div>'
+        f"{links(rows, records(rows), 'filmstrip')}</div>"
     )
     yield view, animation_file(session, frames, kind), gr.update(value=str(path), visible=True), frames
 

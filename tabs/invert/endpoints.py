@@ -28,7 +28,8 @@ from core.studio.photographs import requested_placement
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from tabs.endpoints import Answers, declare, given_path, picture_input, placement_input, stream_progress
-from tabs.exports import csv_text
+from tabs.exports import csv_text, first_svg
+from tabs.invert.reconstructions import front, table_json, table_rows
 from tabs.invert.robustness import grid_rows
 from tabs.shell import Shell
 
@@ -78,6 +79,8 @@ def build(shell: Shell) -> None:
         shared = [steps, guidance, iterations, starts, seed]
         asked = [image, prompt, method, *shared, budget, model, placement_input()]
         declare(shell, invert, asked, [file, picture, about])
+        compared = [image, prompt, methods, *shared, budget, model, placement_input()]
+        declare(shell, compare_methods, compared, [pictures, about])
         declare(shell, reconstruct, [inversion], [picture, about])
         editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
         declare(shell, edit_inverted, [inversion, prompts, strength, *editing_inputs], [pictures, about])
@@ -124,6 +127,37 @@ def invert(
     path = session.file(f"inverted{saved.SUFFIX}", saved.to_bytes(inversion))
     measures = rounded(inversion.measures)
     yield str(path), to_pil(inversion.reconstruction)[0], facts | measures | {"peak_memory": result.peak}
+
+
+def compare_methods(
+    session: Session,
+    image: str | None,
+    prompt: str,
+    methods: str,
+    steps: int,
+    guidance: float,
+    iterations: int,
+    starts: int,
+    seed: int,
+    budget: float,
+    model: str,
+    placement: Any,
+) -> Answers:
+    """Put a picture and a prompt into a text-to-image model by several methods.
+
+    Returns a reconstruction per method, and a JSON: the measures and costs of each, the same as CSV, and time against
+    accuracy as SVG. Until then the JSON tells how far it is; cancelling ends the work.
+    """
+    settings = InversionSettings(
+        steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
+    )
+    names = [name.strip() for name in (methods or "").split(",") if name.strip()]
+    trial, loaded, chosen = requested_trial(image, prompt, names, settings, model, placement)
+    yield from stream_progress(run_methods(trial, loaded, chosen))
+    results = [(name, trial.results[name].inversion) for name in chosen if name in trial.results]
+    shown = [(to_pil(inversion.reconstruction)[0], name) for name, inversion in results]
+    about = table_json(trial) | {"failed": trial.failed, "csv": csv_text(table_rows(trial))}
+    yield shown, about | {"front_svg": first_svg(front(trial))}
 
 
 def reconstruct(session: Session, inversion: str | None) -> Answers:

@@ -9,7 +9,7 @@ from small_text_models import LENGTH, small_text_model, toy_text_model
 from torch import Tensor
 
 from core.errors import RequestError
-from core.inversion.alignment import align, scales, suited
+from core.inversion.alignment import absence, align, scales, suited
 from core.inversion.editing import PromptEditSettings, Target, attention_control, edit, reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
@@ -291,3 +291,25 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
 )
 def test_the_attention_that_suits_a_change_of_words(source: str, target: str, kind: str) -> None:
     assert suited(source, [target])[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("the face with glasses and red lips", "the face with red lips", "the face with red lips and without glasses"),
+        ("an old face with a beard", "an old face", "an old face without a beard"),
+        ("a face with glasses, a beard and red lips", "a face with red lips", "glasses a beard"),
+        ("a smiling face with glasses", "a face with glasses", ""),  # what stands before the noun has no such form
+        ("a face with glasses", "a face without glasses", ""),  # is said already
+        ("a face", "a face with glasses", ""),
+        ("a face with black hair", "a face with red hair", ""),
+    ],
+)
+def test_absence_is_put_into_words(source: str, target: str, told: str) -> None:
+    said = absence(source, target)
+    assert said == told or (told == "glasses a beard" and said.startswith(target) and "without glasses" in said)
+
+
+def test_a_negation_takes_words_out() -> None:
+    assert suited("a face with glasses", ["a face without glasses"])[0] == "none"
+    assert suited("a face without glasses", ["an old face without glasses"])[0] == "refine"

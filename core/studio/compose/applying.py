@@ -56,6 +56,23 @@ def intervals_of(card: ModelCard, chosen: Sequence[Preset], options: EditOptions
     return Intervals(min(i.t_edit for i in each), min(i.t_boost for i in each))
 
 
+def intervals_in_words(card: ModelCard, chosen: Sequence[Preset], options: EditOptions = EditOptions()) -> str:
+    """Which intervals are in force in a sum, and whose they are: of the editing ones each direction has its own."""
+    if not chosen:
+        return ""
+    each = [(preset, intervals_for(card, preset, options)) for preset in chosen]
+    ends = ", ".join(f"{preset.name} down to t = {own.t_edit}" for preset, own in each)
+    whose = "by the model's curves" if options.source == "curves" else "as they suggest"
+    words = f"In force: {ends}; {whose}. "
+    t_boost = min(own.t_boost for _, own in each)
+    if options.boost or options.source == "curves":
+        return words + f"Quality boosted below t = {t_boost}, by the model's curves."
+    if t_boost:
+        return words + f"Quality boosted below t = {t_boost}, where all of them allow it."
+    off = [preset.name for preset, own in each if own.t_boost == 0]
+    return words + f"No boosting, because {' and '.join(off)} {'suggests' if len(off) == 1 else 'suggest'} none."
+
+
 def as_composite(card: ModelCard, preset: Preset, options: EditOptions = EditOptions()) -> CompositeDirection:
     """A preset's direction as a sum whose parts carry their own t_edit and injection."""
     t_edit = intervals_for(card, preset, options).t_edit

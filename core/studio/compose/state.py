@@ -116,14 +116,16 @@ def compare(first: Result, second: Result) -> Frame:
 @dataclass
 class ComposeState:
     """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
-    the tab's widgets depend on, once all of it is there. source: where the intervals come from. made: presets that
-    took the places of others, and go when that is undone."""
+    the tab's widgets depend on, once all of it is there. source: where the intervals come from; boost: quality is
+    boosted also where a direction suggests not to. made: presets that took the places of others, and go when that is
+    undone."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
     restored: tuple[Process, int, int] | None = None
     shown: tuple[Hashable, ...] | None = None
     source: IntervalSource = "preset"
+    boost: bool = False
     made: set[str] = field(default_factory=set)
 
     def change(self, composition: Composition) -> None:

@@ -12,7 +12,10 @@ from ...models.t2i_cards import TextToImageCard
 from ..words import captions_of
 
 EARLY = 0.1  # share of the first steps left out where things are taken out; what is there from the first step stays
-ELSE = "If it stays all the same, Text edit has directions for it, such as “Glasses” and “Beard”: give them a negative strength."
+ELSE = (
+    "If it stays all the same, Text edit has directions for it, such as “Glasses” and “Beard”: give them a negative "
+    "strength."
+)
 NAMES: dict[Attention, str] = {"swap": "swap", "refine": "refine", "none": "none, the whole picture may change"}
 
 
