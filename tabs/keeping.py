@@ -125,11 +125,16 @@ def opinion_view(found: Opinion) -> str:
         head = "<tr><th>As the image-text model reads it</th><th>before</th><th>after</th></tr>"
         parts.append(f"<table>{head}{rows}</table>")
     if found.identity is not None or found.read_outs:
-        rows: list[list[Any]] = [["measure", "before", "after"], ["identity (SFace)", "", found.identity]]
-        rows += [[one.name, one.before, one.after] for one in found.read_outs]
+        rows = opinion_rows(found)
         parts.append(links(rows, records(rows), "other-instruments"))
     parts += [f'<p class="words">{escape(words)}</p>' for words in found.words]
     return f'<div class="opinion" role="status">{"".join(parts)}</div>'
+
+
+def opinion_rows(found: Opinion) -> list[list[Any]]:
+    """The same as a table."""
+    rows: list[list[Any]] = [["measure", "before", "after"], ["identity (SFace)", None, found.identity]]
+    return rows + [[one.name, one.before, one.after] for one in found.read_outs]
 
 
 def reduced(picture: Image.Image) -> str:

@@ -20,7 +20,7 @@ from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
 from core.studio.words import unknown_words
-from tabs.charts import intervals_of, loss_curve
+from tabs.charts import curve_rows, intervals_of, loss_curve
 from tabs.endpoints import (
     BOOST_LABEL,
     STEPS_LABEL,
@@ -162,10 +162,8 @@ def intervals(
     about |= {"t_boost": found.t_boost, "words": intervals_in_words(preset, options, found)}
     curves = card.known_or_typical()
     known = curves.as_json() if isinstance(curves, Curves) else None
-    if known is not None:
-        columns = ("t", "predicted_x0", "noisy")
-        rows = zip(*(known[name] for name in columns), strict=True)
-        about["csv"] = csv_text([list(columns), *(list(row) for row in rows)])
+    if isinstance(curves, Curves):
+        about["csv"] = csv_text(curve_rows(curves))
     drawing = first_svg(intervals_of(card, found, preset.direction.t_start))
     yield about | {"curves": known, "intervals_svg": drawing}
 

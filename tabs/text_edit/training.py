@@ -134,6 +134,8 @@ def progress_note(event: Progress, started: float) -> str:
 def training_view(note: str, done: float, training: Any = None, faces: str = "") -> str:
     losses = training.losses if training is not None else []
     chart = loss_curve(losses, training.total, len(training.timesteps)) if len(losses) > 1 else ""
+    if chart and done == 1:  # every step of a long training would be too much for every report
+        chart += csv_link([["step", "loss"], *([n, loss] for n, loss in enumerate(losses, start=1))], "losses")
     return (
         f'<div class="training"><div class="line" role="status"><span>{escape(note)}</span></div>'
         f'<div class="rail"><i style="width:{100 * done:.0f}%"></i></div>{chart}{faces}</div>'

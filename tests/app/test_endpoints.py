@@ -38,7 +38,7 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     text = {"/edit_text", "/train_direction", "/sample", "/intervals"}
     discovery = {"/analyse", "/discover"}
     inversion = {"/invert", "/compare_methods", "/reconstruct", "/edit_inverted", "/robustness"}
-    photographs = {"/find_faces", "/return_to_photo"}
+    photographs = {"/find_faces", "/ask_instruments", "/return_to_photo"}
     composing = {"/compose", "/sweep", "/presets", "/similarity", "/batch", "/filmstrip", "/history"}
     assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
