@@ -21,6 +21,7 @@ from core.studio.train import LOW_MATCH, MAX_TEXT, SUGGESTED, start_training, tr
 from core.studio.visit.session import Session
 from core.studio.words import remark
 from tabs.charts import loss_curve
+from tabs.exports import csv_link
 from tabs.shell import in_words
 from tabs.visit import chosen_preset, current_picture, message, preset_items
 from tabs.widgets import Cards, data_url
