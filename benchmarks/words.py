@@ -41,6 +41,7 @@ from core.progress import finish
 from core.studio import library, measuring
 from core.studio.edit import edit_frames
 from core.studio.frames import Picture
+from core.studio.words import captions_of
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from training.dataset import held_out, to_pixels
 from training.evaluate_t2i import read_portraits
@@ -126,6 +127,7 @@ class Bench:
     model: TextToImage
     rows: Rows
     settings: InversionSettings
+    captions: str
 
     def inverted(self, change: Change) -> Inversion:
         return finish(invert(self.model, change.pixels, change.source, "anchored", self.settings))
@@ -137,7 +139,8 @@ class Bench:
         if negative:
             away = self.model.embed([f"the face with {change.removed}"])
             inversion = replace(inversion, solution=replace(inversion.solution, unconditional=away))
-        target = Target(absence(change.source, change.target) if said else change.target)
+        told = absence(change.source, change.target, self.captions) if said else ""
+        target = Target(told or change.target)
         return self.judged(change, finish(edit(self.model, inversion, [target], settings)).cpu())
 
     def directed(self, change: Change) -> Row:
@@ -212,7 +215,9 @@ def main() -> None:
     model = load_text_to_image(card)
     settings = replace(DEFAULTS, steps=arguments.steps, guidance=card.working_guidance)
     rows = Rows(arguments.run / f"words-{rows_name(model, settings, PromptEditSettings())}.jsonl")
-    bench = Bench(card, model, rows, settings)
+    captions = captions_of(card)
+    assert captions is not None
+    bench = Bench(card, model, rows, settings, captions.read_text(encoding="utf-8"))
     with reported("benchmarks.words", arguments.write):
         print(f"{arguments.portraits} portraits of each kind, {settings.steps} steps, guidance {settings.guidance:g}\n")
         for kind in arguments.kinds:

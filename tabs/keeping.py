@@ -125,8 +125,8 @@ def opinion_view(found: Opinion) -> str:
         head = "<tr><th>As the image-text model reads it</th><th>before</th><th>after</th></tr>"
         parts.append(f"<table>{head}{rows}</table>")
     if found.identity is not None or found.read_outs:
-        rows = opinion_rows(found)
-        parts.append(links(rows, records(rows), "other-instruments"))
+        table = opinion_rows(found)
+        parts.append(links(table, records(table), "other-instruments"))
     parts += [f'<p class="words">{escape(words)}</p>' for words in found.words]
     return f'<div class="opinion" role="status">{"".join(parts)}</div>'
 

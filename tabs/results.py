@@ -6,7 +6,7 @@ from typing import Any
 
 from core.discovery.naming import in_words
 from core.imaging import to_pil
-from core.models.cards import BaseCard
+from core.models.cards import ModelCard
 from core.progress import Progress
 from core.studio import domain as domains
 from core.studio.domain import Domain
@@ -43,7 +43,7 @@ def readable(measures: dict[str, Any]) -> dict[str, Any]:
     return measures
 
 
-def foreign(card: BaseCard, domain: Domain | None) -> dict[str, Any]:
+def foreign(card: ModelCard, domain: Domain | None) -> dict[str, Any]:
     """What the stage says of a picture that its model does not know; nothing of others."""
     if domain is None or domain.known is not False or domain.nearest_pixels is None:
         return {"foreign": None}

@@ -66,12 +66,13 @@ def suited(source: str, targets: Sequence[str]) -> tuple[Attention, str]:
     return "refine", "words are only added"
 
 
-def absence(source: str, target: str) -> str:
+def absence(source: str, target: str, captions: str | None = None) -> str:
     """A target prompt from which things were taken out, with their absence in words: a model that was only not told of
     glasses draws those that it sees, one that was told "without glasses" does not. "" where no thing was taken out, or
     its absence is said already.
 
-    A thing is what follows "with" or "wearing" in the source; words before the noun have no such form.
+    A thing is what follows "with" or "wearing" in the source; words before the noun have no such form. captions: those
+    that a model has learned from; then only absences that they say are said.
     """
     before, after = words_of(source), words_of(target)
     told = [n for n, word in enumerate(before) if word.isalnum() and word not in FILLING]
@@ -82,7 +83,9 @@ def absence(source: str, target: str) -> str:
         if tag == "delete" and told[i0] > first:
             start, stop = told[i0], told[i1 - 1] + 1
             start -= before[start - 1] in ("a", "an", "the")
-            gone.append(" ".join(before[start:stop]))
+            thing = " ".join(before[start:stop])
+            if captions is None or f"without {thing}" in captions:
+                gone.append(thing)
     if not gone or "without" in after:
         return ""
     return f"{target.strip()} {'and ' if 'with' in after else ''}without {' and without '.join(gone)}"

@@ -12,7 +12,7 @@ from ..domain import NEAREST_STEPS, denoised, nearest
 from ..errors import ModelUnavailable
 from ..imaging import content_hash
 from ..memory import MAX_DOMAINS, bytes_of
-from ..models.cards import MODELS, BaseCard, ModelCard
+from ..models.cards import MODELS, ModelCard
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress
 from . import measuring
@@ -101,7 +101,7 @@ def honest(measures: Measures, domain: Domain) -> Measures:
     return Measures(in_domain=False, missing=(NOT_MEASURED, *measures.missing))
 
 
-def in_words(card: BaseCard) -> str:
+def in_words(card: ModelCard) -> str:
     """What to tell of a picture that a model does not know."""
     return (
         f"“{card.title}” cannot draw this picture: it has learned {card.shows}, and nothing else. Edits of it are "
@@ -109,8 +109,7 @@ def in_words(card: BaseCard) -> str:
     )
 
 
-def others(card: BaseCard) -> list[ModelCard]:
+def others(card: ModelCard) -> list[ModelCard]:
     """The listed models of photographs, for a picture that this one does not know: those of the same subject first."""
-    word = card.domain_word if isinstance(card, ModelCard) else ""
     listed = [other for other in MODELS.values() if other.id != card.id and other.domain_limit is None]
-    return sorted(listed, key=lambda other: other.domain_word != word)
+    return sorted(listed, key=lambda other: other.domain_word != card.domain_word)

@@ -122,7 +122,7 @@ def test_what_suits_a_change_of_words_is_chosen_and_said(page: Page) -> None:
     edited(root)
     expect(said).to_contain_text("because words are taken out")
     expect(said).to_contain_text("“a face with long hair and without glasses”")
-    expect(said).to_contain_text("Text edit has directions for it")
+    expect(said).to_contain_text("The edit begins early")
     root.locator("#targets textarea").fill("a face with glasses and gray hair")
     edited(root)
     expect(said).to_contain_text("swap")

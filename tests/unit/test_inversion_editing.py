@@ -310,6 +310,13 @@ def test_absence_is_put_into_words(source: str, target: str, told: str) -> None:
     assert said == told or (told == "glasses a beard" and said.startswith(target) and "without glasses" in said)
 
 
+def test_only_absences_that_a_model_has_learned_are_said() -> None:
+    source, target = "a face with glasses, red lips and long hair", "a face with long hair"
+    assert absence(source, target, "a face without glasses") == ""  # both in one run of words
+    assert absence("a face with glasses and long hair", target, "no glasses") == ""
+    assert absence("a face with glasses and long hair", target, "is without glasses").endswith("and without glasses")
+
+
 def test_a_negation_takes_words_out() -> None:
     assert suited("a face with glasses", ["a face without glasses"])[0] == "none"
     assert suited("a face without glasses", ["an old face without glasses"])[0] == "refine"

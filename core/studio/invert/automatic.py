@@ -12,10 +12,6 @@ from ...models.t2i_cards import TextToImageCard
 from ..words import captions_of
 
 EARLY = 0.1  # share of the first steps left out where things are taken out; what is there from the first step stays
-ELSE = (
-    "If it stays all the same, Text edit has directions for it, such as “Glasses” and “Beard”: give them a negative "
-    "strength."
-)
 NAMES: dict[Attention, str] = {"swap": "swap", "refine": "refine", "none": "none, the whole picture may change"}
 
 
@@ -44,11 +40,13 @@ def choose(card: TextToImageCard, inversion: Inversion, targets: Sequence[str], 
     if weighed and attention == "none":
         attention, reason = "swap", "words are weighed"
     note = f"Chosen for this change of words: attention “{NAMES[attention]}”, because {reason}."
-    if attention != "none" or captions_of(card) is None:
+    captions = captions_of(card)
+    if attention != "none" or captions is None:
         return Choice(attention, None, {}, note)
-    worded = {line: text for line in targets if (text := absence(inversion.prompt, line))}
+    known = captions.read_text(encoding="utf-8")
+    worded = {line: text for line in targets if (text := absence(inversion.prompt, line, known))}
     skip = min(EARLY, inversion.solution.decoder.skip)
     note += f" The edit begins early, at {1 - skip:.0%} of the steps, because what should go is drawn there."
     for text in worded.values():
         note += f" The model is told “{text}”: a thing that it is only not told of it draws again."
-    return Choice(attention, skip, worded, f"{note} {ELSE}")
+    return Choice(attention, skip, worded, note)
