@@ -81,11 +81,10 @@ def absence(source: str, target: str, captions: str | None = None) -> str:
     matcher = SequenceMatcher(None, [before[n] for n in told], _telling(target), autojunk=False)
     for tag, i0, i1, _, _ in matcher.get_opcodes():
         if tag == "delete" and told[i0] > first:
-            start, stop = told[i0], told[i1 - 1] + 1
-            start -= before[start - 1] in ("a", "an", "the")
-            thing = " ".join(before[start:stop])
-            if captions is None or f"without {thing}" in captions:
-                gone.append(thing)
+            start = told[i0] - (before[told[i0] - 1] in ("a", "an", "the"))
+            run = " ".join(before[start : told[i1 - 1] + 1])
+            things = [thing.strip() for thing in re.split(r",| and |\bwith\b", run)]
+            gone += [thing for thing in things if thing and (captions is None or f"without {thing}" in captions)]
     if not gone or "without" in after:
         return ""
     return f"{target.strip()} {'and ' if 'with' in after else ''}without {' and without '.join(gone)}"
