@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -24,11 +25,14 @@ from core.hub import files as hub_files
 from core.imaging import to_pil
 from core.models import cards, loader
 from core.models.loader import Loader
+from core.photo import yunet
 from core.presets import Preset
 from core.progress import finish
 from core.studio import library, measuring
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions
+from tests.photographs import stand_in as faces_stand_in
+from tests.photographs import with_faces
 
 TOKEN = "hf_SecretSecretSecret"
 REPO = "me/directions"
@@ -282,6 +286,36 @@ def test_apply(small: str, picture: Path, tmp_path: Path, capsys: pytest.Capture
     assert np.abs(zero - expected).mean() > 3
     assert {path.name for path in tmp_path.iterdir()} >= {"out.png", "zero.webp"}
     assert not list(tmp_path.glob(".hspace-*"))
+
+
+def test_apply_to_a_photograph(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A face is found, or the square is told in numbers, and the whole photograph is written."""
+    monkeypatch.setattr(yunet, "load", lambda: faces_stand_in)
+    photo, [face] = with_faces((400, 300), (230.0, 150.0, 200, 20))
+    photo.save(tmp_path / "photo.png")
+    path = presets.save(preset(fingerprint=small), tmp_path / "a.safetensors")
+    points = ",".join(f"{value:.2f}" for point in (face.left_eye, face.right_eye, face.mouth) for value in point)
+
+    def applied(placement: str, *more: object) -> dict[str, Any]:
+        given = (path, tmp_path / "photo.png", tmp_path / "out.png", "--steps", 4, "--strength", 3, "--json", "--force")
+        assert run("apply", *given, f"--placement={placement}", *more) == 0
+        return json.loads(capsys.readouterr().out)["placement"]
+
+    found = applied("face")
+    assert Image.open(tmp_path / "out.png").size == (32, 32)
+    assert applied(points, "--returned", "photo") == pytest.approx(found, rel=0.05)
+    written, original = (np.asarray(Image.open(tmp_path / name), int) for name in ("out.png", "photo.png"))
+    assert written.shape == original.shape
+    x, y = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    away = np.hypot(x - found["x"], y - found["y"]) > found["side"] * 0.72
+    assert not (written != original)[away].any()
+    assert (written != original).any(-1).mean() > 0.02
+    assert applied("200,150,100,10") == {"x": 200, "y": 150, "side": 100, "angle": 10}
+    given = (path, tmp_path / "photo.png", tmp_path / "none.png", "--placement", "middle")
+    assert run("apply", *given) == 1
+    assert "'middle' is not understood" in capsys.readouterr().err
 
 
 def test_apply_says_what_is_wrong_before_it_works(
