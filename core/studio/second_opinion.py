@@ -2,8 +2,8 @@
 cannot be had.
 
 None of it is a device job. On ZeroGPU it runs in the main process, on the CPU: one or two pictures through a small
-network, once for each time that a visitor asks, take less time than a grant takes to begin, and nothing of a visitor's
-day. (SFace runs through OpenCV, which has no GPU there.)
+network, when a visitor asks, are not worth the start of a process with a GPU, and take nothing of a visitor's day.
+(SFace runs through OpenCV, which has no GPU there.)
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def test_all_instruments(monkeypatch: pytest.MonkeyPatch, comparison: SFace) -> 
 
 
 def test_they_ask_for_no_gpu(monkeypatch: pytest.MonkeyPatch, comparison: SFace, blip: Path) -> None:
-    """Where jobs run elsewhere: they take less time on the CPU than a grant takes to begin (see `second_opinion`)."""
+    """Where jobs run elsewhere, these stay: why, says `second_opinion`."""
     monkeypatch.setattr(sface, "load", lambda: comparison)
     monkeypatch.setattr(yunet, "load", lambda: detector)
     monkeypatch.setattr(captioner, "snapshot_download", lambda *a, **k: str(blip))
