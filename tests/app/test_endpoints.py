@@ -63,7 +63,6 @@ def test_every_parameter_is_described_where_tools_are_listed() -> None:
 
 
 def test_as_tools_over_mcp(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mcp")
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
     with running_app() as address:
         tools = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()
