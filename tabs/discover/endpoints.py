@@ -23,13 +23,13 @@ from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
 from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
-from tabs.endpoints import Answers, declare, given_picture, picture_input, stream_progress
+from tabs.endpoints import Answers, declare, given_mask, given_picture, mask_input, picture_input, stream_progress
 from tabs.exports import first_svg
 from tabs.shell import Shell
 
 REGIONS = (
     'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
-    '[{"points": [[x, y]], "width": 0.1}]}]; none for '
+    '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}]; none for '
     + " and ".join(name for name, method in METHODS.items() if not method.needs_region)
 )
 
@@ -60,7 +60,7 @@ def build(shell: Shell) -> None:
 
         declare(shell, analyse, [image, timestep, size, model], [seen, about])
         ranks = [rank, joint, individual, projection]
-        inputs = [image, regions, method, count, *ranks, timestep, injection, refine, size, model]
+        inputs = [image, regions, method, count, *ranks, timestep, injection, refine, size, model, mask_input()]
         declare(shell, discover, inputs, [files, pictures, about])
 
 
@@ -96,6 +96,7 @@ def discover(
     refine: bool,
     size: int,
     model: str,
+    mask: str | None,
 ) -> Answers:
     """Find directions that change regions of a picture; a picture is analysed once, whatever is asked of it later.
 
@@ -105,7 +106,7 @@ def discover(
     """
     started = time.monotonic()
     loaded, picture = models.get(model), given_picture(image, model)
-    areas = requested_regions(regions, method, loaded.card.resolution)
+    areas = requested_regions(regions, method, loaded.card.resolution, given_mask(mask, loaded.card.resolution))
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
     job = explore(Exploration(loaded, picture, areas, method, settings, timestep, size, injection), bool(refine))
     exploration = yield from stream_progress(job, beside=2)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 from torch import Tensor
 
-from core.errors import RequestError, VisitorError
+from core.errors import RequestError, VisitorError, quoted
 from core.imaging import to_pil
 from core.inversion.alignment import suited, words_of
 from core.inversion.editing import Attention, PromptEditSettings
@@ -31,7 +31,7 @@ from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import cut_note, picture_url
 from tabs.invert.words import label
 from tabs.keeping import Keeping
-from tabs.regions import RegionBoard, ready_made_regions, region_feedback
+from tabs.regions import Drawn, RegionBoard, ready_made_regions
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, in_words
 from tabs.visit import message
@@ -52,7 +52,6 @@ STEPS = [
     "The strength goes from the source to the target, and a little beyond.",
 ]
 CARDS: dict[str, Any] = {"columns": 6, "title": "Target prompts", "nothing": ""}
-BOARD_RESOLUTION = 128  # side at which regions are checked while they are drawn
 KIND = "edit"
 
 Values = Iterator[tuple[Any, ...]]
@@ -77,9 +76,9 @@ class Editor:
             self.board = RegionBoard(
                 [],
                 image="" if picture is None else picture_url(picture),
-                presets=ready_made_regions(model_id),
                 max_regions=MAX_REGIONS,
                 elem_classes="narrow",
+                **ready_made_regions(model_id),
             )
         with gr.Accordion("Guidance, weights of words, steps of attention", open=False, elem_id="edit-advanced"):
             with gr.Row():
@@ -124,7 +123,7 @@ class Editor:
         self.cards.input(look, [session, self.cards], self.stage, **QUIET)
         self.stage.release(exact, session, self.stage, **HEAVY)
         self.keeping.connect(session, self.stage, shown_edit)
-        self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
+        self.board.connect(session, drawn_on)
 
 
 # In the browser, so that what the visitor has written meanwhile stays.
@@ -154,17 +153,20 @@ def opened(session: Session) -> tuple[Any, ...]:
         return gr.skip(), note, gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
     picture = picture_url(inversion.pixels)
     # All properties, because those of a widget that has not been shown yet are replaced by what comes.
-    board = gr.update(image=picture, presets=ready_made_regions(session.model_id), max_regions=MAX_REGIONS)
+    board = gr.update(image=picture, max_regions=MAX_REGIONS, **ready_made_regions(session.model_id))
     if state.edits is None:
         hint = f"Inverted by {label(inversion.method)}. {HINT}"
         return board, note, gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
     return board, note, cards(state.edits), edited(state.edits)
 
 
-@in_words
-def check(session: Session, value: Any) -> Any:
-    """What the server makes of the region, or what is wrong with it."""
-    return region_feedback(value, BOARD_RESOLUTION)
+def drawn_on(session: Session) -> Drawn:
+    """The picture on the board: what was inverted."""
+    state = session.invert
+    if state.trial is None or state.inversion is None:
+        return None
+    pixels = state.inversion.pixels
+    return pixels, source_of(session, state.trial.card, pixels).placement
 
 
 # --------------------------------------------------------------------------------------------------------------- edit
@@ -308,7 +310,7 @@ def cards(edits: PromptEdits) -> Any:
 def remarks(edits: PromptEdits, model: TextToImage) -> str:
     """What the visitor should know of what was done."""
     notes = [
-        cut_note(f"“{prompt[:60]}” is too long for this model", cut)
+        cut_note(f"{quoted(prompt)} is too long for this model", cut)
         for prompt in edits.prompts
         if (cut := model.words_cut(prompt))
     ]

@@ -17,7 +17,7 @@ from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.photo.warp import cut
-from core.regions import parse_regions, union
+from core.regions import parse_regions, union, with_mask
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
 from core.studio.invert.robustness_study import fill_study, variants
@@ -26,7 +26,16 @@ from core.studio.invert.trial import Trial, begin_trial, check_methods, read_fil
 from core.studio.photographs import requested_placement
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
-from tabs.endpoints import Answers, declare, given_path, picture_input, placement_input, stream_progress
+from tabs.endpoints import (
+    Answers,
+    declare,
+    given_mask,
+    given_path,
+    mask_input,
+    picture_input,
+    placement_input,
+    stream_progress,
+)
 from tabs.exports import csv_text
 from tabs.invert.robustness import grid_rows
 from tabs.shell import Shell
@@ -78,7 +87,7 @@ def build(shell: Shell) -> None:
         asked = [image, prompt, method, *shared, budget, model, placement_input()]
         declare(shell, invert, asked, [file, picture, about])
         declare(shell, reconstruct, [inversion], [picture, about])
-        editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
+        editing_inputs = [attention, target_guidance, weights, regions, cross, itself, mask_input()]
         declare(shell, edit_inverted, [inversion, prompts, strength, *editing_inputs], [pictures, about])
         declare(shell, robustness, [image, prompt, others, sigmas, methods, *shared, model], [pictures, about])
 
@@ -150,6 +159,7 @@ def edit_inverted(
     regions: Any,
     cross_attention: float,
     self_attention: float,
+    mask: str | None,
 ) -> Answers:
     """Turn an inverted picture into what target prompts say, all of them in one batch.
 
@@ -160,7 +170,8 @@ def edit_inverted(
     started = time.monotonic()
     opened, trial = given_inversion(inversion)
     card = trial.card
-    region = union(parse_regions(regions, card.resolution)) if regions else None
+    drawn = parse_regions(regions, card.resolution) if regions else []
+    region = union(with_mask(drawn, given_mask(mask, card.resolution), "mask", card.resolution))
     settings = PromptEditSettings(guidance or None, attention, cross_attention, self_attention, region)
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
     edits = targets.begin_edits(card, opened, lines, settings, by_word)

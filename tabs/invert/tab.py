@@ -141,7 +141,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_model(visit: Session, model_id: str, *values: Any) -> tuple[Any, ...]:
         """Another model of the other tabs: other examples, another picture."""
         visit.change_model(model_id)
-        board = gr.update(value=[], presets=ready_made_regions(model_id), overlay="", said="")
+        board = gr.update(value=[], overlay="", said="", **ready_made_regions(model_id))
         return *chooser.for_model(visit), board, *next(fresh(visit, *values))
 
     changed = [*chooser.widgets, editor.board, *fresh_shown]
