@@ -141,7 +141,7 @@ const actions = {
     saidHere = "";
     let near = element; // the button that Gradio uploads by, which is not shown
     while (near && !near.querySelector(".mask-file")) near = near.parentElement;
-    near?.querySelector(".mask-file input[type=file], input[type=file].mask-file")?.click();
+    near?.querySelector(".mask-file").click();
   },
   add() {
     if (!add({ label: freeLabel("Region"), boxes: [[0.35, 0.35, 0.65, 0.65]] })) return;

@@ -92,8 +92,9 @@ function lineFor(region, index) {
     fields.append(...Object.keys(SIDES).map((side) => number(index, side)));
     line.append(file, away, fields);
   } else {
-    const strokes = region.strokes.length === 1 ? "1 stroke" : `${region.strokes.length} strokes`;
-    line.append(make("small", "", region.masks?.length ? (region.strokes.length ? `mask, ${strokes}` : "mask") : strokes), file, away);
+    const counted = { box: region.boxes.length, mask: region.masks?.length || 0, stroke: region.strokes.length };
+    const kinds = Object.entries(counted).filter(([, count]) => count);
+    line.append(make("small", "", kinds.map(([kind, n]) => (n === 1 ? kind : `${n} ${kind}${kind === "box" ? "es" : "s"}`)).join(", ")), file, away);
   }
   return line;
 }

@@ -24,7 +24,7 @@ function setView(zoom, x, y) {
   $("zoom").textContent = `${Math.round(100 * view.zoom)}%`;
   root.querySelector('[data-do="in"]').disabled = view.zoom >= MAX_ZOOM;
   for (const name of ["out", "whole"]) root.querySelector(`[data-do="${name}"]`).disabled = view.zoom <= 1;
-  root.querySelector('[data-tool="pan"]').hidden = view.zoom <= 1;
+  root.querySelector('[data-tool="pan"]').disabled = view.zoom <= 1;
   if (view.zoom <= 1 && tool === "pan") use("box");
 }
 /** Zoomed by a factor; the picture's point at (x, y) of the board stays where it is. */

@@ -29,6 +29,11 @@ from tabs.widgets import Stage, data_url
 
 TITLE = "Discover"
 
+INJECTIONS = [
+    ("The whole step (symmetric)", "symmetric"),
+    ("What the picture will be, not the noise (asymmetric)", "asymmetric"),
+]
+
 INTRO = """<div class="intro"><h4>How it works</h4><ol>
 <li><span>Choose a part of the picture: a ready-made one, a box, a brush stroke, a mask file.</span></li>
 <li><span>The model is asked once how the picture moves with its innermost features, its <i>h</i>-space.</span></li>
@@ -66,17 +71,33 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             advanced = gr.Accordion("Advanced", open=False, elem_classes="advanced", elem_id="discover-advanced")
             with advanced, gr.Column(elem_classes="section"):
                 timestep = gr.Slider(
-                    100, 900, 600, step=10, label="Timestep", info="where the model is asked; 600 is the papers'"
+                    100,
+                    900,
+                    600,
+                    step=10,
+                    label="How noisy the picture is when the model is asked (t)",
+                    info="of 1000; 600 is the papers'",
                 )
-                injection = gr.Radio(
-                    [("Symmetric", "symmetric"), ("Asymmetric", "asymmetric")], value="symmetric", label="Injection"
+                injection = gr.Radio(INJECTIONS, value="symmetric", label="What a direction may change")
+                size = gr.Slider(
+                    16,
+                    256,
+                    BASIS_SIZE,
+                    step=8,
+                    label="How fine the search is (basis)",
+                    info="vectors of h-space; more take longer",
                 )
-                size = gr.Slider(16, 256, BASIS_SIZE, step=8, label="Basis", info="vectors of h-space to answer with")
-                rank = gr.Slider(5, 100, defaults.rank, step=1, label="JIVE: rank of a region")
-                joint = gr.Slider(1, 80, defaults.joint_rank, step=1, label="JIVE: joint rank")
-                individual = gr.Slider(1, 30, defaults.individual_rank, step=1, label="JIVE: individual rank")
-                projection = gr.Slider(1, 60, defaults.projection_rank, step=1, label="Projection: rank of the outside")
-                mu = gr.Slider(0.005, 1, defaults.mu, step=0.005, label="Contrast: ridge")
+                rank = gr.Slider(5, 100, defaults.rank, step=1, label="Changes kept of a region (JIVE, rank)")
+                joint = gr.Slider(
+                    1, 80, defaults.joint_rank, step=1, label="Changes that regions share (JIVE, joint rank)"
+                )
+                individual = gr.Slider(
+                    1, 30, defaults.individual_rank, step=1, label="Changes of one region alone (JIVE, individual rank)"
+                )
+                projection = gr.Slider(
+                    1, 60, defaults.projection_rank, step=1, label="Changes outside that are avoided (projection, rank)"
+                )
+                mu = gr.Slider(0.005, 1, defaults.mu, step=0.005, label="Leave out faint changes (contrast, ridge μ)")
         with gr.Column(elem_classes="results"):
             intro = gr.HTML(INTRO, elem_id="discover-intro")
             found = Directions({}, elem_id="directions")

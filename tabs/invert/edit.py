@@ -64,14 +64,16 @@ class Editor:
         with gr.Row(elem_classes="asked"):
             with gr.Column(min_width=280, scale=3):
                 self.prompts = gr.Textbox(
-                    label="Target prompts, one per line",
+                    label="What it should show, one per line (target prompts)",
                     lines=3,
                     max_lines=targets.MAX_PROMPTS,
                     placeholder="a smiling face with glasses",
                     elem_id="targets",
                 )
             with gr.Column(min_width=240, scale=2):
-                self.attention = gr.Radio(ATTENTION, value="auto", label="Attention", elem_id="attention")
+                self.attention = gr.Radio(
+                    ATTENTION, value="auto", label="What stays in its place (attention)", elem_id="attention"
+                )
         with gr.Accordion("Only in a part of the picture", open=False, elem_id="edit-region"):
             self.board = RegionBoard(
                 [],
@@ -80,29 +82,36 @@ class Editor:
                 elem_classes="narrow",
                 **ready_made_regions(model_id),
             )
-        with gr.Accordion("Guidance, weights of words, steps of attention", open=False, elem_id="edit-advanced"):
+        with gr.Accordion("How strongly words count, and what is kept", open=False, elem_id="edit-advanced"):
             with gr.Row():
                 self.guidance = gr.Slider(
                     1,
                     15,
                     card.working_guidance,
                     step=0.5,
-                    label="Guidance",
-                    info="of the target",
+                    label="How strongly the words count (guidance)",
+                    info="of the target; 1 is none",
                     elem_id="edit-guidance",
                 )
                 self.weights = gr.Textbox(
-                    label="Weights of words",
-                    info="more or less attention to them, from -5 to 5",
+                    label="More or less of single words (weights)",
+                    info="of the attention to them, from -5 to 5",
                     placeholder="smiling 2, glasses 0.5",
                     max_lines=1,
                     elem_id="weights",
                 )
             with gr.Row():
                 self.cross = gr.Slider(
-                    0, 1, card.cross_steps, step=0.05, label="Cross-attention", info="share of steps it is kept"
+                    0,
+                    1,
+                    card.cross_steps,
+                    step=0.05,
+                    label="Keep where words act (cross-attention)",
+                    info="share of the steps",
                 )
-                self.itself = gr.Slider(0, 1, 0.4, step=0.05, label="Self-attention", info="share of steps it is kept")
+                self.itself = gr.Slider(
+                    0, 1, 0.4, step=0.05, label="Keep the layout (self-attention)", info="share of the steps"
+                )
         with gr.Row(elem_classes="actions"):
             self.edit = gr.Button("Edit", variant="primary", min_width=140, elem_id="edit-inverted")
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-edit")
