@@ -1,7 +1,7 @@
 """Train the network that knows the parts of a face (`core/parts.py`) from the renderer's part maps.
 
-    accelerate launch -m training.train_parts --steps 1500 --batch 8
-    python -m training.train_parts --steps 1500 --batch 8 --resume
+    accelerate launch -m training.train_parts --steps 650
+    python -m training.train_parts --steps 650 --resume
 
 It ends with the figures of the model card, measured on held-out portraits.
 """

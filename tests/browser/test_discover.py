@@ -247,7 +247,7 @@ def test_on_a_phone(visit: Visit) -> None:
     expect(root.locator(".shape")).to_have_count(0)
     root.get_by_role("button", name="Brush").tap()
     touch(page, [(0.35, 0.68), (0.5, 0.72), (0.65, 0.68)])
-    expect(root.locator("polyline")).to_have_count(1)
+    expect(root.locator(".regions")).to_have_attribute("data-painted", "1")
     expect(root.locator(".overlay")).to_have_attribute("src", re.compile("^data:image/png"))
     root.locator("#find").tap()
     rows = found(page)
