@@ -32,6 +32,7 @@ SIZES: dict[Size, str] = {
     "four": "Four times as large",
 }
 ENLARGED = "Larger ones are smoother (Lanczos), but show no more detail than the model made."
+PUT_BACK = "What the model made is enlarged smoothly (Lanczos); what it left alone is the photo itself."
 NOTHING = "There is no result to keep yet."
 UNSAID = "This edit has a direction of your own, or words, which a file cannot name: it says nothing."
 
@@ -44,7 +45,6 @@ class Keeping:
     def __init__(self, name: str) -> None:
         self.name = name
         with gr.Column(visible=False, elem_id=f"{name}-keeping", elem_classes="keeping") as self.panel:
-            self.view = Stage({}, elem_classes="whole")
             self.size = gr.Radio([], label="Size", info=ENLARGED, elem_classes="sizes")
             with gr.Row():
                 self.how = gr.Radio(HOW, value="difference", label="What goes back into the photo", min_width=280)
@@ -55,6 +55,7 @@ class Keeping:
                 info="model, direction, strength, steps and seed; dropping it here restores them",
             )
             self.file = gr.DownloadButton("Download", variant="primary", elem_classes="take-away")
+            self.view = Stage({}, elem_classes="whole")
             self.ask = gr.Button("Ask other instruments", size="sm", elem_classes="ask")
             self.said = gr.HTML(elem_classes="said")
 
@@ -120,7 +121,7 @@ class Keeping:
         return (
             gr.update(visible=True),
             view,
-            gr.update(choices=choices, value=size, info=None if shown.whole else ENLARGED),
+            gr.update(choices=choices, value=size, info=PUT_BACK if shown.whole else ENLARGED),
             gr.update(visible=size in ("photo", "square")),
             gr.update(value=str(path), label=label),
         )

@@ -84,8 +84,8 @@ function lineFor(region, index) {
   const away = make("button", "away", "×");
   away.type = "button";
   away.addEventListener("click", () => remove(index));
-  const file = make("a", "file", "PNG");
-  file.title = "Take this region away as a mask: white inside, the picture's size";
+  const file = make("a", "file", "Save mask");
+  file.title = "A PNG of the picture's size, white inside the region";
   line.append(make("i"), name);
   if (isBox(region)) {
     const fields = make("div", "fields");

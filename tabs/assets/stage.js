@@ -275,6 +275,9 @@ function draw() {
   if (state.busy && !wasBusy && (out.top > window.innerHeight - 160 || out.top < -out.width / 2)) {
     root.scrollIntoView({ behavior: "smooth", block: "start" });
   }
+  const panel = state.kept && root.closest(".keeping"); // it opens below what was pressed
+  if (panel && (panel.getBoundingClientRect().top > window.innerHeight - 200 || panel.getBoundingClientRect().bottom < 100))
+    panel.scrollIntoView({ behavior: "smooth", block: "start" });
   wasBusy = Boolean(state.busy);
   root.dataset.frames = frames().length;
   delete root.dataset.shown;

@@ -288,6 +288,7 @@ def test_on_a_phone_the_crop_is_confirmed_first_and_the_result_has_sizes(
     save.tap()
     panel = page.locator("#text-edit-keeping")
     expect(panel.get_by_role("button", name="Download the photo (JPEG, 900 x 700)")).to_be_visible()
+    expect(panel.locator(".take-away")).to_be_in_viewport()
     assert all(label.bounding_box()["height"] >= 44 for label in panel.locator("label:has(input):visible").all())
     for words, size in (("Only the square, as large as in the photo", side), ("As the model made it", 128)):
         panel.get_by_text(words).tap()
