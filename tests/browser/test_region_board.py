@@ -51,10 +51,10 @@ def inside(mask: np.ndarray, x: float, y: float) -> bool:
 def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
     root = opened(page)
     drag(page, (0.1, 0.1), (0.4, 0.3))
-    root.get_by_role("button", name="Brush").click()
+    root.get_by_role("button", name="Brush", exact=True).click()
     root.get_by_label("Width of the brush").fill("12")
     drag(page, (0.2, 0.6), (0.8, 0.6))
-    root.get_by_role("button", name="Eraser").press("Enter")  # by keyboard as well
+    root.get_by_role("button", name="Eraser", exact=True).press("Enter")  # by keyboard as well
     expect(root.get_by_label("Width of the brush")).to_have_value("12")
     drag(page, (0.5, 0.4), (0.5, 0.8))
     brush = mask_of(page, "Brush 1")
@@ -62,13 +62,13 @@ def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
     drag(page, (0.25, 0.05), (0.25, 0.35))  # through the box, which is one no more
     box = mask_of(page, "Region 1")
     assert [inside(box, x, 0.2) for x in (0.15, 0.25, 0.36)] == [True, False, True]
-    root.get_by_role("button", name="Undo").click()
-    root.get_by_role("button", name="Undo").click()
+    root.get_by_role("button", name="Undo", exact=True).click()
+    root.get_by_role("button", name="Undo", exact=True).click()
     expect(root.locator(".shape")).to_have_count(1)
     assert inside(mask_of(page, "Brush 1"), 0.5, 0.6), "undone"
 
     # Enlarged twice about its middle by the keys, then dragged: what is painted lies under the pointer.
-    root.get_by_role("button", name="Clear").click()
+    root.get_by_role("button", name="Clear", exact=True).click()
     root.locator(".board").focus()
     for _ in range(2):
         page.keyboard.press("+")
@@ -78,20 +78,20 @@ def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
     page.mouse.wheel(0, -100)
     expect(root).not_to_have_attribute("data-zoom", f"{zoom:.2f}")
     zoom = float(root.get_attribute("data-zoom"))
-    root.get_by_role("button", name="Brush").click()
+    root.get_by_role("button", name="Brush", exact=True).click()
     drag(page, (0.9, 0.5), (0.9, 0.52))
     painted = mask_of(page, "Brush 1")
     assert inside(painted, 0.5 + 0.4 / zoom, 0.51)
     assert not inside(painted, 0.9, 0.51)
     root.get_by_role("button", name="Move the enlarged picture").click()
     drag(page, (0.8, 0.5), (0.2, 0.5))
-    root.get_by_role("button", name="Brush").click()
+    root.get_by_role("button", name="Brush", exact=True).click()
     drag(page, (0.9, 0.9), (0.9, 0.92))
     assert inside(mask_of(page, "Brush 1"), min(1 - 0.1 / zoom, 0.5 + (0.4 + 0.6) / zoom), 0.5 + 0.41 / zoom)
     root.locator(".board").focus()
     page.keyboard.press("0")
     expect(root).to_have_attribute("data-zoom", "1.00")
-    root.get_by_role("button", name="Clear").click()
+    root.get_by_role("button", name="Clear", exact=True).click()
 
     # A mask file of another size; then one that is none.
     wanted = np.zeros((300, 300), np.uint8)
@@ -109,15 +109,15 @@ def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
     chooser.value.set_files(tmp_path / "empty.png")
     expect(root.locator(".said")).to_contain_text("empty")
     expect(root.locator(".line")).to_have_count(1)
-    root.get_by_role("button", name="Clear").click()
+    root.get_by_role("button", name="Clear", exact=True).click()
 
     # The wand: the mouth of this portrait, which is the part at its place, and nothing else.
-    root.get_by_role("button", name="Wand").click()
+    root.get_by_role("button", name="Wand", exact=True).click()
     expect(root.locator(".parts button", has_text="Mouth")).to_be_visible()
     page.mouse.click(*on(page, 0.515, 0.66))
     mouth = mask_of(page, "Mouth")
     rows, columns = np.nonzero(mouth)
-    assert 0.01 < mouth.mean() < 0.06
+    assert 0.004 < mouth.mean() < 0.04
     assert 0.55 < rows.mean() / 128 < 0.8
     assert columns.min() > 0.2 * 128
     expect(root.locator(".parts button", has_text="Mouth")).to_have_attribute("aria-pressed", "true")
@@ -128,7 +128,7 @@ def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
 def test_two_fingers_on_a_phone(visit: Visit) -> None:
     page = visit(390, 844, has_touch=True, is_mobile=True)
     root = opened(page)
-    root.get_by_role("button", name="Brush").tap()
+    root.get_by_role("button", name="Brush", exact=True).tap()
     for button in root.locator("button:visible").all():
         at = button.bounding_box()
         assert min(at["width"], at["height"]) >= 43.9, button.inner_text()
