@@ -8,9 +8,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import gradio as gr
+import numpy as np
 
 from core.errors import RequestError
 from core.imaging import open_picture
+from core.masks import read_mask
 from core.models.cards import MODELS, ModelCard
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
@@ -65,6 +67,17 @@ def known_model(model: str) -> ModelCard:
     if model not in MODELS:
         raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
     return MODELS[model]
+
+
+def mask_input() -> PictureInput:
+    """The parameter that a mask is given as."""
+    label = "Mask of one more region: a picture file, white (or opaque) inside; resized to the model's picture"
+    return PictureInput(type="filepath", image_mode=None, label=label)
+
+
+def given_mask(mask: str | None, resolution: int) -> np.ndarray | None:
+    """The mask (R, R) that a program gave, if it gave one. Raises VisitorError."""
+    return read_mask(mask, (resolution, resolution)) if mask else None
 
 
 def given_path(image: str | None) -> str:
