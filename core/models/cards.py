@@ -105,9 +105,9 @@ class ModelCard(BaseCard):
     h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
     what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
     own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
-    framing: how its pictures show a face, None: they show none. domain_limit: the largest perceptual distance of
-    pictures that it knows to what it denoises them to (`core.domain`), None: not measured. shows: what it has learned,
-    for a sentence.
+    framing: how its pictures show a face, None: they show none. parts: folder of the network that knows the parts of
+    what they show, if there is one. domain_limit: the largest perceptual distance of pictures that it knows to what it
+    denoises them to (`core.domain`), None: not measured. shows: what it has learned, for a sentence.
     """
 
     h_shape: tuple[int, int, int]
@@ -117,6 +117,7 @@ class ModelCard(BaseCard):
     curves: PublishedTable | str | None
     drawn: Drawn | None = None
     framing: Framing | None = None
+    parts: str | None = None
     domain_limit: float | None = None
     shows: str = ""
 
@@ -156,8 +157,13 @@ def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: s
         perceptual="lpips-alex",
         curves=None if published is None else PUBLISHED[published],
         licence="apache-2.0",
-        framing=CELEBA_HQ if domain_word == "face" else None,
+        framing=framing_of(domain_word),
     )
+
+
+def framing_of(domain_word: str) -> Framing | None:
+    """How pictures of a kind show a face: data sets of faces (CelebA-HQ, FFHQ, MetFaces) are aligned by one formula."""
+    return CELEBA_HQ if {"face", "faces", "portrait", "portraits"} & set(domain_word.lower().split()) else None
 
 
 class Registry(dict[str, ModelCard]):
@@ -193,6 +199,7 @@ MODELS: dict[str, ModelCard] = Registry(
             instruments="models/avatars/instruments",
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
             framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
+            parts="models/avatars/parts",
             domain_limit=0.7,  # by `python -m benchmarks.domain`
             shows="drawn portraits",
         ),
@@ -214,6 +221,7 @@ MODELS: dict[str, ModelCard] = Registry(
             perceptual="lpips-alex",
             curves=None,
             licence="apache-2.0",
+            framing=CELEBA_HQ,
         ),
     )
 )

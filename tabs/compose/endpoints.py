@@ -18,13 +18,13 @@ from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
 from core.studio.frames import EditOptions, IntervalSource
+from core.studio.photographs import given_back, reduced, require_returned
 from core.studio.visit.session import Session
 from tabs.endpoints import (
     BOOST_LABEL,
     STEPS_LABEL,
     Answers,
     declare,
-    given_back,
     given_picture,
     known_model,
     picture_input,
@@ -33,12 +33,14 @@ from tabs.endpoints import (
     returned_input,
     source_input,
     stream_progress,
+    told_placement,
 )
 from tabs.exports import csv_text
 from tabs.shell import Shell
 from tabs.tables import sweep_rows
 
 MAX_TEXT = 4000  # characters of a composition
+MAX_CELL = 512  # pixels of the longer side of a photograph in the grid of a sweep
 
 
 def build(shell: Shell) -> None:
@@ -65,6 +67,7 @@ def build(shell: Shell) -> None:
         asked = [image, composition, steps, seed, model, process, placement, back]
         declare(shell, compose, [*asked, source, boost], [picture, about])
         asked = [image, across, down, low, high, count, composition, steps, seed, model, process]
+        asked += [placement, back]
         declare(shell, sweep, asked, [picture, about])
         declare(shell, presets, [model], about)
 
@@ -90,6 +93,7 @@ def compose(
     far it is.
     """
     started = time.monotonic()
+    require_returned(returned)
     asked = EditOptions(steps or None, seed=seed, process=process, source=intervals, boost=bool(boost))
     chosen = chosen_directions(session, composition, model)
     loaded, source = models.get(model), given_picture(image, model, placement)
@@ -102,7 +106,7 @@ def compose(
     about |= {"t_edit": used.t_edit, "t_boost": used.t_boost}
     about |= {"intervals": applying.intervals_in_words(loaded.card, presets_used, asked)}
     about |= {"seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": source.placement.as_json() if source.placement else None}
+    about |= {"placement": told_placement(source)}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
@@ -119,15 +123,19 @@ def sweep(
     seed: int,
     model: str,
     process: Process,
+    placement: Any,
+    returned: str,
 ) -> Answers:
     """Two directions against each other: a grid of pictures with every pair of their strengths.
 
     `composition` may hold further directions that stay as they are.
 
     Returns the grid as one picture with its strengths at the edges, and a JSON with the measures of every cell, row by
-    row. Until then the JSON tells how far it is.
+    row. Until then the JSON tells how far it is. Cells that show the whole photo are small; `/compose` gives any of
+    them at the photo's own resolution.
     """
     started = time.monotonic()
+    require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     strengths = pictures.evenly_spaced(low, high, count)
     pair = [(named_direction(session, name, model), 0.0) for name in (across, down)]
@@ -135,14 +143,18 @@ def sweep(
     others = [(preset, c) for preset, c in rest if preset not in (pair[0][0], pair[1][0])]
     if pair[0][0] is pair[1][0]:
         raise RequestError("A sweep needs two different directions.")
-    loaded, source = models.get(model), given_picture(image, model)
+    loaded, source = models.get(model), given_picture(image, model, placement)
     job = pictures.sweep(loaded, source, [*pair, *others], 0, 1, strengths, strengths, options)
     result = yield from stream_progress(job)
-    cells = [frame.measures.as_json() for frame in result.frames]
     about: dict[str, Any] = {"across": result.across, "down": result.down, "strengths": strengths, "model": model}
     about |= {"process": process, "steps": options.step_count}
-    about |= {"cells": cells, "csv": csv_text(sweep_rows(result)), "seconds": round(time.monotonic() - started, 2)}
-    yield animation.sheet(result), about
+    about["cells"] = [frame.measures.as_json() for frame in result.frames]
+    about["csv"] = csv_text(sweep_rows(result))
+    about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(source)}
+    small, cells = reduced(source, MAX_CELL), None
+    if returned != "square":
+        cells = [given_back(small, frame.pixels, returned) for frame in result.frames]
+    yield animation.sheet(result, cells), about
 
 
 def presets(session: Session, model: str) -> Iterator[list[dict[str, Any]]]:

@@ -132,7 +132,7 @@ def filmstrip(
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
     job = pictures.interpolate(models.get(model), given_picture(image, model), first, last, count, options)
     frames = yield from stream_progress(job)
-    shares = [{"share": round(start + (end - start) * k / (count - 1), 4)} for k in range(count)]
+    shares = [{"share": share} for share in pictures.shares(start, end, count)]
     cells = [about | frame.measures.as_json() for about, frame in zip(shares, frames, strict=True)]
     about = {"model": model, "pictures": cells, "csv": csv_text(frame_rows(frames, shares))}
     yield animation.filmstrip([frame.pixels for frame in frames]), about

@@ -16,6 +16,7 @@ from core.process import Process
 from core.studio import library
 from core.studio.edit import edit_frames, intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, IntervalSource
+from core.studio.photographs import given_back, require_returned
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
@@ -26,7 +27,6 @@ from tabs.endpoints import (
     STEPS_LABEL,
     Answers,
     declare,
-    given_back,
     given_path,
     given_picture,
     known_model,
@@ -36,6 +36,7 @@ from tabs.endpoints import (
     returned_input,
     source_input,
     stream_progress,
+    told_placement,
 )
 from tabs.exports import csv_text, first_svg
 from tabs.shell import Shell
@@ -98,6 +99,7 @@ def edit_text(
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
     """
     path, started = given_path(image), time.monotonic()
+    require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     loaded = models.get(model)
     source = given_picture(path, model, placement)
@@ -113,7 +115,7 @@ def edit_text(
     about = {"direction": preset.name, "model": model, "strength": strength}
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": source.placement.as_json() if source.placement else None}
+    about |= {"placement": told_placement(source)}
     about |= {"intervals_svg": first_svg(intervals_of(loaded.card, intervals, preset.direction.t_start))}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 

@@ -38,7 +38,7 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     text = {"/edit_text", "/train_direction", "/sample", "/intervals"}
     discovery = {"/analyse", "/discover"}
     inversion = {"/invert", "/compare_methods", "/reconstruct", "/edit_inverted", "/robustness"}
-    photographs = {"/find_faces", "/ask_instruments", "/return_to_photo"}
+    photographs = {"/find_faces", "/ask_instruments", "/return_to_photo", "/open_model"}
     composing = {"/compose", "/sweep", "/presets", "/similarity", "/batch", "/filmstrip", "/history"}
     assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
@@ -64,7 +64,6 @@ def test_every_parameter_is_described_where_tools_are_listed() -> None:
 
 
 def test_as_tools_over_mcp(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mcp")
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
     with running_app() as address:
         tools = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()

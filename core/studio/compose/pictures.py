@@ -81,6 +81,11 @@ def sweep(
     return Sweep(chosen[across][0].name, chosen[down][0].name, tuple(acrosses), tuple(downs), tuple(frames))
 
 
+def shares(start: float, end: float, count: int) -> list[float]:
+    """`count` multiples of a composition from one to another, in even steps."""
+    return [round(start + (end - start) * k / (count - 1), 4) for k in range(count)]
+
+
 def interpolate(
     model: DiffusionModel,
     picture: Picture,
