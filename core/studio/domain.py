@@ -105,11 +105,12 @@ def in_words(card: ModelCard) -> str:
     """What to tell of a picture that a model does not know."""
     return (
         f"“{card.title}” cannot draw this picture: it has learned {card.shows}, and nothing else. Edits of it are "
-        "guesses. Below is the nearest picture that it can draw."
+        "guesses. Beside this: the nearest picture that it can draw."
     )
 
 
 def others(card: ModelCard) -> list[ModelCard]:
-    """The listed models of photographs, for a picture that this one does not know: those of the same subject first."""
+    """The listed models of photographs, for a picture that this one does not know: those of the same subject, or all if
+    there are none."""
     listed = [other for other in MODELS.values() if other.id != card.id and other.domain_limit is None]
-    return sorted(listed, key=lambda other: other.domain_word != card.domain_word)
+    return [other for other in listed if other.domain_word == card.domain_word] or listed

@@ -96,11 +96,12 @@ def test_what_cannot_be_measured_stops_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert list(domain_of(model, Picture(torch.zeros(1, 3, side, side), model.card.id))) == []
 
 
-def test_other_models_of_the_same_subject_come_first() -> None:
+def test_other_models_of_the_same_subject_are_named() -> None:
     card = models.get("avatars").card
     found = [other.id for other in others(card)]
-    assert found[0] == "ddpm-ema-celebahq-256"
-    assert "avatars" not in found
+    assert found[:2] == ["ddpm-ema-celebahq-256", "ldm-celebahq-256"]
+    assert not {"avatars", "ddpm-ema-church-256"} & set(found)
+    assert others(replace(card, domain_word="boat"))[-1].id == "ldm-celebahq-256"
     assert "drawn portraits" in domain.in_words(card)
 
 
