@@ -21,7 +21,7 @@ from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login, opening, photo_endpoints, restoring, serving
+from tabs import hub_login, opening, opening_endpoints, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.discover import endpoints as discover_endpoints
@@ -40,7 +40,14 @@ if ON_ZEROGPU:
     from tabs import zerogpu
 
 TABS = [text_edit, discover, compose, invert]
-ENDPOINTS = [text_edit_endpoints, compose_endpoints, discover_endpoints, invert_endpoints, photo_endpoints]
+ENDPOINTS = [
+    text_edit_endpoints,
+    compose_endpoints,
+    discover_endpoints,
+    invert_endpoints,
+    photo_endpoints,
+    opening_endpoints,
+]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]
 DEFAULT_MODEL = "avatars"
 LIGHTS = (

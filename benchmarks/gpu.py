@@ -34,7 +34,7 @@ from core.discovery.jacobian_operator import Jacobian
 from core.progress import finish
 from core.schedule import Schedule
 
-ROUNDS = 3
+ROUNDS, WARM_UP = 3, 1
 STABLE_DIFFUSION: dict[str, Any] = {  # 1.5
     "sample_size": 64,
     "cross_attention_dim": 768,
@@ -61,15 +61,15 @@ def device() -> torch.device:
 
 
 def seconds(work: Callable[[], object], runs: int = ROUNDS) -> float:
-    """Median, after one run that warms up."""
+    """Median, after what warms up."""
     measured = []
-    for _ in range(runs + 1):
+    for _ in range(WARM_UP + runs):
         began = time.perf_counter()
         work()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         measured.append(time.perf_counter() - began)
-    return median(measured[1:])
+    return median(measured[WARM_UP:])
 
 
 def visits(before: Path | None) -> None:
@@ -78,9 +78,10 @@ def visits(before: Path | None) -> None:
     print("| 256x256 | " + "before | " * (len(builds) - 1) + "now |")
     print("|---|" + "---|" * len(builds))
     try:
+        numbers = range(WARM_UP + ROUNDS)
         for task, about in VISITS.items():
-            rounds = [[build.measure(task, number)["seconds"] for build in builds] for number in range(ROUNDS + 1)]
-            cells = (f"{median(one[k] for one in rounds[1:]):.3f} s" for k in range(len(builds)))
+            rounds = [[build.measure(task, number)["seconds"] for build in builds] for number in numbers]
+            cells = (f"{median(one[k] for one in rounds[WARM_UP:]):.3f} s" for k in range(len(builds)))
             print(f"| {about} | {' | '.join(cells)} |", flush=True)
     finally:
         for build in builds:

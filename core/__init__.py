@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import edit, load_model, load_preset, wrap_model
+    from .api import edit, find_faces, load_model, load_preset, wrap_model
     from .errors import (
         HubError,
         ImageError,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         VisitorError,
     )
     from .imaging import Crop
+    from .photo.placement import Placement
     from .presets import Preset
     from .progress import Progress
 
@@ -31,6 +32,7 @@ __all__ = [
     "ImageError",
     "ModelUnavailable",
     "NumberError",
+    "Placement",
     "Preset",
     "PresetError",
     "Progress",
@@ -38,15 +40,16 @@ __all__ = [
     "ResourceError",
     "VisitorError",
     "edit",
+    "find_faces",
     "load_model",
     "load_preset",
     "wrap_model",
 ]
 
 _MODULES = {
-    **dict.fromkeys(["edit", "load_model", "load_preset", "wrap_model"], "api"),
+    **dict.fromkeys(["edit", "find_faces", "load_model", "load_preset", "wrap_model"], "api"),
     **dict.fromkeys([name for name in __all__ if name.endswith("Error") or name == "ModelUnavailable"], "errors"),
-    **{"Crop": "imaging", "Preset": "presets", "Progress": "progress"},
+    **{"Crop": "imaging", "Placement": "photo.placement", "Preset": "presets", "Progress": "progress"},
 }
 
 

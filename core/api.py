@@ -21,7 +21,7 @@ from dataclasses import astuple
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import get_args, overload
+from typing import Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -32,24 +32,31 @@ from . import hub, presets
 from .directions import Injection
 from .editing import EditSettings
 from .errors import HubError, RequestError
-from .imaging import Crop, Source, to_pil, to_pixels
+from .imaging import Crop, Source, open_picture, to_pil, to_pixels
 from .models.cards import MODELS
 from .models.loader import DiffusionModel, load, models
 from .models.opening import open_model
 from .models.placing import usable_device
 from .models.wrapping import read_model, wrap_model
+from .photo import yunet
+from .photo.faces import found_faces
+from .photo.placement import CELEBA_HQ, Placement, from_crop
+from .photo.warp import cut, put_back
 from .presets import Preset
 from .process import Process, edit_pictures
 from .progress import Progress, Running, finish
 from .studio import library
 from .studio.edit import MAX_STRENGTH, intervals_for, what_is_assumed
 from .studio.frames import EditOptions, require_range
+from .studio.photographs import RETURNED, placed, require_returned
 
-__all__ = ["DEFAULT_MODEL", "edit", "load_model", "load_preset", "wrap_model"]
+__all__ = ["DEFAULT_MODEL", "edit", "find_faces", "load_model", "load_preset", "wrap_model"]
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "avatars"
+
+Returned = Literal["square", "photo", "photo with the whole square"]
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?", re.ASCII)
 _ON_THE_HUB = re.compile(
@@ -158,6 +165,8 @@ def edit(
     t_edit: int | None = None,
     t_boost: int | None = None,
     crop: Crop | None = None,
+    placement: Placement | Mapping[str, object] | str | None = None,
+    returned: Returned = "square",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Image.Image: ...
 
@@ -176,6 +185,8 @@ def edit(
     t_edit: int | None = None,
     t_boost: int | None = None,
     crop: Crop | None = None,
+    placement: Placement | Mapping[str, object] | str | None = None,
+    returned: Returned = "square",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Image.Image]: ...
 
@@ -193,6 +204,8 @@ def edit(
     t_edit: int | None = None,
     t_boost: int | None = None,
     crop: Crop | None = None,
+    placement: Placement | Mapping[str, object] | str | None = None,
+    returned: Returned = "square",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Image.Image | list[Image.Image]:
     """A picture, edited: sampled again with the direction added to h, by default in a few anchored steps.
@@ -215,19 +228,27 @@ def edit(
             says if left out, else by the model's curves.
         t_boost: start of the boosting interval: noise is added at t < t_boost. Likewise.
         crop: the square part of the picture to use; the largest, by default.
+        placement: the square part in place of `crop`, on a photograph: "face" for the largest face, framed as the model
+            knows faces; a `Placement`, such as one of `find_faces`; {"left_eye": (x, y), "right_eye": (x, y), "mouth":
+            (x, y)}; or {"x": ..., "y": ..., "side": ..., "angle": ...}, in pixels of the upright photograph.
+        returned: "square", as the model makes it; "photo", the whole picture at its own resolution with what changed
+            added to it, which keeps its detail; or "photo with the whole square".
         on_progress: called after every step.
 
     Returns:
-        The edited picture, RGB, of the model's resolution; a list of them, in order, if several strengths are given.
+        The edited picture, RGB, of the model's resolution, or the whole picture of its own size; a list of them, in
+        order, if several strengths are given.
 
     Raises:
         PresetError: the preset was made for other weights.
         RequestError: a number is out of range, or an argument is of another kind: a preset's name in place of the
             preset, model and picture swapped.
-        ImageError: the picture is too large, too small, broken, or not a picture.
+        ImageError: the picture is too large, too small, broken, or not a picture, or the square lies outside it.
+        ModelUnavailable: faces are to be found and what finds them is not here.
         NumberError: the network computes values that are not numbers. ResourceError: out of memory.
     """
-    _require_inputs(model, preset, crop, on_progress)
+    _require_inputs(model, preset, crop, placement, on_progress)
+    require_returned(returned)
     single = strength is None or not _are_several(strength)
     strengths = _strengths(preset.strength if strength is None else strength)
     steps, seed = None if steps is None else _whole("steps", steps), _whole("seed", seed)
@@ -240,14 +261,40 @@ def edit(
         log.warning("%s: %s", preset.name, words)
     settings = EditSettings(options.step_count, intervals, injection or preset.injection, seed)
 
-    pixels = to_pixels(picture, model.card.resolution, crop)
+    whole = None if placement is None and returned == "square" else open_picture(picture)
+    if whole is None:
+        pixels = to_pixels(picture, model.card.resolution, crop)
+    else:
+        wanted = from_crop(crop, *whole.size) if crop is not None else placement
+        wanted = dict(wanted) if isinstance(wanted, Mapping) else wanted
+        at = placed(whole, wanted, model.card.framing)
+        pixels = cut(whole, at, model.card.resolution)
     weighted = [(preset.direction, strengths)]
     running = Running(edit_pictures(model, pixels, len(strengths), weighted, settings, options.process))
     for event in running:
         if on_progress is not None:
             on_progress(event)
-    pictures = to_pil(running.result)
+    if whole is None or returned == "square":
+        pictures = to_pil(running.result)
+    else:
+        pictures = [put_back(whole, at, edited, pixels, RETURNED[returned]) for edited in running.result]
     return pictures[0] if single else pictures
+
+
+def find_faces(picture: Source, model: DiffusionModel | None = None) -> list[Placement]:
+    """The squares in which a model wants to see the faces of a photograph, the largest face first; none: [].
+
+    Args:
+        picture: as `edit` takes it.
+        model: framed as its pictures are; as CelebA-HQ is, if left out.
+
+    Raises:
+        ImageError: it is no picture. ModelUnavailable: what finds faces is not here and cannot be fetched.
+    """
+    if model is not None and not isinstance(model, DiffusionModel):
+        raise RequestError(f"find_faces takes a picture and a model, not {_kind(model)}.")
+    framing = (model.card.framing if model is not None else None) or CELEBA_HQ
+    return list(found_faces(open_picture(picture), yunet.load(), framing).placements)
 
 
 # -------------------------------------------------------------------------------------------------- what callers mix up
@@ -257,7 +304,7 @@ def _kind(value: object) -> str:
     return shortened(value) if value is None or isinstance(value, str) else type(value).__name__
 
 
-def _require_inputs(model: object, preset: object, crop: object, on_progress: object) -> None:
+def _require_inputs(model: object, preset: object, crop: object, placement: object, on_progress: object) -> None:
     """Raises RequestError if one of the arguments of `edit` is something else than it has to be."""
     if not isinstance(model, DiffusionModel):
         raise RequestError(
@@ -271,6 +318,10 @@ def _require_inputs(model: object, preset: object, crop: object, on_progress: ob
         )
     if crop is not None and not (isinstance(crop, Crop) and all(isinstance(value, Real) for value in astuple(crop))):
         raise RequestError(f"crop is a Crop of three numbers, such as Crop(x=0.5, y=0.4, size=0.8), not {_kind(crop)}.")
+    if placement is not None and crop is not None:
+        raise RequestError("Say either with crop or with placement what part of the picture to use.")
+    if placement is not None and not isinstance(placement, Placement | Mapping | str):
+        raise RequestError(f"placement is “face”, a Placement or a dict of points, not {_kind(placement)}.")
     if on_progress is not None and not callable(on_progress):
         raise RequestError(f"on_progress is a function that is called with a Progress, not {_kind(on_progress)}.")
 

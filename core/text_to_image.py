@@ -267,9 +267,18 @@ class TextToImage:
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings (B, L, E) of prompts, float32. What does not fit in L tokens is cut off (see `words_cut`)."""
+        """Embeddings (B, L, E) of prompts, float32. What does not fit in L tokens is cut off (see `words_cut`).
+
+        What is written is words, whatever it looks like: where a tokenizer pads with "!", as that of Stable Diffusion
+        2.1, an exclamation mark would otherwise become padding, which the network was not trained to read as one.
+        """
         tokens = self.tokenizer(
-            list(prompts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+            list(prompts),
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_tensors="pt",
+            split_special_tokens=True,
         )
         return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0].to(self.device, torch.float32)
 
@@ -280,7 +289,9 @@ class TextToImage:
 
     def token_counts(self, words: Sequence[str]) -> list[int]:
         """How many tokens each word has."""
-        return [len(self.tokenizer(word, add_special_tokens=False).input_ids) for word in words]
+        return [
+            len(self.tokenizer(word, add_special_tokens=False, split_special_tokens=True).input_ids) for word in words
+        ]
 
     def words_cut(self, prompt: str) -> str:
         """The words at the end of a prompt that the model does not read; "" if it reads all."""

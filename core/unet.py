@@ -104,12 +104,12 @@ class SplitUNet:
         return self.in_channels, height, width
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+    def dtype(self) -> torch.dtype:  # diffusers walks through all parameters for it, at every pass
+        return next(self.unet.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return next(self.unet.parameters()).device
 
     def use_plain_attention(self, plain: bool = True) -> None:
         """Choose the attention written out in plain matrix products (jvp-able), or the fused one (faster)."""

@@ -9,18 +9,15 @@ from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
 from core.errors import RequestError
-from core.imaging import open_picture, to_pil
+from core.imaging import open_picture
 from core.masks import read_mask
 from core.models.cards import MODELS, ModelCard
-from core.photo.warp import Returning
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
 from core.studio.frames import Picture
-from core.studio.photographs import cut_out, requested_placement, returned
+from core.studio.photographs import RETURNED, cut_out, requested_placement
 from tabs.shell import Shell, for_clients
 from tabs.widgets import PictureInput
 
@@ -39,7 +36,7 @@ def declare(shell: Shell, handler: Callable[..., Iterator[Any]], inputs: Sequenc
     it as a tool read it.
     """
     endpoint = for_clients(handler)
-    names = list(inspect.signature(handler).parameters)[1:]
+    names = [name for name in inspect.signature(handler).parameters if name not in ("session", "request")]
     about = "\n".join(f"    {name}: {one.label}" for name, one in zip(names, inputs, strict=True))
     endpoint.__doc__ = f"{inspect.cleandoc(handler.__doc__ or '')}\n\nArgs:\n{about}\n"
     gr.on([], endpoint, [shell.session, *inputs], outputs, api_name=handler.__name__, **QUEUE)
@@ -49,7 +46,6 @@ PLACEMENT = (
     'Where its square lies: nothing for the largest one; "face" for the largest face; {"left_eye": [x, y], '
     '"right_eye": [x, y], "mouth": [x, y]} or {"x": ..., "y": ..., "side": ..., "angle": ...} in pixels'
 )
-RETURNED: dict[str, Returning] = {"square": "crop", "photo": "difference", "photo with the whole square": "crop"}
 RETURNED_LABEL = "What comes back: the square, the photo with what changed, or the photo with the whole square"
 STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs"
 
@@ -107,11 +103,9 @@ def returned_input() -> gr.Dropdown:
     return gr.Dropdown(list(RETURNED), value="square", label=RETURNED_LABEL)
 
 
-def given_back(picture: Picture, edited: Tensor, wanted: str) -> Image.Image:
-    """What a program gets of an edit (3, R, R): one of `RETURNED`. Raises RequestError, ImageError."""
-    if wanted not in RETURNED:
-        raise RequestError(f"There is no {wanted!r} to return: use {', '.join(RETURNED)}.")
-    return to_pil(edited)[0] if wanted == "square" else returned(picture, edited, RETURNED[wanted])
+def told_placement(picture: Picture) -> dict[str, float] | None:
+    """Where the square of a picture lies, as endpoints take it."""
+    return picture.placement.as_json() if picture.placement else None
 
 
 def stream_progress(job: Job[T], beside: int = 1) -> Generator[tuple[Any, ...], None, T]:

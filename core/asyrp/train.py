@@ -83,16 +83,32 @@ class Sources:
     h_rms: list[float]
 
 
-def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: int, chunk: int = 8) -> Job[Sources]:
-    """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps."""
+CHUNK = 8  # latents whose trajectories are computed together
+
+# Of a chunk of n latents: predicted images (K, n, 3, H, W) float16, and the sum of the mean squares of h (K,).
+Part = tuple[Tensor, Tensor]
+
+
+def source_trajectories(
+    model: DiffusionModel,
+    x_T: Tensor,
+    steps: int,
+    t_edit: int,
+    chunk: int | None = None,
+    begun: list[Part] | None = None,
+) -> Job[Sources]:
+    """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps.
+
+    begun: the chunks that are done, to which the others are added; with them it goes on from where it was stopped.
+    """
+    chunk, parts = chunk or CHUNK, [] if begun is None else begun
     timesteps = [t for t in reversed(model.schedule.timesteps(steps)) if t >= t_edit]
-    parts, squares = [], torch.zeros(len(timesteps))
-    for start in range(0, len(x_T), chunk):
-        x, P = x_T[start : start + chunk].to(model.device), []
+    for start in range(chunk * len(parts), len(x_T), chunk):
+        x, P, squares = x_T[start : start + chunk].to(model.device), [], torch.zeros(len(timesteps))
         for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
             with torch.no_grad():
                 features = model.features(x, t)
-                squares[k] += features.h.float().square().mean().cpu() * len(x)
+                squares[k] = features.h.float().square().mean().cpu() * len(x)
                 eps = model.eps(features, x, t)
                 require_finite(eps, dtype=model.dtype)
                 P_t = model.codec.decode(model.schedule.predicted_x0(x, eps, t))
@@ -100,21 +116,25 @@ def source_trajectories(model: DiffusionModel, x_T: Tensor, steps: int, t_edit: 
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
             if k + 1 < len(timesteps):
                 yield Progress(start, len(x_T), "preparing")
-        parts.append(torch.stack(P))
+        parts.append((torch.stack(P), squares))
         done = min(start + chunk, len(x_T))
         if done < len(x_T):
-            yield Progress(done, len(x_T), "preparing", P[-1].float())
-    rms = (squares / len(x_T)).sqrt().tolist()
+            yield Progress(done, len(x_T), "preparing", P[-1].float(), kept=True)
+    total = torch.zeros(len(timesteps))
+    for _, squares in parts:
+        total += squares
     yield Progress(len(x_T), len(x_T), "preparing")
-    return Sources(x_T, steps, timesteps, torch.cat(parts, 1), rms)
+    return Sources(x_T, steps, timesteps, torch.cat([P for P, _ in parts], 1), (total / len(x_T)).sqrt().tolist())
 
 
 @dataclass
 class Training:
-    """One training run: `run()` goes on from where it is; `direction()` is what it has learned so far.
+    """One training run: `run()` goes on from where it is, within its preparation too; `direction()` is what it has
+    learned so far.
 
     pixels-space previews show the first latents edited at full strength. `x_T`: latents to train on (inverted pictures,
-    or None for random ones). `sources`: their trajectories, if already computed.
+    or None for random ones). `sources`: their trajectories, if already computed; `begun`: the first of them, until all
+    are.
     """
 
     model: DiffusionModel
@@ -126,6 +146,7 @@ class Training:
     sources: Sources | None = None
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    begun: list[Part] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         s, card = self.settings, self.model.card
@@ -156,7 +177,14 @@ class Training:
             self.f_t, self.delta, self.parameters = None, delta, [delta]
         self.optimiser = torch.optim.Adam(self.parameters, lr=s.rate or RATE[s.form], betas=(0.9, 0.99))
         self.E_source: Tensor | None = None
+        self.E_rows: list[Tensor] = []  # of the first timesteps, until all are there
         self.x_start: Tensor | None = None
+
+    @property
+    def unprepared(self) -> int:
+        """Latents whose trajectories are still to be computed."""
+        n = self.settings.samples if self.x_T is None else len(self.x_T)
+        return 0 if self.sources is not None else n - sum(P.shape[1] for P, _ in self.begun)
 
     @property
     def total(self) -> int:
@@ -205,7 +233,7 @@ class Training:
         return {
             "begun": (self.model, self.image_text, self.source, self.target, self.settings, self.x_T, self.sources),
             "learned": self.state_dict(),
-            "prepared": (self.E_source, self.x_start),
+            "prepared": (self.E_source, self.x_start, self.begun, self.E_rows),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -213,24 +241,26 @@ class Training:
         vars(self).update(zip(names, state["begun"], strict=True))
         self.__post_init__()
         self.load_state_dict(state["learned"])
-        self.E_source, self.x_start = state["prepared"]
+        self.E_source, self.x_start, self.begun, self.E_rows = state["prepared"]
 
     def prepare(self) -> Job[Sources]:
-        """Source trajectories and their embeddings, if they are not there yet."""
+        """Source trajectories and their embeddings, if they are not there yet; what is there of them is used."""
         s = self.settings
         if self.sources is None:
             x_T = sample_latent(self.model, s.first_seed, s.samples).x_T if self.x_T is None else self.x_T
-            self.sources = yield from source_trajectories(self.model, x_T, s.steps, self.t_edit)
+            self.sources = yield from source_trajectories(self.model, x_T, s.steps, self.t_edit, begun=self.begun)
+            self.begun = []
         first, count = len(self.before), len(self.timesteps)
         if self.sources.steps != s.steps or len(self.sources.timesteps) < first + count:
             raise ValueError("the source trajectories were made with other steps or a higher t_edit")
         if self.E_source is None:
-            rows, n = [], len(self.sources.x_T)
-            for P in self.sources.P[first : first + count]:
+            n = len(self.sources.x_T)
+            for P in self.sources.P[first + len(self.E_rows) : first + count]:
                 with torch.no_grad():
-                    rows.append(torch.cat([self.image_text.embed_images(part.float()) for part in P.split(64)]))
-                yield Progress(n, n, "preparing")
-            self.E_source = torch.stack(rows)
+                    row = torch.cat([self.image_text.embed_images(part.float()) for part in P.split(64)])
+                self.E_rows.append(row)
+                yield Progress(n, n, "preparing", kept=True)
+            self.E_source, self.E_rows = torch.stack(self.E_rows), []
         if self.x_start is None:
             self.x_start = torch.cat([self.unedited(x) for x in self.sources.x_T.split(8)])
         if s.form == "global":  # the rate is relative to the size of what is shifted

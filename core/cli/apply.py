@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from ..errors import PresetError
+from ..errors import PresetError, RequestError
 from .output import (
     FORMATS,
     WHICH_PRESET,
@@ -40,6 +41,17 @@ def add_to(commands: Commands) -> None:
     apply.add_argument("--t-edit", type=int, help="end of the editing interval")
     apply.add_argument("--t-boost", type=int, help="start of the boosting interval")
     apply.add_argument("--seed", type=int, default=0, help="of the boosting noise")
+    apply.add_argument(
+        "--placement",
+        help="of the square in a photograph: face; X,Y,SIDE or X,Y,SIDE,ANGLE (its middle, in pixels and degrees); or "
+        "six numbers, the two eyes and the mouth; the largest square if left out",
+    )
+    apply.add_argument(
+        "--returned",
+        choices=["square", "photo", "photo with the whole square"],
+        default="square",
+        help="what is written: the square, or the whole picture with what changed, or with the square as it is",
+    )
     apply.add_argument("--json", action="store_true", help="print the measures for programs")
     add_force(apply)
 
@@ -47,13 +59,14 @@ def add_to(commands: Commands) -> None:
 def apply_preset(options: argparse.Namespace) -> None:
     from .. import presets
     from ..api import load_preset
-    from ..imaging import to_pil
+    from ..imaging import open_picture
     from ..models.cards import MODELS
     from ..models.loader import models
     from ..models.opening import open_model
     from ..studio import library
     from ..studio.edit import edit_frames
     from ..studio.frames import EditOptions
+    from ..studio.photographs import cut_out, given_back, requested_placement
 
     require_writable(options.out, options.force, tuple(FORMATS))
     with naming(options.preset):
@@ -69,16 +82,38 @@ def apply_preset(options: argparse.Namespace) -> None:
     else:
         model = models.get(preset.model)
     with naming(options.image):
-        picture = library.open_picture(options.image, preset.model)
+        photo = open_picture(options.image)
+        placement = requested_placement(photo, described(options.placement), preset.model)
+        whole = options.placement is not None or options.returned != "square"
+        picture = cut_out(photo, placement, preset.model) if whole else library.open_picture(photo, preset.model)
     given = ("process", "steps", "form", "injection", "t_edit", "t_boost", "seed")
     settings = EditOptions(**{key: getattr(options, key) for key in given})
     strength = preset.strength if options.strength is None else options.strength
     (frame,) = follow(edit_frames(model, picture, preset, [strength], settings))
-    write_picture(to_pil(frame.pixels)[0], options.out)
+    write_picture(given_back(picture, frame.pixels, options.returned), options.out)
     if options.json:
-        print(json.dumps({"out": str(options.out), "strength": strength, **frame.measures.as_json()}, indent=2))
+        said = {"out": str(options.out), "strength": strength, "placement": placement.as_json()}
+        print(json.dumps(said | frame.measures.as_json(), indent=2))
         return
     print(options.out)
     for reading in frame.measures.attributes[:5]:
         change = f"{reading.change:+.1f} standard deviations"
         print_note(f"{reading.name}: {reading.before:.2f} -> {reading.after:.2f} ({change})")
+
+
+def described(placement: str | None) -> Any:
+    """The square as `requested_placement` takes it. Raises RequestError."""
+    if placement in (None, "face"):
+        return placement
+    try:
+        values = [float(part) for part in str(placement).split(",")]
+    except ValueError:
+        values = []
+    if len(values) in (3, 4):
+        return dict(zip(("x", "y", "side", "angle"), values, strict=False))
+    if len(values) == 6:
+        return {"left_eye": values[:2], "right_eye": values[2:4], "mouth": values[4:]}
+    raise RequestError(
+        f"The placement {str(placement)[:60]!r} is not understood. Use face, X,Y,SIDE,ANGLE, or six numbers: the two "
+        "eyes and the mouth."
+    )

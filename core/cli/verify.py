@@ -30,7 +30,9 @@ def verify_model(options: argparse.Namespace) -> None:
     source = model.card.source
     repo = options.repo or (source.repo if isinstance(source, Hub) else None)
     verdict = compare(model.unet.unet, repo)
-    print(json.dumps({**vars(verdict), "fingerprint": model.fingerprint}) if options.json else verdict.outcome)
+    commit = source.revision if isinstance(source, Hub) else None
+    about = {**vars(verdict), "fingerprint": model.fingerprint, "commit": commit}
+    print(json.dumps(about) if options.json else verdict.outcome)
     if verdict.outcome == "fail":
         raise ModelUnavailable(verdict.words)
-    print_note(f"{verdict.words} Weights: {model.fingerprint}.")
+    print_note(f"{verdict.words} Weights: {model.fingerprint}{f', commit {commit}' if commit else ''}.")

@@ -154,8 +154,13 @@ def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: s
         perceptual="lpips-alex",
         curves=None if published is None else PUBLISHED[published],
         licence="apache-2.0",
-        framing=CELEBA_HQ if domain_word == "face" else None,
+        framing=framing_of(domain_word),
     )
+
+
+def framing_of(domain_word: str) -> Framing | None:
+    """How pictures of a kind show a face: data sets of faces (CelebA-HQ, FFHQ, MetFaces) are aligned by one formula."""
+    return CELEBA_HQ if {"face", "faces", "portrait", "portraits"} & set(domain_word.lower().split()) else None
 
 
 class Registry(dict[str, ModelCard]):
@@ -211,6 +216,7 @@ MODELS: dict[str, ModelCard] = Registry(
             perceptual="lpips-alex",
             curves=None,
             licence="apache-2.0",
+            framing=CELEBA_HQ,
         ),
     )
 )

@@ -4,6 +4,7 @@ Half precision and device are chosen for the machine. A model that cannot be had
 """
 
 import logging
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from ..cache import Sized
 from ..errors import RequestError
 from ..finite import finite, require_finite
 from ..forking import renew_after_fork
+from ..kept_on_disk import keep, recall
 from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
 from ..schedule import Schedule
@@ -258,14 +260,16 @@ def load(
     dtype: torch.dtype | None = None,
     cache_dir: Path | None = None,
 ) -> DiffusionModel:
-    """Load a model anew; `Loader.get` is the cached way.
+    """Load a model anew; `Loader.get` is the cached way. The card of a repository says the commit that was loaded, also
+    where it was asked for by a branch.
 
     Raises:
         ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
     """
     device, dtype = chosen(card, device, dtype)
-    unet, schedule, codec = obtain(card, partial(_read, card), partial(fetch, cache_dir=cache_dir), KIND)
+    unet, schedule, codec, folder = obtain(card, partial(_read, card), partial(fetch, cache_dir=cache_dir), KIND)
     fingerprint = fingerprint_of(unet)
+    card = _pinned(card, folder, fingerprint)
     if isinstance(card.source, Hub):
         check_at_first_load(card, unet.eval().to(device), fingerprint)
     place(unet, device, dtype)
@@ -277,10 +281,21 @@ def load(
     return DiffusionModel(card, SplitUNet(unet), schedule, codec, device, dtype, fingerprint)
 
 
-def _read(card: ModelCard, folder: Path) -> tuple[UNet2DModel, Schedule, Codec]:
-    """Network and autoencoder in float32, and schedule. Raises: see `reading.read_network`."""
+def _read(card: ModelCard, folder: Path) -> tuple[UNet2DModel, Schedule, Codec, Path]:
+    """Network and autoencoder in float32, schedule, and where they were read. Raises: see `reading.read_network`."""
     unet, schedule = read_pipeline(folder)
-    return unet, schedule, read_codec(card.codec, folder)
+    return unet, schedule, read_codec(card.codec, folder), folder
+
+
+def _pinned(card: ModelCard, folder: Path, fingerprint: str) -> ModelCard:
+    """The card with the commit that a repository's files are of, which the Hub's client names their folder by. It is
+    kept with the weights' fingerprint."""
+    source = card.source
+    if not isinstance(source, Hub) or not re.fullmatch(r"[0-9a-f]{40}", folder.name):
+        return card
+    if recall("commit", fingerprint) is None:
+        keep("commit", fingerprint, {"repo": source.repo, "asked": source.revision, "commit": folder.name})
+    return card if source.revision == folder.name else replace(card, source=Hub(source.repo, folder.name))
 
 
 models = Loader()

@@ -31,7 +31,7 @@ from ..memory import MAX_DOWNLOAD, MAX_OPENED, MB
 from ..progress import Job, Progress
 from ..schedule import Schedule
 from ..unet import SplitUNet
-from .cards import MODELS, BaseCard, Folder, Hub, ModelCard, OpenClip
+from .cards import MODELS, BaseCard, Folder, Hub, ModelCard, OpenClip, framing_of
 from .codec import CODEC_OF_CHANNELS, CODECS, CodecName
 from .folders import DAMAGED
 from .heads import build_unet
@@ -137,6 +137,7 @@ def describe(folder: Path, model_id: str, source: Folder | Hub, word: str = "") 
         perceptual="lpips-alex",
         curves=PUBLISHED.get(curves) if isinstance(curves, str) else None,
         licence=licence[:80] if isinstance(licence, str) else "unknown",
+        framing=framing_of(word),
     )
 
 
@@ -181,7 +182,12 @@ def _register(card: ModelCard, word: str) -> ModelCard:
         if known is not None and word and word != known.domain_word:
             model_id = f"{card.id} ({word})"
             card = MODELS.get(model_id) or replace(
-                known, id=model_id, title=f"{known.title} ({word})", domain_word=word, drawn=None
+                known,
+                id=model_id,
+                title=f"{known.title} ({word})",
+                domain_word=word,
+                drawn=None,
+                framing=framing_of(word) or known.framing,
             )
             known = MODELS.get(model_id)
         elif known is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import RequestError, VisitorError
-from ..imaging import MAX_PHOTO_SIDE, Crop, Source, open_picture
+from ..imaging import MAX_PHOTO_SIDE, Crop, Source, open_picture, to_pil
 from ..models.cards import MODELS
 from ..photo import yunet
 from ..photo.faces import BY_HAND, Detector, FoundFaces, found_faces
-from ..photo.placement import CELEBA_HQ, Placement, from_crop, from_json
+from ..photo.placement import CELEBA_HQ, Framing, Placement, from_crop, from_json
 from ..photo.warp import Returning, cut, put_back
 from .frames import Picture
 
 FREE = "Move, scale and turn the square to what the model should see."
+# What a program can have of an edit, and how the square goes back into the photograph for it.
+RETURNED: dict[str, Returning] = {"square": "crop", "photo": "difference", "photo with the whole square": "crop"}
 
 
 def open_photo(source: Source) -> Image.Image:
@@ -50,15 +53,23 @@ def cut_out(photo: Image.Image | Tensor, placement: Placement, model_id: str) ->
 
 
 def requested_placement(photo: Image.Image, wanted: Any, model_id: str, detector: Detector | None = None) -> Placement:
-    """Where a program wants the square: "" for the largest one, "face" for the largest face, or what `from_json` reads.
+    """Where a program wants the square, for a model that the app has: see `placed`."""
+    return placed(photo, wanted, MODELS[model_id].framing, detector)
+
+
+def placed(photo: Image.Image, wanted: Any, framing: Framing | None, detector: Detector | None = None) -> Placement:
+    """Where a program wants the square: "" for the largest one, "face" for the largest face, a `Placement`, or what
+    `from_json` reads. framing: of the model's pictures, where it knows faces.
 
     Raises:
-        RequestError: it is none of these. ImageError: the square does not fit. ModelUnavailable: faces cannot be found
-            here. VisitorError: there is no face.
+        RequestError: it is none of these, or there is no face. ImageError: the square does not fit. ModelUnavailable:
+            faces cannot be found here.
     """
-    if wanted in (None, "", {}, "square"):
+    if wanted is None or wanted in ("", {}, "square"):
         return from_crop(Crop(), *photo.size)
-    framing = MODELS[model_id].framing or CELEBA_HQ
+    if isinstance(wanted, Placement):
+        return replace(wanted, width=photo.width, height=photo.height)
+    framing = framing or CELEBA_HQ
     if wanted == "face":
         found = found_faces(photo, detector or yunet.load(), framing)
         if not found.placements:
@@ -83,3 +94,26 @@ def returned(
         raise RequestError("This picture was not cut out of a photograph, so there is nothing to put it back into.")
     photo = Image.fromarray(picture.photo.numpy())
     return put_back(photo, picture.placement, edited, picture.pixels if before is None else before, how)
+
+
+def given_back(picture: Picture, edited: Tensor, wanted: str, before: Tensor | None = None) -> Image.Image:
+    """What a program gets of an edit (3, R, R): one of `RETURNED`. before: as in `returned`. Raises RequestError,
+    ImageError."""
+    require_returned(wanted)
+    return to_pil(edited)[0] if wanted == "square" else returned(picture, edited, RETURNED[wanted], before)
+
+
+def require_returned(wanted: object) -> None:
+    """Refuses before any work is done. Raises RequestError."""
+    if not isinstance(wanted, str) or wanted not in RETURNED:
+        raise RequestError(f"There is no {str(wanted)[:60]!r} to return: use {', '.join(RETURNED)}.")
+
+
+def reduced(picture: Picture, side: int) -> Picture:
+    """The same picture, its photograph with `side` pixels at most."""
+    if picture.photo is None or picture.placement is None or max(picture.photo.shape[:2]) <= side:
+        return picture
+    photo = Image.fromarray(picture.photo.numpy())
+    photo.thumbnail((side, side), Image.Resampling.LANCZOS)
+    placement = picture.placement.scaled(*photo.size)
+    return replace(picture, photo=torch.from_numpy(np.array(photo)), placement=placement)

@@ -1,5 +1,10 @@
 """What optional instruments say of an edited photograph, each fetched when it is first wanted, each with words when it
-cannot be had."""
+cannot be had.
+
+None of it is a device job. On ZeroGPU it runs in the main process, on the CPU: one or two pictures through a small
+network, when a visitor asks, are not worth the start of a process with a GPU, and take nothing of a visitor's day.
+(SFace runs through OpenCV, which has no GPU there.)
+"""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def match(training: Training, preview: Tensor) -> float:
 def learn_work(training: Training, pixels: Tensor | None) -> Work:
     """Of `learn`: a step is a pass there, and one there and back."""
     settings, left = training.settings, training.total - training.step
-    to_prepare = 0 if training.sources is not None else settings.samples * len(training.before + training.timesteps)
+    to_prepare = training.unprepared * len(training.before + training.timesteps)
     return Work(to_prepare / 8 + 3 * left, to_prepare + 4 * left * settings.batch)
 
 

@@ -61,4 +61,25 @@ if (!window.photographsAreReduced) {
     },
     true,
   );
+  // Pasted by keys, with the chooser in sight and no text field that the keys are for.
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
+    const inputs = [...document.querySelectorAll(".upload input[type=file]")];
+    const input = inputs.find((one) => one.closest(".upload").offsetParent !== null);
+    if (!file || !input || event.target.matches?.("input, textarea, [contenteditable]")) return;
+    event.preventDefault();
+    send(input, file);
+  });
+  // Pasted by the chooser's button, which asks for what the clipboard holds.
+  const clipboard = navigator.clipboard;
+  if (clipboard?.read) {
+    const read = clipboard.read.bind(clipboard);
+    clipboard.read = async (...how) => Promise.all((await read(...how)).map(async (item) => {
+      const type = item.types.find((one) => one.startsWith("image/"));
+      if (!type) return item;
+      const file = new File([await item.getType(type)], `clipboard.${type.slice(6)}`, { type });
+      const small = wanted(file) ? await reduced(file) : file;
+      return { types: [small.type], getType: async () => small };
+    }));
+  }
 }

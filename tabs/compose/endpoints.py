@@ -18,12 +18,12 @@ from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
 from core.studio.frames import EditOptions
+from core.studio.photographs import given_back, reduced, require_returned
 from core.studio.visit.session import Session
 from tabs.endpoints import (
     STEPS_LABEL,
     Answers,
     declare,
-    given_back,
     given_picture,
     known_model,
     picture_input,
@@ -31,10 +31,12 @@ from tabs.endpoints import (
     process_input,
     returned_input,
     stream_progress,
+    told_placement,
 )
 from tabs.shell import Shell
 
 MAX_TEXT = 4000  # characters of a composition
+MAX_CELL = 512  # pixels of the longer side of a photograph in the grid of a sweep
 
 
 def build(shell: Shell) -> None:
@@ -60,6 +62,7 @@ def build(shell: Shell) -> None:
         asked = [image, composition, steps, seed, model, process, placement, back]
         declare(shell, compose, asked, [picture, about])
         asked = [image, across, down, low, high, count, composition, steps, seed, model, process]
+        asked += [placement, back]
         declare(shell, sweep, asked, [picture, about])
         declare(shell, presets, [model], about)
 
@@ -83,6 +86,7 @@ def compose(
     far it is.
     """
     started = time.monotonic()
+    require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = _chosen(session, composition, model)
     loaded, source = models.get(model), given_picture(image, model, placement)
@@ -93,7 +97,7 @@ def compose(
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
     about |= {"seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": source.placement.as_json() if source.placement else None}
+    about |= {"placement": told_placement(source)}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
@@ -110,15 +114,19 @@ def sweep(
     seed: int,
     model: str,
     process: Process,
+    placement: Any,
+    returned: str,
 ) -> Answers:
     """Two directions against each other: a grid of pictures with every pair of their strengths.
 
     `composition` may hold further directions that stay as they are.
 
     Returns the grid as one picture with its strengths at the edges, and a JSON with the measures of every cell, row by
-    row. Until then the JSON tells how far it is.
+    row. Until then the JSON tells how far it is. Cells that show the whole photo are small; `/compose` gives any of
+    them at the photo's own resolution.
     """
     started = time.monotonic()
+    require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     strengths = pictures.evenly_spaced(low, high, count)
     pair = [(_named(session, name, model), 0.0) for name in (across, down)]
@@ -126,14 +134,17 @@ def sweep(
     others = [(preset, c) for preset, c in rest if preset not in (pair[0][0], pair[1][0])]
     if pair[0][0] is pair[1][0]:
         raise RequestError("A sweep needs two different directions.")
-    loaded, source = models.get(model), given_picture(image, model)
+    loaded, source = models.get(model), given_picture(image, model, placement)
     job = pictures.sweep(loaded, source, [*pair, *others], 0, 1, strengths, strengths, options)
     result = yield from stream_progress(job)
-    cells = [frame.measures.as_json() for frame in result.frames]
     about: dict[str, Any] = {"across": result.across, "down": result.down, "strengths": strengths, "model": model}
     about |= {"process": process, "steps": options.step_count}
-    about |= {"cells": cells, "seconds": round(time.monotonic() - started, 2)}
-    yield animation.sheet(result), about
+    about["cells"] = [frame.measures.as_json() for frame in result.frames]
+    about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(source)}
+    small, cells = reduced(source, MAX_CELL), None
+    if returned != "square":
+        cells = [given_back(small, frame.pixels, returned) for frame in result.frames]
+    yield animation.sheet(result, cells), about
 
 
 def presets(session: Session, model: str) -> Iterator[list[dict[str, Any]]]:

@@ -23,7 +23,17 @@ from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
 from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
-from tabs.endpoints import Answers, declare, given_mask, given_picture, mask_input, picture_input, stream_progress
+from tabs.endpoints import (
+    Answers,
+    declare,
+    given_mask,
+    given_picture,
+    mask_input,
+    picture_input,
+    placement_input,
+    stream_progress,
+    told_placement,
+)
 from tabs.exports import first_svg
 from tabs.shell import Shell
 
@@ -58,13 +68,15 @@ def build(shell: Shell) -> None:
         files = gr.File(label="Preset files, one per direction", file_count="multiple")
         pictures = gr.Gallery(label="One picture per direction: at -, 0 and + its strength", format="png")
 
-        declare(shell, analyse, [image, timestep, size, model], [seen, about])
+        placement = placement_input()
+        declare(shell, analyse, [image, timestep, size, model, placement], [seen, about])
         ranks = [rank, joint, individual, projection]
-        inputs = [image, regions, method, count, *ranks, timestep, injection, refine, size, model, mask_input()]
+        how = [method, count, *ranks, timestep, injection, refine, size]
+        inputs = [image, regions, *how, model, placement, mask_input()]
         declare(shell, discover, inputs, [files, pictures, about])
 
 
-def analyse(session: Session, image: str | None, timestep: int, size: int, model: str) -> Answers:
+def analyse(session: Session, image: str | None, timestep: int, size: int, model: str, placement: Any) -> Answers:
     """Analyse a picture once, for any region that is asked of `/discover` afterwards.
 
     Returns the picture as the model sees it, on which regions are drawn, and a JSON with the timestep that was taken,
@@ -72,13 +84,13 @@ def analyse(session: Session, image: str | None, timestep: int, size: int, model
     tells how far it is.
     """
     started = time.monotonic()
-    picture = given_picture(image, model)
+    picture = given_picture(image, model, placement)
     analysis = yield from stream_progress(analyse_picture(models.get(model), picture, timestep, size))
     basis = analysis.basis
     values = [round(value, 5) for value in basis.values.tolist()]
     about = {"model": model, "timestep": basis.t, "basis": len(basis), "values": values}
     about |= {"products": basis.forwards + basis.reverses, "seconds": round(time.monotonic() - started, 2)}
-    yield to_pil(picture.pixels)[0], about
+    yield to_pil(picture.pixels)[0], about | {"placement": told_placement(picture)}
 
 
 def discover(
@@ -96,16 +108,18 @@ def discover(
     refine: bool,
     size: int,
     model: str,
+    placement: Any,
     mask: str | None,
 ) -> Answers:
     """Find directions that change regions of a picture; a picture is analysed once, whatever is asked of it later.
 
     Returns a preset file and a picture per direction, and a JSON: timestep, seconds, and for each direction its name,
     region, value, linearised and measured ROIR, strength, and what the image-text model and the probe say of it. Until
-    then the JSON tells how far it is. In the same session, `/edit_text` finds the directions by their names.
+    then the JSON tells how far it is. In the same session, `/edit_text` finds the directions by their names, and gives
+    back the whole photo with one of them.
     """
     started = time.monotonic()
-    loaded, picture = models.get(model), given_picture(image, model)
+    loaded, picture = models.get(model), given_picture(image, model, placement)
     areas = requested_regions(regions, method, loaded.card.resolution, given_mask(mask, loaded.card.resolution))
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
     job = explore(Exploration(loaded, picture, areas, method, settings, timestep, size, injection), bool(refine))
@@ -117,7 +131,7 @@ def discover(
     about = {"model": model, "method": method, "timestep": analysis.t, "basis": len(analysis.basis)}
     about |= {"directions": [row.as_json() for row in exploration.rows]}
     about |= {"chart_svg": first_svg(spectrum_plot(spectra(exploration)))}
-    about |= {"seconds": round(time.monotonic() - started, 2)}
+    about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(picture)}
     strips = [(side_by_side(row.frames), row.name) for row in exploration.rows if row.frames is not None]
     yield [str(session.write(preset)) for preset in presets], strips, about
 

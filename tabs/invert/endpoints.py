@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import gradio as gr
+import numpy as np
+import torch
 from PIL import Image
 
 from core.errors import RequestError
@@ -18,12 +20,13 @@ from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.photo.warp import cut
 from core.regions import parse_regions, union, with_mask
+from core.studio.frames import Picture
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
-from core.studio.photographs import requested_placement
+from core.studio.photographs import given_back, requested_placement, require_returned
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from tabs.endpoints import (
@@ -34,6 +37,7 @@ from tabs.endpoints import (
     mask_input,
     picture_input,
     placement_input,
+    returned_input,
     stream_progress,
 )
 from tabs.exports import csv_text
@@ -42,6 +46,7 @@ from tabs.shell import Shell
 
 FIRST = "avatars-t2i"
 DEFAULT_MODEL = "avatars"  # in whose framing a face lies
+MAX_APART = 0.05  # mean difference of two readings of the same square, of [-1, 1]
 REGIONS = (
     'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
     "right, bottom]]}]; none for the whole picture"
@@ -84,12 +89,18 @@ def build(shell: Shell) -> None:
         about = gr.JSON(label="Measures")
 
         shared = [steps, guidance, iterations, starts, seed]
-        asked = [image, prompt, method, *shared, budget, model, placement_input()]
+        placement, back = placement_input(), returned_input()
+        photo = gr.Image(
+            type="filepath", image_mode=None, label="Photo that it is from, where it is to go back into it"
+        )
+        asked = [image, prompt, method, *shared, budget, model, placement]
         declare(shell, invert, asked, [file, picture, about])
         declare(shell, reconstruct, [inversion], [picture, about])
-        editing_inputs = [attention, target_guidance, weights, regions, cross, itself, mask_input()]
-        declare(shell, edit_inverted, [inversion, prompts, strength, *editing_inputs], [pictures, about])
-        declare(shell, robustness, [image, prompt, others, sigmas, methods, *shared, model], [pictures, about])
+        editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
+        asked = [inversion, prompts, strength, *editing_inputs, photo, placement, back, mask_input()]
+        declare(shell, edit_inverted, asked, [pictures, about])
+        asked = [image, prompt, others, sigmas, methods, *shared, model, placement]
+        declare(shell, robustness, asked, [pictures, about])
 
 
 def invert(
@@ -159,9 +170,15 @@ def edit_inverted(
     regions: Any,
     cross_attention: float,
     self_attention: float,
+    image: str | None,
+    placement: Any,
+    returned: str,
     mask: str | None,
 ) -> Answers:
     """Turn an inverted picture into what target prompts say, all of them in one batch.
+
+    A file has the square and not the photo: give it as `image`, with the placement that it was inverted with, where
+    the whole photo is to come back.
 
     Returns a picture per prompt, and a JSON: for each prompt the perceptual distance, the identity and the attributes
     before and after, and the words that the model does not read; the seconds taken. Until then the JSON tells how far
@@ -170,6 +187,7 @@ def edit_inverted(
     started = time.monotonic()
     opened, trial = given_inversion(inversion)
     card = trial.card
+    source = given_source(opened, image, placement, returned)
     drawn = parse_regions(regions, card.resolution) if regions else []
     region = union(with_mask(drawn, given_mask(mask, card.resolution), "mask", card.resolution))
     settings = PromptEditSettings(guidance or None, attention, cross_attention, self_attention, region)
@@ -181,7 +199,7 @@ def edit_inverted(
         {"prompt": prompt, "words_cut": model.words_cut(prompt)} | frame.measures.as_json()
         for prompt, frame in zip(lines, frames, strict=True)
     ]
-    shown = [(to_pil(frame.pixels)[0], prompt) for prompt, frame in zip(lines, frames, strict=True)]
+    shown = [(given_back(source, frame.pixels, returned), prompt) for prompt, frame in zip(lines, frames, strict=True)]
     about = {"strength": strength, "source": opened.prompt, "edits": rows, "note": edits.note}
     yield shown, about | {"seconds": round(time.monotonic() - started, 2)}
 
@@ -199,6 +217,7 @@ def robustness(
     starts: int,
     seed: int,
     model: str,
+    placement: Any,
 ) -> Answers:
     """Invert the same picture with noise and with other source prompts, by several methods.
 
@@ -208,7 +227,7 @@ def robustness(
     started = time.monotonic()
     settings = InversionSettings(steps, guidance, seed=seed, iterations=iterations, starts=starts)
     chosen = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    trial, loaded, chosen = requested_trial(image, prompt, chosen, settings, model)
+    trial, loaded, chosen = requested_trial(image, prompt, chosen, settings, model, placement)
     rows = variants(trial, numbers(sigmas or ""), (other_prompts or "").splitlines())
     yield from stream_progress(fill_study(trial, loaded, rows, chosen))
     cells = [trial.cells[sigma, text, name] for sigma, text in rows for name in chosen]
@@ -250,6 +269,22 @@ def given_inversion(path: str | None) -> tuple[Inversion, Trial]:
     trial = read_file(path)
     [result] = trial.results.values()
     return result.inversion, trial
+
+
+def given_source(inversion: Inversion, image: str | None, placement: Any, wanted: str) -> Picture:
+    """The inverted picture, with the photograph that it goes back into where that is wanted. Raises VisitorError."""
+    require_returned(wanted)
+    if wanted == "square":
+        return Picture(inversion.pixels, DEFAULT_MODEL)
+    photo = open_picture(given_path(image))
+    at = requested_placement(photo, placement, DEFAULT_MODEL)
+    seen = cut(photo, at, inversion.pixels.shape[-1])
+    if (seen - inversion.pixels).abs().mean() > MAX_APART:
+        raise RequestError(
+            "This square of the photo is not the picture that was inverted. Give the photo and the placement that "
+            "/invert was asked with."
+        )
+    return Picture(inversion.pixels, DEFAULT_MODEL, photo=torch.from_numpy(np.array(photo)), placement=at)
 
 
 def rounded(measures: dict[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from core.process import Process
 from core.studio import library
 from core.studio.edit import edit_frames, intervals_for
 from core.studio.frames import EditOptions
+from core.studio.photographs import given_back, require_returned
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
@@ -23,7 +24,6 @@ from tabs.endpoints import (
     STEPS_LABEL,
     Answers,
     declare,
-    given_back,
     given_path,
     given_picture,
     picture_input,
@@ -31,6 +31,7 @@ from tabs.endpoints import (
     process_input,
     returned_input,
     stream_progress,
+    told_placement,
 )
 from tabs.exports import first_svg
 from tabs.shell import Shell
@@ -91,6 +92,7 @@ def edit_text(
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
     """
     path, started = given_path(image), time.monotonic()
+    require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     loaded = models.get(model)
     source = given_picture(path, model, placement)
@@ -106,7 +108,7 @@ def edit_text(
     about = {"direction": preset.name, "model": model, "strength": strength}
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": source.placement.as_json() if source.placement else None}
+    about |= {"placement": told_placement(source)}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 

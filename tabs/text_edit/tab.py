@@ -27,6 +27,7 @@ from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, fill, strip_value
+from tabs.text_edit.shelf import Shelf
 from tabs.text_edit.training import (
     PRESETS,
     discard_training,
@@ -89,6 +90,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 with gr.Tabs(elem_classes="pills", selected="presets") as direction_tabs:
                     with gr.Tab("Presets", id="presets"), gr.Column(elem_classes="scroll"):
                         picker = Cards(preset_items(model_id, {}), elem_id="presets", **PRESETS)
+                        shelf = Shelf(model_id)
                     with gr.Tab("From words", id="words"):
                         with gr.Column(elem_classes="section") as words:
                             source_text = gr.Textbox(
@@ -172,6 +174,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     made = [shell.session, *advanced]
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs, download], **QUIET).then(
+        render_made, made, shown, **HEAVY
+    )
+    assert tab.parent is not None  # the page's tabs
+    shelf.connect(shell.session, shell.model, tab.parent, direction_tabs, picker).then(
         render_made, made, shown, **HEAVY
     )
     trained = [training, words, stopping, picker, download]

@@ -32,7 +32,7 @@ PRESETS: dict[str, Any] = {
     "columns": 4,
     "title": "Directions",
     "search": True,
-    "nothing": "This model has no ready directions yet: train one from words.",
+    "nothing": "No directions come with this model. Below is how to get one.",
 }
 
 

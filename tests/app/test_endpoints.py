@@ -37,7 +37,7 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
     text, discovery = {"/edit_text", "/train_direction", "/sample"}, {"/analyse", "/discover"}
     inversion = {"/invert", "/reconstruct", "/edit_inverted", "/robustness"}
-    photographs = {"/find_faces", "/return_to_photo"}
+    photographs = {"/find_faces", "/return_to_photo", "/open_model"}
     composing = {"/compose", "/sweep", "/presets"}
     assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
@@ -63,7 +63,6 @@ def test_every_parameter_is_described_where_tools_are_listed() -> None:
 
 
 def test_as_tools_over_mcp(text_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mcp")
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")
     with running_app() as address:
         tools = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()

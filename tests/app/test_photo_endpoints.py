@@ -8,9 +8,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.photo import weights, yunet
-from core.photo.placement import align
+from core.photo.placement import Placement, align
+from core.photo.warp import cut
 from tests.photographs import PLAIN, backdrop, pasted, stand_in, with_faces
 
 AVATARS = MODELS["avatars"].framing
@@ -72,6 +74,60 @@ def test_compose_returns_the_photograph(client: Client, tmp_path: Path) -> None:
     assert opened(whole).shape == (400, 500, 3)
     wanted = align(landmarks, 500, 400, AVATARS)
     assert about["placement"] == pytest.approx(wanted.as_json(), abs=1e-3)
+
+
+def test_a_sweep_shows_the_photograph_in_every_cell(client: Client, photo: Path) -> None:
+    asked = ("smiling", "glasses", 0, 2, 2, "", 4)
+    file = handle_file(photo)
+    sheet, about = client.predict(file, *asked, placement="face", returned="photo", api_name="/sweep")
+    face = client.predict(file, api_name="/find_faces")["faces"][0]
+    assert about["placement"] == pytest.approx(face, abs=1e-3)
+    width, height = Image.open(sheet).size
+    assert width > 2 * 512
+    assert height < 1.1 * 2 * 384 + 56
+    cells = opened(sheet)[56:, 112:]
+    first, last = cells[:384, :512], cells[388 : 388 + 384, 516 : 516 + 512]
+    left = face["x"] - face["side"] * 0.72
+    away = slice(0, int(left * 0.64))
+    original = np.asarray(Image.open(photo).convert("RGB").resize((512, 384), Image.Resampling.LANCZOS), int)
+    assert np.abs(first[:, away] - original[:, away]).mean() < 2, "the whole photograph"
+    assert np.array_equal(first[:, away], last[:, away])
+    assert np.abs(first - last).max() > 40
+
+
+def test_discover_and_invert_see_the_face(client: Client, photo: Path) -> None:
+    """The other tabs: the face is what is analysed and inverted, and the edit goes back."""
+    file, small = handle_file(photo), {"size": 8, "placement": "face"}
+    face = client.predict(file, api_name="/find_faces")["faces"][0]
+    seen, about = client.predict(file, api_name="/analyse", **small)
+    expected = cut(Image.open(photo).convert("RGB"), Placement(**face, width=800, height=600), 128)
+    assert np.abs(opened(seen) - np.asarray(to_pil(expected)[0], int)).max() <= 2
+    assert about["placement"] == pytest.approx(face, abs=1e-3)
+    mouth = [{"label": "mouth", "boxes": [[0.33, 0.57, 0.67, 0.82]]}]
+    asked = {"regions": mouth, "count": 1, "refine": False, **small}
+    _, _, about = client.predict(image=file, api_name="/discover", **asked)
+    assert about["placement"] == pytest.approx(face, abs=1e-3)
+
+    quick = {"steps": 4, "iterations": 1, "starts": 2, "prompt": "a pale face", "placement": "face"}
+    inverted, _, _ = client.predict(file, api_name="/invert", **quick)
+    pictures, _ = client.predict(file, sigmas="10", methods="DDIM", api_name="/robustness", **quick)
+    resolution = Image.open(pictures[0]["image"]).height
+    square = opened(pictures[0]["image"])[:, :resolution]
+    expected = cut(Image.open(photo).convert("RGB"), Placement(**face, width=800, height=600), resolution)
+    assert np.abs(square - np.asarray(to_pil(expected)[0], int)).max() <= 2
+
+    edit = {"inversion": handle_file(inverted), "prompts": "a smiling face", "api_name": "/edit_inverted"}
+    [whole], _ = client.predict(image=file, placement="face", returned="photo", **edit)
+    original, result = opened(str(photo)), opened(whole["image"])
+    assert result.shape == original.shape
+    x, y = np.meshgrid(np.arange(800) + 0.5, np.arange(600) + 0.5)
+    away = np.hypot(x - face["x"], y - face["y"]) > face["side"] * 0.7072
+    assert not (result != original)[away].any()
+    assert (result != original).any(-1).mean() > 0.02
+    with pytest.raises(AppError, match="is not the picture that was inverted"):
+        client.predict(image=file, returned="photo", **edit)
+    with pytest.raises(AppError, match="There is no picture"):
+        client.predict(returned="photo", **edit)
 
 
 def test_words_for_programs(client: Client, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,45 @@ def test_a_large_photograph_is_reduced_before_it_is_sent(page: Page, tmp_path: P
     assert ratio == "4096 / 3100"
 
 
+LARGE = """async (side) => {
+    const paper = new OffscreenCanvas(side, 128), context = paper.getContext("2d");
+    const picture = context.createImageData(side, 128);
+    picture.data.forEach((_, i) => { picture.data[i] = i % 4 === 3 ? 255 : 256 * Math.random(); });
+    context.putImageData(picture, 0, 0);
+    window.large = new File([await paper.convertToBlob()], "large.png", { type: "image/png" });
+    return window.large.size;
+}"""
+DROPPED = """() => {
+    const carried = new DataTransfer();
+    carried.items.add(window.large);
+    const how = { bubbles: true, cancelable: true, dataTransfer: carried };
+    document.querySelector(".upload button").dispatchEvent(new DragEvent("drop", how));
+}"""
+PASTED = """() => {
+    const carried = new DataTransfer();
+    carried.items.add(window.large);
+    const how = { bubbles: true, cancelable: true, clipboardData: carried };
+    document.body.dispatchEvent(new ClipboardEvent("paste", how));
+}"""
+COPIED = 'async () => navigator.clipboard.write([new ClipboardItem({ "image/png": window.large })])'
+
+
+def test_what_is_dropped_or_pasted_is_reduced_too(visit: Visit, offline: None) -> None:
+    """Dropped, pasted by keys, and pasted by the chooser's button: 8192 pixels become 4096 before they are sent."""
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("tab", name="Your own").click()
+    for way in (DROPPED, PASTED, COPIED):
+        assert page.evaluate(LARGE, 8192) > 2**20
+        page.evaluate(way)
+        if way is COPIED:
+            page.locator(".upload").get_by_label("clipboard").click()
+        expect(page.locator(".cropper .square")).to_be_visible()
+        frame = page.locator(".cropper .frame")
+        assert frame.evaluate("frame => getComputedStyle(frame).aspectRatio") == "4096 / 64"
+        page.get_by_role("button", name="Choose another picture").click()
+        expect(page.locator(".cropper .square")).to_be_hidden()
+
+
 @pytest.mark.parametrize("width", [390])
 def test_the_square_by_touch(visit: Visit, tmp_path: Path, offline: None, width: int) -> None:
     """On a phone: three taps, then two fingers that spread and turn."""

@@ -131,9 +131,10 @@ def test_choosing_by_keyboard(page: Page) -> None:
 
 
 def imagined(page: Page, seed: str) -> str:
+    before = picture(page, "before")
     page.locator(".seed-number input").fill(seed)
     page.locator(".imagine").click()
-    expect(stage(page)).to_have_attribute("aria-busy", "true")
+    expect(page.locator(".stage [data-part=before]")).not_to_have_attribute("src", before)
     expect(stage(page)).to_have_attribute("aria-busy", "false")
     return picture(page, "before")
 

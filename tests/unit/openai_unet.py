@@ -34,12 +34,15 @@ class Settings:
 class _Maker:
     """Random tensors by name, about as large as those of a trained network."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shapes_alone: bool) -> None:
         self.weights: Weights = {}
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = None if shapes_alone else torch.Generator().manual_seed(seed)
 
     def random(self, name: str, *shape: int, scale: float = 1.0, around: float = 0.0) -> None:
-        self.weights[name] = around + scale * torch.randn(*shape, generator=self.generator)
+        if self.generator is None:
+            self.weights[name] = torch.empty(*shape, device="meta")
+        else:
+            self.weights[name] = torch.randn(*shape, generator=self.generator).mul_(scale).add_(around)
 
     def layer(self, name: str, c_in: int, c_out: int, *kernel: int) -> None:
         self.random(f"{name}.weight", c_out, c_in, *kernel, scale=1 / math.sqrt(c_in * math.prod(kernel)))
@@ -64,9 +67,9 @@ class _Maker:
         self.layer(f"{name}.proj_out", c, c, 1)
 
 
-def random_weights(s: Settings, seed: int = 0) -> Weights:
-    """Tensors under the names of a released checkpoint."""
-    make = _Maker(seed)
+def random_weights(s: Settings, seed: int = 0, shapes_alone: bool = False) -> Weights:
+    """Tensors under the names of a released checkpoint. shapes_alone: on the meta device."""
+    make = _Maker(seed, shapes_alone)
     width = 4 * s.model_channels
     make.layer("time_embed.0", s.model_channels, width)
     make.layer("time_embed.2", width, width)

@@ -30,11 +30,14 @@ from core.imaging import to_pil
 from core.models.cards import MODELS, PRESETS
 from core.models.folders import fingerprint_of
 from core.models.loader import DiffusionModel, models
+from core.photo import yunet
 from core.presets import Preset
 from core.progress import Progress, finish
 from core.studio import measuring
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions, Picture
+from tests.photographs import stand_in as faces_stand_in
+from tests.photographs import with_faces
 
 ROOT = Path(__file__).resolve().parents[2]
 REPO, PATH = "someone/directions", "directions/small/smiling.safetensors"
@@ -151,6 +154,49 @@ def test_pictures_of_every_kind(model: DiffusionModel, smiling: Preset, portrait
         assert np.array_equal(pixels(hspace.edit(model, source, smiling, steps=4)), expected)
     with pytest.raises(ImageError):
         hspace.edit(model, b"no picture", smiling)
+
+
+def test_a_photograph_comes_back_whole(model: DiffusionModel, smiling: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to say where the square is cuts out that square, and outside it not one level of the photograph
+    changes."""
+    monkeypatch.setattr(yunet, "load", lambda: faces_stand_in)
+    photo, [face] = with_faces((400, 300), (230.0, 150.0, 200, 25))
+    [found] = hspace.find_faces(photo, model)
+    assert found.angle == pytest.approx(25, abs=3)
+    points = {"left_eye": face.left_eye, "right_eye": face.right_eye, "mouth": face.mouth}
+    square = hspace.edit(model, photo, smiling, 3, steps=4, placement="face")
+    assert square.size == (32, 32)
+    again = hspace.edit(model, photo, smiling, 3, steps=4, placement=found)
+    assert np.abs(pixels(again) - pixels(square)).max() <= 1
+    near = hspace.edit(model, photo, smiling, 3, steps=4, placement=points)
+    assert np.abs(pixels(near) - pixels(square)).mean() < 12
+
+    original = pixels(photo)[0]
+    x, y = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    away = np.hypot(x - found.x, y - found.y) > found.side * 0.7072
+    strip = hspace.edit(model, photo, smiling, [0, 3], steps=4, placement="face", returned="photo")
+    changed = pixels(strip[1])[0]
+    given = {"placement": found.as_json(), "returned": "photo with the whole square"}
+    whole = pixels(hspace.edit(model, photo, smiling, 3, steps=4, **given))[0]
+    for result in (changed, whole):
+        assert result.shape == original.shape
+        assert not (result != original)[away].any()
+        assert (result != original).any(-1).mean() > 0.02
+    assert np.abs(changed - whole).max() > 1
+    cropped = hspace.edit(model, photo, smiling, 3, steps=4, crop=hspace.Crop(1.0, 0.0, 0.5), returned="photo")
+    assert (pixels(cropped)[0] != original).any(-1).nonzero()[1].min() >= 250
+
+
+def test_words_on_placements(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:
+    for values, words in (
+        ({"placement": "face", "crop": hspace.Crop()}, "either with crop or with placement"),
+        ({"placement": 3}, "placement is “face”"),
+        ({"placement": {"x": 1}}, "not understood"),
+        ({"placement": "everywhere"}, "not understood"),
+        ({"returned": "nothing"}, "There is no 'nothing' to return"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            hspace.edit(model, portrait, smiling, **values)
 
 
 def test_progress(model: DiffusionModel, smiling: Preset, portrait: Image.Image) -> None:

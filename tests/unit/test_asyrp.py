@@ -1,11 +1,14 @@
 """Asyrp training: the loss against the paper's formula and finite differences, resuming, derived directions."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.asyrp import train
 from core.asyrp.loss import asyrp_loss, directional_loss, text_direction
 from core.asyrp.prompts import TABLE_3, coefficients
 from core.asyrp.train import (
@@ -19,6 +22,7 @@ from core.asyrp.train import (
 from core.directions import GlobalDirection, ImplicitDirection
 from core.editing import EditSettings, Intervals, edit, sample_latent
 from core.errors import RequestError
+from core.models.loader import DiffusionModel
 from core.progress import Running, finish
 from tests.unit.small_models import small_model, trained_block
 
@@ -119,6 +123,38 @@ def test_a_stopped_and_resumed_run_ends_where_an_uninterrupted_one_does() -> Non
     second.load_state_dict(first.state_dict())
     torch.testing.assert_close(finish(second.run()).delta, expected.delta)
     assert second.losses == pytest.approx(whole.losses)
+
+
+def test_a_preparation_goes_on_from_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every event at which it can be taken away it is, by the way that another process gets it, and goes on from
+    there: nothing is computed twice, and it is prepared as in one go, to the last digit."""
+    monkeypatch.setattr(train, "CHUNK", 2)
+    whole = training(dtype=torch.float32)
+    finish(whole.prepare())
+    sliced, slices, latents = training(dtype=torch.float32), 0, []
+    plain = DiffusionModel.features
+
+    def features(model: DiffusionModel, x: torch.Tensor, t: int) -> object:
+        latents.append(len(x))
+        return plain(model, x, t)
+
+    monkeypatch.setattr(DiffusionModel, "features", features)
+    while True:
+        job, event = sliced.prepare(), None
+        event = next((event for event in job if event.kept), None)
+        job.close()
+        if event is None:
+            break
+        slices += 1
+        assert sliced.sources is not None or sliced.unprepared < sliced.settings.samples
+        sliced = copy.copy(sliced)
+    n, K = sliced.settings.samples, len(sliced.timesteps)
+    assert slices == -(-n // 2) - 1 + K
+    assert sum(latents) == n * K
+    assert torch.equal(sliced.sources.P, whole.sources.P)
+    assert sliced.sources.h_rms == whole.sources.h_rms
+    assert torch.equal(sliced.E_source, whole.E_source)
+    assert (sliced.begun, sliced.E_rows, sliced.unprepared) == ([], [], 0)
 
 
 def test_training_turns_the_images_towards_the_text() -> None:

@@ -56,7 +56,7 @@ def unedited() -> dict[str, Tensor]:
 
 @pytest.mark.slow
 def test_portraits_come_back_from_their_inversion() -> None:
-    model, pixels = models.get("avatars"), pictures(6)
+    model, pixels = models.get("avatars"), pictures(3)
     latent = finish(invert(model, pixels, 40))
     assert psnr(finish(edit(model, latent, settings=EditSettings(40))), pixels).mean() > 34
 

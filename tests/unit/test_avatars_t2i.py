@@ -65,8 +65,8 @@ def test_prompts_decide_what_is_drawn() -> None:
         ("glasses", "a face with glasses", "a face without glasses"),
         ("skin", "a tanned face", "a pale face"),
     ):
-        seen = read(sampled(pipeline, [more] * 4 + [less] * 4, 7.5, 12, batch=8), attribute)
-        assert seen[:4].mean() - seen[4:].mean() > 1, attribute
+        seen = read(sampled(pipeline, [more] * 3 + [less] * 3, 7.5, 10, batch=6), attribute)
+        assert seen[:3].mean() - seen[3:].mean() > 1, attribute
 
 
 @pytest.mark.slow

@@ -346,11 +346,11 @@ def test_half_precision_network_float32_sampler() -> None:
 
 
 @pytest.mark.slow
-def test_all_1000_steps(model: DiffusionModel, shift: GlobalDirection) -> None:
-    """The effect of a direction does not grow with the number of steps (without the scaling it would, 20-fold)."""
+def test_the_effect_does_not_grow_with_the_number_of_steps(model: DiffusionModel, shift: GlobalDirection) -> None:
+    """Without the scaling it would, 8-fold."""
     x_T = sample_latent(model, seed=2).x_T.repeat(2, 1, 1, 1)
     changes = []
-    for steps in (50, 1000):
+    for steps in (50, 400):
         plain, shifted = finish(edit(model, x_T, [(shift, [0.0, 0.3])], EditSettings(steps, Intervals(600, 0))))
         changes.append((shifted - plain).norm().item())
     assert changes[0] == pytest.approx(changes[1], rel=0.3)

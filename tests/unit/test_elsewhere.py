@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from core import studio
+from core.asyrp import train
 from core.cache import Cache
 from core.errors import DeviceRefused, RequestError, ResourceError
 from core.models.loader import DiffusionModel, models
@@ -379,12 +380,16 @@ def test_a_search_and_a_visitor_who_names_what_it_finds(forked: Forked, avatars:
 def test_a_training_goes_on_from_where_its_slice_ended(
     forked: Forked, avatars: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In slices it learns what it learns in one go, to the last digit."""
+    """In slices it learns what it learns in one go, to the last digit; its preparation is done in slices as well."""
     settings = training_settings("implicit", 8, 8, 0.8)
     monkeypatch.setattr(elsewhere, "GRANT", 1)
+    monkeypatch.setattr(train, "CHUNK", 4)
     training = start_training(avatars, "face", "smiling face", settings)
-    finish(learn(training, None))
-    assert len(forked.asked) > 1
+    prepared = []
+    for _ in learn(training, None):
+        prepared += [(training.unprepared, len(forked.asked))] if not training.losses else []
+    assert (4, 2) in prepared, "the second half of the pictures was prepared in a second grant"
+    assert len(forked.asked) > 2
     jobs.run_elsewhere(None)
     whole = start_training(avatars, "face", "smiling face", settings)
     finish(whole.run())

@@ -11,6 +11,7 @@ from benchmarks import gpu
 def test_it_runs_with_small_networks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HSPACE_SMALL", "1")
     monkeypatch.setattr(gpu, "ROUNDS", 1)
+    monkeypatch.setattr(gpu, "WARM_UP", 0)
     gpu.main(["--small", "visits", "discover", "invert"])
     printed = capsys.readouterr().out
     rows = dict(re.findall(r"^\| ([^|]+) \| ([\d.]+) s \|$", printed, re.MULTILINE))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -16,6 +17,7 @@ from hub_stand_in import StandIn, stand_in
 from PIL import Image
 from small_models import small_card, small_unet
 from test_released import state
+from torch.nn import functional as F
 
 import hspace
 from core import presets
@@ -24,11 +26,14 @@ from core.hub import files as hub_files
 from core.imaging import to_pil
 from core.models import cards, loader
 from core.models.loader import Loader
+from core.photo import yunet
 from core.presets import Preset
 from core.progress import finish
-from core.studio import library, measuring
+from core.studio import effect, library, measuring
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions
+from tests.photographs import stand_in as faces_stand_in
+from tests.photographs import with_faces
 
 TOKEN = "hf_SecretSecretSecret"
 REPO = "me/directions"
@@ -166,6 +171,88 @@ def test_import_for_a_model_that_is_here(small: str, tmp_path: Path, capsys: pyt
     assert presets.load(out).certainty == "claimed", "what could not be measured replaces nothing"
 
 
+class Brightness:
+    """Stands in for CLIP: of pictures it sees how bright they are, and of texts whether they say bright or dark."""
+
+    def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        bright = 5 * pixels.mean((1, 2, 3))
+        return torch.stack([bright, torch.ones_like(bright)], 1)
+
+    def embed_texts(self, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[float("bright" in text) - float("dark" in text), 1.0] for text in texts])
+
+
+@pytest.fixture
+def brightening(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """The command for a file of the authors' form, whose shift makes the small model's pictures brighter."""
+    monkeypatch.setattr(measuring, "_image_text", lambda card: Brightness())
+    model = loader.models.get("small")
+    x = torch.randn(4, *model.x_shape, generator=torch.Generator().manual_seed(0))
+    h = model.features(x, 800).h.detach()
+    delta = torch.zeros(1, *h.shape[1:], requires_grad=True)
+    eps = model.eps(model.features(x, 800), x, 800, delta)
+    pixels = model.codec.decode(model.schedule.predicted_x0(x, eps, 800))
+    (uphill,) = torch.autograd.grad(pixels.mean(), delta)
+    content = state("ddpm++", channels=32, width=64)
+    content["conv2.weight"] = torch.zeros_like(content["conv2.weight"])  # the same shift of h everywhere
+    content["conv2.bias"] = 2 * F.normalize(uphill.mean((0, 2, 3)), dim=0)
+    torch.save({"0": content}, tmp_path / "bright.pth")
+    texts = ("--source-text", "a dark picture", "--target-text", "a bright picture")
+    return ("import-asyrp", tmp_path / "bright.pth", tmp_path / "out.safetensors", "--model", "small") + (
+        ("--name", "Bright", "--force") + texts
+    )
+
+
+def test_import_measures_the_effect_on_the_weights_at_hand(
+    brightening: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It rises with the strength and is kept with the preset; with the texts the other way round it does not."""
+    assert run(*brightening, "--measure") == 0
+    printed = capsys.readouterr()
+    assert "It works with these weights" in printed.err
+    assert printed.out.strip() == str(tmp_path / "out.safetensors")
+    made = presets.load(tmp_path / "out.safetensors")
+    assert made.certainty == "unknown", "what was measured is another thing than whose weights they were"
+    assert made.measured[effect.OWN_CHANGE] > effect.MIN_CHANGE
+    assert made.measured[effect.MONOTONE] == 1
+
+    assert run(*brightening, "--measure", "--source-text", "a bright picture", "--target-text", "a dark picture") == 0
+    assert "does not rise with its strength" in capsys.readouterr().err
+    made = presets.load(tmp_path / "out.safetensors")
+    assert made.measured[effect.OWN_CHANGE] < 0
+    assert made.measured[effect.MONOTONE] == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "certainty", "measured"),
+    [("y", "claimed", False), ("n n", "unknown", False), (" yes", "unknown", True), ("no Y", "unknown", True)],
+)
+def test_import_asks_at_a_terminal(
+    answers: str,
+    certainty: str,
+    measured: bool,
+    brightening: tuple[object, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whose weights it was trained with, and if that is not known, whether to measure it; enter alone is no."""
+    typed = io.StringIO("".join(f"{answer}\n" for answer in answers.split(" ")))
+    for stream in (typed, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(effect, "PICTURES", 2)
+    assert run(*brightening) == 0
+    said = capsys.readouterr().err
+    assert "trained with exactly the weights of small that are here? [y/N]" in said
+    assert ("Measure its effect on these weights now? [y/N]" in said) == (certainty == "unknown")
+    assert ("own change by CLIP" in said) == measured
+    assert ("--measure shows whether it works" in said) == (certainty == "unknown" and not measured)
+    made = presets.load(tmp_path / "out.safetensors")
+    assert made.certainty == certainty
+    assert (effect.OWN_CHANGE in made.measured) == measured
+
+
 def test_import_for_a_model_that_is_not_here(
     small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +369,36 @@ def test_apply(small: str, picture: Path, tmp_path: Path, capsys: pytest.Capture
     assert np.abs(zero - expected).mean() > 3
     assert {path.name for path in tmp_path.iterdir()} >= {"out.png", "zero.webp"}
     assert not list(tmp_path.glob(".hspace-*"))
+
+
+def test_apply_to_a_photograph(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A face is found, or the square is told in numbers, and the whole photograph is written."""
+    monkeypatch.setattr(yunet, "load", lambda: faces_stand_in)
+    photo, [face] = with_faces((400, 300), (230.0, 150.0, 200, 20))
+    photo.save(tmp_path / "photo.png")
+    path = presets.save(preset(fingerprint=small), tmp_path / "a.safetensors")
+    points = ",".join(f"{value:.2f}" for point in (face.left_eye, face.right_eye, face.mouth) for value in point)
+
+    def applied(placement: str, *more: object) -> dict[str, Any]:
+        given = (path, tmp_path / "photo.png", tmp_path / "out.png", "--steps", 4, "--strength", 3, "--json", "--force")
+        assert run("apply", *given, f"--placement={placement}", *more) == 0
+        return json.loads(capsys.readouterr().out)["placement"]
+
+    found = applied("face")
+    assert Image.open(tmp_path / "out.png").size == (32, 32)
+    assert applied(points, "--returned", "photo") == pytest.approx(found, rel=0.05)
+    written, original = (np.asarray(Image.open(tmp_path / name), int) for name in ("out.png", "photo.png"))
+    assert written.shape == original.shape
+    x, y = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    away = np.hypot(x - found["x"], y - found["y"]) > found["side"] * 0.72
+    assert not (written != original)[away].any()
+    assert (written != original).any(-1).mean() > 0.02
+    assert applied("200,150,100,10") == {"x": 200, "y": 150, "side": 100, "angle": 10}
+    given = (path, tmp_path / "photo.png", tmp_path / "none.png", "--placement", "middle")
+    assert run("apply", *given) == 1
+    assert "'middle' is not understood" in capsys.readouterr().err
 
 
 def test_apply_says_what_is_wrong_before_it_works(

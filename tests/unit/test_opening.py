@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from small_models import small_unet
 from core.api import load_model
 from core.errors import ModelUnavailable, RequestError, ResourceError, VisitorError
 from core.intervals import PUBLISHED
+from core.kept_on_disk import recall
 from core.models import opening
 from core.models.cards import MODELS, Hub
 from core.models.codec import VQ
 from core.models.loader import Loader
-from core.models.opening import open_model, shapes
+from core.models.opening import describe, open_model, shapes
 from core.models.reading import needed, read_autoencoder
+from core.photo.placement import CELEBA_HQ
 from core.progress import Running, finish
 
 
@@ -260,3 +263,41 @@ def test_repositories_that_cannot_be_had(hub: StandIn, tmp_path: Path, loader: L
     hub.repository("someone/gated", {"config.json": b"{}"}, gated=True)
     assert "gated" in words("someone/gated")
     assert "no revision “v2”" in words("someone/texts@v2")
+
+
+def test_a_listed_model_is_pinned_to_the_commit_that_was_downloaded(
+    hub: StandIn, tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch moves: what was downloaded stays what is loaded, its card and the notes say which commit it is."""
+    monkeypatch.setenv("HSPACE_CACHE", str(tmp_path / "kept"))
+    files = files_below(make("flat, 2022", tmp_path / "made"))
+    first = hub.repository("google/stand-in", files).head
+    listed = describe(tmp_path / "made", "listed", Hub("google/stand-in"), "cat")
+    MODELS["listed"] = listed
+    assert listed.source.revision == "main"
+    model = loader.get("listed")
+    assert MODELS["listed"].source == model.card.source == Hub("google/stand-in", first)
+    assert recall("commit", model.fingerprint) == {"repo": "google/stand-in", "asked": "main", "commit": first}
+
+    hub.repositories["google/stand-in"].commit({"config.json": b"{}"})
+    hub.requests.clear()
+    again = Loader(device="cpu", dtype=torch.float32, cache_dir=tmp_path / "cache")
+    assert again.get("listed").fingerprint == model.fingerprint
+    assert not hub.requests, "a commit that is here needs no network"
+    del MODELS["listed"]  # the app is started again: its list says main, and so does the cache
+    MODELS["listed"] = listed
+    afresh = Loader(device="cpu", dtype=torch.float32, cache_dir=tmp_path / "cache")
+    assert afresh.get("listed").card.source.revision == first
+
+    pinned = replace(listed, id="pinned", source=Hub("google/stand-in", first))  # a list that names the commit itself
+    MODELS["pinned"] = pinned
+    elsewhere = Loader(device="cpu", dtype=torch.float32, cache_dir=tmp_path / "other cache")
+    assert elsewhere.get("pinned").fingerprint == model.fingerprint
+    assert MODELS["pinned"] is pinned
+
+
+def test_pictures_of_faces_are_framed_as_data_sets_of_faces_are(tmp_path: Path) -> None:
+    folder = make("subfolders", tmp_path / "made")
+    assert describe(folder, "a", Hub("a/b"), "painted face").framing == CELEBA_HQ
+    assert describe(folder, "a", Hub("a/b"), "surface").framing is None
+    assert MODELS["ldm-celebahq-256"].framing == CELEBA_HQ

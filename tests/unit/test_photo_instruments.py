@@ -10,13 +10,14 @@ from PIL import Image
 
 from core import captioner
 from core.errors import ModelUnavailable
+from core.models import placing
 from core.models.cards import MODELS
 from core.photo import sface, weights, yunet
 from core.photo.faces import Face
 from core.photo.placement import Landmarks
 from core.photo.readouts import ATTRIBUTES, read_out
 from core.photo.sface import SFace
-from core.studio import measuring
+from core.studio import jobs, measuring, second_opinion
 from core.studio.frames import Picture
 from core.studio.keeping import Shown
 from core.studio.second_opinion import opinion
@@ -107,6 +108,25 @@ def test_all_instruments(monkeypatch: pytest.MonkeyPatch, comparison: SFace) -> 
     found = opinion(shown())
     assert found.identity == pytest.approx(1, abs=1e-5)
     assert found.words == ()
+
+
+def test_they_ask_for_no_gpu(monkeypatch: pytest.MonkeyPatch, comparison: SFace, blip: Path) -> None:
+    """Where jobs run elsewhere, these stay: why, says `second_opinion`."""
+    monkeypatch.setattr(sface, "load", lambda: comparison)
+    monkeypatch.setattr(yunet, "load", lambda: detector)
+    monkeypatch.setattr(captioner, "snapshot_download", lambda *a, **k: str(blip))
+    jobs.run_elsewhere(lambda job, arguments: pytest.fail(f"{job.name} was sent away"))
+    placing.keep_to("cpu")
+    try:
+        assert opinion(shown()).identity is not None
+        measuring._KEPT.clear()
+        describing = second_opinion.captioner()
+        assert describing.network.device.type == "cpu"
+        assert isinstance(describing(Image.new("RGB", (64, 64), (200, 90, 60))), str)
+    finally:
+        jobs.run_elsewhere(None)
+        placing.keep_to(None)
+        measuring._KEPT.clear()
 
 
 # ------------------------------------------------------------------------------------------------------------ captions

@@ -1,20 +1,26 @@
 """Text-to-image models: a pipeline's folder read as diffusers reads it, the Hub's layout, words when there is none."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from hub_stand_in import stand_in
+from layouts import files_below
 from model_folders import REVISION, cached, modules_made_meanwhile, names_of_2022
 from safetensors.torch import load_file, save_file
-from small_text_models import small_pipeline
+from small_text_models import END, LENGTH, START, small_pipeline
+from torch import Tensor
 
 from core.errors import ModelUnavailable, RequestError
+from core.inversion.alignment import align, scales
 from core.models import folders, pipelines
 from core.models.cards import Embedded, Hub
 from core.models.pipelines import PipelineLoader, load, read_pipeline
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
+from core.text_to_image import TextToImage
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +132,86 @@ def test_the_registry() -> None:
             assert len(card.source.revision) == 40  # such a revision in the cache needs no request
             assert card.variant == "fp16"
     assert isinstance(next(iter(TEXT_TO_IMAGE.values())).source, Embedded)
+
+
+# Stable Diffusion 2.1's tokenizer
+
+
+@pytest.fixture(scope="module")
+def padded_with_a_mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline in the layout of Stable Diffusion 2.1: half precision beside nothing else, a tokenizer in the files of
+    2022 that pads with "!", whose id is 0. At the end of a word an exclamation mark is another token."""
+    folder = tmp_path_factory.mktemp("sd21")
+    pipeline = small_pipeline("v_prediction")
+    known = pipeline.tokenizer.get_vocab()
+    words = sorted(known, key=known.__getitem__)
+    ids = {token: n for n, token in enumerate(["!", *words, "!</w>"])}
+    pipeline.text_encoder.resize_token_embeddings(len(ids))
+    pipeline.text_encoder.config.eos_token_id, pipeline.text_encoder.config.bos_token_id = ids[END], ids[START]
+    with torch.no_grad():
+        torch.nn.init.normal_(pipeline.text_encoder.get_input_embeddings().weight, std=0.5)
+    pipeline.save_pretrained(folder, variant="fp16")
+    place = folder / "tokenizer"
+    merges = json.loads((place / "tokenizer.json").read_text())["model"]["merges"]
+    for path in place.iterdir():
+        path.unlink()
+    (place / "vocab.json").write_text(json.dumps(ids))
+    (place / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]))
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": "!"}
+    (place / "special_tokens_map.json").write_text(json.dumps(special))
+    config = {"model_max_length": LENGTH, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True, **special}
+    (place / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_an_exclamation_mark_is_no_padding(padded_with_a_mark: Path) -> None:
+    """Embeddings are those of transformers, for prompts without the mark by its own tokenizer and pipeline, for others
+    by its text encoder on the ids that the files name; and words keep their places."""
+    pipeline = read_pipeline(padded_with_a_mark, "fp16")
+    model = TextToImage.from_pipeline(pipeline, "small", "0" * 16)
+    theirs = StableDiffusionPipeline.from_pretrained(padded_with_a_mark, variant="fp16")
+    ids = json.loads((padded_with_a_mark / "tokenizer" / "vocab.json").read_text())
+    assert (theirs.tokenizer.pad_token, theirs.tokenizer.pad_token_id) == ("!", 0)
+
+    plain = theirs.encode_prompt("a red cat", "cpu", 1, False)[0]
+    torch.testing.assert_close(model.embed(["a red cat"]), plain)
+
+    def by_hand(*tokens: str) -> Tensor:
+        row = [ids[token] for token in (START, *tokens, END)]
+        row += [0] * (LENGTH - len(row))
+        return theirs.text_encoder(torch.tensor([row]))[0]
+
+    marked = model.embed(["a red cat!", "a red! cat"])
+    expected = torch.cat(
+        [by_hand("a</w>", "red</w>", "cat</w>", "!</w>"), by_hand("a</w>", "red</w>", "!</w>", "cat</w>")]
+    )
+    torch.testing.assert_close(marked, expected)
+    swallowed = theirs.encode_prompt("a red cat!", "cpu", 1, False)[0]
+    assert (marked[:1] - swallowed).abs().max() > 1e-3, "transformers alone reads the mark as padding"
+
+    assert model.token_counts(["red", "!", "<|endoftext|>"])[:2] == [1, 1]
+    mapping, _ = align(model, "a red cat!", "a red dog!", "swap")
+    assert all(mapping[i, i] == 1 for i in range(LENGTH))
+    assert scales(model, "a cat! dog", {"!": 3.0, "dog": 2.0}).tolist()[:6] == [1, 1, 1, 3, 2, 1]
+    assert model.words_cut("! " * 14 + "cat dog") == "cat dog"
+
+
+def test_a_text_to_image_repository_of_the_hub(
+    padded_with_a_mark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Downloaded at its pinned commit, one precision, no safety checker; then loaded without asking the Hub."""
+    files = files_below(padded_with_a_mark)
+    extra = {"safety_checker/model.safetensors": b"0" * 50, "unet/diffusion_pytorch_model.safetensors": b"0" * 50}
+    with stand_in(monkeypatch) as hub:
+        commit = hub.repository("sd2/stand-in", files | extra).head
+        hub.repositories["sd2/stand-in"].commit({"unet/config.json": b"{}"})  # what came later is of no interest
+        card = small("", source=Hub("sd2/stand-in", commit), variant="fp16")
+        model = load(card, "cpu", torch.float32, tmp_path / "cache")
+        taken = {request.path for request in hub.asked("/resolve/")}
+        assert not any(part in path for path in taken for part in ("safety_checker", "pytorch_model.safetensors"))
+        assert all(commit in path for path in taken)
+        hub.requests.clear()
+        again = load(card, "cpu", torch.float32, tmp_path / "cache")
+        assert not hub.requests
+    assert again.fingerprint == model.fingerprint
+    assert model.pipeline.tokenizer.pad_token_id == 0

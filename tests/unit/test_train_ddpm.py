@@ -1,8 +1,5 @@
 """The training of the embedded diffusion model: its target, and a run of two processes that resumes and releases."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,35 +8,21 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
+from tests.two_processes import run_in_two
+from training import train_ddpm
 from training.noising import FOCUS, focus
 from training.portraits import from_vector, part_mask, sample, to_vector
 from training.train_ddpm import DETAIL, build_scheduler, v_loss
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["--images", "16", "--batch", "4", "--channels", "16,16,32,32", "--every", "1"]
-
-
-def launch(folder: Path, *options: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "AVATARS_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    where = ["--run", str(folder / "run"), "--out", str(folder / "out")]
-    ran = subprocess.run(
-        [*command, "-m", "training.train_ddpm", *SMALL, *where, *options],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return ran.stdout
 
 
 @pytest.mark.slow
 def test_two_processes_train_resume_and_release(tmp_path: Path) -> None:
-    launch(tmp_path, "--steps", "2")
+    options = [*SMALL, "--run", tmp_path / "run", "--out", tmp_path / "out"]
+    run_in_two(train_ddpm.main, tmp_path, *options, "--steps", "2")
     first = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert "resumed at step 2" in launch(tmp_path, "--steps", "4", "--decay", "2")
+    assert "resumed at step 2" in run_in_two(train_ddpm.main, tmp_path, *options, "--steps", "4", "--decay", "2")
     second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert (first["step"], second["step"]) == (2, 4)
     assert any(not torch.equal(first["average"][name], second["average"][name]) for name in first["average"])

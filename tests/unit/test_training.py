@@ -1,10 +1,8 @@
 """The trainings of the image-text model and the instruments: the losses, and runs of two processes that resume."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +11,8 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
 from core import clip, instruments
-from training import phrases, variants
+from tests.two_processes import run_in_two
+from training import phrases, train_clip, train_instruments, variants
 from training.augment import augment
 from training.portraits import NAMES, sample, to_vector
 from training.run import auc, one_cycle
@@ -24,32 +23,22 @@ from training.train_instruments import identity_loss
 ROOT = Path(__file__).parents[2]
 
 
-def launch(module: str, folder: Path, *options: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "AVATARS_CACHE": str(folder / "cache")}
-    small = ["--images", "24", "--pairs", "24", "--held-out", "20", "--batch", "16", "--every", "2"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", module]
-    where = ["--run", str(folder / "run"), "--out", str(folder / "out")]
-    ran = subprocess.run(
-        [*command, *small, *where, *options], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return ran.stdout
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["training.train_clip", "training.train_instruments"])
-def test_two_processes_train_and_resume(module: str, tmp_path: Path) -> None:
-    launch(module, tmp_path, "--steps", "2")
+@pytest.mark.parametrize("script", [train_clip, train_instruments], ids=["clip", "instruments"])
+def test_two_processes_train_and_resume(script: ModuleType, tmp_path: Path) -> None:
+    small = ["--images", "24", "--pairs", "24", "--held-out", "20", "--batch", "16", "--every", "2"]
+    options = [*small, "--run", tmp_path / "run", "--out", tmp_path / "out"]
+    run_in_two(script.main, tmp_path, *options, "--steps", "2")
     first = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert first["step"] == 2
-    printed = launch(module, tmp_path, "--steps", "4", "--resume")
+    printed = run_in_two(script.main, tmp_path, *options, "--steps", "4", "--resume")
     assert "resumed at step 2" in printed
     second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert second["step"] == 4
     assert any(not torch.equal(first["model"][k], second["model"][k]) for k in first["model"])
     assert "held-out portraits" in (tmp_path / "out" / "README.md").read_text()
     pixels = torch.zeros(2, 3, 128, 128)
-    if module.endswith("clip"):
+    if script is train_clip:
         assert clip.load_embedded(tmp_path / "out").embed_images(pixels).isfinite().all()
     else:
         loaded = instruments.load(tmp_path / "out")

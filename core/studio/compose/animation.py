@@ -77,19 +77,20 @@ def filmstrip(pixels: Sequence[Tensor]) -> Image.Image:
     return strip
 
 
-def sheet(sweep: Sweep) -> Image.Image:
-    """A sweep as one picture, its strengths and names at the edges."""
+def sheet(sweep: Sweep, cells: Sequence[Image.Image] | None = None) -> Image.Image:
+    """A sweep as one picture, its strengths and names at the edges. cells: what is shown of each frame, all of one
+    size, if that is not the frame itself."""
     columns, rows = len(sweep.acrosses), len(sweep.downs)
-    frames = [_enlarged(frame.pixels, 128) for frame in sweep.frames]
-    step = frames[0].width + GAP
-    image = Image.new("RGB", (2 * MARGIN + columns * step, MARGIN + rows * step + GAP), PAPER)
+    frames = cells or [_enlarged(frame.pixels, 128) for frame in sweep.frames]
+    right, down = frames[0].width + GAP, frames[0].height + GAP
+    image = Image.new("RGB", (2 * MARGIN + columns * right, MARGIN + rows * down + GAP), PAPER)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(15)
     for k, frame in enumerate(frames):
-        image.paste(frame, (2 * MARGIN + k % columns * step, MARGIN + k // columns * step))
+        image.paste(frame, (2 * MARGIN + k % columns * right, MARGIN + k // columns * down))
     for k, strength in enumerate(sweep.acrosses):
-        draw.text((2 * MARGIN + (k + 0.5) * step, MARGIN - 10), f"{strength:+g}", INK, font, anchor="ms")
+        draw.text((2 * MARGIN + (k + 0.5) * right, MARGIN - 10), f"{strength:+g}", INK, font, anchor="ms")
     for k, strength in enumerate(sweep.downs):
-        draw.text((2 * MARGIN - 10, MARGIN + (k + 0.5) * step), f"{strength:+g}", INK, font, anchor="rm")
+        draw.text((2 * MARGIN - 10, MARGIN + (k + 0.5) * down), f"{strength:+g}", INK, font, anchor="rm")
     draw.text((2 * MARGIN, 20), sweep.across[:60], INK, font, anchor="ls")
     draw.text((10, MARGIN - 10), sweep.down[:12], INK, font, anchor="ls")
     return image

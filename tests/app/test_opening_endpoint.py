@@ -1,0 +1,42 @@
+"""`/open_model`, called the way a program calls it: a model of its own, then named like a listed one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from diffusers import DDPMPipeline, DDPMScheduler
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from core.models import opening
+from core.models.cards import MODELS
+from core.models.loader import models
+from tests.unit.small_models import small_unet
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is opened here is closed again."""
+    monkeypatch.setattr(opening, "_opened", set())
+    before = dict(MODELS)
+    yield
+    for model_id in MODELS.keys() - before.keys():
+        models._models.pop(model_id, None)
+    MODELS.clear()
+    MODELS.update(before)
+
+
+def test_open_a_folder_and_sample_from_it(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my cats"
+    DDPMPipeline(small_unet(channels=3, size=32), DDPMScheduler()).save_pretrained(folder)
+    about = client.predict(str(folder), "cat", api_name="/open_model")
+    assert (about["title"], about["resolution"], about["h_shape"]) == ("my cats", 32, [32, 8, 8])
+    assert (about["shows"], about["revision"], about["curves_known"]) == ("cat", None, False)
+    path, _ = client.predict(seed=1, steps=4, model=about["id"], api_name="/sample")
+    assert Image.open(path).size == (32, 32)
+    with pytest.raises(AppError, match="there is no such folder here"):
+        client.predict(str(tmp_path / "nothing"), api_name="/open_model")
+    monkeypatch.setenv("SPACE_ID", "somebody/app")  # where others may ask, folders are nobody's business
+    with pytest.raises(AppError, match="is no repository of the Hub"):
+        client.predict(str(folder), api_name="/open_model")
