@@ -94,7 +94,7 @@ class Keeping:
 
         self.ask.click(ask, session, self.said, **HEAVY)
         stage.download(keep, [session, *settings, *given], outputs, **HEAVY)
-        changed = [setting.input for setting in settings]
+        changed = [self.size.input, self.how.input, self.kind.input, self.says.input]
         gr.on(changed, again, [session, *settings], outputs, **HEAVY)
 
     def _values(
