@@ -109,7 +109,7 @@ def discover(
     size: int,
     model: str,
     placement: Any,
-    mask: str | None,
+    mask: str | None = None,
 ) -> Answers:
     """Find directions that change regions of a picture; a picture is analysed once, whatever is asked of it later.
 

@@ -170,10 +170,10 @@ def edit_inverted(
     regions: Any,
     cross_attention: float,
     self_attention: float,
-    image: str | None,
-    placement: Any,
-    returned: str,
-    mask: str | None,
+    image: str | None = None,
+    placement: Any = None,
+    returned: str = "square",
+    mask: str | None = None,
 ) -> Answers:
     """Turn an inverted picture into what target prompts say, all of them in one batch.
 
