@@ -55,7 +55,7 @@ class Shelf:
                 self.train = gr.Button("Train from words", size="sm", min_width=120, elem_id="shelf-train")
                 self.find = gr.Button("Discover", size="sm", min_width=120, elem_id="shelf-discover")
 
-    def connect(self, session: gr.State, model: gr.State, pages: gr.Tabs, ways: gr.Tabs, picker: Cards) -> Any:
+    def connect(self, session: gr.State, model: gr.State, pages: Any, ways: gr.Tabs, picker: Cards) -> Any:
         """pages: the page's tabs. ways: those of the directions. picker: of the directions. Returns the event after
         which there is another direction to show."""
         seen = [self.panel, self.about, self.note, self.cards]
