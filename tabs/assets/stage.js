@@ -274,6 +274,12 @@ function draw() {
   if (state.busy && !wasBusy && (out.top > window.innerHeight - 160 || out.top < -out.width / 2)) {
     root.scrollIntoView({ behavior: "smooth", block: "start" });
   }
+  if (state.kept) {
+    requestAnimationFrame(() => { // once it has its place on the page
+      const { top, bottom, height } = root.getBoundingClientRect();
+      if (height && (top > window.innerHeight - 160 || bottom < 160)) root.scrollIntoView({ behavior: "smooth", block: "start" });
+    });
+  }
   wasBusy = Boolean(state.busy);
   root.dataset.frames = frames().length;
   delete root.dataset.shown;

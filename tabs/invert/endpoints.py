@@ -168,9 +168,9 @@ def edit_inverted(
     regions: Any,
     cross_attention: float,
     self_attention: float,
-    image: str | None,
-    placement: Any,
-    returned: str,
+    image: str | None = None,
+    placement: Any = None,
+    returned: str = "square",
 ) -> Answers:
     """Turn an inverted picture into what target prompts say, all of them in one batch.
 

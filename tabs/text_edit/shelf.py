@@ -78,7 +78,8 @@ def arrive(model_id: str) -> Values:
     try:
         entries, words = tuple(hub.browse(repository).entries), ""
     except VisitorError as error:
-        entries, words = _downloaded(repository), message(error)
+        entries = _downloaded(repository)
+        words = f'<p class="words">What is published in {escape(repository)}: {escape(error.message)}</p>'
     fitting = [entry for entry in entries if entry.about.model == model_id]
     if fitting:
         words += f'<p class="words">Published in {escape(repository)} on the Hub: choose one to have it here.</p>'

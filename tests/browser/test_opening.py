@@ -42,6 +42,10 @@ def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_folder_is_opened_listed_and_makes_pictures(page: Page, folder: Path) -> None:
+    page.locator("#presets .cards").get_by_role("radio", name="Closed eyes", exact=True).click()
+    expect(page.locator(".stage .strip button[disabled]")).to_have_count(0)
+    page.locator(".stage .photo").first.click()
+    expect(page.locator("#text-edit-keeping")).to_be_visible()
     page.locator("#another-model > button").click()
     name, status = page.locator(".repository textarea, .repository input").first, page.locator(".opening-status.prose")
     name.fill(str(folder.parent / "nothing here"))
@@ -64,9 +68,11 @@ def test_a_folder_is_opened_listed_and_makes_pictures(page: Page, folder: Path) 
     expect(page.get_by_role("option", name="my cats")).to_be_visible()
     page.keyboard.press("Escape")
 
+    expect(page.locator("#text-edit-keeping")).to_be_hidden()  # it showed another model's result
+
     # No directions come with it, and its shelf says how to get some.
     shelf = page.locator("#shelf:visible")
-    expect(shelf.locator("#shelf-note").get_by_role("alert")).to_contain_text("cannot be reached")
+    expect(shelf.locator("#shelf-note.prose")).to_contain_text("cannot be reached")
     expect(shelf).to_contain_text("say what the pictures show (cat)")
     shelf.locator("#shelf-train").click()
     expect(page.locator("#source-text:visible").locator("input, textarea")).to_have_value("cat")
