@@ -221,7 +221,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     assert tab.parent is not None  # the page's tabs
     given = [session, *advanced]
-    keeping.connect(session, stage, shown_composition, advanced)
+    keeping.connect(shell, stage, shown_composition, advanced)
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
     changes = [
         palette.release(toggle, given, shown, **HEAVY),
