@@ -256,6 +256,13 @@ function draw() {
   root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
   $("controls").hidden = !edited || Boolean(state.kept);
   canvas.style.aspectRatio = state.aspect || "";
+  $("foreign").hidden = !state.foreign;
+  if (state.foreign) {
+    const { words, nearest: image, others } = state.foreign;
+    $("nearest").src = image;
+    $("foreign-words").textContent = words;
+    $("foreign-others").textContent = `For photographs choose one of the other models at the top (${others.join(", ")}), or open one of your own there: “Another model”.`;
+  }
   $("photo").textContent = state.photo ? "Save, or back into the photo" : state.photo === null ? "Save, or put it back" : "Save";
   $("photo").hidden = state.photo === undefined || Boolean(state.busy);
   $("hint").hidden = edited || Boolean(state.busy);
