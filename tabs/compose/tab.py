@@ -345,7 +345,7 @@ def render(
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
             model = models.get(session.model_id)
-            for event in (looking := Running(turn.follow(domain_of(model, picture)))):
+            for event in (looking := Running(turn.follow(domain_of(model, picture, to_show=True)))):
                 yield {**base, **busy(event), **kept}
             base |= foreign(model.card, looking.result)
             started = time.monotonic()
