@@ -99,4 +99,4 @@ def _opacity(picture: Image.Image) -> Image.Image | None:
     if picture.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in picture.info:
         return None
     alpha = picture.convert("RGBA").getchannel("A")
-    return alpha if alpha.getextrema()[0] < 255 else None
+    return alpha if np.asarray(alpha).min() < 255 else None

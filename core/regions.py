@@ -126,9 +126,11 @@ def parse_regions(source: str | bytes | Sequence[Any] | Mapping[str, Any], resol
 
     drawn: dict[str, tuple[list[Box], list[Stroke], list[np.ndarray]]] = {}
     for number, item in enumerate(items, start=1):
-        label, *shapes = _shapes(item, number)
-        for all_of_kind, more in zip(drawn.setdefault(label, ([], [], [])), shapes, strict=True):
-            all_of_kind.extend(more)
+        label, boxes, strokes, painted = _shapes(item, number)
+        all_boxes, all_strokes, all_painted = drawn.setdefault(label, ([], [], []))
+        all_boxes.extend(boxes)
+        all_strokes.extend(strokes)
+        all_painted.extend(painted)
     return [_region(label, *shapes, resolution) for label, shapes in drawn.items()]
 
 

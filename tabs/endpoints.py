@@ -12,12 +12,13 @@ import numpy as np
 
 from core.errors import RequestError
 from core.imaging import open_picture
-from core.masks import read_mask
 from core.models.cards import MODELS, ModelCard
+from core.photo.placement import Placement
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
 from core.studio.frames import Picture
 from core.studio.photographs import RETURNED, cut_out, requested_placement
+from core.studio.regions import mask_for
 from tabs.shell import Shell, for_clients
 from tabs.widgets import PictureInput
 
@@ -80,13 +81,17 @@ def known_model(model: str) -> ModelCard:
 
 def mask_input() -> PictureInput:
     """The parameter that a mask is given as."""
-    label = "Mask of one more region: a picture file, white (or opaque) inside; resized to the model's picture"
+    label = (
+        "Mask of one more region: a picture file, white (or opaque) inside; of the whole photo, or of its square, to "
+        "which it is resized"
+    )
     return PictureInput(type="filepath", image_mode=None, label=label)
 
 
-def given_mask(mask: str | None, resolution: int) -> np.ndarray | None:
-    """The mask (R, R) that a program gave, if it gave one. Raises VisitorError."""
-    return read_mask(mask, (resolution, resolution)) if mask else None
+def given_mask(mask: str | None, resolution: int, placement: Placement | None = None) -> np.ndarray | None:
+    """The mask (R, R) that a program gave, if it gave one. placement: of the picture, see `mask_for`. Raises
+    VisitorError."""
+    return mask_for(mask, resolution, placement) if mask else None
 
 
 def given_path(image: str | None) -> str:

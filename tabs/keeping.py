@@ -16,7 +16,7 @@ from core.photo.warp import Returning
 from core.studio.keeping import Shown, Size, file_of
 from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
-from tabs.shell import HEAVY, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.tables import links, records
 from tabs.widgets import Stage, data_url
 
@@ -60,8 +60,11 @@ class Keeping:
             self.ask = gr.Button("Ask other instruments", size="sm", elem_classes="ask")
             self.said = gr.HTML(elem_classes="said")
 
-    def connect(self, session: gr.State, stage: Stage, find: Find, given: Sequence[Any] = ()) -> None:
-        """find: what the stage shows. Its button opens the panel; the panel's own settings make the file again."""
+    def connect(self, shell: Shell, stage: Stage, find: Find, given: Sequence[Any] = ()) -> None:
+        """find: what the stage shows. Its button opens the panel; the panel's own settings make the file again. Of
+        another model it shows nothing."""
+        session = shell.session
+        shell.model.change(lambda: gr.update(visible=False), None, self.panel, queue=False, **QUIET)
         settings = [self.size, self.how, self.kind, self.says]
         outputs = [self.panel, self.view, self.size, self.how, self.file]
 
@@ -95,7 +98,7 @@ class Keeping:
 
         self.ask.click(ask, session, self.said, **HEAVY)
         stage.download(keep, [session, *settings, *given], outputs, **HEAVY)
-        changed = [setting.input for setting in settings]
+        changed = [self.size.input, self.how.input, self.kind.input, self.says.input]
         gr.on(changed, again, [session, *settings], outputs, **HEAVY)
 
     def _values(

@@ -38,7 +38,15 @@ class RegionBoard(gr.HTML):
     """
 
     def __init__(self, value: list[Any] | None = None, **settings: Any) -> None:
-        made = {"overlay": "", "said": "", "masks": [], "masks_of": [], "wand": False, "parts": None, "arrived": None}
+        made: dict[str, Any] = {
+            "overlay": "",
+            "said": "",
+            "masks": [],
+            "masks_of": [],
+            "wand": False,
+            "parts": None,
+            "arrived": None,
+        }
         super().__init__(
             value=value or [],
             html_template=asset("regions.html"),

@@ -31,7 +31,7 @@ def fill(turn: Turn, strip: Strip, forms: Forms) -> Stages:
     if not strip.frames:
         base = {"before": before_url(strip.picture), "name": strip.preset.name}
         if strip.domain is None:
-            for event in (looking := Running(turn.follow(domain_of(model, strip.picture)))):
+            for event in (looking := Running(turn.follow(domain_of(model, strip.picture, to_show=True)))):
                 yield {**base, **busy(event)}
             strip.domain = looking.result
         base |= foreign(model.card, strip.domain)

@@ -52,46 +52,55 @@ UNKNOWN = Domain(0.0, None)
 _KEPT: Cache[Counted[Domain]] = Cache(MAX_DOMAINS, "domains")
 
 
-def domain_work(model: DiffusionModel, picture: Picture) -> Work:
+def look_work(model: DiffusionModel, picture: Picture) -> Work:
     """Of `look_at`."""
-    return Work(1 + NEAREST_STEPS, 1 + NEAREST_STEPS)
+    return Work(1, 1)
 
 
-@device_job(domain_work)
+@device_job(look_work)
 def look_at(model: DiffusionModel, picture: Picture) -> Job[Domain]:
-    """How far a picture is from what a model knows. One call of the network; if it is far, the nearest one as well.
+    """How far a picture is from what a model knows. One call of the network.
 
     Raises:
         ModelUnavailable: its instruments cannot be had. ResourceError: out of memory.
     """
-    yield Progress(0, 1 + NEAREST_STEPS, LOOKING)
+    yield Progress(0, 1, LOOKING)
     distance = measuring.distance(model.card)
     with DEVICE.shared(model, Urgency.FIRST) as shared:
         made = denoised(shared, picture.pixels)
     with DEVICE.turn(), torch.no_grad():
         error = float(distance(made, picture.pixels.to(made))[0])
-    found = Domain(error, model.card.domain_limit)
-    if found.known is False:
-        drawn = yield from exclusively(nearest(model, picture.pixels), Urgency.FIRST)
-        pixels = ((drawn[0].cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        found = replace(found, nearest=pixels)
-    return found
+    return Domain(error, model.card.domain_limit)
 
 
-def domain_of(model: DiffusionModel, picture: Picture) -> Job[Domain]:
-    """The same, at once if it was asked for before, or if it cannot be said of this model. Raises ResourceError."""
+def nearest_work(model: DiffusionModel, picture: Picture) -> Work:
+    """Of `draw_nearest`."""
+    return Work(NEAREST_STEPS, NEAREST_STEPS)
+
+
+@device_job(nearest_work)
+def draw_nearest(model: DiffusionModel, picture: Picture) -> Job[Tensor]:
+    """The nearest picture that a model can make, uint8 (3, R, R). Raises ResourceError."""
+    drawn = yield from exclusively(nearest(model, picture.pixels), Urgency.FIRST)
+    return ((drawn[0].cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def domain_of(model: DiffusionModel, picture: Picture, to_show: bool = False) -> Job[Domain]:
+    """The same, at once if it was asked for before, or if it cannot be said of this model. to_show: with the nearest
+    picture, if this one is far. Raises ResourceError."""
     if model.card.domain_limit is None:
         return UNKNOWN
     key = content_hash(picture.pixels), model.fingerprint
     kept = _KEPT.get(key)
-    if kept is None:
-        try:
-            found = yield from look_at(model, picture)
-        except ModelUnavailable:  # a measure that cannot be had never stops an edit
-            return UNKNOWN
-        kept = Counted(found, bytes_of(found))
-        _KEPT.put(key, kept)
-    return kept.value
+    try:
+        found = (yield from look_at(model, picture)) if kept is None else kept.value
+    except ModelUnavailable:  # a measure that cannot be had never stops an edit
+        return UNKNOWN
+    if to_show and found.known is False and found.nearest is None:
+        found = replace(found, nearest=(yield from draw_nearest(model, picture)))
+    if kept is None or kept.value is not found:
+        _KEPT.put(key, Counted(found, bytes_of(found)))
+    return found
 
 
 def honest(measures: Measures, domain: Domain) -> Measures:

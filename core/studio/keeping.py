@@ -43,7 +43,7 @@ class Shown:
         """(width, height) of every size that it can have as a file; the first is the usual one."""
         side, placement = self.edited.shape[-1], self.picture.placement
         if placement is None:
-            return {size: (factor * side,) * 2 for size, factor in reversed(FACTORS.items())}  # type: ignore[misc]
+            return {size: (factor * side,) * 2 for size, factor in reversed(FACTORS.items())}
         sizes: dict[Size, tuple[int, int]] = {"photo": (placement.width, placement.height)}
         there = min(round(placement.side), MAX_PHOTO_SIDE)
         if there > side:  # else the photograph shows less of it than the model

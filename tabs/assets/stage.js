@@ -283,8 +283,12 @@ function draw() {
     root.scrollIntoView({ behavior: "smooth", block: "start" });
   }
   const panel = state.kept && root.closest(".keeping"); // it opens below what was pressed
-  if (panel && (panel.getBoundingClientRect().top > window.innerHeight - 200 || panel.getBoundingClientRect().bottom < 100))
-    panel.scrollIntoView({ behavior: "smooth", block: "start" });
+  if (panel) {
+    requestAnimationFrame(() => { // once it has its place on the page
+      const { top, bottom, height } = panel.getBoundingClientRect();
+      if (height && (top > window.innerHeight - 160 || bottom < 160)) panel.scrollIntoView({ behavior: "smooth", block: "start" });
+    });
+  }
   wasBusy = Boolean(state.busy);
   root.dataset.frames = frames().length;
   delete root.dataset.shown;

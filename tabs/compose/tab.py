@@ -239,7 +239,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     assert tab.parent is not None  # the page's tabs
     given = [session, *advanced]
-    keeping.connect(session, stage, shown_composition, advanced)
+    keeping.connect(shell, stage, shown_composition, advanced)
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
     changes = [
         palette.release(toggle, given, shown, **HEAVY),
@@ -345,7 +345,7 @@ def render(
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
             model = models.get(session.model_id)
-            for event in (looking := Running(turn.follow(domain_of(model, picture)))):
+            for event in (looking := Running(turn.follow(domain_of(model, picture, to_show=True)))):
                 yield {**base, **busy(event), **kept}
             base |= foreign(model.card, looking.result)
             started = time.monotonic()

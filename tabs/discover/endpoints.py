@@ -121,7 +121,8 @@ def discover(
     """
     started = time.monotonic()
     loaded, picture = models.get(model), given_picture(image, model, placement)
-    areas = requested_regions(regions, method, loaded.card.resolution, given_mask(mask, loaded.card.resolution))
+    painted = given_mask(mask, loaded.card.resolution, picture.placement)
+    areas = requested_regions(regions, method, loaded.card.resolution, painted)
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
     job = explore(Exploration(loaded, picture, areas, method, settings, timestep, size, injection), bool(refine))
     exploration = yield from stream_progress(job, beside=2)

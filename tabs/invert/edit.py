@@ -34,7 +34,7 @@ from tabs.invert.words import label
 from tabs.keeping import Keeping
 from tabs.regions import Drawn, RegionBoard, ready_made_regions
 from tabs.results import frames_json
-from tabs.shell import HEAVY, QUIET, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import message
 from tabs.widgets import Cards, Stage, data_url
 
@@ -126,12 +126,13 @@ class Editor:
         self.defaults = [self.guidance, self.cross]
         self.inputs = [self.attention, self.board, self.guidance, self.weights, self.cross, self.itself]
 
-    def connect(self, session: gr.State) -> None:
+    def connect(self, shell: Shell) -> None:
+        session = shell.session
         self.edit.click(run, [session, self.prompts, *self.inputs], [*self.shown, *self.buttons], **HEAVY)
         self.stop.click(stop, session, self.stop, queue=False, **QUIET)
         self.cards.input(look, [session, self.cards], self.stage, **QUIET)
         self.stage.release(exact, session, self.stage, **HEAVY)
-        self.keeping.connect(session, self.stage, shown_edit)
+        self.keeping.connect(shell, self.stage, shown_edit)
         self.board.connect(session, drawn_on)
 
 

@@ -170,7 +170,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, shell.session, stage, **HEAVY)
     stage.select(look, shell.session, None, queue=False, **QUIET)
-    keeping.connect(shell.session, stage, shown_edit)
+    keeping.connect(shell, stage, shown_edit)
 
     made = [shell.session, *advanced]
     opened.upload(open_preset, [shell.session, opened], [picker, direction_tabs, download], **QUIET).then(

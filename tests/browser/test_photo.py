@@ -330,7 +330,7 @@ def test_on_a_phone_the_crop_is_confirmed_first_and_the_result_has_sizes(
     expect(panel.locator(".take-away")).to_be_in_viewport()
     assert all(label.bounding_box()["height"] >= 44 for label in panel.locator("label:has(input):visible").all())
     for words, size in (("Only the square, as large as in the photo", side), ("As the model made it", 128)):
-        panel.get_by_text(words).tap()
+        panel.get_by_text(f"{words} ({size} x {size})").tap()
         expect(panel.get_by_role("button", name=f"Download it (JPEG, {size} x {size})")).to_be_visible()
     assert taken(page, tmp_path / "square.jpg").size == (128, 128)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -367,6 +367,7 @@ def test_the_whole_way_photo_in_photo_out(page: Page, tmp_path: Path, offline: N
     page.get_by_role("button", name="Back into the photo").click()
     panel = page.locator("#text-edit-keeping")
     expect(panel.locator("[data-part=after]")).to_have_attribute("src", re.compile("^data:"))
+    expect(panel.locator("[data-part=canvas]")).to_be_in_viewport(ratio=0.3)  # the page goes there
     expect(panel.get_by_role("button", name="Download the photo (JPEG, 900 x 700)")).to_be_visible()
     photo = taken(page, tmp_path / "out.jpg")
     assert (photo.format, photo.size) == ("JPEG", (900, 700))

@@ -150,7 +150,12 @@ def test_two_fingers_on_a_phone(visit: Visit) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     root.get_by_role("button", name="Show the whole picture").tap()
     expect(root).to_have_attribute("data-zoom", "1.00")
-    fingers("touchStart", (0.3, 0.3))
-    fingers("touchMove", (0.6, 0.3))
-    fingers("touchEnd")
-    expect(root.locator(".line")).to_have_count(1)
+    for tool, width, left in (("Brush", "5", 1), ("Eraser", "20", 0)):
+        root.get_by_role("button", name=tool, exact=True).tap()
+        root.get_by_label("Width of the brush").fill(width)
+        root.locator(".board").scroll_into_view_if_needed()
+        fingers("touchStart", (0.3, 0.3))
+        for part in range(1, 7):
+            fingers("touchMove", (0.3 + 0.05 * part, 0.3))
+        fingers("touchEnd")
+        expect(root.locator(".line")).to_have_count(left)  # of which nothing is left is no region any more

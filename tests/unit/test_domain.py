@@ -58,7 +58,8 @@ def test_an_example_is_known_and_a_drawing_of_something_else_is_not() -> None:
     assert known.nearest is None
 
     picture = Picture(to_pixels(drawing(3), 128), "avatars")
-    strange = finish(domain_of(model, picture))
+    assert finish(domain_of(model, picture)).nearest is None, "an edit does not wait for it"
+    strange = finish(domain_of(model, picture, to_show=True))
     assert strange.known is False
     assert strange.error > 1.5 * known.error
     nearest_one = Picture(strange.nearest_pixels, "avatars")

@@ -11,6 +11,7 @@ from core.photo.placement import Placement
 from core.photo.warp import cut
 from core.studio.frames import Picture
 from core.studio.keeping import Shown
+from core.studio.regions import mask_for
 
 R = 32
 BEFORE = torch.linspace(-1, 1, 3 * R * R).reshape(1, 3, R, R)
@@ -51,3 +52,19 @@ def test_a_photograph_whole_or_its_square() -> None:
     assert edited.original("square").tobytes() == to_pil(cut(Image.fromarray(photo), placement, 60))[0].tobytes()
     small = Placement(60, 45, 24, 0, 120, 90)  # the photograph shows less of it than the model
     assert "square" not in shown(Picture(BEFORE, "avatars", photo=torch.from_numpy(photo), placement=small)).sizes
+
+
+def test_a_mask_of_the_whole_photograph_is_cut_like_it() -> None:
+    """And one of any other size belongs to the square."""
+    placement = Placement(60, 45, 60, 0, 120, 90)
+    whole = np.zeros((90, 120), np.uint8)
+    whole[15:45, 30:90] = 255  # the upper half of the square
+    upper = np.zeros((R, R), bool)
+    upper[: R // 2] = True
+    np.testing.assert_array_equal(mask_for(Image.fromarray(whole), R, placement), upper)
+    np.testing.assert_array_equal(mask_for(Image.fromarray(upper.astype(np.uint8)), R, placement), upper)
+    away = np.zeros((90, 120), np.uint8)
+    away[:, :20] = 255
+    assert mask_for(Image.fromarray(away), R).any(), "without a placement it is resized"
+    with pytest.raises(RequestError, match="nothing of the square"):
+        mask_for(Image.fromarray(away), R, placement)
