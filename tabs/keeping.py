@@ -16,7 +16,8 @@ from core.photo.warp import Returning
 from core.studio.keeping import Shown, Size, file_of
 from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
-from tabs.shell import HEAVY, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
+from tabs.tables import links, records
 from tabs.widgets import Stage, data_url
 
 MAX_SHOWN = 1600  # pixels of the longer side on the page; the file has all of them
@@ -59,8 +60,11 @@ class Keeping:
             self.ask = gr.Button("Ask other instruments", size="sm", elem_classes="ask")
             self.said = gr.HTML(elem_classes="said")
 
-    def connect(self, session: gr.State, stage: Stage, find: Find, given: Sequence[Any] = ()) -> None:
-        """find: what the stage shows. Its button opens the panel; the panel's own settings make the file again."""
+    def connect(self, shell: Shell, stage: Stage, find: Find, given: Sequence[Any] = ()) -> None:
+        """find: what the stage shows. Its button opens the panel; the panel's own settings make the file again. Of
+        another model it shows nothing."""
+        session = shell.session
+        shell.model.change(lambda: gr.update(visible=False), None, self.panel, queue=False, **QUIET)
         settings = [self.size, self.how, self.kind, self.says]
         outputs = [self.panel, self.view, self.size, self.how, self.file]
 
@@ -140,8 +144,17 @@ def opinion_view(found: Opinion) -> str:
         )
         head = "<tr><th>As the image-text model reads it</th><th>before</th><th>after</th></tr>"
         parts.append(f"<table>{head}{rows}</table>")
+    if found.identity is not None or found.read_outs:
+        table = opinion_rows(found)
+        parts.append(links(table, records(table), "other-instruments"))
     parts += [f'<p class="words">{escape(words)}</p>' for words in found.words]
     return f'<div class="opinion" role="status">{"".join(parts)}</div>'
+
+
+def opinion_rows(found: Opinion) -> list[list[Any]]:
+    """The same as a table."""
+    rows: list[list[Any]] = [["measure", "before", "after"], ["identity (SFace)", None, found.identity]]
+    return rows + [[one.name, one.before, one.after] for one in found.read_outs]
 
 
 def reduced(picture: Image.Image) -> str:

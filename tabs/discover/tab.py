@@ -128,7 +128,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     found.select(open_row, session, on_stage, **HEAVY)
     found.edit(rename, session, found, **QUIET)
     stage.release(exact_strength, session, stage, **HEAVY)
-    keeping.connect(session, stage, shown_row)
+    keeping.connect(shell, stage, shown_row)
     apply.click(try_others, session, [elsewhere, apply], **HEAVY)
     save.click(save_row, session, [said, file], **QUIET)
     compose.click(send_row, session, said, **QUIET)

@@ -146,7 +146,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     opening = edit_panel.select(invert_edit.open_panel, [session, editor.prompts], editor.opening, **QUIET)
     offer = [editor.former, editor.offered, editor.prompts]
     opening.then(None, offer, editor.prompts, js=invert_edit.OFFER, **QUIET)
-    editor.connect(session)
+    editor.connect(shell)
     study.start.click(run_study, [*inputs, *study.inputs], study.shown, **HEAVY)
 
     @in_words

@@ -55,7 +55,7 @@ class Shelf:
                 self.train = gr.Button("Train from words", size="sm", min_width=120, elem_id="shelf-train")
                 self.find = gr.Button("Discover", size="sm", min_width=120, elem_id="shelf-discover")
 
-    def connect(self, session: gr.State, model: gr.State, pages: gr.Tabs, ways: gr.Tabs, picker: Cards) -> Any:
+    def connect(self, session: gr.State, model: gr.State, pages: Any, ways: gr.Tabs, picker: Cards) -> Any:
         """pages: the page's tabs. ways: those of the directions. picker: of the directions. Returns the event after
         which there is another direction to show."""
         seen = [self.panel, self.about, self.note, self.cards]
@@ -78,7 +78,8 @@ def arrive(model_id: str) -> Values:
     try:
         entries, words = tuple(hub.browse(repository).entries), ""
     except VisitorError as error:
-        entries, words = _downloaded(repository), message(error)
+        entries = _downloaded(repository)
+        words = f'<p class="words">What is published in {escape(repository)}: {escape(error.message)}</p>'
     fitting = [entry for entry in entries if entry.about.model == model_id]
     if fitting:
         words += f'<p class="words">Published in {escape(repository)} on the Hub: choose one to have it here.</p>'

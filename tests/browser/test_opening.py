@@ -7,6 +7,7 @@ import pytest
 from diffusers import DDPMPipeline, DDPMScheduler
 from playwright.sync_api import Page, expect
 
+from core import hub_access
 from core.errors import ModelUnavailable
 from core.models import opening
 from core.models.cards import MODELS
@@ -30,6 +31,7 @@ def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise ModelUnavailable("not here")
 
     monkeypatch.setattr(measuring, "_lpips", missing)
+    monkeypatch.setattr(hub_access, "hub_answers", lambda *_: False)
     monkeypatch.setattr(opening, "_opened", set())
     before = dict(MODELS)
     yield
@@ -40,8 +42,12 @@ def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_folder_is_opened_listed_and_makes_pictures(page: Page, folder: Path) -> None:
+    page.locator("#presets .cards").get_by_role("radio", name="Closed eyes", exact=True).click()
+    expect(page.locator(".stage .strip button[disabled]")).to_have_count(0)
+    page.locator(".stage .photo").first.click()
+    expect(page.locator("#text-edit-keeping")).to_be_visible()
     page.locator("#another-model > button").click()
-    name, status = page.locator(".repository textarea, .repository input").first, page.locator(".opening-status")
+    name, status = page.locator(".repository textarea, .repository input").first, page.locator(".opening-status.prose")
     name.fill(str(folder.parent / "nothing here"))
     page.locator(".open-model").click()
     expect(status.get_by_role("alert")).to_contain_text("there is no such folder here")
@@ -61,6 +67,15 @@ def test_a_folder_is_opened_listed_and_makes_pictures(page: Page, folder: Path) 
     page.locator("#model input").click()
     expect(page.get_by_role("option", name="my cats")).to_be_visible()
     page.keyboard.press("Escape")
+
+    expect(page.locator("#text-edit-keeping")).to_be_hidden()  # it showed another model's result
+
+    # No directions come with it, and its shelf says how to get some.
+    shelf = page.locator("#shelf:visible")
+    expect(shelf).to_contain_text("cannot be reached")
+    expect(shelf).to_contain_text("say what the pictures show (cat)")
+    shelf.locator("#shelf-train").click()
+    expect(page.locator("#source-text:visible").locator("input, textarea")).to_have_value("cat")
 
     page.get_by_role("tab", name="New").first.click()
     page.locator(".imagine").first.click()

@@ -367,6 +367,7 @@ def test_the_whole_way_photo_in_photo_out(page: Page, tmp_path: Path, offline: N
     page.get_by_role("button", name="Back into the photo").click()
     panel = page.locator("#text-edit-keeping")
     expect(panel.locator("[data-part=after]")).to_have_attribute("src", re.compile("^data:"))
+    expect(panel.locator("[data-part=canvas]")).to_be_in_viewport(ratio=0.3)  # the page goes there
     expect(panel.get_by_role("button", name="Download the photo (JPEG, 900 x 700)")).to_be_visible()
     photo = taken(page, tmp_path / "out.jpg")
     assert (photo.format, photo.size) == ("JPEG", (900, 700))
