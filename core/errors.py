@@ -49,3 +49,12 @@ class NumberError(VisitorError):
 
 class ResourceError(VisitorError):
     """The machine ran out of memory or disk."""
+
+
+MAX_QUOTED = 60  # characters
+
+
+def quoted(text: str) -> str:
+    """A visitor's own words in a message: enough of them to tell which are meant, on one line."""
+    text = " ".join(text.split())
+    return f"“{text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED].rstrip() + ' …'}”"

@@ -11,6 +11,8 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +83,17 @@ def open_picture(source: Source) -> Image.Image:
     Raises:
         ImageError: too large in bytes or pixels, too small, broken, beyond the range of its kind, or not a picture.
     """
+    return to_rgb(open_as_it_is(source))
+
+
+def open_as_it_is(source: Source, min_side: int = MIN_SIDE) -> Image.Image:
+    """Read any accepted picture, upright, with the colours and the transparency that it has.
+
+    Raises:
+        ImageError: too large in bytes or pixels, smaller than `min_side`, broken, or not a picture.
+    """
     if isinstance(source, np.ndarray):
-        picture = _from_array(source)
+        picture = _from_array(source, min_side)
     elif isinstance(source, Image.Image):
         picture = source
     elif isinstance(source, str | bytes | os.PathLike):
@@ -90,11 +101,17 @@ def open_picture(source: Source) -> Image.Image:
     else:
         hint = " Of pixels in [-1, 1], core.imaging.to_pil makes pictures." if isinstance(source, Tensor) else ""
         raise ImageError(f"A picture is needed: {ACCEPTED}, not {type(source).__name__}.{hint}")
-    _check_size(*picture.size)
-    try:
+    _check_size(*picture.size, min_side)
+    with _decoding():
         picture.seek(0)
         picture.load()
-        return _to_rgb(ImageOps.exif_transpose(picture))
+        return ImageOps.exif_transpose(picture)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    try:
+        yield
     except ImageError:
         raise
     except MemoryError:
@@ -192,21 +209,21 @@ def _too_many_pixels() -> str:
     return f"This picture has more than {MAX_PIXELS // 10**6} million pixels. Save it smaller and try again."
 
 
-def _check_size(width: int, height: int) -> None:
+def _check_size(width: int, height: int, min_side: int = MIN_SIDE) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(_too_many_pixels())
-    if min(width, height) < MIN_SIDE:
+    if min(width, height) < min_side:
         raise ImageError(
-            f"This picture is {width} x {height} pixels; each side needs at least {MIN_SIDE}. Use a larger one."
+            f"This picture is {width} x {height} pixels; each side needs at least {min_side}. Use a larger one."
         )
 
 
-def _from_array(values: np.ndarray) -> Image.Image:
+def _from_array(values: np.ndarray, min_side: int = MIN_SIDE) -> Image.Image:
     """A picture of an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16, bool, or float in [0, 1]."""
     values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[-1] not in (3, 4)):
         raise ImageError(f"An array of shape {values.shape} is not a picture: height x width x 3 is.")
-    _check_size(values.shape[1], values.shape[0])
+    _check_size(values.shape[1], values.shape[0], min_side)
     if values.dtype == np.uint16:
         values = values / 257.0
     elif values.dtype == bool or np.issubdtype(values.dtype, np.floating):
@@ -231,8 +248,13 @@ def _require_finite(values: np.ndarray) -> None:
         raise ImageError("This picture has values that are not numbers. Save it again as PNG or JPEG.")
 
 
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Opaque 8-bit sRGB of what `open_as_it_is` read. Raises ImageError."""
+    with _decoding():
+        return _to_rgb(picture)
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit sRGB from any mode."""
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _scale_samples(picture)
     picture = _to_srgb(picture)

@@ -1,21 +1,23 @@
 """Regions of a picture: labelled boxes, brush strokes and masks, from untrusted JSON to boolean masks.
 
 Coordinates are fractions of the picture's side, (0, 0) top left and (1, 1) bottom right: a region means the same at
-every resolution. A pixel belongs to a shape that covers its centre.
+every resolution. A pixel belongs to a shape that covers its centre. Of one region boxes and painted masks come first;
+then its strokes add to them or erase, in their order.
 """
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .errors import RequestError
+from .masks import from_url, mask_url, resized
 
 MAX_REGIONS = 8
-MAX_SHAPES = 64  # boxes and strokes of one region
+MAX_SHAPES = 64  # boxes, masks and strokes of one region
 MAX_POINTS = 4000  # of one region's strokes
 MAX_TEXT = 400_000  # characters of JSON
 MAX_LABEL = 40
@@ -29,20 +31,24 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Stroke:
-    """A round brush of a diameter of `width` along the line through `points`, (x, y) each; one point is a dot."""
+    """A round brush of a diameter of `width` along the line through `points`, (x, y) each; one point is a dot.
+    erases: it takes away."""
 
     points: tuple[tuple[float, float], ...]
     width: float
+    erases: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A labelled part of a picture. mask: boolean (R, R). boxes, strokes: what it was drawn with, clamped."""
+    """A labelled part of a picture. mask: boolean (R, R). boxes, strokes, painted: what it was drawn with, clamped;
+    painted masks are boolean, of any size."""
 
     label: str
     mask: np.ndarray
     boxes: tuple[Box, ...] = ()
     strokes: tuple[Stroke, ...] = ()
+    painted: tuple[np.ndarray, ...] = ()
 
     @property
     def area(self) -> float:
@@ -50,9 +56,13 @@ class Region:
         return float(self.mask.mean())
 
     def as_json(self) -> dict[str, Any]:
-        """Label and shapes, from which `parse_regions` makes the same region (a painted mask has no shapes)."""
-        strokes = [{"points": [list(p) for p in stroke.points], "width": stroke.width} for stroke in self.strokes]
-        return {"label": self.label, "boxes": [list(box) for box in self.boxes], "strokes": strokes}
+        """Label and shapes, from which `parse_regions` makes the same region."""
+        made: dict[str, Any] = {"label": self.label, "boxes": [list(box) for box in self.boxes]}
+        made["strokes"] = [
+            {"points": [list(p) for p in one.points], "width": one.width} | ({"erases": True} if one.erases else {})
+            for one in self.strokes
+        ]
+        return made | ({"masks": [mask_url(mask) for mask in self.painted]} if self.painted else {})
 
 
 # The usual places, as fractions: portraits centred as in CelebA-HQ and in the drawn avatars.
@@ -97,9 +107,9 @@ def ready_made_region(domain: str, label: str, resolution: int) -> Region:
 def parse_regions(source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: int) -> list[Region]:
     """Regions from JSON, as text or already decoded; everything is checked, coordinates are clamped.
 
-    `[{"label": "eyes", "boxes": [[left, top, right, bottom]], "strokes": [{"points": [[x, y]], "width": w}]}]`, or an
-    object with that list as "regions". A box may be given as "box": [...] if it is the only one. Regions of one label
-    are one region.
+    `[{"label": "eyes", "boxes": [[left, top, right, bottom]], "strokes": [{"points": [[x, y]], "width": w, "erases":
+    false}], "masks": ["data:image/png;base64,..."]}]`, or an object with that list as "regions". A box or a mask may
+    be given as "box": [...], "mask": "..." if it is the only one. Regions of one label are one region.
 
     Raises:
         RequestError: no regions, too many, too small, too large, or not in this form.
@@ -108,23 +118,25 @@ def parse_regions(source: str | bytes | Sequence[Any] | Mapping[str, Any], resol
     if isinstance(items, Mapping):
         items = items.get("regions")
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
-        raise RequestError("Regions must be a list, each with a label and boxes or strokes.")
+        raise RequestError("Regions must be a list, each with a label and boxes, strokes or masks.")
     if not items:
         raise RequestError("Draw a region first: a box or a brush stroke over what should change.")
     if len(items) > MAX_REGIONS:
         raise RequestError(f"There are {len(items)} regions; up to {MAX_REGIONS} can be used. Remove some.")
 
-    drawn: dict[str, tuple[list[Box], list[Stroke]]] = {}
+    drawn: dict[str, tuple[list[Box], list[Stroke], list[np.ndarray]]] = {}
     for number, item in enumerate(items, start=1):
-        label, boxes, strokes = _shapes(item, number)
-        all_boxes, all_strokes = drawn.setdefault(label, ([], []))
+        label, boxes, strokes, painted = _shapes(item, number)
+        all_boxes, all_strokes, all_painted = drawn.setdefault(label, ([], [], []))
         all_boxes.extend(boxes)
         all_strokes.extend(strokes)
-    return [_region(label, boxes, strokes, resolution) for label, (boxes, strokes) in drawn.items()]
+        all_painted.extend(painted)
+    return [_region(label, *shapes, resolution) for label, shapes in drawn.items()]
 
 
 def region_from_mask(mask: np.ndarray, label: str, resolution: int) -> Region:
-    """A region from a painted mask (h, w) of any size: True, or more than half of 1 or of 255, is inside.
+    """A region from a painted mask (h, w) of any size: True, or more than half of 1 or of 255, is inside, and of the
+    region's pixels those of which more than half of the area is.
 
     Raises:
         RequestError: it is not a mask, or marks too little or too much.
@@ -134,8 +146,22 @@ def region_from_mask(mask: np.ndarray, label: str, resolution: int) -> Region:
         raise RequestError("The mask is not a picture with one channel.")
     values = np.nan_to_num(mask.astype(np.float32))
     painted = values > (0.5 if mask.dtype == bool or values.max(initial=0) <= 1 else 127.5)
-    rows, columns = ((np.arange(resolution) + 0.5) * n / resolution for n in painted.shape)
-    return _checked(Region(_label(label, 1), painted[np.ix_(rows.astype(int), columns.astype(int))]))
+    return _checked(Region(_label(label, 1), resized(painted, resolution, resolution), painted=(painted,)))
+
+
+def with_mask(regions: Sequence[Region], mask: np.ndarray | None, label: str, resolution: int) -> list[Region]:
+    """Regions with a painted mask (h, w) among them, under a label that is still free; as they are without one.
+
+    Raises:
+        RequestError: as `region_from_mask`, or there are too many.
+    """
+    if mask is None:
+        return list(regions)
+    if len(regions) >= MAX_REGIONS:
+        raise RequestError(f"There are {len(regions)} regions and a mask; up to {MAX_REGIONS} can be used in all.")
+    made, taken = region_from_mask(mask, label, resolution), {region.label for region in regions}
+    free = (f"{made.label} {n}" if n > 1 else made.label for n in range(1, MAX_REGIONS + 2))
+    return [*regions, replace(made, label=next(word for word in free if word not in taken))]
 
 
 def rest(regions: Iterable[Region]) -> Region | None:
@@ -189,27 +215,35 @@ def _read(source: Any) -> Any:
         raise RequestError("The regions are not valid JSON.") from error
 
 
-def _shapes(item: Any, number: int) -> tuple[str, list[Box], list[Stroke]]:
+def _shapes(item: Any, number: int) -> tuple[str, list[Box], list[Stroke], list[np.ndarray]]:
     if not isinstance(item, Mapping):
-        raise RequestError(f"Region {number} must have a label and boxes or strokes.")
+        raise RequestError(f"Region {number} must have a label and boxes, strokes or masks.")
     label = _label(item.get("label", f"Region {number}"), number)
     boxes = _list(item.get("boxes", []), label, "boxes")
     if item.get("box") is not None:
         boxes = [item["box"], *boxes]
     strokes = _list(item.get("strokes", []), label, "strokes")
-    if not boxes and not strokes:
+    masks = _list(item.get("masks", []), label, "masks")
+    if item.get("mask") is not None:
+        masks = [item["mask"], *masks]
+    if not boxes and not strokes and not masks:
         raise RequestError(f"“{label}” is empty: draw a box or a brush stroke.")
-    if len(boxes) + len(strokes) > MAX_SHAPES:
+    if len(boxes) + len(strokes) + len(masks) > MAX_SHAPES:
         raise RequestError(f"“{label}” has more than {MAX_SHAPES} boxes and strokes. Draw fewer.")
     checked = [_stroke(stroke, label) for stroke in strokes]
     if sum(len(stroke.points) for stroke in checked) > MAX_POINTS:
         raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
-    return label, [_box(box, label) for box in boxes], checked
+    return label, [_box(box, label) for box in boxes], checked, [_mask(mask, label) for mask in masks]
 
 
-def _region(label: str, boxes: list[Box], strokes: list[Stroke], resolution: int) -> Region:
-    masks = [box_mask(box, resolution) for box in boxes] + [stroke_mask(stroke, resolution) for stroke in strokes]
-    return _checked(Region(label, np.logical_or.reduce(masks), tuple(boxes), tuple(strokes)))
+def _region(label: str, boxes: list[Box], strokes: list[Stroke], painted: list[np.ndarray], resolution: int) -> Region:
+    mask = np.zeros((resolution, resolution), bool)
+    for part in (*(box_mask(box, resolution) for box in boxes), *(resized(m, resolution, resolution) for m in painted)):
+        mask |= part
+    for stroke in strokes:
+        covered = stroke_mask(stroke, resolution)
+        mask = mask & ~covered if stroke.erases else mask | covered
+    return _checked(Region(label, mask, tuple(boxes), tuple(strokes), tuple(painted)))
 
 
 def _checked(region: Region) -> Region:
@@ -269,4 +303,13 @@ def _stroke(value: Any, label: str) -> Stroke:
         raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
     (width,) = _numbers([value.get("width")], 1, label, "a stroke with a width between 0 and 1")
     pairs = (_numbers(point, 2, label, "a stroke through points [x, y]") for point in points)
-    return Stroke(tuple((x, y) for x, y in pairs), min(width, MAX_WIDTH))
+    return Stroke(tuple((x, y) for x, y in pairs), min(width, MAX_WIDTH), value.get("erases") is True)
+
+
+def _mask(value: Any, label: str) -> np.ndarray:
+    if not isinstance(value, str):
+        raise RequestError(f"A mask of “{label}” must be a text: a PNG inside a URL.")
+    try:
+        return from_url(value)
+    except RequestError as error:
+        raise RequestError(f"“{label}”: {error.message}") from error

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from .errors import quoted
+
 MAX_NEAR = 3
 SHOWN = 6  # unknown words that are named
 # Beside the captions: what prompts are made of.
@@ -55,10 +57,10 @@ def in_words(unknown: list[Unknown], known: Iterable[str]) -> str:
     """What to tell of unknown words; "" if there are none."""
     if not unknown:
         return ""
-    named = ", ".join(f"“{one.word}”" for one in unknown[:SHOWN])
+    named = ", ".join(quoted(one.word) for one in unknown[:SHOWN])
     if len(unknown) > SHOWN:
         named += f" and {len(unknown) - SHOWN} more"
-    near = "; ".join(f"{', '.join(one.near)} for “{one.word}”" for one in unknown[:SHOWN] if one.near)
+    near = "; ".join(f"{', '.join(one.near)} for {quoted(one.word)}" for one in unknown[:SHOWN] if one.near)
     vocabulary = set(known)
     hint = f"Near words that it knows: {near}." if near else ""
     if not near:

@@ -8,14 +8,17 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import gradio as gr
+import numpy as np
 
 from core.errors import RequestError
 from core.imaging import open_picture
 from core.models.cards import MODELS, ModelCard
+from core.photo.placement import Placement
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
 from core.studio.frames import Picture
 from core.studio.photographs import RETURNED, cut_out, requested_placement
+from core.studio.regions import mask_for
 from tabs.shell import Shell, for_clients
 from tabs.widgets import PictureInput
 
@@ -65,6 +68,21 @@ def known_model(model: str) -> ModelCard:
     if model not in MODELS:
         raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
     return MODELS[model]
+
+
+def mask_input() -> PictureInput:
+    """The parameter that a mask is given as."""
+    label = (
+        "Mask of one more region: a picture file, white (or opaque) inside; of the whole photo, or of its square, to "
+        "which it is resized"
+    )
+    return PictureInput(type="filepath", image_mode=None, label=label)
+
+
+def given_mask(mask: str | None, resolution: int, placement: Placement | None = None) -> np.ndarray | None:
+    """The mask (R, R) that a program gave, if it gave one. placement: of the picture, see `mask_for`. Raises
+    VisitorError."""
+    return mask_for(mask, resolution, placement) if mask else None
 
 
 def given_path(image: str | None) -> str:

@@ -13,7 +13,7 @@ from core.errors import RequestError
 from core.photo.record import Kind
 from core.photo.sface import SAME
 from core.photo.warp import Returning
-from core.studio.keeping import Shown, file_of
+from core.studio.keeping import Shown, Size, file_of
 from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
 from tabs.shell import HEAVY, QUIET, Shell, in_words
@@ -24,6 +24,15 @@ HOW = [
     ("Only what changed: keeps the photo's detail", "difference"),
     ("The whole square, as the model made it", "crop"),
 ]
+SIZES: dict[Size, str] = {
+    "photo": "The whole photo, with the edit in it",
+    "square": "Only the square, as large as in the photo",
+    "model": "As the model made it",
+    "twice": "Twice as large",
+    "four": "Four times as large",
+}
+ENLARGED = "Larger ones are smoother (Lanczos), but show no more detail than the model made."
+PUT_BACK = "What the model made is enlarged smoothly (Lanczos); what it left alone is the photo itself."
 NOTHING = "There is no result to keep yet."
 UNSAID = "This edit has a direction of your own, or words, which a file cannot name: it says nothing."
 
@@ -36,7 +45,7 @@ class Keeping:
     def __init__(self, name: str) -> None:
         self.name = name
         with gr.Column(visible=False, elem_id=f"{name}-keeping", elem_classes="keeping") as self.panel:
-            self.view = Stage({}, elem_classes="whole")
+            self.size = gr.Radio([], label="Size", info=ENLARGED, elem_classes="sizes")
             with gr.Row():
                 self.how = gr.Radio(HOW, value="difference", label="What goes back into the photo", min_width=280)
                 self.kind = gr.Radio(["JPEG", "PNG"], value="JPEG", label="File", min_width=140)
@@ -46,6 +55,7 @@ class Keeping:
                 info="model, direction, strength, steps and seed; dropping it here restores them",
             )
             self.file = gr.DownloadButton("Download", variant="primary", elem_classes="take-away")
+            self.view = Stage({}, elem_classes="whole")
             self.ask = gr.Button("Ask other instruments", size="sm", elem_classes="ask")
             self.said = gr.HTML(elem_classes="said")
 
@@ -54,11 +64,13 @@ class Keeping:
         another model it shows nothing."""
         session = shell.session
         shell.model.change(lambda: gr.update(visible=False), None, self.panel, queue=False, **QUIET)
-        settings = [self.how, self.kind, self.says]
-        outputs = [self.panel, self.view, self.how, self.file]
+        settings = [self.size, self.how, self.kind, self.says]
+        outputs = [self.panel, self.view, self.size, self.how, self.file]
 
         @in_words
-        def keep(event: gr.EventData, visit: Session, how: Returning, kind: Kind, says: bool, *values: Any) -> Any:
+        def keep(
+            event: gr.EventData, visit: Session, size: Size | None, how: Returning, kind: Kind, says: bool, *values: Any
+        ) -> Any:
             strength = getattr(event, "strength", None)
             if not isinstance(strength, int | float):
                 raise RequestError(NOTHING)
@@ -66,14 +78,14 @@ class Keeping:
             if shown is None:
                 raise RequestError(NOTHING)
             visit.kept[self.name] = shown
-            return self._values(visit, shown, how, kind, says)
+            return self._values(visit, shown, size if size in shown.sizes else None, how, kind, says)
 
         @in_words
-        def again(visit: Session, how: Returning, kind: Kind, says: bool) -> Any:
+        def again(visit: Session, size: Size | None, how: Returning, kind: Kind, says: bool) -> Any:
             shown = visit.kept.get(self.name)
             if shown is None:
                 raise RequestError(NOTHING)
-            return self._values(visit, shown, how, kind, says)
+            return self._values(visit, shown, size, how, kind, says)
 
         @in_words
         def ask(visit: Session) -> Any:
@@ -85,30 +97,35 @@ class Keeping:
 
         self.ask.click(ask, session, self.said, **HEAVY)
         stage.download(keep, [session, *settings, *given], outputs, **HEAVY)
-        changed = [self.how.input, self.kind.input, self.says.input]
+        changed = [self.size.input, self.how.input, self.kind.input, self.says.input]
         gr.on(changed, again, [session, *settings], outputs, **HEAVY)
 
-    def _values(self, visit: Session, shown: Shown, how: Returning, kind: Kind, says: bool) -> tuple[Any, ...]:
-        """Values of panel, view, how and file."""
-        result = shown.result(how)
+    def _values(
+        self, visit: Session, shown: Shown, size: Size | None, how: Returning, kind: Kind, says: bool
+    ) -> tuple[Any, ...]:
+        """Values of panel, view, size, how and file."""
+        size = size or next(iter(shown.sizes))
+        result = shown.result(how, size)
         if says and not shown.token:
             gr.Info(UNSAID)
         name, data = file_of(result, shown.name, kind, shown.token if says else "")
         path = visit.file(name, data)
         view = {
-            "before": reduced(shown.original()),
+            "before": reduced(shown.original(size)),
             "frames": [{"strength": 0, "image": reduced(result), "measures": None}],
-            "name": "In the photo" if shown.whole else shown.name,
+            "name": "In the photo" if size == "photo" else shown.name,
             "aspect": result.width / result.height,
             "kept": True,
             "note": shown.name,
             "plain": True,
         }
-        label = f"Download {'the photo' if shown.whole else 'it'} ({kind}, {result.width} x {result.height})"
+        label = f"Download {'the photo' if size == 'photo' else 'it'} ({kind}, {result.width} x {result.height})"
+        choices = [(f"{SIZES[one]} ({width} x {height})", one) for one, (width, height) in shown.sizes.items()]
         return (
             gr.update(visible=True),
             view,
-            gr.update(visible=shown.whole),
+            gr.update(choices=choices, value=size, info=PUT_BACK if shown.whole else ENLARGED),
+            gr.update(visible=size in ("photo", "square")),
             gr.update(value=str(path), label=label),
         )
 

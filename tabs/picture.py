@@ -71,7 +71,7 @@ class PictureChooser:
                         image_mode=None,
                         sources=["upload", "webcam", "clipboard"],
                         show_label=False,
-                        height=190,
+                        height=220,
                         elem_classes="upload",
                         buttons=[],
                     )

@@ -85,7 +85,7 @@ class Cropper(gr.HTML):
     def __init__(self, **settings: Any) -> None:
         super().__init__(
             html_template=asset("cropper.html"),
-            js_on_load=asset("cropper.js") + asset("reduce.js"),
+            js_on_load=asset("cropper.js") + asset("reduce.js") + asset("webcam.js"),
             apply_default_css=False,
             **settings,
         )

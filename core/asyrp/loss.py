@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..clip import ImageText, text_embedding
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 
 LossForm = Literal["cosine", "log"]
 
@@ -23,7 +23,8 @@ def text_direction(image_text: ImageText, source: str, target: str, templates: S
         raise RequestError("Write both texts: what the pictures show now, and what they should show.")
     dT = text_embedding(image_text, target, templates) - text_embedding(image_text, source, templates)
     if dT.norm() < 1e-3:
-        raise RequestError(f"“{source}” and “{target}” mean the same to the image-text model. Use other words.")
+        pair = f"{quoted(source)} and {quoted(target)}"
+        raise RequestError(f"{pair} mean the same to the image-text model. Use other words.")
     return F.normalize(dT, dim=0)
 
 

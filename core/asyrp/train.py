@@ -161,7 +161,10 @@ class Training:
         self.timesteps = [t for t in down if s.t_start is None or t <= s.t_start]
         self.before = down[: len(down) - len(self.timesteps)]  # where nothing is edited yet
         if not self.timesteps:
-            raise RequestError(f"No step lies in the editing interval (t >= {self.t_edit}). Lower t_edit.")
+            raise RequestError(
+                f"No step of the process lies where edits act, at noise levels from {self.t_edit} up. Let them act "
+                "further down: a smaller end of the editing interval (t_edit)."
+            )
         channels, height, width = card.h_shape
         device = self.model.device
         if s.form == "implicit":
@@ -371,7 +374,10 @@ def mean_direction(
     timesteps = [t for t in reversed(schedule.timesteps(direction.steps)) if t >= t_edit]
     known = [t for t in timesteps if direction.acts_at(t)]
     if not known:
-        raise RequestError(f"This direction does nothing at t >= {t_edit}. Lower t_edit.")
+        raise RequestError(
+            f"This direction does nothing at noise levels from {t_edit} up. Let it act further down: a smaller end of "
+            "the editing interval (t_edit)."
+        )
     there = direction.to(model.device)
     x, means = x_T.to(model.device), []
     with torch.no_grad():

@@ -159,7 +159,9 @@ def krylov_basis(
             break
         Z = yield from by_calls(jacobian, jacobian.forward, new, partial(made, reverse=len(W)))
         if disagreement(new, Z, Y, W) > MAX_DISAGREEMENT:
-            raise ResourceError(f"The analysis is too rough in {jacobian.dtype}. Use float32.")
+            raise ResourceError(
+                f"The analysis is too rough in {jacobian.dtype}. Use another picture or noise level, or float32."
+            )
         Q, JQ = torch.cat((Q.to(new), new)), torch.cat((JQ.to(Z), Z))
         if mask is None:
             Y = newest = Z

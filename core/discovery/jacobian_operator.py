@@ -111,7 +111,9 @@ class Jacobian:
             parts = [product(part) for part in (rows / scale).to(dtype).split(self.rows_per_call)]
         products = torch.cat(parts).to(rows.dtype) * scale
         if not products.isfinite().all():
-            raise ResourceError(f"The analysis overflowed in {self.dtype}. Use float32.")
+            raise ResourceError(
+                f"The analysis overflowed in {self.dtype}. Use another picture or noise level, or the model in float32."
+            )
         return products
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..text_to_image import TextToImage
 
 Kind = Literal["swap", "refine"]
@@ -80,9 +80,9 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
     for word, weight in weights.items():
         places = [n for n, other in enumerate(words) if [other] == words_of(word)]
         if not places:
-            raise RequestError(f"“{word}” is not a word of “{prompt}”. Re-weight one of its words.")
+            raise RequestError(f"{quoted(word)} is not a word of {quoted(prompt)}. Re-weight one of its words.")
         if not -5 <= weight <= 5:
-            raise RequestError(f"The weight of “{word}” must lie between -5 and 5, not {weight}.")
+            raise RequestError(f"The weight of {quoted(word)} must lie between -5 and 5, not {weight}.")
         for n in places:
             scale[spans[n].start : spans[n].stop] = weight
     return scale

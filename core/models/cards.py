@@ -105,7 +105,8 @@ class ModelCard(BaseCard):
     h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
     what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
     own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
-    framing: how its pictures show a face, None: they show none.
+    framing: how its pictures show a face, None: they show none. parts: folder of the network that knows the parts of
+    what they show, if there is one.
     """
 
     h_shape: tuple[int, int, int]
@@ -115,6 +116,7 @@ class ModelCard(BaseCard):
     curves: PublishedTable | str | None
     drawn: Drawn | None = None
     framing: Framing | None = None
+    parts: str | None = None
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
@@ -194,6 +196,7 @@ MODELS: dict[str, ModelCard] = Registry(
             instruments="models/avatars/instruments",
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
             framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
+            parts="models/avatars/parts",
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),

@@ -66,9 +66,12 @@ class EditOptions:
             raise RequestError(f"There is no process {self.process!r}: use {' or '.join(USUAL_STEPS)}.")
         require_range("steps", self.step_count, 4, 1000)
         require_range("seed", self.seed, 0, 2**31 - 1)
-        for name in ("t_edit", "t_boost"):
-            if getattr(self, name) is not None:
-                require_range(name, getattr(self, name), 0, 1000)
+        for words, level in (
+            ("down to which it is edited (t_edit)", self.t_edit),
+            ("below which it is boosted (t_boost)", self.t_boost),
+        ):
+            if level is not None:
+                require_range(f"The noise level {words}", level, 0, 1000)
         if self.form not in ("trained", "per_timestep", "global"):
             raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
         if self.source not in ("preset", "curves"):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import captioner as captioning
 from .. import clip, instruments, metrics
+from .. import parts as face_parts
 from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
 from ..cache import Cache, Counted
@@ -36,7 +37,7 @@ _failed: dict[Any, tuple[float, ModelUnavailable]] = {}  # when, and how; one fo
 
 
 _LOADING = ForkedLock()
-_KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=3)  # a model has up to three
+_KEPT: Cache[Counted[Any]] = Cache(MAX_INSTRUMENTS, "instruments", always=4)  # a model has up to four
 
 
 def _once(load: Callable[[Key], T]) -> Callable[[Key], T]:
@@ -116,6 +117,11 @@ def distance_or_none(card: BaseCard) -> metrics.Distance | None:
         return None
 
 
+def parts(card: ModelCard) -> face_parts.Parts | None:
+    """What knows the parts of a model's pictures, if it has any. Raises ModelUnavailable."""
+    return _parts(PRESETS / card.parts) if card.parts else None
+
+
 def captioner(device: str) -> captioning.Captioner:
     """What describes photographs. Raises ModelUnavailable."""
     return _captioner(device)
@@ -136,6 +142,11 @@ def _image_text(card: ModelCard) -> clip.ImageText:
 @_once
 def _probe(folder: Path) -> instruments.Instruments:
     return instruments.load(folder, models.device)
+
+
+@_once
+def _parts(folder: Path) -> face_parts.Parts:
+    return face_parts.load(folder)
 
 
 @_once

@@ -63,7 +63,8 @@ function show(strength) {
   if (!frame) return;
   $("after").src = frame.image;
   $("save").href = frame.image;
-  $("save").hidden = Boolean(state.busy); // the picture is not yet what the title says
+  // The picture is not yet what the title says; or there is a button that asks for a size.
+  $("save").hidden = Boolean(state.busy) || state.photo !== undefined;
   const stem = (state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
   const shown = Number(units(frame.strength).toFixed(3));
   $("save").download = varied ? `${stem}_${shown}.webp` : `${stem}.webp`;
@@ -255,7 +256,7 @@ function draw() {
   root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
   $("controls").hidden = !edited || Boolean(state.kept);
   canvas.style.aspectRatio = state.aspect || "";
-  $("photo").textContent = state.photo ? "Back into the photo" : state.photo === null ? "Keep it, or put it back" : "Save as JPEG or PNG";
+  $("photo").textContent = state.photo ? "Save, or back into the photo" : state.photo === null ? "Save, or put it back" : "Save";
   $("photo").hidden = state.photo === undefined || Boolean(state.busy);
   $("hint").hidden = edited || Boolean(state.busy);
   $("about").hidden = edited || Boolean(state.plain);
@@ -274,12 +275,9 @@ function draw() {
   if (state.busy && !wasBusy && (out.top > window.innerHeight - 160 || out.top < -out.width / 2)) {
     root.scrollIntoView({ behavior: "smooth", block: "start" });
   }
-  if (state.kept) {
-    requestAnimationFrame(() => { // once it has its place on the page
-      const { top, bottom, height } = root.getBoundingClientRect();
-      if (height && (top > window.innerHeight - 160 || bottom < 160)) root.scrollIntoView({ behavior: "smooth", block: "start" });
-    });
-  }
+  const panel = state.kept && root.closest(".keeping"); // it opens below what was pressed
+  if (panel && (panel.getBoundingClientRect().top > window.innerHeight - 200 || panel.getBoundingClientRect().bottom < 100))
+    panel.scrollIntoView({ behavior: "smooth", block: "start" });
   wasBusy = Boolean(state.busy);
   root.dataset.frames = frames().length;
   delete root.dataset.shown;

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
-import torch
+from torch import Tensor
 
 from core.errors import RequestError
 from core.models.loader import models
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
+from core.studio.compose.state import Film
 from core.studio.turns import Outdated
 from core.studio.visit.compose import active_presets
 from core.studio.visit.session import Session
@@ -45,13 +46,12 @@ class Filmstrip:
         with gr.Row():
             self.loop = gr.DownloadButton("Download the animation", size="sm", visible=False, elem_id="film-loop")
             self.strip = gr.DownloadButton("Download the filmstrip", size="sm", visible=False, elem_id="film-strip")
-        self.frames = gr.State([])
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
-        outputs = [self.view, self.loop, self.strip, self.frames]
+        outputs = [self.view, self.loop, self.strip]
         given = [session, self.start, self.end, self.count, self.kind, *advanced]
         self.make.click(run_filmstrip, given, outputs, **settings)
-        self.kind.input(change_kind, [session, self.frames, self.kind], self.loop, **QUIET)
+        self.kind.input(change_kind, [session, self.kind], self.loop, **QUIET)
 
 
 @in_words
@@ -71,19 +71,31 @@ def run_filmstrip(
         raise RequestError("There is nothing to animate yet: add a direction first.")
     if start >= end:
         raise RequestError("An animation goes from less to more: move the two ends apart.")
-    hidden = gr.update(visible=False)
-    yield progress_line(Progress(0, 1), "Starting"), hidden, hidden, []
+    hidden, options = gr.update(visible=False), options_of(session, process, steps, seed)
+    made_of = (session.model_id, session.compose.composition, start, end, int(count), options)
+    film = session.compose.film
+    if film is not None and film.answers(made_of, picture):
+        yield film_values(session, film, kind)
+        return
+    session.compose.film = None
+    yield progress_line(Progress(0, 1), "Starting"), hidden, hidden
     model = models.get(session.model_id)
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
-    job = pictures.interpolate(model, picture, first, last, int(count), options_of(session, process, steps, seed))
+    job = pictures.interpolate(model, picture, first, last, int(count), options)
     running = Running(turn.follow(job))
     try:
         for event in running:
-            yield progress_line(event), *(gr.skip(),) * 3
+            yield progress_line(event), *(gr.skip(),) * 2
     except Outdated:
-        yield "", *(gr.skip(),) * 3
+        yield "", *(gr.skip(),) * 2
         return
-    frames = [frame.pixels for frame in running.result]
+    session.compose.film = Film(made_of, picture, tuple(frame.pixels for frame in running.result))
+    yield film_values(session, session.compose.film, kind)
+
+
+def film_values(session: Session, film: Film, kind: animation.Kind) -> tuple[Any, ...]:
+    """Values of view, loop and strip."""
+    frames = film.frames
     strip = animation.filmstrip(frames)
     path = session.file("filmstrip.png", pictures.to_png(strip))
     loop = base64.b64encode(animation.animation(frames, "webp", speed(len(frames)))).decode()
@@ -91,7 +103,7 @@ def run_filmstrip(
         f'<div class="film"><img class="loop" src="data:image/webp;base64,{loop}" alt="The animation">'
         f'<div class="strip"><img src="{data_url(strip, quality=85)}" alt="The filmstrip"></div></div>'
     )
-    yield view, animation_file(session, frames, kind), gr.update(value=str(path), visible=True), frames
+    return view, animation_file(session, frames, kind), gr.update(value=str(path), visible=True)
 
 
 def speed(count: int) -> float:
@@ -100,12 +112,13 @@ def speed(count: int) -> float:
 
 
 @in_words
-def change_kind(session: Session, frames: list[torch.Tensor], kind: animation.Kind) -> Any:
-    """The animation as a file of another kind."""
-    return animation_file(session, frames, kind) if frames else gr.skip()
+def change_kind(session: Session, kind: animation.Kind) -> Any:
+    """The animation as a file of another kind: the pictures are there."""
+    film = session.compose.film
+    return animation_file(session, film.frames, kind) if film else gr.skip()
 
 
-def animation_file(session: Session, frames: list[torch.Tensor], kind: animation.Kind) -> dict[str, Any]:
+def animation_file(session: Session, frames: Sequence[Tensor], kind: animation.Kind) -> dict[str, Any]:
     """Value of the button that downloads the animation."""
     path = session.file(f"animation.{kind}", animation.animation(frames, kind, speed(len(frames))))
     label = next(label for label, known in KINDS if known == kind)

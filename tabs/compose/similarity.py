@@ -27,7 +27,7 @@ Values = Iterator[tuple[Any, ...]]
 METRICS = [
     ("What each is for", "effect"),
     ("What they do to this picture", "response"),
-    ("What they add in h-space", "h-space"),
+    ("What they add inside the model (h-space)", "h-space"),
 ]
 EACH = "*"  # in the place of one direction's key
 COSINES = "1 is the same, 0 has nothing in common, −1 is the opposite."
@@ -51,7 +51,7 @@ class Similarity:
                 self.removed = gr.CheckboxGroup(
                     [], label="what it shares with", elem_id="removed", min_width=240, visible=False
                 )
-            self.make = gr.Button("Orthogonalise", variant="primary", elem_id="orthogonalise")
+            self.make = gr.Button("Take it out (orthogonalise)", variant="primary", elem_id="orthogonalise")
             self.note = gr.HTML(elem_id="similarity-note")
         self.follow = [self.hint, self.choices, self.kept, self.removed, self.matrix]
 

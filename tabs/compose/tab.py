@@ -85,7 +85,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 sweep = Sweep()
             with gr.Accordion("Filmstrip and animation", open=False, elem_id="animation"):
                 filmstrip = Filmstrip()
-            with gr.Accordion("What they share, and how to orthogonalise them", open=False, elem_id="similarity"):
+            with gr.Accordion(
+                "What they share, and how to take it out (orthogonalise)", open=False, elem_id="similarity"
+            ):
                 similarity = Similarity()
             with gr.Accordion("Keep and share", open=False, elem_id="share"):
                 share = Share()
@@ -99,9 +101,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 process, steps = process_choice("compose-steps")
                 with gr.Column(min_width=260):
                     source = gr.Radio(
-                        SOURCES, value="preset", label="Where they act in time", elem_id="compose-sources"
+                        SOURCES, value="preset", label="At which noise levels they act", elem_id="compose-sources"
                     )
-                    seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
+                    seed = gr.Number(0, label="Seed of the noise that is added (boosting)", minimum=0, precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
     follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, *advanced]

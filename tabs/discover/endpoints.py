@@ -26,7 +26,9 @@ from tabs.charts import spectrum_plot
 from tabs.endpoints import (
     Answers,
     declare,
+    given_mask,
     given_picture,
+    mask_input,
     picture_input,
     placement_input,
     stream_progress,
@@ -37,7 +39,7 @@ from tabs.shell import Shell
 
 REGIONS = (
     'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
-    '[{"points": [[x, y]], "width": 0.1}]}]; none for '
+    '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}]; none for '
     + " and ".join(name for name, method in METHODS.items() if not method.needs_region)
 )
 
@@ -69,7 +71,8 @@ def build(shell: Shell) -> None:
         placement = placement_input()
         declare(shell, analyse, [image, timestep, size, model, placement], [seen, about])
         ranks = [rank, joint, individual, projection]
-        inputs = [image, regions, method, count, *ranks, timestep, injection, refine, size, model, placement]
+        how = [method, count, *ranks, timestep, injection, refine, size]
+        inputs = [image, regions, *how, model, placement, mask_input()]
         declare(shell, discover, inputs, [files, pictures, about])
 
 
@@ -106,6 +109,7 @@ def discover(
     size: int,
     model: str,
     placement: Any,
+    mask: str | None = None,
 ) -> Answers:
     """Find directions that change regions of a picture; a picture is analysed once, whatever is asked of it later.
 
@@ -116,7 +120,8 @@ def discover(
     """
     started = time.monotonic()
     loaded, picture = models.get(model), given_picture(image, model, placement)
-    areas = requested_regions(regions, method, loaded.card.resolution)
+    painted = given_mask(mask, loaded.card.resolution, picture.placement)
+    areas = requested_regions(regions, method, loaded.card.resolution, painted)
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
     job = explore(Exploration(loaded, picture, areas, method, settings, timestep, size, injection), bool(refine))
     exploration = yield from stream_progress(job, beside=2)

@@ -34,7 +34,7 @@ def row_json(row: DirectionRow) -> dict[str, Any]:
     ]
     ratio = row.roir if row.roir is not None else row.found.ratio
     if ratio is not None:
-        facts.append(["ROIR", f"{ratio:.2f}", ROIR])
+        facts.append(["outside per inside (ROIR)", f"{ratio:.2f}", ROIR])
     about, changes = "", ""
     if row.suggestion is not None:
         changes = describe_changes(row.suggestion.changes)

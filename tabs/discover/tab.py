@@ -11,7 +11,6 @@ from core.discovery.basis import BASIS_SIZE
 from core.discovery.interface import DEFAULT_SETTINGS
 from core.discovery.methods import DEFAULT_METHOD, METHODS
 from core.imaging import to_pil
-from core.models.cards import MODELS
 from core.progress import Progress
 from core.regions import MAX_REGIONS
 from core.studio import library
@@ -23,15 +22,20 @@ from tabs.discover.search import search, stop_search
 from tabs.discover.widgets import Directions
 from tabs.keeping import Keeping
 from tabs.picture import PictureChooser
-from tabs.regions import RegionBoard, ready_made_regions, region_feedback
+from tabs.regions import Drawn, RegionBoard, ready_made_regions
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture
 from tabs.widgets import Stage, data_url
 
 TITLE = "Discover"
 
+INJECTIONS = [
+    ("The whole step (symmetric)", "symmetric"),
+    ("What the picture will be, not the noise (asymmetric)", "asymmetric"),
+]
+
 INTRO = """<div class="intro"><h4>How it works</h4><ol>
-<li><span>Choose a part of the picture: a ready-made one, a box, or a brush stroke.</span></li>
+<li><span>Choose a part of the picture: a ready-made one, a box, a brush stroke, a mask file.</span></li>
 <li><span>The model is asked once how the picture moves with its innermost features, its <i>h</i>-space.</span></li>
 <li><span>The directions that change your region most, and the rest least, are then plain algebra: for another region
 they are there at once.</span></li></ol></div>"""
@@ -53,8 +57,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 board = RegionBoard(
                     [],
                     image=first_picture(model_id),
-                    presets=ready_made_regions(model_id),
                     max_regions=MAX_REGIONS,
+                    **ready_made_regions(model_id),
                 )
             with gr.Column(elem_classes="section"):
                 gr.HTML("<h3>Directions</h3>")
@@ -67,17 +71,33 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             advanced = gr.Accordion("Advanced", open=False, elem_classes="advanced", elem_id="discover-advanced")
             with advanced, gr.Column(elem_classes="section"):
                 timestep = gr.Slider(
-                    100, 900, 600, step=10, label="Timestep", info="where the model is asked; 600 is the papers'"
+                    100,
+                    900,
+                    600,
+                    step=10,
+                    label="How noisy the picture is when the model is asked (t)",
+                    info="of 1000; 600 is the papers'",
                 )
-                injection = gr.Radio(
-                    [("Symmetric", "symmetric"), ("Asymmetric", "asymmetric")], value="symmetric", label="Injection"
+                injection = gr.Radio(INJECTIONS, value="symmetric", label="What a direction may change")
+                size = gr.Slider(
+                    16,
+                    256,
+                    BASIS_SIZE,
+                    step=8,
+                    label="How fine the search is (basis)",
+                    info="vectors of h-space; more take longer",
                 )
-                size = gr.Slider(16, 256, BASIS_SIZE, step=8, label="Basis", info="vectors of h-space to answer with")
-                rank = gr.Slider(5, 100, defaults.rank, step=1, label="JIVE: rank of a region")
-                joint = gr.Slider(1, 80, defaults.joint_rank, step=1, label="JIVE: joint rank")
-                individual = gr.Slider(1, 30, defaults.individual_rank, step=1, label="JIVE: individual rank")
-                projection = gr.Slider(1, 60, defaults.projection_rank, step=1, label="Projection: rank of the outside")
-                mu = gr.Slider(0.005, 1, defaults.mu, step=0.005, label="Contrast: ridge")
+                rank = gr.Slider(5, 100, defaults.rank, step=1, label="Changes kept of a region (JIVE, rank)")
+                joint = gr.Slider(
+                    1, 80, defaults.joint_rank, step=1, label="Changes that regions share (JIVE, joint rank)"
+                )
+                individual = gr.Slider(
+                    1, 30, defaults.individual_rank, step=1, label="Changes of one region alone (JIVE, individual rank)"
+                )
+                projection = gr.Slider(
+                    1, 60, defaults.projection_rank, step=1, label="Changes outside that are avoided (projection, rank)"
+                )
+                mu = gr.Slider(0.005, 1, defaults.mu, step=0.005, label="Leave out faint changes (contrast, ridge μ)")
         with gr.Column(elem_classes="results"):
             intro = gr.HTML(INTRO, elem_id="discover-intro")
             found = Directions({}, elem_id="directions")
@@ -102,7 +122,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     on_stage = [opened, stage, said, elsewhere, file]
 
     chooser.connect(show_picture, [], shown, show_preview, HEAVY)
-    board.input(check_regions, [session, board], board, trigger_mode="always_last", **QUIET)
+    board.connect(session, drawn_on)
     find.click(search, [session, board, *settings], [*shown, plot], **HEAVY)
     stop.click(stop_search, session, [found, find, stop], queue=False, **QUIET)
     found.select(open_row, session, on_stage, **HEAVY)
@@ -117,9 +137,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         """Another model: its examples and its ready-made regions."""
         visit.change_model(model_id)
-        board = gr.update(
-            value=[], image=shown_picture(visit), presets=ready_made_regions(model_id), overlay="", said=""
-        )
+        board = gr.update(value=[], image=shown_picture(visit), overlay="", said="", **ready_made_regions(model_id))
         return *chooser.for_model(visit), board, *found_before(visit.discover.exploration)
 
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
@@ -169,7 +187,7 @@ def show_preview(event: Progress) -> tuple[Any, ...]:
     return image, *(gr.skip(),) * 6
 
 
-@in_words
-def check_regions(session: Session, value: Any) -> Any:
-    """The regions as the server reads them, or what is wrong with them."""
-    return region_feedback(value, MODELS[session.model_id].resolution)
+def drawn_on(session: Session) -> Drawn:
+    """The picture on the board."""
+    picture = current_picture(session)
+    return None if picture is None else (picture.pixels, picture.placement)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 from torch import Tensor
 
-from core.errors import RequestError, VisitorError
+from core.errors import RequestError, VisitorError, quoted
 from core.imaging import to_pil
 from core.inversion.alignment import suited, words_of
 from core.inversion.editing import Attention, PromptEditSettings
@@ -31,7 +31,7 @@ from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import cut_note, picture_url
 from tabs.invert.words import label
 from tabs.keeping import Keeping
-from tabs.regions import RegionBoard, ready_made_regions, region_feedback
+from tabs.regions import Drawn, RegionBoard, ready_made_regions
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import message
@@ -52,7 +52,6 @@ STEPS = [
     "The strength goes from the source to the target, and a little beyond.",
 ]
 CARDS: dict[str, Any] = {"columns": 6, "title": "Target prompts", "nothing": ""}
-BOARD_RESOLUTION = 128  # side at which regions are checked while they are drawn
 KIND = "edit"
 
 Values = Iterator[tuple[Any, ...]]
@@ -65,45 +64,54 @@ class Editor:
         with gr.Row(elem_classes="asked"):
             with gr.Column(min_width=280, scale=3):
                 self.prompts = gr.Textbox(
-                    label="Target prompts, one per line",
+                    label="What it should show, one per line (target prompts)",
                     lines=3,
                     max_lines=targets.MAX_PROMPTS,
                     placeholder="a smiling face with glasses",
                     elem_id="targets",
                 )
             with gr.Column(min_width=240, scale=2):
-                self.attention = gr.Radio(ATTENTION, value="auto", label="Attention", elem_id="attention")
+                self.attention = gr.Radio(
+                    ATTENTION, value="auto", label="What stays in its place (attention)", elem_id="attention"
+                )
         with gr.Accordion("Only in a part of the picture", open=False, elem_id="edit-region"):
             self.board = RegionBoard(
                 [],
                 image="" if picture is None else picture_url(picture),
-                presets=ready_made_regions(model_id),
                 max_regions=MAX_REGIONS,
                 elem_classes="narrow",
+                **ready_made_regions(model_id),
             )
-        with gr.Accordion("Guidance, weights of words, steps of attention", open=False, elem_id="edit-advanced"):
+        with gr.Accordion("How strongly words count, and what is kept", open=False, elem_id="edit-advanced"):
             with gr.Row():
                 self.guidance = gr.Slider(
                     1,
                     15,
                     card.working_guidance,
                     step=0.5,
-                    label="Guidance",
-                    info="of the target",
+                    label="How strongly the words count (guidance)",
+                    info="of the target; 1 is none",
                     elem_id="edit-guidance",
                 )
                 self.weights = gr.Textbox(
-                    label="Weights of words",
-                    info="more or less attention to them, from -5 to 5",
+                    label="More or less of single words (weights)",
+                    info="of the attention to them, from -5 to 5",
                     placeholder="smiling 2, glasses 0.5",
                     max_lines=1,
                     elem_id="weights",
                 )
             with gr.Row():
                 self.cross = gr.Slider(
-                    0, 1, card.cross_steps, step=0.05, label="Cross-attention", info="share of steps it is kept"
+                    0,
+                    1,
+                    card.cross_steps,
+                    step=0.05,
+                    label="Keep where words act (cross-attention)",
+                    info="share of the steps",
                 )
-                self.itself = gr.Slider(0, 1, 0.4, step=0.05, label="Self-attention", info="share of steps it is kept")
+                self.itself = gr.Slider(
+                    0, 1, 0.4, step=0.05, label="Keep the layout (self-attention)", info="share of the steps"
+                )
         with gr.Row(elem_classes="actions"):
             self.edit = gr.Button("Edit", variant="primary", min_width=140, elem_id="edit-inverted")
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-edit")
@@ -125,7 +133,7 @@ class Editor:
         self.cards.input(look, [session, self.cards], self.stage, **QUIET)
         self.stage.release(exact, session, self.stage, **HEAVY)
         self.keeping.connect(shell, self.stage, shown_edit)
-        self.board.input(check, [session, self.board], self.board, trigger_mode="always_last", **QUIET)
+        self.board.connect(session, drawn_on)
 
 
 # In the browser, so that what the visitor has written meanwhile stays.
@@ -155,17 +163,20 @@ def opened(session: Session) -> tuple[Any, ...]:
         return gr.skip(), note, gr.update(visible=False), {"hint": "Invert the picture first.", "steps": STEPS}
     picture = picture_url(inversion.pixels)
     # All properties, because those of a widget that has not been shown yet are replaced by what comes.
-    board = gr.update(image=picture, presets=ready_made_regions(session.model_id), max_regions=MAX_REGIONS)
+    board = gr.update(image=picture, max_regions=MAX_REGIONS, **ready_made_regions(session.model_id))
     if state.edits is None:
         hint = f"Inverted by {label(inversion.method)}. {HINT}"
         return board, note, gr.update(visible=False), {"before": picture, "hint": hint, "steps": STEPS}
     return board, note, cards(state.edits), edited(state.edits)
 
 
-@in_words
-def check(session: Session, value: Any) -> Any:
-    """What the server makes of the region, or what is wrong with it."""
-    return region_feedback(value, BOARD_RESOLUTION)
+def drawn_on(session: Session) -> Drawn:
+    """The picture on the board: what was inverted."""
+    state = session.invert
+    if state.trial is None or state.inversion is None:
+        return None
+    pixels = state.inversion.pixels
+    return pixels, source_of(session, state.trial.card, pixels).placement
 
 
 # --------------------------------------------------------------------------------------------------------------- edit
@@ -309,7 +320,7 @@ def cards(edits: PromptEdits) -> Any:
 def remarks(edits: PromptEdits, model: TextToImage) -> str:
     """What the visitor should know of what was done."""
     notes = [
-        cut_note(f"“{prompt[:60]}” is too long for this model", cut)
+        cut_note(f"{quoted(prompt)} is too long for this model", cut)
         for prompt in edits.prompts
         if (cut := model.words_cut(prompt))
     ]

@@ -19,7 +19,7 @@ from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.photo.warp import cut
-from core.regions import parse_regions, union
+from core.regions import parse_regions, union, with_mask
 from core.studio.frames import Picture
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
@@ -32,7 +32,9 @@ from core.text_to_image import TextToImage, load_text_to_image, text_to_image_ca
 from tabs.endpoints import (
     Answers,
     declare,
+    given_mask,
     given_path,
+    mask_input,
     picture_input,
     placement_input,
     returned_input,
@@ -95,7 +97,7 @@ def build(shell: Shell) -> None:
         declare(shell, invert, asked, [file, picture, about])
         declare(shell, reconstruct, [inversion], [picture, about])
         editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
-        asked = [inversion, prompts, strength, *editing_inputs, photo, placement, back]
+        asked = [inversion, prompts, strength, *editing_inputs, photo, placement, back, mask_input()]
         declare(shell, edit_inverted, asked, [pictures, about])
         asked = [image, prompt, others, sigmas, methods, *shared, model, placement]
         declare(shell, robustness, asked, [pictures, about])
@@ -171,6 +173,7 @@ def edit_inverted(
     image: str | None = None,
     placement: Any = None,
     returned: str = "square",
+    mask: str | None = None,
 ) -> Answers:
     """Turn an inverted picture into what target prompts say, all of them in one batch.
 
@@ -185,7 +188,8 @@ def edit_inverted(
     opened, trial = given_inversion(inversion)
     card = trial.card
     source = given_source(opened, image, placement, returned)
-    region = union(parse_regions(regions, card.resolution)) if regions else None
+    drawn = parse_regions(regions, card.resolution) if regions else []
+    region = union(with_mask(drawn, given_mask(mask, card.resolution), "mask", card.resolution))
     settings = PromptEditSettings(guidance or None, attention, cross_attention, self_attention, region)
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
     edits = targets.begin_edits(card, opened, lines, settings, by_word)

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from core.errors import RequestError
+from core.errors import RequestError, quoted
 from core.imaging import to_pil
 from core.inversion import saved
 from core.inversion.methods import METHODS
@@ -28,7 +28,6 @@ from tabs.visit import good
 from tabs.widgets import Stage, data_url
 
 HINT = "Describe the picture, choose methods, and invert it."
-MAX_QUOTED = 60  # characters of a prompt that a remark repeats
 THUMBNAIL_SIDE = 176  # side of a picture in the table, twice what it is on the page
 COLUMNS = [
     ("PSNR", words.PSNR),
@@ -114,8 +113,7 @@ def notes(trial: Trial) -> str:
 
 def cut_note(what: str, cut: str) -> str:
     """Which words of a prompt are not read."""
-    shown = cut if len(cut) <= MAX_QUOTED else f"{cut[:MAX_QUOTED].rstrip()} …"
-    return f'<div class="message" role="status">{escape(what)}: it does not read “{escape(shown)}”.</div>'
+    return f'<div class="message" role="status">{escape(what)}: it does not read {escape(quoted(cut))}.</div>'
 
 
 # ------------------------------------------------------------------------------------------------------------- table

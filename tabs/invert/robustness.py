@@ -35,19 +35,19 @@ class Robustness:
                 self.sigmas = gr.CheckboxGroup(
                     [(f"σ {sigma:g}", sigma) for sigma in SIGMAS],
                     value=list(SIGMAS),
-                    label="Noise, of 255",
+                    label="Noise that is added (σ, of 255)",
                     elem_id="sigmas",
                 )
             with gr.Column(min_width=280, scale=3):
                 self.prompts = gr.Textbox(
-                    label="Changed source prompts, one per line",
+                    label="Other descriptions, one per line (source prompts)",
                     placeholder="a face\na photo of a dog",
                     lines=2,
                     max_lines=MAX_PROMPTS,
                     elem_id="changed-prompts",
                 )
         with gr.Row(elem_classes="actions"):
-            self.start = gr.Button("Study robustness", variant="primary", min_width=160, elem_id="study")
+            self.start = gr.Button("Try how robust it is", variant="primary", min_width=160, elem_id="study")
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-study")
         self.state = gr.HTML(elem_id="study-state")
         self.grid = gr.HTML(elem_id="robustness")

@@ -64,7 +64,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 gr.HTML("<h3>Description</h3>")
                 prompt = gr.Textbox(
                     caption,
-                    label="Source prompt: what the picture shows",
+                    label="What the picture shows (source prompt)",
                     placeholder=card.prompt,
                     lines=2,
                     max_lines=4,
@@ -95,14 +95,26 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             advanced = gr.Accordion("Advanced", open=False, elem_classes="advanced", elem_id="invert-advanced")
             with advanced, gr.Column(elem_classes="section"):
                 steps = gr.Slider(MIN_STEPS, 100, card.steps, step=1, label="Steps", info="of inversion and of editing")
-                guidance = gr.Slider(1, 15, card.working_guidance, step=0.5, label="Working guidance", info="1 is none")
+                guidance = gr.Slider(
+                    1,
+                    15,
+                    card.working_guidance,
+                    step=0.5,
+                    label="How strongly the words will count (guidance)",
+                    info="1 is none",
+                )
                 budget = gr.Number(
                     0, minimum=0, label="Time limit in seconds", info="per method, 0 for none; the best so far is kept"
                 )
                 iterations = gr.Slider(
-                    0, 50, DEFAULTS.iterations, step=1, label="Iterations", info="per step, of what is optimised"
+                    0,
+                    50,
+                    DEFAULTS.iterations,
+                    step=1,
+                    label="Attempts per step (iterations)",
+                    info="of methods that optimise",
                 )
-                starts = gr.Slider(1, 40, DEFAULTS.starts, step=1, label="Starts", info="of latent-TOP")
+                starts = gr.Slider(1, 40, DEFAULTS.starts, step=1, label="Starting points (latent-TOP)")
                 seed = gr.Number(0, label="Seed", minimum=0, precision=0)
         with (
             gr.Column(elem_classes="results"),
@@ -141,7 +153,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_model(visit: Session, model_id: str, *values: Any) -> tuple[Any, ...]:
         """Another model of the other tabs: other examples, another picture."""
         visit.change_model(model_id)
-        board = gr.update(value=[], presets=ready_made_regions(model_id), overlay="", said="")
+        board = gr.update(value=[], overlay="", said="", **ready_made_regions(model_id))
         return *chooser.for_model(visit), board, *next(fresh(visit, *values))
 
     changed = [*chooser.widgets, editor.board, *fresh_shown]

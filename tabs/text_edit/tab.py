@@ -57,14 +57,19 @@ TITLE = "Text edit"
 TAB = "text-edit"
 
 FORMS = [
-    ("As trained", "trained"),
-    ("Its mean at each noise level (per timestep)", "per_timestep"),
-    ("Its mean over all (one global Δh)", "global"),
+    ("As it was trained", "trained"),
+    ("Alike for every picture, by noise level (per timestep)", "per_timestep"),
+    ("One change for all (global Δh)", "global"),
+]
+INJECTIONS = [
+    ("As the direction suggests", ""),
+    ("What the picture will be, not the noise (asymmetric)", "asymmetric"),
+    ("The whole step (symmetric)", "symmetric"),
 ]
 SOURCES = [("As the direction suggests", "preset"), ("From the model's perceptual curves", "curves"), ("My own", "own")]
 TRAINED = [
     ("Fast: the same change for every picture, about a minute (one global Δh)", "global"),
-    ("Thorough: fitted to each picture, a few minutes (implicit f_t)", "implicit"),
+    ("Thorough: depends on the picture, a few minutes (implicit, f_t)", "implicit"),
 ]
 
 Values = Iterator[tuple[Any, ...]]
@@ -105,7 +110,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                             with gr.Accordion("Training settings", open=False):
                                 samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
                                 train_steps = gr.Slider(8, 60, short, step=1, label="Steps", info="of the process")
-                                coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="Coefficient of the words")
+                                coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="How strongly the words count (λ)")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
                         with gr.Row(visible=False) as stopping:
                             stop = gr.Button("Stop and keep", elem_id="stop", min_width=120)
@@ -127,20 +132,22 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 with gr.Row():
                     with gr.Column(min_width=260):
                         process, steps = process_choice("text-edit-steps")
-                        shape = gr.Dropdown(FORMS, value="trained", label="Form of the direction")
+                        shape = gr.Dropdown(FORMS, value="trained", label="How much it follows the picture")
                         injection = gr.Radio(
-                            [("As the preset says", ""), ("Asymmetric", "asymmetric"), ("Symmetric", "symmetric")],
+                            INJECTIONS,
                             value="",
-                            label="Where it acts",
+                            label="What it may change",
                         )
-                        seed = gr.Number(0, label="Seed of the boosting noise", minimum=0, precision=0)
+                        seed = gr.Number(0, label="Seed of the noise that is added (boosting)", minimum=0, precision=0)
                     with gr.Column(min_width=320):
-                        source = gr.Radio(SOURCES, value="preset", label="Where it acts in time", elem_id="sources")
+                        source = gr.Radio(
+                            SOURCES, value="preset", label="At which noise levels it acts", elem_id="sources"
+                        )
                         t_edit = gr.Slider(
-                            0, 999, 500, step=1, label="Edit down to this noise level (t)", interactive=False
+                            0, 999, 500, step=1, label="Edit down to this noise level (t_edit)", interactive=False
                         )
                         t_boost = gr.Slider(
-                            0, 999, 0, step=1, label="Boost quality below this noise level (t)", interactive=False
+                            0, 999, 0, step=1, label="Boost quality below this noise level (t_boost)", interactive=False
                         )
                         in_force = gr.HTML(elem_id="in-force")
                         plot = gr.HTML(first_drawing(model_id), elem_id="intervals")

@@ -68,6 +68,20 @@ def test_a_method_without_a_region_and_another_timestep(client: Client) -> None:
     assert all(row["roir"] is None for row in measures["directions"])
 
 
+def test_a_region_from_a_mask_file(client: Client, tmp_path: Path) -> None:
+    """A mask of another size, beside no drawn region; it travels in the preset."""
+    mask = np.zeros((300, 300), np.uint8)
+    mask[171:246, 99:201] = 255
+    Image.fromarray(mask).save(tmp_path / "mouth.png")
+    files, _, measures = discover(client, None, mask=handle_file(tmp_path / "mouth.png"))
+    assert {row["region"] for row in measures["directions"]} == {"mask"}
+    (region,) = parse_regions(presets.load(files[0]).region, 128)
+    assert region.mask.mean() == pytest.approx((mask > 0).mean(), rel=0.05)
+    (tmp_path / "none.png").write_bytes(b"")
+    with pytest.raises(AppError, match="empty"):
+        discover(client, None, mask=handle_file(tmp_path / "none.png"))
+
+
 BAD = [
     ({"regions": []}, "Draw a region first"),
     ({"regions": None}, "Draw a region first"),

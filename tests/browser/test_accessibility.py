@@ -34,7 +34,7 @@ def test_on_a_phone_the_picture_stays_in_view_and_targets_are_large(visit: Calla
     page = visit(390, 844, has_touch=True, is_mobile=True)
     page.locator("#presets .cards button").first.tap()
     expect(page.locator("#stage .strip button:not([disabled])")).to_have_count(7)
-    save = page.locator("#stage [data-part=save]").bounding_box()
+    save = page.locator("#stage [data-part=photo]").bounding_box()
     assert min(save["width"], save["height"]) >= 44
     page.locator("#stage input[type=range]").scroll_into_view_if_needed()
     page.evaluate("window.scrollBy(0, 300)")

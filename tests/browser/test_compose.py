@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from core import presets
+from core.models.loader import models
 from core.studio import library
 
 Visit = Callable[..., Page]
@@ -57,7 +58,9 @@ def title(page: Page) -> str:
     return page.locator("#compose-stage [data-part=title]").inner_text()
 
 
-def test_three_directions_sweep_animation_save_and_link(composing: Callable[..., Page], tmp_path: Path) -> None:
+def test_three_directions_sweep_animation_save_and_link(
+    composing: Callable[..., Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = composing()
     expect(page.locator("#mixer .nothing")).to_be_visible()
     palette = page.locator("#palette .cards")
@@ -90,11 +93,22 @@ def test_three_directions_sweep_animation_save_and_link(composing: Callable[...,
     loop = Image.open(tmp_path / "loop.webp")
     assert (loop.format, loop.n_frames, loop.info["loop"]) == ("WEBP", 4, 0)
 
+    passes, unet = [], models.get("avatars").unet
+    encode = unet.encode
+    monkeypatch.setattr(unet, "encode", lambda *given: passes.append(1) or encode(*given))
     page.locator("#film-kind").get_by_label("MP4").check()
     expect(page.locator("#film-loop")).to_contain_text("MP4")
     with page.expect_download() as download:
         page.locator("#film-loop").click()
     assert Path(download.value.path()).read_bytes()[4:8] == b"ftyp"
+    page.locator("#film-kind").get_by_label("GIF").check()
+    page.locator("#make-film").click()  # as whoever wants another kind of file does
+    expect(page.locator("#film-loop")).to_contain_text("GIF")
+    expect(page.locator("#film .loop")).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#film-loop").click()
+    assert Path(download.value.path()).read_bytes()[:4] == b"GIF8"
+    assert not passes, "the pictures were there"
 
     section(page, "share")
     page.locator("#share-name textarea, #share-name input").fill("<b>Mixture</b>")
@@ -166,7 +180,7 @@ def test_the_desk(composing: Callable[..., Page]) -> None:
 def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     page = composing(f"{KEYS[0]}:1~{KEYS[1]}:0.5")
     section(page, "similarity")
-    page.get_by_label("What they add in h-space").check()
+    page.get_by_label("What they add inside the model (h-space)").check()
     page.locator("#compare").click()
     expect(page.locator("#matrix tbody td")).to_have_count(4)
     assert page.locator("#matrix tbody td").first.inner_text() == "+1.00"
@@ -196,7 +210,7 @@ def test_the_analysis_of_discover_is_used(composing: Callable[..., Page]) -> Non
     expect(page.locator("#matrix")).to_contain_text("at 0.6 of the way")
     page.get_by_role("tab", name="Discover").click()
     section(page, "discover-advanced")
-    for label, number in (("Basis", "16"), ("How many per region", "1")):
+    for label, number in (("How fine the search is", "16"), ("How many per region", "1")):
         page.get_by_label(f"number input for {label}").fill(number)
         page.get_by_label(f"number input for {label}").press("Tab")
     page.get_by_role("button", name="Mouth").click()

@@ -22,7 +22,7 @@ def discover(page: Page, tap: bool = False) -> Locator:
     root = page.locator("#discover")
     expect(root.locator(".board img[data-part=image]")).to_have_attribute("src", re.compile("^data:"))
     unfold(page.locator("#discover-advanced"))
-    basis = page.get_by_label("number input for Basis")
+    basis = page.get_by_label("number input for How fine the search is")
     basis.fill("24")
     basis.press("Tab")
     page.locator("#discover-advanced > button").click()
@@ -112,7 +112,9 @@ def test_draw_find_pick_save_and_use(page: Page) -> None:
     rows = found(page)
     for picture in ("heat", "minus", "zero", "plus"):
         expect(rows.first.locator(f".{picture} img").first).to_have_attribute("src", re.compile("^data:"))
-    expect(rows.first.locator(".facts")).to_contain_text(re.compile(r"contrast \d+\.\d+\s*ROIR \d+\.\d+"))
+    expect(rows.first.locator(".facts")).to_contain_text(
+        re.compile(r"contrast \d+\.\d+\s*outside per inside \(ROIR\) \d+\.\d+")
+    )
 
     opened(page, rows.first)
     assert shown(page) != shown(page, "before")
@@ -246,7 +248,7 @@ def test_on_a_phone(visit: Visit) -> None:
     expect(root.locator(".shape")).to_have_count(0)
     root.get_by_role("button", name="Brush").tap()
     touch(page, [(0.35, 0.68), (0.5, 0.72), (0.65, 0.68)])
-    expect(root.locator("polyline")).to_have_count(1)
+    expect(root.locator(".regions")).to_have_attribute("data-painted", "1")
     expect(root.locator(".overlay")).to_have_attribute("src", re.compile("^data:image/png"))
     root.locator("#find").tap()
     try:

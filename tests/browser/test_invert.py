@@ -27,7 +27,7 @@ def opened(page: Page, tap: bool = False, steps: int = 5) -> Locator:
     root = page.locator("#invert")
     expect(root.locator("#invert-stage [data-part=before]")).to_have_attribute("src", re.compile("^data:"))
     page.locator("#invert-advanced > button").click()
-    for name, value in (("Steps", steps), ("Iterations", 1), ("Starts", 2)):
+    for name, value in (("Steps", steps), ("Attempts per step (iterations)", 1), ("Starting points (latent-TOP)", 2)):
         field = root.get_by_label(f"number input for {name}", exact=True)
         field.fill(str(value))
         field.press("Tab")

@@ -108,7 +108,7 @@ def test_what_was_found_in_a_picture_is_found_again_with_it(page: Page) -> None:
     tab(page, "Discover")
     page.locator("#discover-advanced > button").click()
     page.wait_for_timeout(600)
-    for label, number in (("Basis", "16"), ("How many per region", "1")):
+    for label, number in (("How fine the search is", "16"), ("How many per region", "1")):
         page.get_by_label(f"number input for {label}").fill(number)
         page.get_by_label(f"number input for {label}").press("Tab")
     page.get_by_role("button", name="Mouth").click()

@@ -298,6 +298,44 @@ def test_the_square_by_touch(visit: Visit, tmp_path: Path, offline: None, width:
         assert min(box["width"], box["height"]) >= 44 - 0.5
 
 
+def test_on_a_phone_the_crop_is_confirmed_first_and_the_result_has_sizes(
+    visit: Visit, tmp_path: Path, found: None
+) -> None:
+    """With a direction chosen, a photograph waits for its square: the page stays there, and nothing is edited."""
+    photo, _ = with_faces((900, 700), (520.0, 330.0, 380, 0))
+    photo.save(tmp_path / "photo.png")
+    page = visit(390, 844, has_touch=True, is_mobile=True)
+    page.locator("#presets .cards button").first.tap()
+    stage = page.locator("#stage .stage")
+    expect(stage.locator(".strip button:not([disabled])")).to_have_count(7)
+    first = before(page).get_attribute("src")
+    page.get_by_role("tab", name="Your own").scroll_into_view_if_needed()
+    give(page, tmp_path / "photo.png")
+    expect(page.locator(".cropper .said")).to_contain_text("A face was found")
+    page.wait_for_timeout(1000)  # in which it would jump, or begin
+    frame = page.locator(".cropper .frame").bounding_box()
+    assert 0 <= frame["y"] < 844 - frame["height"] / 2, "the square is in view"
+    assert before(page).get_attribute("src") == first
+    expect(stage).to_have_attribute("aria-busy", "false")
+    side = round(square(page)["side"])
+    page.get_by_role("button", name="Use this").tap()
+    used(page, first)
+    expect(stage.locator(".strip button:not([disabled])")).to_have_count(7)
+
+    save = stage.locator("[data-part=photo]")
+    assert min(save.bounding_box()["width"], save.bounding_box()["height"]) >= 44
+    save.tap()
+    panel = page.locator("#text-edit-keeping")
+    expect(panel.get_by_role("button", name="Download the photo (JPEG, 900 x 700)")).to_be_visible()
+    expect(panel.locator(".take-away")).to_be_in_viewport()
+    assert all(label.bounding_box()["height"] >= 44 for label in panel.locator("label:has(input):visible").all())
+    for words, size in (("Only the square, as large as in the photo", side), ("As the model made it", 128)):
+        panel.get_by_text(f"{words} ({size} x {size})").tap()
+        expect(panel.get_by_role("button", name=f"Download it (JPEG, {size} x {size})")).to_be_visible()
+    assert taken(page, tmp_path / "square.jpg").size == (128, 128)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def taken(page: Page, path: Path) -> Image.Image:
     """Press the download button and read what comes."""
     with page.expect_download() as download:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from core.errors import RequestError, quoted
+from core.inversion.alignment import scales
 from core.models.cards import MODELS
 from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.studio.invert.targets import read_weights
 from core.studio.words import known_words, remark, unknown_words
 
 AVATARS = MODELS["avatars"]
@@ -45,3 +48,21 @@ def test_of_models_that_have_read_the_web_nothing_is_said() -> None:
     for card in others:
         assert known_words(card) is None
         assert remark(card, "xyzzy") == ""
+
+
+def test_long_words_of_a_visitor_are_not_quoted_at_length() -> None:
+    long = "a smiling face with glasses " * 80
+
+    class Model:
+        length = 77
+
+        def token_counts(self, words: list[str]) -> list[int]:
+            return [1] * len(words)
+
+    said = [quoted(long), remark(AVATARS, "x" * 1500)]
+    for ask in (lambda: read_weights(long), lambda: scales(Model(), long, {"xyzzy": 2.0})):
+        with pytest.raises(RequestError) as caught:
+            ask()
+        said.append(caught.value.message)
+    assert all(len(words) < 300 for words in said), said
+    assert quoted("a\nshort one") == "“a short one”"

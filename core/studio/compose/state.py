@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...models.cards import BaseCard
@@ -108,11 +109,25 @@ def compare(first: Result, second: Result) -> Frame:
     return replace(second.frame, measures=measures)
 
 
+@dataclass(frozen=True)
+class Film:
+    """The pictures of a filmstrip (3, R, R) each, with everything that they depend on: asked for again, in another kind
+    of file, they are only written anew."""
+
+    made_of: tuple[Hashable, ...]
+    picture: Picture
+    frames: tuple[Tensor, ...]
+
+    def answers(self, made_of: tuple[Hashable, ...], picture: Picture) -> bool:
+        """Whether these are the pictures that are asked for."""
+        return made_of == self.made_of and torch.equal(picture.pixels, self.picture.pixels)
+
+
 @dataclass
 class ComposeState:
     """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
     the tab's widgets depend on, once all of it is there. source: where the intervals come from. made: presets that
-    took the places of others, and go when that is undone."""
+    took the places of others, and go when that is undone. film: the last filmstrip."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
@@ -120,6 +135,7 @@ class ComposeState:
     shown: tuple[Hashable, ...] | None = None
     source: IntervalSource = "preset"
     made: set[str] = field(default_factory=set)
+    film: Film | None = None
 
     def change(self, composition: Composition) -> None:
         """Another composition; the one before can be had again."""

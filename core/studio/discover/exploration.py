@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...directions import Injection
@@ -15,7 +16,7 @@ from ...discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
 from ...discovery.methods import DEFAULT_METHOD, find_method
 from ...errors import RequestError
 from ...models.loader import DiffusionModel
-from ...regions import Region, parse_regions
+from ...regions import Region, parse_regions, with_mask
 from ..frames import Picture, require_range
 from ..strips import Strip
 from ..turns import Turns
@@ -100,15 +101,17 @@ class Exploration:
         return self.rows[index]
 
 
-def requested_regions(value: Any, method: str, resolution: int) -> list[Region]:
-    """Regions from JSON, see `parse_regions`; there may be none for a method that looks at the whole picture.
+def requested_regions(value: Any, method: str, resolution: int, mask: np.ndarray | None = None) -> list[Region]:
+    """Regions from JSON, see `parse_regions`, and one more from a mask file; there may be none for a method that looks
+    at the whole picture.
 
     Raises:
         RequestError: there is no such method, or the regions are missing or cannot be used.
     """
-    if not value and not find_method(method).needs_region:
-        return []
-    return parse_regions([] if value is None else value, resolution)
+    needed = find_method(method).needs_region and mask is None
+    if not value and not needed:
+        return with_mask([], mask, "mask", resolution)
+    return with_mask(parse_regions([] if value is None else value, resolution), mask, "mask", resolution)
 
 
 @dataclass

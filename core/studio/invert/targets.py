@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ...errors import RequestError, ResourceError
+from ...errors import RequestError, ResourceError, quoted
 from ...inversion.alignment import words_of
 from ...inversion.editing import MAX_TARGETS, PromptEditSettings, Target, edit
 from ...inversion.inversion import Inversion
@@ -81,7 +81,7 @@ def read_weights(text: str) -> dict[str, float]:
         match = re.fullmatch(r"(\S+?)\s*[\s:=]\s*([+-]?\d*\.?\d+)", part)
         if match is None:
             raise RequestError(
-                f"“{part[:60]}” is not a word with its weight. Write for example: smiling 2, glasses 0.5"
+                f"{quoted(part)} is not a word with its weight. Write for example: smiling 2, glasses 0.5"
             )
         weights[match[1].lower()] = float(match[2])
     if len(weights) > MAX_WEIGHTS:
@@ -103,9 +103,9 @@ def begin_edits(
     """
     words = {word for prompt in prompts for word in words_of(prompt)}
     for word, weight in weights.items():
-        require_range(f"weight of “{word}”", weight, -5, 5)
+        require_range(f"weight of {quoted(word)}", weight, -5, 5)
         if not set(words_of(word)) <= words:
-            raise RequestError(f"“{word}” is not a word of a target prompt. Re-weight one of its words.")
+            raise RequestError(f"{quoted(word)} is not a word of a target prompt. Re-weight one of its words.")
     if weights and settings.attention == "none":
         raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
     return PromptEdits(card, inversion, settings, dict(weights), list(prompts), shown=prompts[0])

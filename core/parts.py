@@ -1,0 +1,109 @@
+"""Which part of a face each pixel of a picture shows, by one small network trained on a renderer's own part maps.
+
+It is trained from the renderer alone (`training/train_parts.py`), and knows drawings of that renderer only: models
+whose pictures are others have no parts until they bring a network of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor, nn
+
+from .errors import ModelUnavailable
+from .models.small_networks import read_config, read_weights
+
+MIN_SHARE = 1 / 2000  # of the picture: a smaller part is not there (`core.regions.MIN_AREA`)
+SPECK = 6  # pixels at the network's resolution: smaller islands of a part are mistakes
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class PartNet(nn.Module):
+    """A U-Net (Ronneberger et al. 2015) with one convolution per level, from (B, 3, size, size) in [-1, 1] to logits
+    (B, parts, size, size): those of its finest level, at half the resolution, enlarged."""
+
+    def __init__(self, parts: int, channels: tuple[int, ...] = (16, 24, 40, 64), size: int = 128) -> None:
+        super().__init__()
+        self.size = size
+        inputs = (3, *channels[:-1])
+        self.down = nn.ModuleList(_conv(i, o, stride=2) for i, o in zip(inputs, channels, strict=True))
+        self.middle = _conv(channels[-1], channels[-1])
+        upwards = channels[::-1]
+        self.up = nn.ModuleList(_conv(b + s, s) for b, s in zip(upwards[:-1], upwards[1:], strict=True))
+        self.head = nn.Conv2d(channels[0], parts, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        x = self.middle(skips.pop())
+        for up in self.up:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = up(torch.cat([x, skips.pop()], 1))
+        return F.interpolate(self.head(x), scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class Parts:
+    """The trained network with the names of its parts, the first of which is everything that is not of the person."""
+
+    def __init__(self, net: PartNet, names: tuple[str, ...]) -> None:
+        self.net = net.eval().requires_grad_(False)
+        self.names = names
+
+    @torch.no_grad()
+    def label_map(self, pixels: Tensor) -> np.ndarray:
+        """The index in `names` at each pixel (size, size) of the network's own resolution, of pixels (1, 3, H, W) or
+        (3, H, W) in [-1, 1]."""
+        x = pixels.detach().float().cpu()
+        x = x[None] if x.ndim == 3 else x[:1]
+        if x.shape[-2:] != (self.net.size, self.net.size):
+            x = F.interpolate(x, (self.net.size, self.net.size), mode="bicubic", antialias=True, align_corners=False)
+        return self.net(x)[0].argmax(0).numpy()
+
+    def found(self, pixels: Tensor) -> dict[str, np.ndarray]:
+        """The parts that a picture shows, by name: boolean masks (R, R) at its own resolution. Each pixel belongs to
+        one of them; islands of a few pixels are left out."""
+        labels, resolution = self.label_map(pixels), pixels.shape[-1]
+        pick = ((np.arange(resolution) + 0.5) * len(labels) / resolution).astype(int)
+        masks = {}
+        for index, name in enumerate(self.names):
+            mask = _without_specks(labels == index)
+            if mask.mean() >= MIN_SHARE:
+                masks[name] = mask[np.ix_(pick, pick)]
+        return masks
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    islands, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(islands.ravel())
+    kept = sizes >= SPECK
+    kept[0] = False
+    return kept[islands]
+
+
+def load(folder: str | Path) -> Parts:
+    """The network of a folder (config.json, model.safetensors), on the CPU: a picture takes it milliseconds.
+
+    Raises ModelUnavailable when a file is missing or broken.
+    """
+    folder = Path(folder)
+    try:
+        config = read_config(folder)
+        net = PartNet(len(config["parts"]), **config["network"])
+        read_weights(net, folder)
+        return Parts(net, tuple(config["parts"]))
+    except Exception as error:  # json, safetensors and shape errors share no base class
+        raise ModelUnavailable(
+            f"The parts of the face in {folder} cannot be read ({error}). Please install the app again."
+        ) from error

@@ -1,0 +1,63 @@
+"""The parts of a face: the renderer's own map against its pictures, and the network against that map."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from core.errors import ModelUnavailable
+from core.models.cards import MODELS, PRESETS
+from core.parts import load
+from core.studio.regions import parts_of
+from tabs.regions import ready_made_regions
+from training.dataset import HELD_OUT, to_pixels
+from training.part_maps import NAMES, part_map
+from training.portraits import render, sample, varied
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [("Mouth", {"lip_red": 1.0}), ("Eyes", {"iris": 2.5}), ("Hair", {"hair_colour": 4.0, "brow_thick": 0.0})],
+)
+def test_a_part_is_where_its_attributes_change_the_picture(part: str, change: dict[str, float]) -> None:
+    portrait = varied(
+        sample(HELD_OUT + 3), lip_red=0.0, eye_open=1.0, iris=0.0, hair_style=0, hair_colour=0.0, gray=0.0
+    )
+    other = varied(portrait, **change)
+    changed = np.abs(np.asarray(render(portrait), int) - np.asarray(render(other), int)).max(-1) > 40
+    allowed = np.isin(part_map(portrait), [NAMES.index(name) for name in (part, "Brows", "Beard")])
+    assert changed.any()
+    assert not (changed & ~ndimage.binary_dilation(allowed, iterations=2)).any()
+
+
+def test_the_network_finds_the_renderers_parts() -> None:
+    """On portraits that it has not seen. (The model card has the figures of 300.)"""
+    parts = load(PRESETS / MODELS["avatars"].parts)
+    assert parts.names == NAMES
+    both, either = np.zeros(len(NAMES)), np.zeros(len(NAMES))
+    for seed in range(HELD_OUT, HELD_OUT + 12):
+        wanted = part_map(sample(seed))
+        found = parts.label_map(to_pixels(np.asarray(render(sample(seed)))[None]))
+        for k in range(len(NAMES)):
+            both[k] += ((found == k) & (wanted == k)).sum()
+            either[k] += ((found == k) | (wanted == k)).sum()
+    overlap = dict(zip(NAMES, both / np.maximum(either, 1), strict=True))
+    assert min(overlap[name] for name in ("Background", "Skin", "Hair", "Clothes")) > 0.85, overlap
+    assert min(overlap[name] for name in ("Eyes", "Mouth")) > 0.7, overlap
+
+
+def test_parts_are_masks_at_the_pictures_size_and_models_may_have_none() -> None:
+    pixels = to_pixels(np.asarray(render(sample(HELD_OUT), 256))[None])
+    found = parts_of("avatars", pixels)
+    assert {"Eyes", "Mouth", "Skin"} <= found.keys()
+    assert all(mask.shape == (256, 256) and mask.dtype == bool for mask in found.values())
+    assert sum(mask.astype(int) for mask in found.values()).max() == 1, "each pixel is of one part"
+    areas = [mask.sum() for mask in found.values()]
+    assert areas == sorted(areas)
+    assert parts_of("ddpm-ema-church-256", pixels) == {}
+    assert ready_made_regions("avatars")["wand"]
+    assert not ready_made_regions("ddpm-ema-church-256")["wand"]
+
+
+def test_a_broken_folder_says_so(tmp_path: object) -> None:
+    with pytest.raises(ModelUnavailable, match="install the app again"):
+        load(str(tmp_path))
