@@ -1,7 +1,7 @@
 """Which settings suit a change of words in Invert: words taken out, added, or replaced by others.
 
-    python -m benchmarks.words                      # half an hour on a quiet core
-    python -m benchmarks.words --portraits 4 --write
+    python -m benchmarks.words --steps 25 --write   # half an hour on a quiet core
+    python -m benchmarks.words --portraits 2 --more # what else was tried for removals
 
 Held-out portraits in the embedded text-to-image model, inverted by the anchored method with the visitor's defaults; for
 each kind of change as many portraits, and the same portraits for every setting. An edit succeeds where the probe finds
@@ -101,22 +101,31 @@ def _lacks(rule: Callable[[Any], bool], portrait: Any) -> bool:
     return not rule(portrait)
 
 
-# Of every kind: attention control off, as the card has it, and as prompt-to-prompt has it; fewer steps left out.
+DIRECTION = "Text edit, the direction at -1"
+NONE: dict[str, Any] = {"attention": "none"}
+# Of every kind: attention control off, and as the card has it.
 ALWAYS: dict[str, dict[str, Any]] = {
-    "no attention control": {"attention": "none"},
+    "no attention control": NONE,
+    "swap, cross 0, self 0.4 (the card's)": {"attention": "swap"},
+}
+KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    "removed": {
+        "no attention control": NONE,
+        "none, skip 0.1": {**NONE, "skip": 0.1},
+        "none, said, skip 0.1": {**NONE, "said": True, "skip": 0.1},
+    },
+    "added": ALWAYS,
+    "replaced": ALWAYS,
+}
+# With --more: what was tried on a few portraits, and did not help.
+MORE: dict[str, dict[str, Any]] = {
     "swap, cross 0, self 0.4 (the card's)": {"attention": "swap"},
     "swap, cross 0.8, self 0.4": {"attention": "swap", "cross_steps": 0.8},
+    "none, said": {**NONE, "said": True},
+    "none, skip 0.1, carry 0.5": {**NONE, "skip": 0.1, "carry": 0.5},
+    "none, negative": {**NONE, "negative": True},
+    "none, guidance 10": {**NONE, "guidance": 10.0},
 }
-OF_REMOVALS: dict[str, dict[str, Any]] = {
-    "none, skip 0.1": {"attention": "none", "skip": 0.1},
-    "none, said": {"attention": "none", "said": True},
-    "none, said, skip 0.1": {"attention": "none", "said": True, "skip": 0.1},
-    "none, skip 0.1, carry 0.5": {"attention": "none", "skip": 0.1, "carry": 0.5},
-    "none, negative": {"attention": "none", "negative": True},
-    "none, guidance 10": {"attention": "none", "guidance": 10.0},
-}
-DIRECTION = "Text edit, the direction at -1"
-KINDS = {"removed": {**ALWAYS, **OF_REMOVALS}, "added": ALWAYS, "replaced": ALWAYS}
 
 
 @dataclass(frozen=True)
@@ -184,10 +193,10 @@ def _made(bench: Bench, change: Change, how: dict[str, Any]) -> Row:
     return bench.edited(change, _inverted[key], **how)
 
 
-def table(bench: Bench, kind: str, count: int) -> None:
+def table(bench: Bench, kind: str, count: int, more: bool = False) -> None:
     """Means over portraits, a row for each setting."""
     chosen = changes(kind, count)
-    settings: dict[str, dict[str, Any] | None] = dict(KINDS[kind])
+    settings: dict[str, dict[str, Any] | None] = dict(KINDS[kind]) | (MORE if more and kind == "removed" else {})
     if kind == "removed":
         settings[DIRECTION] = None
     rows: dict[str, list[Row]] = {name: [] for name in settings}
@@ -207,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--portraits", type=int, default=20, help="of each kind")
     parser.add_argument("--steps", type=int, default=DEFAULTS.steps, help="of inversion")
+    parser.add_argument("--more", action="store_true", help="further settings for removals")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--run", type=Path, default=MEASURED, help="where rows are kept")
     parser.add_argument("--write", action="store_true", help=HELP)
@@ -221,7 +231,7 @@ def main() -> None:
     with reported("benchmarks.words", arguments.write):
         print(f"{arguments.portraits} portraits of each kind, {settings.steps} steps, guidance {settings.guidance:g}\n")
         for kind in arguments.kinds:
-            table(bench, kind, arguments.portraits)
+            table(bench, kind, arguments.portraits, arguments.more)
 
 
 if __name__ == "__main__":
