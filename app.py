@@ -24,6 +24,7 @@ from core.studio.visit.session import Session
 from tabs import hub_login, opening, opening_endpoints, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
+from tabs.compose import table_endpoints
 from tabs.discover import endpoints as discover_endpoints
 from tabs.discover import tab as discover
 from tabs.invert import endpoints as invert_endpoints
@@ -43,6 +44,7 @@ TABS = [text_edit, discover, compose, invert]
 ENDPOINTS = [
     text_edit_endpoints,
     compose_endpoints,
+    table_endpoints,
     discover_endpoints,
     invert_endpoints,
     photo_endpoints,

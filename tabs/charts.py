@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from core import presets
+from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
+from core.models.cards import ModelCard
 from core.studio.discover.spectrum import Spectrum
-from tabs.exports import svg_link
+from tabs.exports import csv_link, svg_link
 
 WIDTH, HEIGHT, PAD = 400, 124, 2
 
@@ -87,8 +89,24 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'
     return drawing + (
         '<p class="legend">Perceptual distance to the picture<i class="plain"></i>from what is predicted'
-        '<i class="second"></i>from what is seen</p>'
+        f'<i class="second"></i>from what is seen {csv_link(curve_rows(curves), "curves")}</p>'
     )
+
+
+def curve_rows(curves: Curves) -> list[list[Any]]:
+    """Perceptual curves as a table."""
+    columns = ("t", "predicted_x0", "noisy")
+    known = curves.as_json()
+    return [list(columns), *(list(row) for row in zip(*(known[name] for name in columns), strict=True))]
+
+
+def intervals_of(card: ModelCard, chosen: Intervals, t_start: int | None = None) -> str:
+    """`intervals_plot` with the curves of a model, if it has any."""
+    try:
+        source = card.interval_source()
+    except ModelUnavailable:
+        source = None
+    return intervals_plot(chosen, source if isinstance(source, Curves) else None, t_start)
 
 
 def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int) -> str:

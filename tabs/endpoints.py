@@ -51,6 +51,15 @@ RETURNED_LABEL = "What comes back: the square, the photo with what changed, or t
 STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs"
 
 
+BOOST_LABEL = "Add noise for quality below the model's t_boost, also where a direction suggests not to"
+
+
+def source_input() -> gr.Dropdown:
+    """The input of an endpoint for where intervals come from."""
+    label = "Intervals: preset (as directions suggest, else by the curves) or curves (the model's perceptual ones)"
+    return gr.Dropdown(["preset", "curves"], value="preset", label=label)
+
+
 def process_input() -> gr.Dropdown:
     """The input of an endpoint for one of the two ways to edit."""
     label = "Process: anchored (a few steps, held to the picture) or paper (inverted first, 40 steps)"

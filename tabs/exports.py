@@ -21,6 +21,7 @@ STYLE = (
     ".value{stroke-width:2}.threshold{stroke:#6f675c;stroke-dasharray:2 4}.dot{fill:#c4421d;stroke:#fff}"
     ".band.edit{fill:#c4421d;opacity:.1}.band.boost{fill:#3b6f7a;opacity:.12}.band.calm{fill:none}"
 )
+FORMULA = ("=", "+", "-", "@", "\t")
 COLOURS = {"--quiet": "#6f675c", "--region-0": "#c4421d", "--region-1": "#3b6f7a", "--region-2": "#7a5ea8"}
 COLOURS |= {"--region-3": "#b58a2b", "--region-4": "#4f8a4a", "--region-5": "#a34d74"}
 
@@ -36,7 +37,7 @@ def csv_text(rows: Sequence[Sequence[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:
-        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t" else cell for cell in row])
+        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in row])
     return buffer.getvalue()
 
 
@@ -66,5 +67,9 @@ def svg_link(svg: str, name: str) -> str:
 
 def first_svg(html: str) -> str:
     """The first drawing in a piece of the page, as a file of its own; "" if there is none."""
-    found = re.search(r"<svg.*?</svg>", html, re.DOTALL)
-    return standalone(found[0]) if found else ""
+    return next(iter(all_svg(html)), "")
+
+
+def all_svg(html: str) -> list[str]:
+    """The drawings in a piece of the page, each as a file of its own."""
+    return [standalone(found) for found in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]

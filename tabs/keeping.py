@@ -17,6 +17,7 @@ from core.studio.keeping import Shown, Size, file_of
 from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
 from tabs.shell import HEAVY, QUIET, Shell, in_words
+from tabs.tables import links, records
 from tabs.widgets import Stage, data_url
 
 MAX_SHOWN = 1600  # pixels of the longer side on the page; the file has all of them
@@ -143,8 +144,17 @@ def opinion_view(found: Opinion) -> str:
         )
         head = "<tr><th>As the image-text model reads it</th><th>before</th><th>after</th></tr>"
         parts.append(f"<table>{head}{rows}</table>")
+    if found.identity is not None or found.read_outs:
+        table = opinion_rows(found)
+        parts.append(links(table, records(table), "other-instruments"))
     parts += [f'<p class="words">{escape(words)}</p>' for words in found.words]
     return f'<div class="opinion" role="status">{"".join(parts)}</div>'
+
+
+def opinion_rows(found: Opinion) -> list[list[Any]]:
+    """The same as a table."""
+    rows: list[list[Any]] = [["measure", "before", "after"], ["identity (SFace)", None, found.identity]]
+    return rows + [[one.name, one.before, one.after] for one in found.read_outs]
 
 
 def reduced(picture: Image.Image) -> str:

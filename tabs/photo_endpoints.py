@@ -7,15 +7,20 @@ from typing import Any
 import gradio as gr
 
 from core.errors import RequestError
-from core.imaging import open_picture
+from core.imaging import open_picture, to_pixels
 from core.models.cards import MODELS
 from core.photo import yunet
 from core.photo.faces import found_faces
 from core.photo.placement import CELEBA_HQ
 from core.photo.warp import Returning, cut, put_back
+from core.studio.frames import Picture
+from core.studio.keeping import Shown
 from core.studio.photographs import requested_placement
+from core.studio.second_opinion import opinion
 from core.studio.visit.session import Session
 from tabs.endpoints import Answers, declare, given_path, known_model, picture_input, placement_input
+from tabs.exports import csv_text
+from tabs.keeping import opinion_rows
 from tabs.shell import Shell
 
 
@@ -30,6 +35,7 @@ def build(shell: Shell) -> None:
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")
         declare(shell, find_faces, [image, model], about)
+        declare(shell, ask_instruments, [image, edited, model], about)
         declare(shell, return_to_photo, [image, edited, placement, how, model], picture)
 
 
@@ -44,6 +50,22 @@ def find_faces(session: Session, image: str | None, model: str) -> Answers:
     found = found_faces(photo, yunet.load(), framing)
     faces = [face.as_json() for face in found.placements]
     yield {"width": photo.width, "height": photo.height, "faces": faces, "words": found.words}  # type: ignore[misc]
+
+
+def ask_instruments(session: Session, image: str | None, edited: str | None, model: str) -> Answers:
+    """What other instruments say of an edited square against the one it came from.
+
+    Returns a JSON with the similarity of the faces by SFace (1 is the same), the attributes as the model's image-text
+    model reads them before and after (0 to 1), the same as CSV, and words on what could not be asked.
+    """
+    if not edited:
+        raise RequestError("There is no edited picture. Give one as `edited`.")
+    side = known_model(model).resolution
+    before, after = (to_pixels(path, side) for path in (given_path(image), edited))
+    found = opinion(Shown(Picture(before, model), before, after[0], "given"))
+    read = [{"name": one.name, "before": one.before, "after": one.after} for one in found.read_outs]
+    rows = opinion_rows(found)
+    yield {"identity": found.identity, "attributes": read, "words": list(found.words), "csv": csv_text(rows)}  # type: ignore[misc]
 
 
 def return_to_photo(

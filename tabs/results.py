@@ -6,7 +6,10 @@ from typing import Any
 
 from core.discovery.naming import in_words
 from core.imaging import to_pil
+from core.models.cards import ModelCard
 from core.progress import Progress
+from core.studio import domain as domains
+from core.studio.domain import Domain
 from core.studio.frames import Frame
 from tabs.widgets import data_url
 
@@ -38,6 +41,15 @@ def readable(measures: dict[str, Any]) -> dict[str, Any]:
     for reading in measures["attributes"]:
         reading["name"] = in_words(reading["name"]).capitalize()
     return measures
+
+
+def foreign(card: ModelCard, domain: Domain | None) -> dict[str, Any]:
+    """What the stage says of a picture that its model does not know; nothing of others."""
+    if domain is None or domain.known is not False or domain.nearest_pixels is None:
+        return {"foreign": None}
+    shown = data_url(to_pil(domain.nearest_pixels)[0], quality=90)
+    titles = [other.title for other in domains.others(card)]
+    return {"foreign": {"words": domains.in_words(card), "nearest": shown, "others": titles}}
 
 
 def progress_line(event: Progress, note: str = "") -> str:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from core.models.cards import MODELS
 from core.models.loader import models
 from core.progress import Running, finish
+from core.studio.domain import domain_of
 from core.studio.edit import Forms, edit_frames
 from core.studio.strips import Strip
 from core.studio.turns import Turn
-from tabs.results import busy, frames_json
+from tabs.results import busy, foreign, frames_json
 from tabs.visit import before_url
 
 Stages = Iterator[dict[str, Any]]
@@ -27,7 +29,13 @@ def fill(turn: Turn, strip: Strip, forms: Forms) -> Stages:
     """
     model = models.get(strip.picture.model_id)
     if not strip.frames:
-        started, base = time.monotonic(), {"before": before_url(strip.picture), "name": strip.preset.name}
+        base = {"before": before_url(strip.picture), "name": strip.preset.name}
+        if strip.domain is None:
+            for event in (looking := Running(turn.follow(domain_of(model, strip.picture, to_show=True)))):
+                yield {**base, **busy(event)}
+            strip.domain = looking.result
+        base |= foreign(model.card, strip.domain)
+        started = time.monotonic()
         for event in (running := _running(turn, strip, forms, model)):
             yield {**base, **busy(event)}
         strip.add(running.result)
@@ -58,6 +66,7 @@ def strip_value(strip: Strip) -> dict[str, Any]:
     value: dict[str, Any] = {"before": before_url(strip.picture), "name": strip.preset.name, "result": strip.number}
     value |= {"low": low, "high": high, "unit": strip.preset.unit, "strength": strip.strength}
     value["photo"] = strip.picture.placement is not None
+    value |= foreign(MODELS[strip.picture.model_id], strip.domain)
     value |= {"seconds": strip.seconds, "strip": strip.strengths, "frames": frames_json(strip.frames)}
     return value
 

@@ -97,7 +97,8 @@ class Stage(gr.HTML):
     The value is a dictionary: before (URL), name, hint, note, bad, busy, fraction, preview (URL), and, once there is
     a result, low, high, strength, seconds, strip (all its strengths) and frames: [{strength, image, measures}].
     Without low and high there is one frame and no slider. tags: what the two sides are called. plain: no explanation;
-    steps: another one, in steps.
+    steps: another one, in steps. foreign: what to say of a picture that the model does not know, the nearest that it
+    does, and the titles of other models.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:

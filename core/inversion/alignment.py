@@ -16,6 +16,7 @@ from ..text_to_image import TextToImage
 Kind = Literal["swap", "refine"]
 Attention = Literal["none", "swap", "refine"]
 FILLING = frozenset(["a", "an", "the", "and", "with", "of", "in", "on"])  # words that show nothing
+NEGATIONS = {"without", "no"}
 
 
 def align(model: TextToImage, source: str, target: str, kind: Kind) -> tuple[Tensor, Tensor]:
@@ -56,11 +57,37 @@ def suited(source: str, targets: Sequence[str]) -> tuple[Attention, str]:
     for target in targets:
         matcher = SequenceMatcher(None, _telling(source), _telling(target), autojunk=False)
         changes |= {tag for tag, *_ in matcher.get_opcodes() if tag != "equal"}
+        if NEGATIONS & set(words_of(target)) - set(words_of(source)):
+            changes.add("delete")
     if "delete" in changes:
         return "none", "words are taken out"
     if "replace" in changes:
         return "swap", "words are replaced"
     return "refine", "words are only added"
+
+
+def absence(source: str, target: str, captions: str | None = None) -> str:
+    """A target prompt from which things were taken out, with their absence in words: a model that was only not told of
+    glasses draws those that it sees, one that was told "without glasses" does not. "" where no thing was taken out, or
+    its absence is said already.
+
+    A thing is what follows "with" or "wearing" in the source; words before the noun have no such form. captions: those
+    that a model has learned from; then only absences that they say are said.
+    """
+    before, after = words_of(source), words_of(target)
+    told = [n for n, word in enumerate(before) if word.isalnum() and word not in FILLING]
+    first = next((n for n, word in enumerate(before) if word in ("with", "wearing")), len(before))
+    gone = []
+    matcher = SequenceMatcher(None, [before[n] for n in told], _telling(target), autojunk=False)
+    for tag, i0, i1, _, _ in matcher.get_opcodes():
+        if tag == "delete" and told[i0] > first:
+            start = told[i0] - (before[told[i0] - 1] in ("a", "an", "the"))
+            run = " ".join(before[start : told[i1 - 1] + 1])
+            things = [thing.strip() for thing in re.split(r",| and |\bwith\b", run)]
+            gone += [thing for thing in things if thing and (captions is None or f"without {thing}" in captions)]
+    if not gone or "without" in after:
+        return ""
+    return f"{target.strip()} {'and ' if 'with' in after else ''}without {' and without '.join(gone)}"
 
 
 def _telling(prompt: str) -> list[str]:

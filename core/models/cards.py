@@ -106,7 +106,8 @@ class ModelCard(BaseCard):
     what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
     own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
     framing: how its pictures show a face, None: they show none. parts: folder of the network that knows the parts of
-    what they show, if there is one.
+    what they show, if there is one. domain_limit: the largest perceptual distance of pictures that it knows to what it
+    denoises them to (`core.domain`), None: not measured. shows: what it has learned, for a sentence.
     """
 
     h_shape: tuple[int, int, int]
@@ -117,6 +118,8 @@ class ModelCard(BaseCard):
     drawn: Drawn | None = None
     framing: Framing | None = None
     parts: str | None = None
+    domain_limit: float | None = None
+    shows: str = ""
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
@@ -197,6 +200,8 @@ MODELS: dict[str, ModelCard] = Registry(
             drawn=Drawn("avatars-t2i", "models/avatars/captions.txt"),
             framing=Framing(2.37, 2.3, 0.2),  # the whole of a training portrait
             parts="models/avatars/parts",
+            domain_limit=0.7,  # by `python -m benchmarks.domain`
+            shows="drawn portraits",
         ),
         _google_ddpm("celebahq", "CelebA-HQ", "Celebrity faces", "face", "faces"),
         _google_ddpm("church", "LSUN-church", "Churches", "church", "churches"),

@@ -20,6 +20,7 @@ from ..presets import CERTAINTIES, Preset
 from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
+from .domain import domain_of, honest
 from .frames import EditOptions, Form, Frame, Picture, require_range
 from .jobs import Work, device_job
 from .latents import edit_together
@@ -65,7 +66,7 @@ def what_is_assumed(card: ModelCard, preset: Preset, options: EditOptions) -> tu
 
 
 def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[Intervals, tuple[str, ...]]:
-    own = (None, None) if options.source == "curves" else (preset.t_edit, preset.t_boost)
+    own = (None, None) if options.source == "curves" else (preset.t_edit, None if options.boost else preset.t_boost)
     t_edit = own[0] if options.t_edit is None else options.t_edit
     t_boost = own[1] if options.t_boost is None else options.t_boost
     assumed = []
@@ -88,14 +89,14 @@ def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[I
 def intervals_in_words(preset: Preset, options: EditOptions, intervals: Intervals) -> str:
     """Which intervals are in force, and whose they are."""
 
-    def whose(own: int | None, asked: int | None) -> str:
+    def whose(own: int | None, asked: int | None, boosting: bool = False) -> str:
         if asked is not None:
             return "as you have set it"
-        suggested = options.source == "preset" and own is not None
+        suggested = options.source == "preset" and own is not None and not (boosting and options.boost)
         return f"as “{preset.name}” suggests" if suggested else "by the model's curves"
 
     edit = whose(preset.t_edit, options.t_edit)
-    boost = whose(preset.t_boost, options.t_boost)
+    boost = whose(preset.t_boost, options.t_boost, True)
     boosting = f"quality boosted below t = {intervals.t_boost}" if intervals.t_boost else "no boosting"
     if edit == boost:
         return f"In force: editing down to t = {intervals.t_edit}, {boosting}; {edit}."
@@ -142,6 +143,7 @@ def edit_frames(
         yield Progress(0, 2 * options.step_count, f"Averaging the direction over {MEAN_OVER} pictures")
     direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
 
+    domain = finish(domain_of(model, picture))
     weighted = [(direction, list(strengths))]
     edited = yield from edit_together(model, picture.pixels, len(strengths), weighted, settings, options.process)
     with DEVICE.turn():
@@ -149,7 +151,7 @@ def edit_frames(
     rows = zip(strengths, edited.cpu(), measured, strict=True)
     if preset.certainty == "unknown":
         assumed = (*assumed, f"{preset.name}: {CERTAINTIES['unknown']}")
-    return [Frame(float(c), pixels, about.lacking(*assumed)) for c, pixels, about in rows]
+    return [Frame(float(c), pixels, honest(about, domain).lacking(*assumed)) for c, pixels, about in rows]
 
 
 def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Direction:

@@ -46,7 +46,8 @@ class Picture:
 @dataclass(frozen=True)
 class EditOptions:
     """How to apply a direction; None: as `source` says. steps: None is what the process needs. source: where intervals
-    that are None come from: the preset where it has any, or the model's curves in any case.
+    that are None come from: the preset where it has any, or the model's curves in any case. boost: t_boost is that of
+    the model's curves whatever a preset says.
 
     Raises:
         RequestError: a number is out of range.
@@ -60,6 +61,7 @@ class EditOptions:
     seed: int = 0
     process: Process = "anchored"
     source: IntervalSource = "preset"
+    boost: bool = False
 
     def __post_init__(self) -> None:
         if self.process not in USUAL_STEPS:
@@ -104,13 +106,14 @@ class AttributeReading:
 class Measures:
     """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
     0 for no change. identity: 1 for the same person. attributes: the most changed first. missing: in words, what could
-    not be had or was assumed."""
+    not be had or was assumed. in_domain: whether the model knows pictures like the one that was edited."""
 
     s_dir: float | None = None
     distance: float | None = None
     identity: float | None = None
     attributes: tuple[AttributeReading, ...] = ()
     missing: tuple[str, ...] = ()
+    in_domain: bool | None = None
 
     def lacking(self, *words: str) -> Measures:
         """The same with more that is missing."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..imaging import content_hash
 from ..presets import Preset
+from .domain import Domain
 from .edit import strip_strengths
 from .frames import EditOptions, Frame, Picture
 
@@ -21,7 +22,8 @@ class Strip:
     """A preset on a picture. It fills up while it is computed, and goes on where it was when it is asked for again.
 
     source: the name that the visit has for the preset. strength: the one that is looked at. frames: those that are
-    there, in the order of their strengths. seconds: that the first one took. number: tells strips apart.
+    there, in the order of their strengths. seconds: that the first one took. domain: whether the model knows the
+    picture, once that was looked at. number: tells strips apart.
     """
 
     picture: Picture
@@ -31,6 +33,7 @@ class Strip:
     strength: float
     frames: list[Frame] = field(default_factory=list)
     seconds: float = 0.0
+    domain: Domain | None = None
     number: int = field(default_factory=_numbers.__next__)
 
     @property

@@ -35,7 +35,7 @@ from .turns import Turn
 
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
 MAX_TEXT = 200
-LOW_MATCH = 0.15  # S_dir: below, the pictures hardly change the way the words do
+LOW_MATCH = 0.25  # S_dir: below, the pictures hardly change the way the words do (`python -m benchmarks.matches`)
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
 

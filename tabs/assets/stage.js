@@ -256,6 +256,13 @@ function draw() {
   root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
   $("controls").hidden = !edited || Boolean(state.kept);
   canvas.style.aspectRatio = state.aspect || "";
+  $("foreign").hidden = !state.foreign;
+  if (state.foreign) {
+    const { words, nearest: image, others } = state.foreign;
+    $("nearest").src = image;
+    $("foreign-words").textContent = words;
+    $("foreign-others").textContent = `For photographs choose one of the other models at the top (${others.join(", ")}), or open one of your own there: “Another model”.`;
+  }
   $("photo").textContent = state.photo ? "Save, or back into the photo" : state.photo === null ? "Save, or put it back" : "Save";
   $("photo").hidden = state.photo === undefined || Boolean(state.busy);
   $("hint").hidden = edited || Boolean(state.busy);
@@ -276,8 +283,12 @@ function draw() {
     root.scrollIntoView({ behavior: "smooth", block: "start" });
   }
   const panel = state.kept && root.closest(".keeping"); // it opens below what was pressed
-  if (panel && (panel.getBoundingClientRect().top > window.innerHeight - 200 || panel.getBoundingClientRect().bottom < 100))
-    panel.scrollIntoView({ behavior: "smooth", block: "start" });
+  if (panel) {
+    requestAnimationFrame(() => { // once it has its place on the page
+      const { top, bottom, height } = panel.getBoundingClientRect();
+      if (height && (top > window.innerHeight - 160 || bottom < 160)) panel.scrollIntoView({ behavior: "smooth", block: "start" });
+    });
+  }
   wasBusy = Boolean(state.busy);
   root.dataset.frames = frames().length;
   delete root.dataset.shown;

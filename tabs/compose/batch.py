@@ -20,6 +20,7 @@ from core.studio.visit.session import Session
 from tabs.compose.choices import options_of
 from tabs.results import progress_line
 from tabs.shell import in_words
+from tabs.tables import batch_rows, links
 from tabs.visit import message
 
 Values = Iterator[tuple[Any, ...]]
@@ -66,7 +67,9 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
         for event in running:
             yield progress_line(event), gr.skip()
         path = session.file("composed.zip", running.result.data)
-        yield outcome(running.result), gr.update(value=str(path), visible=True)
+        result = running.result
+        taken = links(batch_rows(result), result.contents, "batch")
+        yield outcome(result) + taken, gr.update(value=str(path), visible=True)
     except Outdated:
         yield "", gr.skip()
     except VisitorError as error:

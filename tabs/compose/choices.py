@@ -10,7 +10,8 @@ from core.studio.visit.session import Session
 
 def options_of(session: Session, process: Process, steps: float | None, seed: float | None) -> EditOptions:
     """Options from the Advanced section. Raises RequestError."""
-    return EditOptions(int(steps or 0), seed=int(seed or 0), process=process, source=session.compose.source)
+    state = session.compose
+    return EditOptions(int(steps or 0), seed=int(seed or 0), process=process, source=state.source, boost=state.boost)
 
 
 def component_choices(session: Session) -> list[tuple[str, str]]:

@@ -17,10 +17,11 @@ from core.process import Process
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
-from core.studio.frames import EditOptions
+from core.studio.frames import EditOptions, IntervalSource
 from core.studio.photographs import given_back, reduced, require_returned
 from core.studio.visit.session import Session
 from tabs.endpoints import (
+    BOOST_LABEL,
     STEPS_LABEL,
     Answers,
     declare,
@@ -30,10 +31,13 @@ from tabs.endpoints import (
     placement_input,
     process_input,
     returned_input,
+    source_input,
     stream_progress,
     told_placement,
 )
+from tabs.exports import csv_text
 from tabs.shell import Shell
+from tabs.tables import sweep_rows
 
 MAX_TEXT = 4000  # characters of a composition
 MAX_CELL = 512  # pixels of the longer side of a photograph in the grid of a sweep
@@ -58,9 +62,10 @@ def build(shell: Shell) -> None:
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")
 
-        placement, back = placement_input(), returned_input()
+        placement, back, source = placement_input(), returned_input(), source_input()
+        boost = gr.Checkbox(False, label=BOOST_LABEL)
         asked = [image, composition, steps, seed, model, process, placement, back]
-        declare(shell, compose, asked, [picture, about])
+        declare(shell, compose, [*asked, source, boost], [picture, about])
         asked = [image, across, down, low, high, count, composition, steps, seed, model, process]
         asked += [placement, back]
         declare(shell, sweep, asked, [picture, about])
@@ -77,6 +82,8 @@ def compose(
     process: Process,
     placement: Any,
     returned: str,
+    intervals: IntervalSource,
+    boost: bool,
 ) -> Answers:
     """Apply several directions to a picture in one pass.
 
@@ -87,15 +94,17 @@ def compose(
     """
     started = time.monotonic()
     require_returned(returned)
-    options = EditOptions(steps or None, seed=seed, process=process)
-    chosen = _chosen(session, composition, model)
+    asked = EditOptions(steps or None, seed=seed, process=process, source=intervals, boost=bool(boost))
+    chosen = chosen_directions(session, composition, model)
     loaded, source = models.get(model), given_picture(image, model, placement)
     columns = [(preset, [c]) for preset, c in chosen]
-    [frame] = yield from stream_progress(applying.apply(loaded, source, columns, options))
-    intervals = applying.intervals_of(loaded.card, [preset for preset, _ in chosen], options)
+    [frame] = yield from stream_progress(applying.apply(loaded, source, columns, asked))
+    presets_used = [preset for preset, _ in chosen]
+    used = applying.intervals_of(loaded.card, presets_used, asked)
     about: dict[str, Any] = {"composition": applying.describe_composition(chosen), "model": model}
-    about |= {"process": process, "steps": options.step_count}
-    about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost}
+    about |= {"process": process, "steps": asked.step_count}
+    about |= {"t_edit": used.t_edit, "t_boost": used.t_boost}
+    about |= {"intervals": applying.intervals_in_words(loaded.card, presets_used, asked)}
     about |= {"seconds": round(time.monotonic() - started, 2)}
     about |= {"placement": told_placement(source)}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
@@ -129,8 +138,8 @@ def sweep(
     require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     strengths = pictures.evenly_spaced(low, high, count)
-    pair = [(_named(session, name, model), 0.0) for name in (across, down)]
-    rest = _chosen(session, composition, model) if (composition or "").strip() else []
+    pair = [(named_direction(session, name, model), 0.0) for name in (across, down)]
+    rest = chosen_directions(session, composition, model) if (composition or "").strip() else []
     others = [(preset, c) for preset, c in rest if preset not in (pair[0][0], pair[1][0])]
     if pair[0][0] is pair[1][0]:
         raise RequestError("A sweep needs two different directions.")
@@ -140,6 +149,7 @@ def sweep(
     about: dict[str, Any] = {"across": result.across, "down": result.down, "strengths": strengths, "model": model}
     about |= {"process": process, "steps": options.step_count}
     about["cells"] = [frame.measures.as_json() for frame in result.frames]
+    about["csv"] = csv_text(sweep_rows(result))
     about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(source)}
     small, cells = reduced(source, MAX_CELL), None
     if returned != "square":
@@ -165,14 +175,14 @@ def _described(preset: Preset, own: bool) -> dict[str, Any]:
     return about | {"t_edit": preset.t_edit, "t_boost": preset.t_boost, "measured": preset.measured}
 
 
-def _named(session: Session, name: str, model: str) -> Preset:
+def named_direction(session: Session, name: str, model: str) -> Preset:
     """Raises RequestError: there is no such direction."""
     if not (name or "").strip():
         raise RequestError("Give the names of two directions.")
     return library.named_preset(model, name, session.own)
 
 
-def _chosen(session: Session, composition: str, model: str) -> list[tuple[Preset, float]]:
+def chosen_directions(session: Session, composition: str, model: str) -> list[tuple[Preset, float]]:
     """The directions of a JSON object of names and strengths. Raises RequestError."""
     try:
         named = json.loads((composition or "")[:MAX_TEXT])
@@ -183,4 +193,4 @@ def _chosen(session: Session, composition: str, model: str) -> list[tuple[Preset
         raise RequestError(
             f'A composition names 1 to {MAX_COMPONENTS} directions with strengths, like {{"smiling": 1, "old": -0.5}}.'
         )
-    return [(_named(session, name, model), float(c)) for name, c in named.items()]
+    return [(named_direction(session, name, model), float(c)) for name, c in named.items()]

@@ -21,6 +21,7 @@ from core.studio.visit.session import Session
 from tabs.compose.choices import options_of
 from tabs.results import progress_line
 from tabs.shell import QUIET, in_words
+from tabs.tables import links, measured, records
 from tabs.visit import current_picture
 from tabs.widgets import data_url
 
@@ -89,7 +90,9 @@ def run_filmstrip(
     except Outdated:
         yield "", *(gr.skip(),) * 2
         return
-    session.compose.film = Film(made_of, picture, tuple(frame.pixels for frame in running.result))
+    made, shares = running.result, pictures.shares(start, end, int(count))
+    measures = tuple(frame.measures for frame in made)
+    session.compose.film = Film(made_of, picture, tuple(frame.pixels for frame in made), measures, tuple(shares))
     yield film_values(session, session.compose.film, kind)
 
 
@@ -99,9 +102,11 @@ def film_values(session: Session, film: Film, kind: animation.Kind) -> tuple[Any
     strip = animation.filmstrip(frames)
     path = session.file("filmstrip.png", pictures.to_png(strip))
     loop = base64.b64encode(animation.animation(frames, "webp", speed(len(frames)))).decode()
+    rows = measured([{"share of the composition": share} for share in film.shares], film.measures)
     view = (
         f'<div class="film"><img class="loop" src="data:image/webp;base64,{loop}" alt="The animation">'
-        f'<div class="strip"><img src="{data_url(strip, quality=85)}" alt="The filmstrip"></div></div>'
+        f'<div class="strip"><img src="{data_url(strip, quality=85)}" alt="The filmstrip"></div>'
+        f"{links(rows, records(rows), 'filmstrip')}</div>"
     )
     return view, animation_file(session, frames, kind), gr.update(value=str(path), visible=True)
 

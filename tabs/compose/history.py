@@ -12,6 +12,7 @@ from core.models.cards import MODELS
 from core.studio.compose.state import Result, compare
 from core.studio.visit.session import Session
 from tabs.results import frames_json
+from tabs.tables import links, result_rows
 from tabs.widgets import Cards, data_url
 
 RESULTS: dict[str, Any] = {
@@ -36,6 +37,12 @@ def history_cards(session: Session) -> Cards:
         for result in reversed(session.compose.history.results)
     ]
     return Cards(items, [], **RESULTS)
+
+
+def history_files(session: Session) -> str:
+    """All numbers of all results, as files; nothing while there are none."""
+    results = list(session.compose.history.results)
+    return links(result_rows(results), [result.as_json() for result in results], "history") if results else ""
 
 
 def kept_result(session: Session, number: str | None) -> Result:

@@ -21,6 +21,7 @@ from core.studio.visit.session import Session
 from tabs.compose.choices import component_choices
 from tabs.results import progress_line
 from tabs.shell import QUIET, in_words
+from tabs.tables import links, matrix_rows
 from tabs.visit import current_picture
 
 Values = Iterator[tuple[Any, ...]]
@@ -172,5 +173,11 @@ def table(names: list[str], values: Tensor, note: str) -> str:
         rows += f'<tr><th scope="row"><span>{escape(name)}</span></th>{cells}</tr>'
     return (
         f'<div class="matrix"><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f'<p class="legend">{note}</p></div>'
+        f'<p class="legend">{note}</p>{taken(names, values, note)}</div>'
     )
+
+
+def taken(names: list[str], values: Tensor, note: str) -> str:
+    """The table as files."""
+    rows = matrix_rows(names, values.tolist())
+    return links(rows, {"directions": names, "similarity": values.tolist(), "compared": note}, "similarity")

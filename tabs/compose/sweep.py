@@ -20,6 +20,7 @@ from tabs.compose.choices import component_choices, options_of
 from tabs.compose.widgets import Grid
 from tabs.results import progress_line
 from tabs.shell import QUIET, in_words
+from tabs.tables import links, records, sweep_rows
 from tabs.visit import current_picture
 from tabs.widgets import data_url
 
@@ -133,4 +134,6 @@ def run_sweep(
         return
     images = [data_url(to_pil(frame.pixels)[0], quality=88) for frame in running.result.frames]
     path = session.file("sweep.png", pictures.to_png(animation.sheet(running.result)))
-    yield "", value | {"images": images, "done": True}, gr.update(value=str(path), visible=True)
+    rows = sweep_rows(running.result, (pair[0].unit, pair[1].unit))
+    table = links(rows, {"strengths": "1 is what each direction suggests", "cells": records(rows)}, "sweep")
+    yield table, value | {"images": images, "done": True}, gr.update(value=str(path), visible=True)

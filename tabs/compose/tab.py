@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,11 +13,13 @@ import gradio as gr
 from core import presets
 from core.errors import VisitorError
 from core.imaging import content_hash
+from core.models.cards import MODELS
 from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
-from core.studio.frames import IntervalSource
+from core.studio.domain import domain_of
+from core.studio.frames import EditOptions, IntervalSource
 from core.studio.keeping import Shown
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
@@ -24,7 +27,7 @@ from core.studio.visit.session import Session
 from tabs.compose.batch import Batch
 from tabs.compose.choices import options_of
 from tabs.compose.filmstrip import Filmstrip
-from tabs.compose.history import RESULTS, history_cards, pick, return_to
+from tabs.compose.history import RESULTS, history_cards, history_files, pick, return_to
 from tabs.compose.hub_browser import HubBrowser
 from tabs.compose.mixer import change_composition, mixer_value
 from tabs.compose.share import Share
@@ -35,7 +38,7 @@ from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
 from tabs.process import process_choice, usual_steps
-from tabs.results import busy, frames_json, imagining
+from tabs.results import busy, foreign, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items, visit_stage
 from tabs.widgets import Cards, Stage
@@ -97,16 +100,24 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 history = Cards([], [], elem_id="results", **RESULTS)
                 comparison = Stage({}, elem_id="comparison", visible=False)
                 back = gr.Button("Back to this result", size="sm", visible=False, elem_id="back")
+                numbers = gr.HTML(elem_id="history-numbers")
             with gr.Accordion("Advanced", open=False, elem_id="advanced-compose"), gr.Row():
                 process, steps = process_choice("compose-steps")
                 with gr.Column(min_width=260):
                     source = gr.Radio(
                         SOURCES, value="preset", label="At which noise levels they act", elem_id="compose-sources"
                     )
+                    boost = gr.Checkbox(
+                        False,
+                        label="Boost quality all the same",
+                        info="also where a direction of the mix suggests no boosting",
+                        elem_id="compose-boost",
+                    )
+                    in_force = gr.HTML(elem_id="compose-in-force")
                     seed = gr.Number(0, label="Seed of the noise that is added (boosting)", minimum=0, precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
-    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, *advanced]
+    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, in_force, *advanced]
     shown, unchanged = [stage, *follow], (gr.skip(),) * len(follow)
 
     def following(visit: Session) -> tuple[Any, ...]:
@@ -117,6 +128,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             *sweep.for_composition(visit),
             *similarity.for_composition(visit),
             *share.for_composition(visit),
+            in_force_words(visit),
             *(visit.compose.restored or (gr.skip(),) * 3),
         )
 
@@ -207,6 +219,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         yield from rendering(visit, *values)
 
     @in_words
+    def choose_boost(boost: bool, visit: Session, *values: Any) -> Values:
+        """Quality is boosted though a direction suggests not to, or not."""
+        visit.compose.boost = bool(boost)
+        yield from rendering(visit, *values)
+
+    @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
         return *chooser.for_model(visit), visit_stage(visit) | {"hint": HINT}, *following(visit)
@@ -230,6 +248,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
         process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
         source.input(choose_source, [source, *given], shown, **HEAVY),
+        boost.input(choose_boost, [boost, *given], shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
@@ -239,8 +258,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in changes:
-        event.then(history_cards, session, history, **QUIET)
-    past.expand(history_cards, session, history, **QUIET)
+        event.then(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
+    past.expand(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
     history.release(pick_result, [session, history], [history, comparison, back], **QUIET)
     sweep.connect(session, advanced, HEAVY)
     filmstrip.connect(session, advanced, HEAVY)
@@ -258,7 +277,19 @@ def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, .
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
     picture = None if session.picture is None else content_hash(session.picture.pixels)
-    return state.composition, picture, session.model_id, own, state.source, state.restored or values
+    return state.composition, picture, session.model_id, own, state.source, state.boost, state.restored or values
+
+
+def in_force_words(session: Session) -> str:
+    """Which intervals are in force in the mix, and why."""
+    state = session.compose
+    try:
+        chosen = [preset for preset, _ in applying.resolve(state.composition, available_presets(session))]
+        options = EditOptions(source=state.source, boost=state.boost)
+        words = applying.intervals_in_words(MODELS[session.model_id], chosen, options)
+    except VisitorError as error:
+        words = error.message
+    return f'<p class="words" role="status">{escape(words)}</p>' if words else ""
 
 
 def palette_cards(session: Session) -> Cards:
@@ -313,8 +344,11 @@ def render(
             if last is not None and last.key[0] == key[0]:
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
-            started = time.monotonic()
             model = models.get(session.model_id)
+            for event in (looking := Running(turn.follow(domain_of(model, picture, to_show=True)))):
+                yield {**base, **busy(event), **kept}
+            base |= foreign(model.card, looking.result)
+            started = time.monotonic()
             columns = [(preset, [c]) for preset, c in chosen]
             running = Running(turn.follow(applying.apply(model, picture, columns, options)))
             for event in running:
@@ -322,8 +356,9 @@ def render(
                     yield {**base, **busy(event), **kept}
             [frame] = running.result
             seconds = time.monotonic() - started
-            about = {"card": model.card, "picture": picture}
+            about = {"card": model.card, "picture": picture, "domain": looking.result}
             result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds, **about)
+        base |= foreign(MODELS[session.model_id], result.domain)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

@@ -34,8 +34,9 @@ from tabs.endpoints import (
     stream_progress,
     told_placement,
 )
-from tabs.exports import first_svg
+from tabs.exports import all_svg, csv_text
 from tabs.shell import Shell
+from tabs.tables import direction_rows, spectrum_rows
 
 REGIONS = (
     'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
@@ -131,7 +132,10 @@ def discover(
     analysis = exploration.require_analysis()
     about = {"model": model, "method": method, "timestep": analysis.t, "basis": len(analysis.basis)}
     about |= {"directions": [row.as_json() for row in exploration.rows]}
-    about |= {"chart_svg": first_svg(spectrum_plot(spectra(exploration)))}
+    regions = spectra(exploration)
+    drawings = all_svg(spectrum_plot(regions))
+    about |= {"csv": csv_text(direction_rows(exploration.rows)), "spectrum_csv": csv_text(spectrum_rows(regions))}
+    about |= {"chart_svg": drawings[0], "split_svg": drawings[1] if len(drawings) > 1 else ""}
     about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(picture)}
     strips = [(side_by_side(row.frames), row.name) for row in exploration.rows if row.frames is not None]
     yield [str(session.write(preset)) for preset in presets], strips, about

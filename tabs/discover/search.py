@@ -22,6 +22,7 @@ from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
 from tabs.discover.rows import rows_value
 from tabs.shell import in_words
+from tabs.tables import direction_rows, links, records, spectrum_rows
 from tabs.visit import current_picture
 
 REPORT_INTERVAL = 0.25  # seconds between reports of progress
@@ -78,7 +79,7 @@ def search(session: Session, value: Any, *settings: Any) -> Values:
                 yield skip, rows_value(state.exploration) | progress_value(event), *(skip,) * 6
                 last_report = time.monotonic()
             version = exploration.version
-        yield skip, rows_value(exploration), *(skip,) * 3, *idle, spectrum_plot(spectra(exploration))
+        yield skip, rows_value(exploration), *(skip,) * 3, *idle, found_numbers(exploration)
     except Outdated:
         if state.stopped:  # the last report may have crossed the answer to "Stop"
             yield skip, rows_value(state.exploration), *(skip,) * 3, *idle, skip
@@ -88,6 +89,19 @@ def search(session: Session, value: Any, *settings: Any) -> Values:
     except Exception:
         yield skip, rows_value(state.exploration), *(skip,) * 3, *idle, skip
         raise
+
+
+def found_numbers(exploration: Exploration) -> str:
+    """The spectrum, and below it all numbers of the search as files."""
+    regions, rows = spectra(exploration), direction_rows(exploration.rows)
+    values = spectrum_rows(regions)
+    return (
+        spectrum_plot(regions)
+        + '<p class="legend">Singular values:</p>'
+        + links(values, records(values), "spectrum")
+        + '<p class="legend">Directions that were found:</p>'
+        + links(rows, [row.as_json() for row in exploration.rows], "directions")
+    )
 
 
 def progress_value(event: Progress) -> dict[str, Any]:

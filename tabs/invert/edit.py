@@ -13,13 +13,14 @@ from torch import Tensor
 
 from core.errors import RequestError, VisitorError, quoted
 from core.imaging import to_pil
-from core.inversion.alignment import suited, words_of
+from core.inversion.alignment import words_of
 from core.inversion.editing import Attention, PromptEditSettings
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Running, finish
 from core.regions import MAX_REGIONS, parse_regions, union
 from core.studio.compose.composition import Composition
 from core.studio.invert import targets
+from core.studio.invert.automatic import choose
 from core.studio.invert.targets import PromptEdits
 from core.studio.keeping import Shown, nearest
 from core.studio.turns import Outdated
@@ -43,7 +44,6 @@ ATTENTION = [
     ("Refine: only new words act", "refine"),
     ("None: the whole picture may change", "none"),
 ]
-ATTENTION_NAMES = {"swap": "swap", "refine": "refine", "none": "none, the whole picture may change"}
 HINT = "Write what the picture should show instead."
 STEPS = [
     "Write the source prompt again with a word changed, replaced or added; a line for each version.",
@@ -196,20 +196,18 @@ def requested_edits(
     state = session.invert
     if state.trial is None or state.inversion is None:
         raise RequestError("There is nothing to edit yet. Invert the picture first.")
-    card = state.trial.card
+    card, inversion = state.trial.card, state.inversion
     region = union(parse_regions(value, card.resolution)) if value else None
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
-    source, note = state.inversion.prompt, ""
-    if [line for line in lines if words_of(line) != words_of(source)] == []:
+    if all(words_of(line) == words_of(inversion.prompt) for line in lines):
         raise RequestError("The target says what the source says. Change, add or take out a word.")
-    if attention == "auto":
-        attention, reason = suited(source, lines)
-        if by_word and attention == "none":
-            attention, reason = "swap", "words are weighed"
-        note = f"Attention: {ATTENTION_NAMES[attention]}, because {reason}."
-    settings = PromptEditSettings(float(guidance or 0), attention, float(cross or 0), float(itself or 0), region)
-    edits = targets.begin_edits(card, state.inversion, lines, settings, by_word)
-    edits.note = note
+    own: dict[str, Any] = {"guidance": float(guidance or 0), "cross_steps": float(cross or 0)}
+    own |= {"self_steps": float(itself or 0), "region": region}
+    if attention != "auto":
+        return targets.begin_edits(card, inversion, lines, PromptEditSettings(attention=attention, **own), by_word)
+    chosen = choose(card, inversion, lines, bool(by_word))
+    edits = targets.begin_edits(card, inversion, lines, chosen.settings(**own), by_word)
+    edits.note, edits.worded = chosen.note, dict(chosen.worded)
     return edits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
@@ -23,6 +23,7 @@ from core.regions import parse_regions, union, with_mask
 from core.studio.frames import Picture
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
+from core.studio.invert.automatic import choose
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
@@ -40,7 +41,8 @@ from tabs.endpoints import (
     returned_input,
     stream_progress,
 )
-from tabs.exports import csv_text
+from tabs.exports import csv_text, first_svg
+from tabs.invert.reconstructions import front, table_json, table_rows
 from tabs.invert.robustness import grid_rows
 from tabs.shell import Shell
 
@@ -72,9 +74,9 @@ def build(shell: Shell) -> None:
         prompts = gr.Textbox("", label="Target prompts, one per line, up to 6", lines=2)
         strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, -0.5 to 1.5")
         attention = gr.Dropdown(
-            ["swap", "refine", "none"],
-            value="swap",
-            label="Prompt-to-prompt: swap replaced words, refine by new ones, or no attention control",
+            ["auto", "swap", "refine", "none"],
+            value="auto",
+            label="Prompt-to-prompt: swap replaced words, refine by new ones, none, or auto: what suits the change",
         )
         weights = gr.Textbox("", label="Weights of words of the target, for example 'smiling 2, glasses 0.5'")
         regions = gr.JSON([], label=REGIONS)
@@ -95,6 +97,8 @@ def build(shell: Shell) -> None:
         )
         asked = [image, prompt, method, *shared, budget, model, placement]
         declare(shell, invert, asked, [file, picture, about])
+        compared = [image, prompt, methods, *shared, budget, model, placement_input()]
+        declare(shell, compare_methods, compared, [pictures, about])
         declare(shell, reconstruct, [inversion], [picture, about])
         editing_inputs = [attention, target_guidance, weights, regions, cross, itself]
         asked = [inversion, prompts, strength, *editing_inputs, photo, placement, back, mask_input()]
@@ -145,6 +149,37 @@ def invert(
     yield str(path), to_pil(inversion.reconstruction)[0], facts | measures | {"peak_memory": result.peak}
 
 
+def compare_methods(
+    session: Session,
+    image: str | None,
+    prompt: str,
+    methods: str,
+    steps: int,
+    guidance: float,
+    iterations: int,
+    starts: int,
+    seed: int,
+    budget: float,
+    model: str,
+    placement: Any,
+) -> Answers:
+    """Put a picture and a prompt into a text-to-image model by several methods.
+
+    Returns a reconstruction per method, and a JSON: the measures and costs of each, the same as CSV, and time against
+    accuracy as SVG. Until then the JSON tells how far it is; cancelling ends the work.
+    """
+    settings = InversionSettings(
+        steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
+    )
+    names = [name.strip() for name in (methods or "").split(",") if name.strip()]
+    trial, loaded, chosen = requested_trial(image, prompt, names, settings, model, placement)
+    yield from stream_progress(run_methods(trial, loaded, chosen))
+    results = [(name, trial.results[name].inversion) for name in chosen if name in trial.results]
+    shown = [(to_pil(inversion.reconstruction)[0], name) for name, inversion in results]
+    about = table_json(trial) | {"failed": trial.failed, "csv": csv_text(table_rows(trial))}
+    yield shown, about | {"front_svg": first_svg(front(trial))}
+
+
 def reconstruct(session: Session, inversion: str | None) -> Answers:
     """Make an inverted picture again, from its noise.
 
@@ -164,7 +199,7 @@ def edit_inverted(
     inversion: str | None,
     prompts: str,
     strength: float,
-    attention: Attention,
+    attention: Attention | Literal["auto"],
     guidance: float,
     weights: str,
     regions: Any,
@@ -190,9 +225,16 @@ def edit_inverted(
     source = given_source(opened, image, placement, returned)
     drawn = parse_regions(regions, card.resolution) if regions else []
     region = union(with_mask(drawn, given_mask(mask, card.resolution), "mask", card.resolution))
-    settings = PromptEditSettings(guidance or None, attention, cross_attention, self_attention, region)
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
-    edits = targets.begin_edits(card, opened, lines, settings, by_word)
+    own: dict[str, Any] = {"guidance": guidance or None, "cross_steps": cross_attention}
+    own |= {"self_steps": self_attention, "region": region}
+    if attention == "auto":
+        chosen = choose(card, opened, lines, bool(by_word))
+        edits = targets.begin_edits(card, opened, lines, chosen.settings(**own), by_word)
+        edits.note, edits.worded = chosen.note, dict(chosen.worded)
+    else:
+        settings = PromptEditSettings(attention=attention, **own)
+        edits = targets.begin_edits(card, opened, lines, settings, by_word)
     model = load_text_to_image(card)
     frames = yield from stream_progress(targets.at_strength(edits, model, strength))
     rows = [
@@ -201,6 +243,7 @@ def edit_inverted(
     ]
     shown = [(given_back(source, frame.pixels, returned), prompt) for prompt, frame in zip(lines, frames, strict=True)]
     about = {"strength": strength, "source": opened.prompt, "edits": rows, "note": edits.note}
+    about |= {"attention": edits.settings.attention, "told": edits.worded}
     yield shown, about | {"seconds": round(time.monotonic() - started, 2)}
 
 

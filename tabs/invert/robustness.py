@@ -12,8 +12,9 @@ from core.imaging import to_pil
 from core.inversion.methods import METHODS
 from core.studio.invert.robustness_study import MAX_PROMPTS, SIGMAS, Variant
 from core.studio.invert.trial import StudyCell, Trial
-from tabs.exports import csv_link
+from tabs.exports import csv_link, json_link
 from tabs.invert import words
+from tabs.tables import records
 from tabs.widgets import data_url
 
 INTRO = (
@@ -74,7 +75,8 @@ def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="Robustness"><table class="robust"><thead><tr>'
         f'<th scope="col">Went in</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="legend">{legend} {csv_link(grid_rows(trial), "robustness")}</p>'
+        f'<p class="legend">{legend} {csv_link(grid_rows(trial), "robustness")} '
+        f"{json_link(records(grid_rows(trial)), 'robustness')}</p>"
     )
 
 

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from core.imaging import to_pil
+from core.intervals import Curves
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.process import Process
 from core.studio import library
-from core.studio.edit import edit_frames, intervals_for
-from core.studio.frames import EditOptions
+from core.studio.edit import edit_frames, intervals_for, intervals_in_words
+from core.studio.frames import EditOptions, IntervalSource
 from core.studio.photographs import given_back, require_returned
 from core.studio.sample import sample_picture
 from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
 from core.studio.words import unknown_words
-from tabs.charts import loss_curve
+from tabs.charts import curve_rows, intervals_of, loss_curve
 from tabs.endpoints import (
+    BOOST_LABEL,
     STEPS_LABEL,
     Answers,
     declare,
     given_path,
     given_picture,
+    known_model,
     picture_input,
     placement_input,
     process_input,
     returned_input,
+    source_input,
     stream_progress,
     told_placement,
 )
-from tabs.exports import first_svg
+from tabs.exports import csv_text, first_svg
 from tabs.shell import Shell
 
 
@@ -66,6 +71,8 @@ def build(shell: Shell) -> None:
         declare(shell, edit_text, asked, [picture, measures])
         asked = [source, target, form, samples, train_steps, coefficient, model]
         declare(shell, train_direction, asked, [file, measures])
+        asked = [direction, model, source_input(), gr.Checkbox(False, label=BOOST_LABEL)]
+        declare(shell, intervals, asked, measures)
         declare(shell, sample, [seed, sample_steps, model, words], [picture, measures])
 
 
@@ -109,6 +116,7 @@ def edit_text(
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
     about |= {"placement": told_placement(source)}
+    about |= {"intervals_svg": first_svg(intervals_of(loaded.card, intervals, preset.direction.t_start))}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
@@ -139,6 +147,27 @@ def train_direction(
     about |= {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
     about["chart_svg"] = first_svg(loss_curve(training.losses, training.total, len(training.timesteps)))
     yield str(session.write(preset)), about
+
+
+def intervals(
+    session: Session, direction: str, model: str, source: IntervalSource, boost: bool
+) -> Iterator[dict[str, Any]]:
+    """Where a direction acts in time, and why: the interval in which it edits, and that in which noise is added.
+
+    Returns a JSON with t_edit and t_boost, whose they are in words, the model's perceptual curves (t, distance of the
+    predicted and of the noisy picture) as numbers and as CSV where they are known, and the drawing as SVG.
+    """
+    card, options = known_model(model), EditOptions(source=source, boost=bool(boost))
+    preset = library.named_preset(model, direction or "", session.own)
+    found = intervals_for(card, preset, options)
+    about: dict[str, Any] = {"direction": preset.name, "model": model, "t_edit": found.t_edit}
+    about |= {"t_boost": found.t_boost, "words": intervals_in_words(preset, options, found)}
+    curves = card.known_or_typical()
+    known = curves.as_json() if isinstance(curves, Curves) else None
+    if isinstance(curves, Curves):
+        about["csv"] = csv_text(curve_rows(curves))
+    drawing = first_svg(intervals_of(card, found, preset.direction.t_start))
+    yield about | {"curves": known, "intervals_svg": drawing}
 
 
 def sample(session: Session, seed: int, steps: int, model: str, words: str) -> Answers:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from core import presets
 from core.errors import ModelUnavailable, VisitorError
-from core.intervals import Curves, Intervals
+from core.intervals import Intervals
 from core.models.cards import MODELS
 from core.presets import Preset
 from core.studio.compose.link import one_direction
@@ -20,7 +20,7 @@ from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
 from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
-from tabs.charts import intervals_plot
+from tabs.charts import intervals_of
 from tabs.keeping import Keeping
 from tabs.picture import PictureChooser, own_widgets
 from tabs.process import process_choice, usual_steps
@@ -245,12 +245,8 @@ def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
 
 
 def interval_drawing(session: Session, preset: Preset | None, t_edit: int, t_boost: int) -> str:
-    try:
-        source = MODELS[session.model_id].interval_source()
-    except ModelUnavailable:
-        source = None
     t_start = None if preset is None else preset.direction.t_start
-    return intervals_plot(Intervals(t_edit, t_boost), source if isinstance(source, Curves) else None, t_start)
+    return intervals_of(MODELS[session.model_id], Intervals(t_edit, t_boost), t_start)
 
 
 def first_drawing(model_id: str) -> str:

@@ -21,6 +21,7 @@ from core.studio.train import LOW_MATCH, MAX_TEXT, SUGGESTED, start_training, tr
 from core.studio.visit.session import Session
 from core.studio.words import remark
 from tabs.charts import loss_curve
+from tabs.exports import csv_link
 from tabs.shell import in_words
 from tabs.visit import chosen_preset, current_picture, message, preset_items
 from tabs.widgets import Cards, data_url
@@ -134,6 +135,8 @@ def progress_note(event: Progress, started: float) -> str:
 def training_view(note: str, done: float, training: Any = None, faces: str = "") -> str:
     losses = training.losses if training is not None else []
     chart = loss_curve(losses, training.total, len(training.timesteps)) if len(losses) > 1 else ""
+    if chart and done == 1:  # every step of a long training would be too much for every report
+        chart += csv_link([["step", "loss"], *([n, loss] for n, loss in enumerate(losses, start=1))], "losses")
     return (
         f'<div class="training"><div class="line" role="status"><span>{escape(note)}</span></div>'
         f'<div class="rail"><i style="width:{100 * done:.0f}%"></i></div>{chart}{faces}</div>'

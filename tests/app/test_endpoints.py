@@ -35,10 +35,11 @@ def edit(client: Client, **values: Any) -> tuple[np.ndarray, dict[str, Any]]:
 
 def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
-    text, discovery = {"/edit_text", "/train_direction", "/sample"}, {"/analyse", "/discover"}
-    inversion = {"/invert", "/reconstruct", "/edit_inverted", "/robustness"}
-    photographs = {"/find_faces", "/return_to_photo", "/open_model"}
-    composing = {"/compose", "/sweep", "/presets"}
+    text = {"/edit_text", "/train_direction", "/sample", "/intervals"}
+    discovery = {"/analyse", "/discover"}
+    inversion = {"/invert", "/compare_methods", "/reconstruct", "/edit_inverted", "/robustness"}
+    photographs = {"/find_faces", "/ask_instruments", "/return_to_photo", "/open_model"}
+    composing = {"/compose", "/sweep", "/presets", "/similarity", "/batch", "/filmstrip", "/history"}
     assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
     for endpoint in api["named_endpoints"].values():

@@ -50,7 +50,7 @@ def call(client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def test_the_table_is_there() -> None:
-    assert len(CALLS) == 14
+    assert len(CALLS) == 22
 
 
 def test_it_has_every_endpoint(client: Client) -> None:

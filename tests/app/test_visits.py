@@ -225,6 +225,7 @@ STATED = {
     "analyses": memory.MAX_ANALYSES,
     "prepared": memory.MAX_PREPARED,
     "namers": memory.MAX_NAMERS,
+    "domains": memory.MAX_DOMAINS,
     "visits": memory.MAX_VISITS,
 }
 

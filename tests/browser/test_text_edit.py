@@ -270,7 +270,7 @@ def test_advanced_settings_apply(page: Page) -> None:
     before = picture(page)
     page.locator("#advanced > button").click()
     expect(page.locator("#intervals .chart")).to_be_visible()
-    page.get_by_text("Symmetric", exact=True).click()
+    page.get_by_text("The whole step (symmetric)", exact=True).click()
     page.locator("#apply").click()
     page.wait_for_function("before => document.querySelector('.stage [data-part=after]').src !== before", arg=before)
     edited(page, "Closed eyes")

@@ -49,4 +49,4 @@ def test_a_table_comes_back_from_its_file() -> None:
 
 
 def test_no_cell_is_a_formula() -> None:
-    assert csv_text([["=1+1"], ["@x"], [-2.0]]) == "'=1+1\n'@x\n-2.0\n"
+    assert csv_text([["=1+1"], ["@x"], [-2.0], ["", "a"]]) == "'=1+1\n'@x\n-2.0\n,a\n"

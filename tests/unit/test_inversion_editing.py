@@ -9,7 +9,7 @@ from small_text_models import LENGTH, small_text_model, toy_text_model
 from torch import Tensor
 
 from core.errors import RequestError
-from core.inversion.alignment import align, scales, suited
+from core.inversion.alignment import absence, align, scales, suited
 from core.inversion.editing import PromptEditSettings, Target, attention_control, edit, reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
@@ -291,3 +291,36 @@ def test_refusals(toy: TextToImage, model: TextToImage, inversions: dict[str, In
 )
 def test_the_attention_that_suits_a_change_of_words(source: str, target: str, kind: str) -> None:
     assert suited(source, [target])[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("the face with glasses and red lips", "the face with red lips", "the face with red lips and without glasses"),
+        ("an old face with a beard", "an old face", "an old face without a beard"),
+        (
+            "a face with glasses, a beard and red lips",
+            "a face with red lips",
+            "a face with red lips and without glasses and without a beard",
+        ),
+        ("a smiling face with glasses", "a face with glasses", ""),  # what stands before the noun has no such form
+        ("a face with glasses", "a face without glasses", ""),  # is said already
+        ("a face", "a face with glasses", ""),
+        ("a face with black hair", "a face with red hair", ""),
+    ],
+)
+def test_absence_is_put_into_words(source: str, target: str, told: str) -> None:
+    assert absence(source, target) == told
+
+
+def test_only_absences_that_a_model_has_learned_are_said() -> None:
+    source, target = "a face with glasses, red lips and long hair", "a face with long hair"
+    assert absence(source, target) == f"{target} and without glasses and without red lips"
+    assert absence(source, target, "a face without glasses") == f"{target} and without glasses"
+    assert absence("a face with glasses and long hair", target, "no glasses") == ""
+    assert absence("a face with glasses and long hair", target, "is without glasses").endswith("and without glasses")
+
+
+def test_a_negation_takes_words_out() -> None:
+    assert suited("a face with glasses", ["a face without glasses"])[0] == "none"
+    assert suited("a face without glasses", ["an old face without glasses"])[0] == "refine"

@@ -22,9 +22,10 @@ from ...intervals import Intervals
 from ...models.cards import ModelCard
 from ...models.loader import DiffusionModel
 from ...presets import Preset, least_certain
-from ...progress import Job
+from ...progress import Job, finish
 from .. import measuring
 from ..device import DEVICE
+from ..domain import domain_of, honest
 from ..edit import intervals_for, what_is_assumed
 from ..frames import EditOptions, Frame, Picture, in_units, require_range
 from ..jobs import Work, device_job
@@ -53,6 +54,23 @@ def intervals_of(card: ModelCard, chosen: Sequence[Preset], options: EditOptions
     """The interval of a sum: from the smallest t_edit, boosting below the smallest t_boost."""
     each = [intervals_for(card, preset, options) for preset in chosen]
     return Intervals(min(i.t_edit for i in each), min(i.t_boost for i in each))
+
+
+def intervals_in_words(card: ModelCard, chosen: Sequence[Preset], options: EditOptions = EditOptions()) -> str:
+    """Which intervals are in force in a sum, and whose they are: of the editing ones each direction has its own."""
+    if not chosen:
+        return ""
+    each = [(preset, intervals_for(card, preset, options)) for preset in chosen]
+    ends = ", ".join(f"{preset.name} down to t = {own.t_edit}" for preset, own in each)
+    whose = "by the model's curves" if options.source == "curves" else "as they suggest"
+    words = f"In force: {ends}; {whose}. "
+    t_boost = min(own.t_boost for _, own in each)
+    if options.boost or options.source == "curves":
+        return words + f"Quality boosted below t = {t_boost}, by the model's curves."
+    if t_boost:
+        return words + f"Quality boosted below t = {t_boost}, where all of them allow it."
+    off = [preset.name for preset, own in each if own.t_boost == 0]
+    return words + f"No boosting, because {' and '.join(off)} {'suggests' if len(off) == 1 else 'suggest'} none."
 
 
 def as_composite(card: ModelCard, preset: Preset, options: EditOptions = EditOptions()) -> CompositeDirection:
@@ -148,10 +166,11 @@ def apply(
     intervals = intervals_of(model.card, [preset for preset, _ in columns], options)
     weighted = [(as_composite(model.card, preset, options), list(strengths)) for preset, strengths in columns]
     settings = EditSettings(options.step_count, intervals, seed=options.seed)
+    domain = finish(domain_of(model, picture))
     edited = yield from edit_together(model, picture.pixels, count, weighted, settings, options.process)
     with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited)
     rows = zip(columns[0][1], edited.cpu(), measured, strict=True)
     assumed = [words for preset, _ in columns for words in what_is_assumed(model.card, preset, options)]
     missing = tuple(dict.fromkeys(assumed))
-    return [Frame(float(c), pixels, measures.lacking(*missing)) for c, pixels, measures in rows]
+    return [Frame(float(c), pixels, honest(measures, domain).lacking(*missing)) for c, pixels, measures in rows]

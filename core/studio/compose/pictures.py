@@ -6,8 +6,9 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -80,6 +81,11 @@ def sweep(
     return Sweep(chosen[across][0].name, chosen[down][0].name, tuple(acrosses), tuple(downs), tuple(frames))
 
 
+def shares(start: float, end: float, count: int) -> list[float]:
+    """`count` multiples of a composition from one to another, in even steps."""
+    return [round(start + (end - start) * k / (count - 1), 4) for k in range(count)]
+
+
 def interpolate(
     model: DiffusionModel,
     picture: Picture,
@@ -107,11 +113,14 @@ def interpolate(
 
 @dataclass(frozen=True)
 class Batch:
-    """Several pictures edited. data: the zip. done: how many. problems: the others, each with the reason."""
+    """Several pictures edited. data: the zip. done: how many. problems: the others, each with the reason. contents:
+    what `contents.json` in the zip says. frames: those that were edited."""
 
     data: bytes
     done: int
     problems: tuple[tuple[str, str], ...] = ()
+    contents: dict[str, Any] = field(default_factory=dict)
+    frames: tuple[Frame, ...] = ()
 
 
 def batch(
@@ -133,11 +142,11 @@ def batch(
     if not chosen:
         raise RequestError("There is nothing to apply yet: add a direction first.")
     columns = [(preset, [strength]) for preset, strength in chosen]
-    archived, contents = io.BytesIO(), []
+    archived, contents, frames = io.BytesIO(), [], []
     steps = 2 * options.step_count
     with zipfile.ZipFile(archived, "w") as archive:
         for number, (name, path) in enumerate(files, start=1):
-            entry: dict[str, object] = {"picture": Path(name).name[:120]}
+            entry: dict[str, Any] = {"picture": Path(name).name[:120]}
             try:
                 picture = library.open_picture(path, model.card.id)
                 job, note = apply(model, picture, columns, options), f"Picture {number} of {len(files)}"
@@ -145,7 +154,8 @@ def batch(
                 stem = presets.file_name(Path(name).stem).removesuffix(presets.SUFFIX)
                 file = f"{number:02d}-{stem}.png"
                 archive.writestr(file, to_png(to_pil(frame.pixels)[0]))
-                entry |= {"file": file, "identity": frame.measures.identity, "distance": frame.measures.distance}
+                entry |= {"file": file} | frame.measures.as_json()
+                frames.append(frame)
             except VisitorError as error:
                 entry["problem"] = error.message
             contents.append(entry)
@@ -155,7 +165,7 @@ def batch(
         table = {"model": model.card.id, "steps": options.step_count, "directions": applied, "pictures": contents}
         archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
     problems = tuple((str(entry["picture"]), str(entry["problem"])) for entry in contents if "problem" in entry)
-    return Batch(archived.getvalue(), len(files) - len(problems), problems)
+    return Batch(archived.getvalue(), len(files) - len(problems), problems, table, tuple(frames))
 
 
 def to_png(picture: Image.Image) -> bytes:

@@ -14,6 +14,7 @@ from ...models.cards import BaseCard
 from ...process import Process
 from .. import measuring
 from ..device import DEVICE
+from ..domain import Domain, honest
 from ..frames import Frame, IntervalSource, Measures, Picture, in_units
 from ..strips import Strip
 from .composition import Composition
@@ -27,6 +28,7 @@ class Result:
     """An edited picture. key: everything it depends on. words: what it was made with. before: pixels (3, R, R).
 
     tab: where it was made. card: of its model. picture: what it was made from. strip: of Text edit, all its strengths.
+    domain: whether the model knows the picture.
     """
 
     number: int
@@ -40,6 +42,7 @@ class Result:
     card: BaseCard | None = None
     picture: Picture | None = None
     strip: Strip | None = None
+    domain: Domain | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What made it, and what was measured."""
@@ -77,7 +80,7 @@ class History:
         if frame is None:
             return None
         words = f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
-        about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip}
+        about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip, "domain": strip.domain}
         for place, result in enumerate(self.results):
             if result.strip is strip:
                 self.results[place] = replace(result, words=words, frame=frame)
@@ -106,17 +109,21 @@ def compare(first: Result, second: Result) -> Frame:
     if second.card is not None and first.card is second.card and a.shape == b.shape:
         with DEVICE.turn():
             [measures] = measuring.measure(second.card, a, b)
+        for domain in (first.domain, second.domain):
+            measures = measures if domain is None else honest(measures, domain)
     return replace(second.frame, measures=measures)
 
 
 @dataclass(frozen=True)
 class Film:
     """The pictures of a filmstrip (3, R, R) each, with everything that they depend on: asked for again, in another kind
-    of file, they are only written anew."""
+    of file, they are only written anew. measures: of each, shares: of the composition."""
 
     made_of: tuple[Hashable, ...]
     picture: Picture
     frames: tuple[Tensor, ...]
+    measures: tuple[Measures, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def answers(self, made_of: tuple[Hashable, ...], picture: Picture) -> bool:
         """Whether these are the pictures that are asked for."""
@@ -126,14 +133,16 @@ class Film:
 @dataclass
 class ComposeState:
     """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
-    the tab's widgets depend on, once all of it is there. source: where the intervals come from. made: presets that
-    took the places of others, and go when that is undone. film: the last filmstrip."""
+    the tab's widgets depend on, once all of it is there. source: where the intervals come from; boost: quality is
+    boosted also where a direction suggests not to. made: presets that took the places of others, and go when that is
+    undone. film: the last filmstrip."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
     restored: tuple[Process, int, int] | None = None
     shown: tuple[Hashable, ...] | None = None
     source: IntervalSource = "preset"
+    boost: bool = False
     made: set[str] = field(default_factory=set)
     film: Film | None = None
 

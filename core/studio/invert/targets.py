@@ -36,7 +36,7 @@ class PromptEdits:
 
     frames: by prompt, in the order of their strengths; they fill up while `run` runs, and `version` counts how often
     they have. shown: the prompt on the stage. seconds: until every target was there. note: what had to be done
-    otherwise.
+    otherwise. worded: what the model is told in place of a prompt.
     """
 
     card: TextToImageCard
@@ -49,6 +49,7 @@ class PromptEdits:
     seconds: float = 0.0
     note: str = ""
     version: int = 0
+    worded: dict[str, str] = field(default_factory=dict)
 
     def receive(self, filled_in: PromptEdits) -> None:
         """What a job has done so far in another process; what the visitor looks at is chosen here."""
@@ -194,7 +195,7 @@ def _frames(edits: PromptEdits, model: TextToImage, pairs: Sequence[tuple[str, f
     for prompt, strength in pairs:
         words = set(words_of(prompt))
         own = {word: weight for word, weight in edits.weights.items() if set(words_of(word)) <= words}
-        targets.append(Target(prompt, strength, own))
+        targets.append(Target(edits.worded.get(prompt, prompt), strength, own))
     pixels, note = yield from _edit_in_memory(model, edits.inversion, targets, edits.settings)
     edits.note = f"{edits.note} {note}".strip() if note not in edits.note else edits.note
     return measured_frames(edits.card, edits.inversion, pixels, [strength for _, strength in pairs])
