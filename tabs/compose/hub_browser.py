@@ -10,13 +10,13 @@ import gradio as gr
 
 from core import hub
 from core.errors import HubError, VisitorError
-from core.studio.compose import link
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
+from tabs.hub_cards import entry_item
 from tabs.opened_link import fetch_preset
 from tabs.shell import in_words
 from tabs.visit import message
-from tabs.widgets import Cards, data_url
+from tabs.widgets import Cards
 
 ON_HUB: dict[str, Any] = {
     "columns": 1,
@@ -70,17 +70,6 @@ def browse(session: Session, repository: str) -> Values:
     elif not entries and not words:
         words = '<p class="words">There are no presets in this repository.</p>'
     yield words, Cards([entry_item(entry) for entry in fitting], session.compose.composition.keys, **ON_HUB)
-
-
-def entry_item(entry: hub.Entry) -> dict[str, Any]:
-    """A preset of the Hub as a card."""
-    about = entry.about
-    picture = about.picture()
-    effect = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(about.measured.items())[:2])
-    note = " · ".join(part for part in (about.model, f"{about.method}, {entry.kind}", effect) if part)
-    key = link.hub_key(entry.repository, entry.revision, entry.path)
-    image = data_url(picture) if picture else None
-    return {"id": key, "name": about.name, "note": note, "image": image, "about": about.description}
 
 
 @in_words

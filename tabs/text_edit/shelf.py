@@ -15,7 +15,7 @@ from core.intervals import PUBLISHED, PublishedTable
 from core.models.cards import MODELS, ModelCard
 from core.studio import library
 from core.studio.visit.session import Session
-from tabs.compose.hub_browser import entry_item
+from tabs.hub_cards import entry_item
 from tabs.opened_link import fetch_preset
 from tabs.shell import QUIET, in_words
 from tabs.text_edit.training import PRESETS

@@ -1,0 +1,20 @@
+"""Presets of the Hub as cards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core import hub
+from core.studio.compose import link
+from tabs.widgets import data_url
+
+
+def entry_item(entry: hub.Entry) -> dict[str, Any]:
+    """A preset of the Hub as a card."""
+    about = entry.about
+    picture = about.picture()
+    effect = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(about.measured.items())[:2])
+    note = " · ".join(part for part in (about.model, f"{about.method}, {entry.kind}", effect) if part)
+    key = link.hub_key(entry.repository, entry.revision, entry.path)
+    image = data_url(picture) if picture else None
+    return {"id": key, "name": about.name, "note": note, "image": image, "about": about.description}
