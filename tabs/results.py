@@ -7,6 +7,7 @@ from typing import Any
 from core.discovery.naming import in_words
 from core.imaging import to_pil
 from core.models.cards import ModelCard
+from core.models.t2i_cards import TextToImageCard
 from core.progress import Progress
 from core.studio import domain as domains
 from core.studio.domain import Domain
@@ -43,13 +44,17 @@ def readable(measures: dict[str, Any]) -> dict[str, Any]:
     return measures
 
 
-def foreign(card: ModelCard, domain: Domain | None) -> dict[str, Any]:
+def foreign(card: ModelCard | TextToImageCard, domain: Domain | None) -> dict[str, Any]:
     """What the stage says of a picture that its model does not know; nothing of others."""
     if domain is None or domain.known is not False or domain.nearest_pixels is None:
         return {"foreign": None}
     shown = data_url(to_pil(domain.nearest_pixels)[0], quality=90)
-    titles = [other.title for other in domains.others(card)]
-    return {"foreign": {"words": domains.in_words(card), "nearest": shown, "others": titles}}
+    titles = ", ".join(other.title for other in domains.others(card))
+    if isinstance(card, ModelCard):
+        way = f"choose one of the other models at the top ({titles}), or open one of your own there: “Another model”."
+    else:
+        way = f"choose another model here: {titles}."
+    return {"foreign": {"words": domains.in_words(card), "nearest": shown, "others": f"For photographs {way}"}}
 
 
 def progress_line(event: Progress, note: str = "") -> str:

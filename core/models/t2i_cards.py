@@ -11,7 +11,8 @@ class TextToImageCard(BaseCard):
 
     prompt: a sentence to begin with. variant: which of several precisions in a Hub repository. guidance: of sampling.
     working_guidance: of inversion and edits. cross_steps: default share of an edit's steps in which cross-attention
-    is the source's, that of prompt-to-prompt unless measured otherwise.
+    is the source's, that of prompt-to-prompt unless measured otherwise. known_by: the unconditional model that has
+    learned the same pictures and no others; None: there is none.
     """
 
     prompt: str
@@ -20,6 +21,7 @@ class TextToImageCard(BaseCard):
     guidance: float = 7.5
     working_guidance: float = 7.5
     cross_steps: float = 0.8
+    known_by: str | None = None
 
 
 TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
@@ -38,6 +40,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             guidance=3.0,  # at 7.5 a prompt adds hair and glasses that it does not name
             working_guidance=5.0,  # by `benchmarks.inversion guidance`: with less more edits fail
             cross_steps=0.0,  # by `benchmarks.inversion attention`: with more an edit fails more often
+            known_by="avatars",
         ),
         TextToImageCard(
             id="stable-diffusion-1-5",

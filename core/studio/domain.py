@@ -13,7 +13,8 @@ from ..errors import ModelUnavailable
 from ..imaging import content_hash
 from ..memory import MAX_DOMAINS, bytes_of
 from ..models.cards import MODELS, ModelCard
-from ..models.loader import DiffusionModel
+from ..models.loader import DiffusionModel, models
+from ..models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from ..progress import Job, Progress
 from . import measuring
 from .device import DEVICE, Urgency, exclusively
@@ -103,6 +104,14 @@ def domain_of(model: DiffusionModel, picture: Picture, to_show: bool = False) ->
     return found
 
 
+def domain_in(card: TextToImageCard, pixels: Tensor, to_show: bool = False) -> Job[Domain]:
+    """Of a picture (1, 3, R, R) in a text-to-image model: what the unconditional model says that has learned the same
+    pictures, if there is one. Raises ResourceError."""
+    if card.known_by is None:
+        return UNKNOWN
+    return (yield from domain_of(models.get(card.known_by), Picture(pixels, card.known_by), to_show))
+
+
 def honest(measures: Measures, domain: Domain) -> Measures:
     """Measures of an edit without those that do not apply to a picture that the model does not know."""
     if domain.known is not False:
@@ -110,16 +119,19 @@ def honest(measures: Measures, domain: Domain) -> Measures:
     return Measures(in_domain=False, missing=(NOT_MEASURED, *measures.missing))
 
 
-def in_words(card: ModelCard) -> str:
+def in_words(card: ModelCard | TextToImageCard) -> str:
     """What to tell of a picture that a model does not know."""
+    shows = card.shows if isinstance(card, ModelCard) else MODELS[card.known_by or card.id].shows
     return (
-        f"“{card.title}” cannot draw this picture: it has learned {card.shows}, and nothing else. Edits of it are "
+        f"“{card.title}” cannot draw this picture: it has learned {shows}, and nothing else. Edits of it are "
         "guesses. Beside this: the nearest picture that it can draw."
     )
 
 
-def others(card: ModelCard) -> list[ModelCard]:
+def others(card: ModelCard | TextToImageCard) -> list[ModelCard] | list[TextToImageCard]:
     """The listed models of photographs, for a picture that this one does not know: those of the same subject, or all if
     there are none."""
+    if isinstance(card, TextToImageCard):
+        return [other for other in TEXT_TO_IMAGE.values() if other.known_by is None]
     listed = [other for other in MODELS.values() if other.id != card.id and other.domain_limit is None]
     return [other for other in listed if other.domain_word == card.domain_word] or listed

@@ -261,7 +261,7 @@ function draw() {
     const { words, nearest: image, others } = state.foreign;
     $("nearest").src = image;
     $("foreign-words").textContent = words;
-    $("foreign-others").textContent = `For photographs choose one of the other models at the top (${others.join(", ")}), or open one of your own there: “Another model”.`;
+    $("foreign-others").textContent = others;
   }
   $("photo").textContent = state.photo ? "Save, or back into the photo" : state.photo === null ? "Save, or put it back" : "Save";
   $("photo").hidden = state.photo === undefined || Boolean(state.busy);

@@ -19,7 +19,9 @@ from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.photo.warp import cut
+from core.progress import finish
 from core.regions import parse_regions, union, with_mask
+from core.studio.domain import domain_in
 from core.studio.frames import Picture
 from core.studio.invert import targets
 from core.studio.invert.again import make_again
@@ -125,8 +127,8 @@ def invert(
 
     Returns a file for `/reconstruct` and `/edit_inverted`, which the page opens too, the reconstruction, and a JSON of
     measures: PSNR, SSIM and perceptual distance to the picture and to what the autoencoder makes of it, seconds,
-    network evaluations, peak memory in bytes, and the words of the prompt that the model does not read. Until then the
-    JSON tells how far it is; cancelling ends the work.
+    network evaluations, peak memory in bytes, the words of the prompt that the model does not read, and whether it
+    knows pictures like this one. Until then the JSON tells how far it is; cancelling ends the work.
     """
     settings = InversionSettings(
         steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
@@ -143,6 +145,7 @@ def invert(
         "prompt": trial.prompt,
         "words_cut": trial.words_cut,
         "note": result.note,
+        "in_domain": finish(domain_in(trial.card, trial.pixels)).known,
     }
     path = session.file(f"inverted{saved.SUFFIX}", saved.to_bytes(inversion))
     measures = rounded(inversion.measures)

@@ -22,7 +22,7 @@ from core.studio.words import remark
 from tabs.charts import Point, front_plot
 from tabs.exports import csv_link, json_link
 from tabs.invert import words
-from tabs.results import frames_json
+from tabs.results import foreign, frames_json
 from tabs.shell import QUIET, in_words
 from tabs.visit import good
 from tabs.widgets import Stage, data_url
@@ -90,6 +90,7 @@ def staged(state: InvertState, trial: Trial) -> dict[str, Any]:
     if inversion is None:
         return resting(trial.pixels)
     return {
+        **foreign(trial.card, trial.domain),
         "before": picture_url(trial.pixels),
         "name": words.label(inversion.method),
         "tags": ["Picture", "Reconstruction"],

@@ -19,6 +19,7 @@ from core.inversion.solution import DEFAULTS, InversionSettings
 from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from core.progress import Progress, Running
 from core.studio import library
+from core.studio.domain import domain_in
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import MIN_STEPS, Trial, begin_trial, check_methods, suggestion
@@ -37,7 +38,7 @@ from tabs.invert.reconstructions import Reconstructions, picture_url, table
 from tabs.invert.robustness import Robustness
 from tabs.picture import PictureChooser, own_widgets
 from tabs.regions import ready_made_regions
-from tabs.results import progress_line
+from tabs.results import foreign, progress_line
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import current_picture, message
 
@@ -277,6 +278,10 @@ def run(session: Session, *values: Any) -> Values:
         base = {"before": picture_url(trial.pixels), "plain": True}
         done, last_report, preview = -1, 0.0, None
         with suppress(Outdated):
+            for event in (looking := Running(turn.follow(domain_in(trial.card, trial.pixels, to_show=True)))):
+                yield skip, {**base, **working(event, None)}, skip, *few, skip, skip
+            trial.domain = looking.result
+            base |= foreign(trial.card, trial.domain)
             for event in Running(turn.follow(run_methods(trial, model, methods))):
                 if len(trial.results) + len(trial.failed) != done:
                     done, preview = len(trial.results) + len(trial.failed), None

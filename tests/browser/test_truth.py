@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.domain import drawing
-from tests.browser.test_invert import edited, inverted, opened, panel
+from tests.browser.test_invert import choose, edited, inverted, opened, panel
 
 Visit = Callable[..., Page]
 
@@ -59,6 +59,14 @@ def test_a_picture_that_the_model_cannot_draw_is_told(visit: Visit, tmp_path: Pa
     ]
     assert tops[0] < tops[1]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    root = opened(page)
+    choose(root, "Anchored")
+    inverted(root, "anchored")
+    told = root.locator("#invert-stage [data-part=foreign]")
+    expect(told).to_contain_text("cannot draw this picture")
+    expect(told).to_contain_text("Stable Diffusion 1.5")
+    expect(root.locator("#invert-stage [data-part=attributes]")).to_be_hidden()
 
     page.get_by_role("tab", name="Compose", exact=True).click()
     page.locator("#palette .cards").get_by_role("checkbox", name="Smiling", exact=True).click()

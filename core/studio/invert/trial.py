@@ -20,6 +20,7 @@ from ...models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from ...text_to_image import TextToImage, load_text_to_image, read_prompt, text_to_image_card
 from .. import measuring
 from ..device import DEVICE
+from ..domain import UNKNOWN, Domain
 from ..frames import require_range
 from .captions import describe
 
@@ -59,7 +60,8 @@ class Trial:
     that are done, `checkpoints` the ones that were stopped, `failed` what went wrong, `cells` the robustness study.
 
     fingerprint: of the model's weights. words_cut: the end of the prompt, if the model does not read it. left: the
-    method that was chosen and its edits, when another trial took its place.
+    method that was chosen and its edits, when another trial took its place. domain: whether the model knows the
+    picture, once that was asked.
     """
 
     card: TextToImageCard
@@ -73,6 +75,7 @@ class Trial:
     failed: dict[str, str] = field(default_factory=dict)
     cells: dict[tuple[float, str, str], StudyCell] = field(default_factory=dict)
     left: tuple[str | None, Any] = (None, None)
+    domain: Domain = UNKNOWN
 
     def same(self, other: Trial) -> bool:
         """Whether results of one are results of the other: only the time limit may differ."""
