@@ -137,7 +137,7 @@ def test_edit_frames(model: DiffusionModel, process: Process, total: int) -> Non
     assert 0 == change[0] < change[1] < change[2]
     measures = frames[0].measures.as_json()
     [missing] = measures.pop("missing")
-    assert measures == {"s_dir": None, "distance": None, "identity": None, "attributes": ()}
+    assert measures == {"s_dir": None, "distance": None, "identity": None, "attributes": (), "in_domain": None}
     assert "how visible the change" in missing.lower()
 
 
