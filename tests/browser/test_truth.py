@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.domain import drawing
-from tests.browser.test_invert import choose, edited, inverted, opened, panel
+from tests.browser.test_invert import choose, edited, inverted, opened, panel, write_targets
 
 Visit = Callable[..., Page]
 
@@ -126,7 +126,7 @@ def test_what_suits_a_change_of_words_is_chosen_and_said(page: Page) -> None:
     inverted(root, "anchored", "DDIM")
     panel(root, "Edit")
     said = root.locator("#edit-said")
-    root.locator("#targets textarea").fill("a face with long hair")
+    write_targets(root, "a face with long hair")
     edited(root)
     expect(said).to_contain_text("because words are taken out")
     expect(said).to_contain_text("“a face with long hair and without glasses”")
