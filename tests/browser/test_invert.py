@@ -337,7 +337,7 @@ def test_on_a_phone(visit: Visit) -> None:
     expect(root.locator("#start-invert")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     root.locator(".panels").get_by_role("tab", name="Edit", exact=True).tap()
-    root.locator("#targets textarea").fill("a smiling face")
+    write_targets(root, "a smiling face")
     root.locator("#edit-inverted").tap()
     stage = root.locator("#edit-stage")
     expect(stage.locator(".strip button:not([disabled])")).to_have_count(6)

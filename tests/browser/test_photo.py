@@ -415,6 +415,7 @@ def test_back_into_the_photo_in_every_tab(page: Page, tmp_path: Path, offline: N
         expect(area.locator("td[data-head=PSNR]").first).to_have_text(re.compile(r"\d"))
         expect(page.locator("#start-invert")).to_be_visible()
         area.get_by_role("tab", name="Edit").click()
+        expect(page.locator("#targets textarea")).not_to_have_value("")  # what is suggested has come
         page.locator("#targets textarea").fill("a smiling face")
         page.locator("#edit-inverted").click()
     button = area.locator(".stage .photo:visible")
