@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cache import Cache, Counted
-from ..domain import NEAREST_STEPS, denoised, nearest
+from ..domain import denoised, nearest
 from ..errors import ModelUnavailable
 from ..imaging import content_hash
 from ..memory import MAX_DOMAINS, bytes_of
@@ -19,7 +19,6 @@ from ..progress import Job, Progress
 from . import measuring
 from .device import DEVICE, Urgency, exclusively
 from .frames import Measures, Picture
-from .jobs import Work, device_job
 
 LOOKING = "Seeing whether the model knows this picture"
 NOT_MEASURED = (
@@ -53,14 +52,9 @@ UNKNOWN = Domain(0.0, None)
 _KEPT: Cache[Counted[Domain]] = Cache(MAX_DOMAINS, "domains")
 
 
-def look_work(model: DiffusionModel, picture: Picture) -> Work:
-    """Of `look_at`."""
-    return Work(1, 1)
-
-
-@device_job(look_work)
 def look_at(model: DiffusionModel, picture: Picture) -> Job[Domain]:
-    """How far a picture is from what a model knows. One call of the network.
+    """How far a picture is from what a model knows. One call of the network, wherever the caller is: a model that says
+    what it knows is a small one, and not worth a GPU of its own.
 
     Raises:
         ModelUnavailable: its instruments cannot be had. ResourceError: out of memory.
@@ -74,12 +68,6 @@ def look_at(model: DiffusionModel, picture: Picture) -> Job[Domain]:
     return Domain(error, model.card.domain_limit)
 
 
-def nearest_work(model: DiffusionModel, picture: Picture) -> Work:
-    """Of `draw_nearest`."""
-    return Work(NEAREST_STEPS, NEAREST_STEPS)
-
-
-@device_job(nearest_work)
 def draw_nearest(model: DiffusionModel, picture: Picture) -> Job[Tensor]:
     """The nearest picture that a model can make, uint8 (3, R, R). Raises ResourceError."""
     drawn = yield from exclusively(nearest(model, picture.pixels), Urgency.FIRST)

@@ -288,9 +288,12 @@ def test_waiting_in_the_queue(space: Space) -> None:
 def test_refusals_are_in_words_with_a_way_on(space: Space, mode: str, words: str) -> None:
     space.service.mode = mode
     payload = base64.urlsafe_b64encode(json.dumps({"user": "somebody"}).encode()).decode().rstrip("=")
-    with pytest.raises(AppError) as refused:
-        edit(space.client(**{"x-ip-token": f"e30.{payload}.x"}), strength=0.1)
-    assert re.search(words, str(refused.value)), refused.value
+    for _ in range(2):  # on a busy machine an answer may come too late for `spaces`, which is then another refusal
+        with pytest.raises(AppError) as refused:
+            edit(space.client(**{"x-ip-token": f"e30.{payload}.x"}), strength=0.1)
+        if re.search(words, str(refused.value)):
+            return
+    raise AssertionError(str(refused.value))
 
 
 def test_a_small_model_goes_on_without_a_gpu(space: Space) -> None:
