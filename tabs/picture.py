@@ -201,7 +201,8 @@ class PictureChooser:
             if session.seen.get(self.name) is session.picture:
                 return
             yield *own_widgets(session), *unseen
-            yield from showing(session, values)
+            if session.seen.get(self.name) is not session.picture:  # else a job that shows it has begun meanwhile
+                yield from showing(session, values)
 
         session, outputs = self.shell.session, [*self.widgets, *shown]
         self.examples.input(choose_example, [session, self.examples, *given], outputs, **settings)
