@@ -17,11 +17,8 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 run: $(VENV)/.installed
 	@$(BIN)/python app.py
 
-# One worker more than there are processors: those that drive a browser wait much of their time.
-WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
-
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --max-worker-restart=0 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --max-worker-restart=0 $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -56,21 +56,15 @@ def part(item: pytest.Item) -> str:
     return Path(item.path).parent.name
 
 
-HALF = "test_n"  # of the browser tests, about as long before as after
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker gets half of the browser tests, all app tests, or another file as a whole: what these share is made
-    once."""
+    """A worker gets all browser tests, all app tests, or another file as a whole: what these share is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByPart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if file.startswith("tests/browser"):
-                return f"tests/browser, {'first' if Path(file).name < HALF else 'second'} half"
-            return "tests/app" if file.startswith("tests/app") else file
+            return next((folder for folder in ("tests/browser", "tests/app") if file.startswith(folder)), file)
 
     config.option.loadscopereorder = False  # in the order of the collection
     return ByPart(config, log)
