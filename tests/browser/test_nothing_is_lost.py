@@ -3,12 +3,17 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from core import presets
+from core.progress import Job, Running
+from core.studio.strips import Strip
+from core.studio.turns import Turn
 from core.studio.visit.session import Session
+from tabs import strip as strips
 
 Visit = Callable[..., Page]
 
@@ -75,7 +80,21 @@ def test_a_result_and_its_strength_stay(page: Page, tmp_path: Path) -> None:
     assert shown(page) == kept
 
 
-def test_a_strip_that_another_tab_has_ended_goes_on(page: Page) -> None:
+def test_a_strip_that_another_tab_has_ended_goes_on(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = strips._running
+
+    def slowly(turn: Turn, strip: Strip, *others: Any) -> Running[Any]:
+        """The strengths after the first take a while."""
+
+        def job() -> Job[Any]:
+            for event in (inner := running(turn, strip, *others)):
+                time.sleep(0.5 if strip.frames else 0)
+                yield event
+            return inner.result
+
+        return Running(job())
+
+    monkeypatch.setattr(strips, "_running", slowly)
     choose(page, "Sad")
     expect(page.locator("#stage .stage")).to_have_attribute("data-frames", "1")
     tab(page, "Compose")
