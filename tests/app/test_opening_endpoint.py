@@ -9,22 +9,15 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from core.models import opening
-from core.models.cards import MODELS
-from core.models.loader import models
+from tests.unit.model_folders import opened_models_closed
 from tests.unit.small_models import small_unet
 
 
 @pytest.fixture(autouse=True)
-def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_world() -> Iterator[None]:
     """What is opened here is closed again."""
-    monkeypatch.setattr(opening, "_opened", set())
-    before = dict(MODELS)
-    yield
-    for model_id in MODELS.keys() - before.keys():
-        models._models.pop(model_id, None)
-    MODELS.clear()
-    MODELS.update(before)
+    with opened_models_closed():
+        yield
 
 
 def test_open_a_folder_and_sample_from_it(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,8 @@ from playwright.sync_api import Page, expect
 
 from core import hub_access
 from core.errors import ModelUnavailable
-from core.models import opening
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.studio import measuring
+from tests.unit.model_folders import opened_models_closed
 from tests.unit.small_models import small_unet
 
 
@@ -32,13 +30,8 @@ def own_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(measuring, "_lpips", missing)
     monkeypatch.setattr(hub_access, "hub_answers", lambda *_: False)
-    monkeypatch.setattr(opening, "_opened", set())
-    before = dict(MODELS)
-    yield
-    for model_id in MODELS.keys() - before.keys():
-        models._models.pop(model_id, None)
-    MODELS.clear()
-    MODELS.update(before)
+    with opened_models_closed():
+        yield
 
 
 def test_a_folder_is_opened_listed_and_makes_pictures(page: Page, folder: Path) -> None:

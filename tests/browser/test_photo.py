@@ -14,6 +14,7 @@ from core.models.cards import MODELS
 from core.photo import weights, yunet
 from core.photo.placement import Landmarks, align
 from core.photo.record import token_in
+from tests.browser.test_invert import write_targets
 from tests.photographs import PLAIN, backdrop, pasted, stand_in, with_faces
 
 Visit = Callable[..., Page]
@@ -415,8 +416,7 @@ def test_back_into_the_photo_in_every_tab(page: Page, tmp_path: Path, offline: N
         expect(area.locator("td[data-head=PSNR]").first).to_have_text(re.compile(r"\d"))
         expect(page.locator("#start-invert")).to_be_visible()
         area.get_by_role("tab", name="Edit").click()
-        expect(page.locator("#targets textarea")).not_to_have_value("")  # what is suggested has come
-        page.locator("#targets textarea").fill("a smiling face")
+        write_targets(area, "a smiling face")
         page.locator("#edit-inverted").click()
     button = area.locator(".stage .photo:visible")
     button.click()

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
+from core.models import opening
 from core.models.cards import MODELS, ModelCard
+from core.models.loader import models
 from core.models.small_networks import read_config, write_config
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -33,6 +36,21 @@ def names_of_2022(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         renamed[name] = value
     assert renamed.keys() != state.keys()
     return renamed
+
+
+@contextmanager
+def opened_models_closed() -> Iterator[None]:
+    """What is opened in here is not listed, loaded or remembered afterwards."""
+    before = dict(MODELS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "_opened", set())
+        try:
+            yield
+        finally:
+            for model_id in MODELS.keys() - before.keys():
+                models._models.pop(model_id, None)
+            MODELS.clear()
+            MODELS.update(before)
 
 
 @contextmanager

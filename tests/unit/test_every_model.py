@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from layouts import LAYOUTS, make
+from model_folders import opened_models_closed
 from test_asyrp import LinearImageText
 
 from core import kept_on_disk, presets
@@ -19,7 +20,6 @@ from core.discovery.jacobian_operator import Jacobian
 from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
-from core.models import opening
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, Loader
 from core.models.opening import open_model
@@ -46,14 +46,11 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """What has to be downloaded has stand-ins, and nothing is left behind."""
-    before = dict(MODELS)
-    monkeypatch.setattr(opening, "_opened", set())
     monkeypatch.setattr(measuring, "_image_text", lambda _: LinearImageText(torch.float32))
     monkeypatch.setattr(measuring, "_lpips", lambda _: distance)
     monkeypatch.setenv("HSPACE_CACHE", str(tmp_path / "kept"))
-    yield
-    MODELS.clear()
-    MODELS.update(before)
+    with opened_models_closed():
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from hub_stand_in import StandIn, point_client_at, stand_in
 from layouts import LAYOUTS, files_below, make, small_vq
+from model_folders import opened_models_closed
 from small_models import small_unet
 
 from core.api import load_model
@@ -28,11 +29,8 @@ from core.progress import Running, finish
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = dict(MODELS)
-    monkeypatch.setattr(opening, "_opened", set())
-    yield
-    MODELS.clear()
-    MODELS.update(before)
+    with opened_models_closed():
+        yield
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from typing import Any
 import gradio as gr
 import pytest
 from layouts import make
+from model_folders import opened_models_closed
 
 from core import kept_on_disk
 from core.errors import ModelUnavailable
-from core.models import opening as opening_models
-from core.models.cards import MODELS
 from core.models.loader import models
 from core.studio import first_use, measuring
 from tabs import opening
@@ -27,13 +26,8 @@ def own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     for variable in ("SPACE_ID", "GRADIO_SHARE", "GRADIO_SERVER_NAME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HSPACE_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setattr(opening_models, "_opened", set())
-    before = dict(MODELS)
-    yield
-    for model_id in MODELS.keys() - before.keys():
-        models._models.pop(model_id, None)
-    MODELS.clear()
-    MODELS.update(before)
+    with opened_models_closed():
+        yield
 
 
 def test_folders_are_for_whoever_sits_at_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
