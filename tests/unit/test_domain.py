@@ -51,6 +51,7 @@ def test_a_model_of_one_picture_makes_that_of_all_others(knows_one: KnowsOne) ->
 
 
 def test_an_example_is_known_and_a_drawing_of_something_else_is_not() -> None:
+    domain._KEPT.clear()
     model = models.get("avatars")
     example = library.open_example(library.examples("avatars")[0], "avatars")
     known = finish(domain_of(model, example))

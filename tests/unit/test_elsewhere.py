@@ -52,12 +52,14 @@ def avatars() -> DiffusionModel:
 
 @dataclass
 class Forked:
-    """A fork for each job. refusals: what the next requests are answered with. asked: seconds."""
+    """A fork for each job. refusals: what the next requests are answered with. asked: seconds. processor_threads: with
+    which a fork computes, by default as many as here; in bfloat16 their number decides how sums are rounded."""
 
     refusals: list[Exception] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     closed: list[float] = field(default_factory=list)
+    processor_threads: int | None = None
 
     def __call__(self, payload: bytes, seconds: int) -> Iterator[bytes]:
         self.threads.append(threading.current_thread())
@@ -80,12 +82,24 @@ class Forked:
             process.join()
             self.closed.append(time.monotonic())
 
-    @staticmethod
-    def _run(there: Any, payload: bytes) -> None:
+    def _run(self, there: Any, payload: bytes) -> None:
+        if self.processor_threads is not None:
+            torch.set_num_threads(self.processor_threads)
         for message in serve(payload):
             there.send_bytes(message)
         there.close()
         os._exit(0)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For what is compared to the last digit: the first step of Adam is the sign of the gradient, rounding and all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -378,9 +392,10 @@ def test_a_search_and_a_visitor_who_names_what_it_finds(forked: Forked, avatars:
 
 
 def test_a_training_goes_on_from_where_its_slice_ended(
-    forked: Forked, avatars: DiffusionModel, monkeypatch: pytest.MonkeyPatch
+    forked: Forked, one_thread: None, avatars: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In slices it learns what it learns in one go, to the last digit; its preparation is done in slices as well."""
+    forked.processor_threads = 1
     settings = training_settings("implicit", 8, 8, 0.8)
     monkeypatch.setattr(elsewhere, "GRANT", 1)
     monkeypatch.setattr(train, "CHUNK", 4)
