@@ -198,9 +198,13 @@ def suggested(session: Session, card: TextToImageCard, written: str) -> Any:
 def fresh(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> Values:
     """Another picture: the results of the one before are put away. Values of prompt, `shown`, panels and the grid."""
     state, card = session.invert, text_to_image_card(model_id)
-    state.jobs.begin()
+    turn = state.jobs.begin()
     picture = None if current_picture(session) is None else pixels_for(session, card)
-    state.show(last_trial(session, card))
+    trial = last_trial(session, card)
+    if not turn.is_current:  # a job that shows this picture has begun meanwhile
+        yield (gr.skip(),) * 12
+        return
+    state.show(trial)
     results = invert_results.values(state, state.trial, methods, picture)
     yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="results"), ""
 
@@ -259,7 +263,6 @@ def requested_trial(
         starts=int(starts or 0),
     )
     card, state = text_to_image_card(model_id), session.invert
-    current_picture(session, TAB)
     pixels = pixels_for(session, card)
     model = load_text_to_image(card)
     trial = begin_trial(model, pixels, prompt or "", settings, state.kept)
@@ -271,6 +274,7 @@ def requested_trial(
 def run(session: Session, *values: Any) -> Values:
     """Values of panels and `shown`: the methods one after the other, each with its progress and a preview."""
     state, skip, few = session.invert, gr.skip(), (gr.skip(),) * 5
+    current_picture(session, TAB)  # first: a tab that is being opened leaves alone what shows its picture
     turn = state.jobs.begin(KIND)
     yield gr.Tabs(selected="results"), waiting(session, values[1]), skip, *few, *RUNNING
     try:
@@ -350,6 +354,7 @@ def open_file(session: Session, path: str) -> tuple[Any, ...]:
 def run_study(session: Session, *values: Any) -> Values:
     """Values of the panel's `shown`: the grid fills up."""
     skip = gr.skip()
+    current_picture(session, TAB)
     turn = session.invert.jobs.begin(invert_robustness.KIND)
     yield progress_line(Progress(0, 1), "Starting"), skip, *RUNNING
     try:

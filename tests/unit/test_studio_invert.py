@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import torch
 from torch import Tensor
@@ -466,3 +467,42 @@ def test_the_end_of_a_visit_ends_its_jobs() -> None:
     turn = session.invert.jobs.begin("invert")
     session.end()
     assert not turn.is_current
+
+
+ASKED = ("stand-in", ["anchored"], 5, 1, 0, 1, 2, 0)  # a model, methods and settings, as the page gives them
+
+
+def test_a_job_has_its_picture_from_its_first_moment(text_model: Path) -> None:
+    """The tab that is being opened meanwhile finds that its picture is shown, and leaves the job alone."""
+    from tabs.invert import tab
+
+    for begin, more in ((tab.run, ()), (tab.run_study, ([5], ""))):
+        session = Session()
+        session.picture = library.open_example(library.examples("avatars")[1], "avatars")
+        job = begin(session, PROMPT, *ASKED, *more)
+        next(job)
+        assert session.seen[tab.TAB] is session.picture
+        job.close()
+
+
+def test_a_picture_that_comes_late_puts_no_newer_job_away(
+    trial: Trial, text_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tabs.invert import tab
+
+    session = Session()
+    state = session.invert
+
+    def meanwhile(*_: Any) -> None:
+        state.jobs.begin(tab.KIND)
+        state.show(trial)
+
+    monkeypatch.setattr(tab, "last_trial", meanwhile)
+    [values] = tab.fresh(session, "", "stand-in", ["anchored"])
+    assert state.trial is trial
+    assert all(value == gr.skip() for value in values)
+    monkeypatch.undo()
+    session.picture = library.open_example(library.examples("avatars")[1], "avatars")
+    [values] = tab.fresh(session, "", "stand-in", ["anchored"])
+    assert state.trial is None
+    assert len(values) == 12
