@@ -329,19 +329,21 @@ def _can_go_to_disk(tensor: Tensor) -> bool:
 
 
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of mallopt, as malloc.h has them
+LARGEST_KEPT = 32 * MB  # a block
 
 
 def keep_freed_memory() -> None:
     """For the app: feature maps are made and freed at every step, and the C library's way with large blocks costs more
-    than some of the layers: a system call for each, and zeroed pages. Blocks of up to 1 GiB are now kept for the next
-    request, and all threads share a few heaps, so that what one has freed serves the others. Does nothing where the C
-    library is another one."""
+    than some of the layers: a system call for each, and zeroed pages. Blocks are now kept for the next request, and all
+    threads share a few heaps, so that what one has freed serves the others. The largest go back at once: a network at
+    256x256 makes few of them, and the gaps that they leave in a heap are what its peak is made of. Does nothing where
+    the C library is another one."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc; Windows
         return
     mallopt(_ARENA_MAX, max(2, os.cpu_count() or 2))
-    mallopt(_MMAP_THRESHOLD, 2**30)
+    mallopt(_MMAP_THRESHOLD, LARGEST_KEPT)
     mallopt(_TRIM_THRESHOLD, 2**30)
 
 

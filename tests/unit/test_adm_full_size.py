@@ -21,10 +21,10 @@ ADM = Settings(256, (1, 1, 2, 2, 4, 4), 2, (8, 16, 32), head_channels=64)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("s", [replace(P2, model_channels=32), replace(ADM, model_channels=32)], ids=["P2", "ADM"])
+@pytest.mark.parametrize("s", [P2, replace(ADM, model_channels=32)], ids=["P2", "ADM"])
 @torch.no_grad()
 def test_a_checkpoint_through_the_command(s: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All levels, blocks and attentions, a quarter and an eighth as wide: no option says anything of the architecture,
+    """All levels, blocks and attentions, of ADM an eighth as wide: no option says anything of the architecture,
     and the network computes what the original does."""
     w = random_weights(s)
     torch.save(w, tmp_path / "ema.pt")
