@@ -23,7 +23,7 @@ from tabs.visit import good, message
 PLACEHOLDER = "google/ddpm-ema-cat-256"
 ABOUT = (
     "Any unconditional diffusion model in the form of diffusers (UNet2DModel), by its name on the Hub{folders}. It is "
-    "downloaded once; nothing in its files is executed."
+    "downloaded once; nothing in its files is executed. The word for what it shows is used in texts such as “smiling cat”."
 )
 
 NOT_MEASURED = (
@@ -73,9 +73,8 @@ def build(shell: Shell, chosen: gr.Dropdown) -> None:
                 elem_classes="repository",
             )
             word = gr.Textbox(
-                label="What it shows",
+                label="What it shows, in a word or two",
                 placeholder="cat",
-                info="one or two words, for texts such as “smiling cat”",
                 max_lines=1,
                 elem_classes="domain-word",
             )

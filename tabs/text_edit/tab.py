@@ -323,7 +323,8 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     preset = chosen_preset(session, key)
     if key is None or preset is None:
         session.edits.begin()
-        yield base, *skip
+        kept = state.strip  # a page that was opened again does not say what was chosen until it has been told
+        yield strip_value(kept) if kept is not None and kept.frames and kept.picture is picture else base, *skip
         return
     last = state.strip if state.strip is not None and state.strip.frames else None
     try:

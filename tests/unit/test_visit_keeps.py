@@ -66,6 +66,22 @@ def test_searches_stay_with_their_pictures() -> None:
     assert state.exploration is None, "a search that found nothing yet is not kept"
 
 
+def test_a_page_opened_again_may_not_know_yet_what_was_chosen() -> None:
+    """Its tab is opened before it was told: the strip of this picture stays; another picture has none."""
+    from tabs.text_edit.tab import TAB, rendering
+
+    session = Session("avatars")
+    session.picture = replace(picture(0), pixels=torch.zeros(1, 3, 128, 128))
+    strip = session.text_edit.show(begin_strip(session.picture, "a", preset("A", 1), EditOptions()))
+    strip.add([Frame(1.0, torch.zeros(3, 128, 128), Measures())])
+    [(stage, *_)] = rendering(session, None)
+    assert (stage["name"], len(stage["frames"])) == ("A", 1)
+    assert session.seen[TAB] is session.picture
+    session.picture = replace(session.picture, pixels=torch.ones(1, 3, 128, 128))
+    [(stage, *_)] = rendering(session, None)
+    assert "frames" not in stage
+
+
 def test_strips_are_found_again_at_their_strength() -> None:
     state, one = Session().text_edit, picture(0)
     made, options = preset("A", 1, strength=2.0, strength_range=(-2.0, 4.0)), EditOptions()
