@@ -41,7 +41,7 @@ from training.make_directions import RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
 
 KEPT = Path(__file__).parent / "measured" / "samplers.jsonl"
-IDENTITY = ("direction", "sampler", "strength", "portraits", "gain")  # of a row
+IDENTITY = ("direction", "sampler", "strength", "portraits", "gain", "corrected")  # of a row
 DECODER = 0.73  # of a pass of the network
 
 
@@ -112,7 +112,7 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
     model = load(MODELS["avatars"])
     probe = instruments.load(PRESETS / model.card.instruments, model.device)
     images, parameters = held_out(POOL)
-    known = {tuple(row[key] for key in IDENTITY) for row in rows()}
+    known = {identity(row) for row in rows()}
     for recipe in (RECIPES[name] for name in names):
         preset = presets.load(preset_path(recipe.name))
         chosen = lacking(recipe, probe, portraits)
@@ -121,12 +121,12 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
         for sampler in samplers:
             gain = preset.direction.gain if sampler.route else 1.0
             for c in strengths:
-                if (recipe.name, sampler.name, c, portraits, gain) in known:
+                row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
+                row |= {"gain": gain, "corrected": is_corrected(preset)}
+                if identity(row) in known:
                     continue
                 parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
                 measured = figures(recipe, pixels, torch.cat(parts), masks[:, None], probe)
-                row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
-                row["gain"] = gain
                 first, further = sampler.passes(model, preset.direction, preset.t_edit)
                 keep({**row, "figures": measured, "first": first, "further": further})
                 print(recipe.name, sampler.name, c, [round(v, 3) for v in measured], flush=True)
@@ -135,7 +135,17 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
 def rows(file: Path | None = None) -> list[dict]:
     """What was measured."""
     file = file or KEPT
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [{"corrected": False} | json.loads(line) for line in lines]  # earlier ones do not say it: none was
+
+
+def identity(row: dict) -> tuple:
+    return tuple(row[key] for key in IDENTITY)
+
+
+def is_corrected(preset: presets.Preset) -> bool:
+    """Whether `training.correct_directions` took out what the direction as it was trained does besides."""
+    return "corrections" in preset.parameters
 
 
 def keep(row: dict) -> None:
@@ -145,15 +155,19 @@ def keep(row: dict) -> None:
 
 
 def summary(portraits: int) -> None:
-    """Means over the directions that have all samplers, and the directions one by one."""
-    gains = {name: presets.load(preset_path(name)).direction.gain for name in RECIPES if preset_path(name).exists()}
-    paper = [sampler.name for sampler in SAMPLERS if sampler.route is None]
+    """Means over the directions that have all samplers, and the directions one by one: in the paper's process as they
+    were trained, in few anchored steps as they are shipped."""
+    shipped = {name: presets.load(preset_path(name)) for name in RECIPES if preset_path(name).exists()}
+    gains = {name: preset.direction.gain for name, preset in shipped.items()}
+    wanted = {(name, True): (gains[name], is_corrected(preset)) for name, preset in shipped.items()}
+    wanted |= {(name, False): (1.0, False) for name in shipped}
+    anchored = [sampler.name for sampler in SAMPLERS if sampler.route is not None]
     kept = [
         row
         for row in rows()
         if row["portraits"] == portraits
         and row["strength"] == 1
-        and row["gain"] == (1.0 if row["sampler"] in paper else gains.get(row["direction"]))
+        and (row["gain"], row["corrected"]) == wanted.get((row["direction"], row["sampler"] in anchored))
     ]
     cells: dict[tuple[str, float], dict[str, dict]] = {}
     for row in kept:
@@ -177,7 +191,9 @@ def summary(portraits: int) -> None:
     for name in shared:
         values = (cell[name]["figures"] for cell in cells.values())
         shown = (f"{own:+.2f}, {other:.2f}, {identity:.3f}, {psnr:.1f} dB" for own, other, identity, psnr in values)
-        print(f"| {name} | {gains[name]:g} | {' | '.join(shown)} |")
+        print(f"| {name}{'*' * is_corrected(shipped[name])} | {gains[name]:g} | {' | '.join(shown)} |")
+    if any(is_corrected(preset) for preset in shipped.values()):
+        print("\n\\* Corrected by `training.correct_directions`; in the paper's process as it was before.")
 
 
 def main() -> None:

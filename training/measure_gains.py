@@ -6,7 +6,7 @@
 
 The gain is where the own change, between the strengths that were measured, reaches 0.98 of that of the paper's process;
 above 1 only if the person stays as much the same as in that process, and the surroundings to within three quarters of a
-decibel.
+decibel. A corrected direction is held to what it did as it was trained: that is what its strength meant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.samplers import DEFAULTS, rows
+from benchmarks.samplers import DEFAULTS, is_corrected, rows
 from core import presets
 from training.make_directions import RECIPES, preset_path
 
@@ -53,12 +53,14 @@ def main() -> None:
     paper, anchored = (sampler.name for sampler in DEFAULTS)
     for name in RECIPES:
         own = [row for row in measured if row["direction"] == name]
-        wanted = [row["figures"] for row in own if (row["sampler"], row["strength"]) == (paper, 1.0)]
-        known = {round(row["strength"] * row["gain"], 4): row["figures"] for row in own if row["sampler"] == anchored}
-        if not wanted or len(known) < 2:
-            continue
+        asked = paper, 1.0, False
+        wanted = [row["figures"] for row in own if (row["sampler"], row["strength"], row["corrected"]) == asked]
         path = preset_path(name)
         preset = presets.load(path)
+        own = [row for row in own if row["sampler"] == anchored and row["corrected"] == is_corrected(preset)]
+        known = {round(row["strength"] * row["gain"], 4): row["figures"] for row in own}
+        if not wanted or len(known) < 2:
+            continue
         found = gain(wanted[-1], known)
         presets.save(replace(preset, direction=replace(preset.direction, gain=found)), path)
         print(f"{name}: {found}")
