@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from core.errors import RequestError, quoted
+from core.errors import RequestError
 from core.imaging import to_pil
 from core.inversion import saved
 from core.inversion.methods import METHODS
@@ -18,7 +18,7 @@ from core.studio.invert.state import InvertState
 from core.studio.invert.targets import measured_frames
 from core.studio.invert.trial import MethodResult, Trial
 from core.studio.visit.session import Session
-from core.studio.words import remark
+from core.studio.words import remark, unread
 from tabs.charts import Point, front_plot
 from tabs.exports import csv_link, json_link
 from tabs.invert import words
@@ -109,12 +109,12 @@ def notes(trial: Trial) -> str:
     note = f'<div class="message" role="status">{escape(told)}</div>' if told else ""
     if not trial.words_cut:
         return note
-    return cut_note("The source prompt is too long for this model", trial.words_cut) + note
+    return cut_note("The source prompt", trial.prompt, trial.words_cut) + note
 
 
-def cut_note(what: str, cut: str) -> str:
-    """Which words of a prompt are not read."""
-    return f'<div class="message" role="status">{escape(what)}: it does not read {escape(quoted(cut))}.</div>'
+def cut_note(what: str, prompt: str, cut: str) -> str:
+    """How much of a prompt is read. what: it is. cut: its end, which is not."""
+    return f'<div class="message" role="status">{what} is too long. {escape(unread(prompt, cut))}</div>'
 
 
 # ------------------------------------------------------------------------------------------------------------- table

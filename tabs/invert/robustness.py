@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.errors import quoted
 from core.imaging import to_pil
 from core.inversion.methods import METHODS
 from core.studio.invert.robustness_study import MAX_PROMPTS, SIGMAS, Variant
@@ -90,7 +91,7 @@ def grid_rows(trial: Trial) -> list[list[Any]]:
 def variant_name(trial: Trial, sigma: float, prompt: str) -> str:
     if sigma:
         return f"σ = {sigma:g}"
-    return "As it is" if prompt == trial.prompt else f"“{escape(prompt)}”"
+    return "As it is" if prompt == trial.prompt else escape(quoted(prompt))
 
 
 def cell_html(cell: StudyCell) -> str:

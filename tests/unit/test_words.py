@@ -66,3 +66,4 @@ def test_long_words_of_a_visitor_are_not_quoted_at_length() -> None:
         said.append(caught.value.message)
     assert all(len(words) < 300 for words in said), said
     assert quoted("a\nshort one") == "“a short one”"
+    assert quoted(long) == "“a smiling face with glasses a smiling face with glasses a …”"
