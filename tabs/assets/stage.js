@@ -193,7 +193,7 @@ function readout(measures) {
     ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, scale, title]) => {
       const tile = make("div", "tile");
       tile.dataset.measure = key;
-      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("i", "", scale), make("span", "", label));
+      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? (known[key] < 0.1 ? 3 : 1) : 2)), make("i", "", scale), make("span", "", label));
       explained(tile, title);
       return tile;
     }),

@@ -10,7 +10,6 @@ import gradio as gr
 
 from core.errors import quoted
 from core.imaging import to_pil
-from core.inversion.methods import METHODS
 from core.studio.invert.robustness_study import MAX_PROMPTS, SIGMAS, Variant
 from core.studio.invert.trial import StudyCell, Trial
 from tabs.exports import csv_link, json_link
@@ -59,7 +58,7 @@ class Robustness:
 
 def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     """Variants down, methods across; what is not computed yet is blank."""
-    heads = "".join(f'<th scope="col" title="{escape(METHODS[m].help)}">{words.label(m)}</th>' for m in methods)
+    heads = "".join(f'<th scope="col">{words.explained_method(m)}</th>' for m in methods)
     body = ""
     for sigma, prompt in rows:
         cells = [trial.cells.get((sigma, prompt, method)) for method in methods]
