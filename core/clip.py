@@ -92,6 +92,17 @@ class ImageText:
             self._texts = dict(list(({**self._texts, **kept}).items())[-MAX_TEXTS:])
         return torch.stack([kept[text] for text in texts])
 
+    def words_cut(self, text: str, templates: Sequence[str] = ("{}",)) -> str:
+        """The words at the end of a text that the model does not read in the longest of the templates; "" if it reads
+        all of them. For models with CLIP's own tokenizer."""
+        around = max(len(self.tokenizer.encode(template.format(""))) for template in templates)
+        left, words = self.tokenizer.context_length - 2 - around, text.split()
+        for i, word in enumerate(words):
+            left -= len(self.tokenizer.encode(word))
+            if left < 0:
+                return " ".join(words[i:])
+        return ""
+
 
 def text_embedding(image_text: ImageText, text: str, templates: Sequence[str]) -> Tensor:
     """Unit vector (D,): the mean embedding of a text in all templates."""

@@ -56,5 +56,13 @@ MAX_QUOTED = 60  # characters
 
 def quoted(text: str) -> str:
     """A visitor's own words in a message: enough of them to tell which are meant, on one line."""
+    return f"“{shortened(text)}”"
+
+
+def shortened(text: str, most: int = MAX_QUOTED) -> str:
+    """The beginning of a text on one line, up to so many characters of it: whole words, if they are not endless."""
     text = " ".join(text.split())
-    return f"“{text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED].rstrip() + ' …'}”"
+    if len(text) <= most:
+        return text
+    whole = text[: most + 1].rpartition(" ")[0]
+    return f"{whole if len(whole) > most // 2 else text[:most]} …"

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from .errors import quoted
+from .thesaurus import same_meaning
 
 MAX_NEAR = 3
 SHOWN = 6  # unknown words that are named
@@ -18,13 +19,13 @@ COMMON = frozenset(
     ("a", "an", "and", "at", "by", "for", "in", "is", "of", "on", "one", "person", "photo", "picture", "portrait")
     + ("the", "to", "with", "without", "who")
 )
-# Those that are offered to whoever has written nothing that is like any.
+# Those that are offered where nothing is like a word that was written.
 TELLING = ("smiling", "sad", "angry", "surprised", "beard", "glasses", "bald", "blond", "curly", "lips", "old", "young")
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A word that a model has not learned, with the most similar ones that it has."""
+    """A word that a model has not learned, with those that it has that are spelled like it, or that mean the same."""
 
     word: str
     near: tuple[str, ...] = ()
@@ -48,9 +49,17 @@ def unknown_words(text: str, known: Iterable[str]) -> list[Unknown]:
     found: dict[str, Unknown] = {}
     for word in words_of(text):
         if word not in found and word not in vocabulary and _stem(word) not in stems:
-            near = difflib.get_close_matches(word, sorted(vocabulary - COMMON), MAX_NEAR, 0.72)
-            found[word] = Unknown(word, tuple(near))
+            found[word] = Unknown(word, _near(word, vocabulary))
     return list(found.values())
+
+
+def _near(word: str, vocabulary: set[str]) -> tuple[str, ...]:
+    """What was meant, then what is spelled like it."""
+    meant = [other for other in same_meaning(word) if other in vocabulary]
+    slips = max(1, len(word) // 4)  # letters that may be missing or too many: "ear" is no "beard"
+    alike = [other for other in sorted(vocabulary - COMMON) if abs(len(other) - len(word)) <= slips]
+    spelled = difflib.get_close_matches(word, alike, MAX_NEAR, 0.72)
+    return tuple(dict.fromkeys([*meant, *spelled]))[:MAX_NEAR]
 
 
 def in_words(unknown: list[Unknown], known: Iterable[str]) -> str:
@@ -60,12 +69,17 @@ def in_words(unknown: list[Unknown], known: Iterable[str]) -> str:
     named = ", ".join(quoted(one.word) for one in unknown[:SHOWN])
     if len(unknown) > SHOWN:
         named += f" and {len(unknown) - SHOWN} more"
+    told = f"This model has never read {named}, and can't follow {'it' if len(unknown) == 1 else 'them'}."
     near = "; ".join(f"{', '.join(one.near)} for {quoted(one.word)}" for one in unknown[:SHOWN] if one.near)
-    vocabulary = set(known)
-    hint = f"Near words that it knows: {near}." if near else ""
-    if not near:
-        hint = f"Words that it knows: {', '.join(word for word in TELLING if word in vocabulary)}."
-    return f"This model has never read {named}, and can't follow {'it' if len(unknown) == 1 else 'them'}. {hint}"
+    if near:
+        told += f" Near words that it knows: {near}."
+    alone = [quoted(one.word) for one in unknown[:SHOWN] if not one.near]
+    if alone:
+        vocabulary = set(known)
+        some = ", ".join(word for word in TELLING if word in vocabulary)
+        which = f"near {' or '.join(alone)}" if near else "like that"
+        told += f" It knows no word {which}. Some of those that it does know: {some}."
+    return told
 
 
 def _stem(word: str) -> str:

@@ -15,9 +15,11 @@ from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
 from core.models.cards import ModelCard
 from core.studio.discover.spectrum import Spectrum
+from tabs import labels
 from tabs.exports import csv_link, svg_link
 
 WIDTH, HEIGHT, PAD = 400, 124, 2
+LEAST_SECONDS = 0.001  # shorter times are shown as this
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
@@ -215,7 +217,7 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
     bound is dotted."""
     height, top, right = 250, 18, WIDTH - 14
     bottom = height - 40
-    seconds = np.log10(np.maximum([point.seconds for point in points], 0.01))
+    seconds = np.log10(np.maximum([point.seconds for point in points], LEAST_SECONDS))
     psnr = np.array([point.psnr for point in points])
     low, high = math.floor(seconds.min()), math.floor(seconds.max()) + 1
     ends = [*psnr, *([bound] if bound is not None else [])]
@@ -243,11 +245,12 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
     if len(front) > 1:
         body += f'<path class="second" d="{_path(x(seconds[front]), y(psnr[front]))}"/>'
     dots = [(float(x(t)), float(y(v))) for t, v in zip(seconds, psnr, strict=True)]
-    taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in dots]
-    for i in np.argsort(-psnr, kind="stable"):
-        a, b = dots[i]
-        left, line = _free_place(a, b, 5.5 * len(points[i].name), taken)
-        body += f'<text class="name" x="{left:.1f}" y="{line:.1f}">{escape(points[i].name)}</text>'
+    lines = labels.along([dots[i] for i in front])
+    if bound is not None:
+        lines += labels.along([(34, float(y(bound))), (right, float(y(bound)))])
+    names = [point.name for point in points]
+    for name, (left, line) in zip(names, labels.places(dots, names, (36, 14, WIDTH, bottom), lines), strict=True):
+        body += f'<text class="name" x="{left:.1f}" y="{line:.1f}">{escape(name)}</text>'
     for point, (a, b) in zip(points, dots, strict=True):
         body += (
             f'<circle class="dot" r="4" cx="{a:.1f}" cy="{b:.1f}"><title>{escape(_described(point))}</title></circle>'
@@ -259,20 +262,12 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
     return drawing + f'<p class="legend">PSNR over computing time.{dotted}{keys}</p>'
 
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-def _free_place(a: float, b: float, width: float, taken: list[Box]) -> tuple[float, float]:
-    """Where the name of a dot begins, and its base line: as near as it can be without touching anything."""
-    for line in (b + 4, b - 9, b + 17, b - 21, b + 29, b + 41):
-        for left in (a + 9, a - 9 - width) if line == b + 4 else (a - width / 2, a + 9, a - 9 - width):
-            box = (left, line - 10, left + width, line + 2)
-            free = all(box[2] < t[0] or box[0] > t[2] or box[3] < t[1] or box[1] > t[3] for t in taken)
-            if free and left >= 34 and box[2] <= WIDTH:
-                taken.append(box)
-                return left, line
-    return a + 9, b + 4
+def in_seconds(seconds: float) -> str:
+    """A time as tables and drawings tell it, to the millisecond where it is short."""
+    if seconds < LEAST_SECONDS:
+        return f"< {LEAST_SECONDS:g}"
+    return f"{seconds:.3f}" if seconds < 0.1 else f"{seconds:.1f}"
 
 
 def _described(point: Point) -> str:
-    return f"{point.name}, {point.seconds:.1f} s, {point.psnr:.1f} dB"
+    return f"{point.name}, {in_seconds(point.seconds)} s, {point.psnr:.1f} dB"

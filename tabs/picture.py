@@ -23,11 +23,11 @@ from core.photo.record import token_in
 from core.progress import Progress, Running
 from core.studio import library
 from core.studio.photographs import cut_out, look_for_faces, open_photo
-from core.studio.sample import sample_picture
+from core.studio.sample import remarks, sample_picture
 from core.studio.visit.session import Session
 from tabs.opened_link import restore
 from tabs.shell import QUIET, Shell, in_words
-from tabs.visit import example_items, good, message
+from tabs.visit import example_items, good, message, notes
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
 MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
@@ -89,6 +89,7 @@ class PictureChooser:
                         visible=takes_words(model_id),
                         elem_classes="described",
                     )
+                    self.told = gr.HTML(elem_classes="told-of-words")
                     with gr.Row(elem_classes="seed"):
                         self.seed = gr.Number(
                             1, label="Seed", minimum=0, precision=0, min_width=90, elem_classes="seed-number"
@@ -206,9 +207,17 @@ class PictureChooser:
 
         session, outputs = self.shell.session, [*self.widgets, *shown]
         self.examples.input(choose_example, [session, self.examples, *given], outputs, **settings)
-        wanted = [session, self.seed, self.words, *given]
-        gr.on([self.sample.click, self.seed.submit, self.words.submit], imagine, wanted, outputs, **settings)
-        self.surprise.click(new_seed, None, self.seed, **QUIET).then(imagine, wanted, outputs, **settings)
+        wanted, written = [session, self.seed, self.words, *given], [session, self.words]
+        # Before the picture is asked for: the page begins events of one click one after the other.
+        asked = [self.words.blur, self.words.submit, self.sample.click, self.surprise.click]
+        gr.on(asked, unknown_note, written, self.told, queue=False, **QUIET)
+        imagined = (
+            gr.on([self.sample.click, self.seed.submit, self.words.submit], imagine, wanted, outputs, **settings),
+            self.surprise.click(new_seed, None, self.seed, **QUIET).then(imagine, wanted, outputs, **settings),
+        )
+        for event in imagined:
+            event.then(drawn_note, written, self.told, **QUIET)
+        self.shell.model.change(lambda: "", None, self.told, **QUIET)
         self.upload.input(take_upload, [session, self.upload], self.widgets, **settings)
         self.cropper.release(take_square, [session, *given], outputs, **settings)
         assert self.tab.parent is not None  # the page's tabs
@@ -238,6 +247,18 @@ def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:
     said = good(CARRIED) if session.carried else ""
     shown = photo_value(session, words), gr.update(visible=given)
     return gr.update(value=example), upload, *shown, said, described, carried
+
+
+@in_words
+def unknown_note(session: Session, words: str | None) -> str:
+    """Which words of a description the model that draws does not know."""
+    return notes(remarks(MODELS[session.model_id], words or ""))
+
+
+@in_words
+def drawn_note(session: Session, words: str | None) -> str:
+    """The same once it has drawn, and how many of the words it reads."""
+    return notes(remarks(MODELS[session.model_id], words or "", drawn=True))
 
 
 def takes_words(model_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -66,6 +67,11 @@ def visit_stage(session: Session) -> dict[str, Any]:
 
 def message(error: VisitorError) -> str:
     return f'<div class="message" role="alert">{escape(error.message)}</div>'
+
+
+def notes(said: Sequence[str]) -> str:
+    """What a visitor should know, that is no error."""
+    return "".join(f'<div class="message" role="status">{escape(words)}</div>' for words in said)
 
 
 def good(words: str) -> str:

@@ -79,7 +79,8 @@ class AnchoredStep(Decoder):
 METHOD = InversionMethod(
     "anchored",
     "Anchored",
-    "DDIM inversion, put back on its path at every step, and edits as much: the picture comes back exactly.",
+    "Steps from the picture to noise. On the way back every step is put back on that path, so that the picture comes "
+    "back exactly; edits are moved by as much.",
     invert,
     AnchoredStep,
 )

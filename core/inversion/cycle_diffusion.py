@@ -45,7 +45,8 @@ def posterior_sample(
 METHOD = InversionMethod(
     "CycleDiffusion",
     "CycleDiffusion",
-    "The noise of a stochastic sampler, computed from the picture.",
+    "Finds the random numbers with which a sampler that draws lots at every step makes just this picture; an edit uses "
+    "the same ones with other words.",
     invert,
     AnchoredStep,
 )

@@ -13,4 +13,10 @@ def invert(task: Task) -> Job[Solution]:
     return Solution((yield from ddim_trajectory(task)), task.settings.guidance, task.empty)
 
 
-METHOD = InversionMethod("DDIB", "DDIB", "Plain DDIM inversion at guidance 1, decoded at the working guidance.", invert)
+METHOD = InversionMethod(
+    "DDIB",
+    "DDIB",
+    "Steps from the picture to noise as in DDIM, and back with words that count as strongly as in an edit. Nothing is "
+    "corrected.",
+    invert,
+)

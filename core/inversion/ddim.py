@@ -16,7 +16,17 @@ def invert_guided(task: Task) -> Job[Solution]:
     return Solution((yield from ddim_trajectory(task, guidance)), guidance, task.empty)
 
 
-METHOD = InversionMethod("DDIM", "DDIM", "Plain DDIM inversion and decoding at guidance 1.", invert)
+METHOD = InversionMethod(
+    "DDIM",
+    "DDIM",
+    "The plain way: steps from the picture to noise and back, with words that count once (guidance 1). Nothing is "
+    "corrected.",
+    invert,
+)
 GUIDED = InversionMethod(
-    "DDIM, guided", "DDIM, guided", "Plain DDIM inversion and decoding, both at the working guidance.", invert_guided
+    "DDIM, guided",
+    "DDIM, guided",
+    "Steps from the picture to noise and back, both with words that count as strongly as in an edit. Nothing is "
+    "corrected.",
+    invert_guided,
 )

@@ -16,7 +16,8 @@ def invert(task: Task) -> Job[Solution]:
 METHOD = InversionMethod(
     "direct",
     "Direct",
-    "DDIM inversion; what a step misses is added again while decoding.",
+    "Steps from the picture to noise, and notes how far each step back misses that path; on the way back this is "
+    "added.",
     invert,
     AnchoredStep,
 )

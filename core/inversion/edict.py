@@ -111,7 +111,8 @@ def _coefficients(schedule: Schedule, t: int, t_prev: int) -> tuple[float, float
 METHOD = InversionMethod(
     "EDICT",
     "EDICT",
-    "Two coupled sequences that can be run backwards exactly.",
+    "Keeps two copies of the picture that take turns, each changed by what the model sees in the other: such steps can "
+    "be undone exactly.",
     invert,
     CoupledStep,
 )

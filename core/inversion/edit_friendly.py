@@ -27,7 +27,8 @@ def invert(task: Task) -> Job[Solution]:
 METHOD = InversionMethod(
     "edit-friendly DDPM",
     "Edit-friendly DDPM",
-    "Noise maps of a DDPM that passes through noised copies of the picture.",
+    "Adds fresh noise to the picture for every step, and notes the random numbers with which a sampler (DDPM) passes "
+    "through all of these.",
     invert,
     AnchoredStep,
 )

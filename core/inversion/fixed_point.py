@@ -20,5 +20,8 @@ def invert(task: Task) -> Job[Solution]:
 
 
 METHOD = InversionMethod(
-    "fixed point", "Fixed point", "Solves every DDIM step exactly, at the working guidance (AIDI).", invert
+    "fixed point",
+    "Fixed point",
+    "Repeats each step to noise until the step back undoes it (AIDI), with words that count as strongly as in an edit.",
+    invert,
 )

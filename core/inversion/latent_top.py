@@ -209,6 +209,7 @@ def _optimiser_step(objective: Objective, null: Tensor, method: torch.optim.Opti
 METHOD = InversionMethod(
     "latent-TOP",
     "latent-TOP",
-    "Learns a bias of the empty prompt and of the noise, so that the guided path follows that of guidance 1.",
+    "Learns small corrections of the empty prompt, for each step, and of the noise, so that the way back with strong "
+    "words follows the way to noise.",
     invert,
 )

@@ -14,6 +14,7 @@ def invert(task: Task) -> Job[Solution]:
 METHOD = InversionMethod(
     "negative prompt",
     "Negative prompt",
-    "The source prompt in place of the empty one; guidance leaves that alone.",
+    "Strong words push away from an empty prompt; here they push away from the description of the picture, which "
+    "leaves alone what both say.",
     invert,
 )

@@ -39,5 +39,9 @@ def _step(task: Task, x: Tensor, null: Tensor, i: int) -> Tensor:
 
 
 METHOD = InversionMethod(
-    "null-text", "Null-text", "Optimises the empty prompt of each step, one after another.", invert
+    "null-text",
+    "Null-text",
+    "Learns another empty prompt for each step, one after another, so that the way back with strong words follows the "
+    "way to noise.",
+    invert,
 )

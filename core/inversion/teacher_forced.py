@@ -34,6 +34,7 @@ def invert(task: Task) -> Job[Solution]:
 METHOD = InversionMethod(
     "teacher-forced",
     "Teacher-forced",
-    "The steps of latent-TOP, optimised side by side instead of in turn.",
+    "Learns the corrections of latent-TOP for all steps side by side, each from where it should start, not from where "
+    "the step before it ended.",
     invert,
 )

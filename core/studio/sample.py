@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .. import sampling
-from ..errors import RequestError
+from ..errors import RequestError, VisitorError
 from ..models.cards import PRESETS, Drawn, ModelCard
 from ..models.loader import DiffusionModel
 from ..progress import Job, stage
@@ -11,6 +13,7 @@ from ..text_to_image import load_text_to_image, read_prompt, text_to_image_card
 from .device import exclusively
 from .frames import Picture, require_range
 from .jobs import Work, device_job
+from .words import remark, unread
 
 
 def sample_work(model: DiffusionModel, seed: int, steps: int | None = None, words: str = "") -> Work:
@@ -56,3 +59,17 @@ def described(drawn: Drawn, seed: int) -> str:
     """What the picture of a seed shows."""
     captions = (PRESETS / drawn.captions).read_text().splitlines()
     return captions[seed % len(captions)]
+
+
+def remarks(card: ModelCard, words: str, drawn: bool = False) -> list[str]:
+    """What to tell a visitor of the words for a new picture: which of them the model that draws does not know, and,
+    once it has `drawn`, how many it reads."""
+    if card.drawn is None:
+        return []
+    painter = text_to_image_card(card.drawn.model)
+    unknown = remark(painter, words)
+    said = [unknown] if unknown else []
+    with suppress(VisitorError):
+        if drawn and (cut := load_text_to_image(painter).words_cut(words)):
+            said.append(f"The description is too long. {unread(words, cut)}")
+    return said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import vocabulary
+from ..errors import quoted
 from ..models.cards import MODELS, PRESETS, BaseCard
 from ..vocabulary import Unknown
 
@@ -33,3 +34,18 @@ def remark(card: BaseCard, *texts: str) -> str:
     """What to tell a visitor of words that a model does not know; "" if there is nothing to tell."""
     known = known_words(card)
     return "" if known is None else vocabulary.in_words(unknown_words(card, *texts), known)
+
+
+def unread(text: str, cut: str) -> str:
+    """How much of a text a model reads, and from where on it does not.
+
+    cut: the words at the end of the text that it does not read, at least one.
+    """
+    words = len(text.split())
+    read = words - len(cut.split())
+    if read <= 0:
+        return "The model reads no more than the beginning of its first word."
+    return (
+        f"The model reads the first {read} of its {words} words and ignores the rest, from word {read + 1} on: "
+        f"{quoted(cut)}."
+    )

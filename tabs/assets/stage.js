@@ -188,6 +188,7 @@ const MEASURES = [
   ["distance", "Visible change", "0 is none", "Perceptual distance between before and after. 0 is no change at all; above 1 little of the picture is as it was."],
   ["seconds", "Time", "s", "Seconds that this edit took on the machine."],
 ];
+const FINE = { seconds: 0.1, distance: 0.095 }; // below this, three digits
 // An explanation opens by a tap, a click or a key; a pointer that rests there sees it as well.
 function explained(node, words) {
   node.title = words;
@@ -216,7 +217,7 @@ function readout(measures) {
     ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, scale, title]) => {
       const tile = make("div", "tile");
       tile.dataset.measure = key;
-      const digits = key === "seconds" ? 1 : key === "distance" && known[key] < 0.095 ? 3 : 2;
+      const digits = known[key] < FINE[key] ? 3 : key === "seconds" ? 1 : 2;
       tile.append(make("b", "", known[key].toFixed(digits)), make("i", "", scale), make("span", "", label));
       explained(tile, title);
       return tile;

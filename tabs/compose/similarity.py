@@ -66,6 +66,10 @@ class Similarity:
         kept = gr.update(choices=[("each what it shares with the others", EACH), *choices], value=EACH)
         return *shown, kept, others_of(session, EACH), ""
 
+    def forget(self, event: gr.EventData) -> Any:
+        """Value of the note after a change at the mixing desk: an undo may have taken back what it says."""
+        return "" if getattr(event, "what", None) == "undo" else gr.skip()
+
     def connect(self, session: gr.State, settings: dict[str, Any]) -> Any:
         """Returns the event after which the composition may be another one."""
         self.compare.click(compare, [session, self.metric], [self.note, self.matrix], **settings)

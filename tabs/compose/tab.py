@@ -256,6 +256,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
         back.click(go_back, [session, history, *advanced], [tab.parent, *shown], **HEAVY),
     ]
+    mixer.release(similarity.forget, None, similarity.note, **QUIET)
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in changes:

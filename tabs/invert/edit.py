@@ -11,7 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 from torch import Tensor
 
-from core.errors import RequestError, VisitorError, quoted
+from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.inversion.alignment import words_of
 from core.inversion.editing import Attention, PromptEditSettings
@@ -53,6 +53,7 @@ STEPS = [
 ]
 CARDS: dict[str, Any] = {"columns": 6, "title": "Target prompts", "nothing": ""}
 KIND = "edit"
+MAX_NAME = 120  # characters of a prompt where it names its picture
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -205,7 +206,7 @@ def requested_edits(
     own |= {"self_steps": float(itself or 0), "region": region}
     if attention != "auto":
         return targets.begin_edits(card, inversion, lines, PromptEditSettings(attention=attention, **own), by_word)
-    chosen = choose(card, inversion, lines, bool(by_word))
+    chosen = choose(load_text_to_image(card), card, inversion, lines, bool(by_word))
     edits = targets.begin_edits(card, inversion, lines, chosen.settings(**own), by_word)
     edits.note, edits.worded = chosen.note, dict(chosen.worded)
     return edits
@@ -252,7 +253,7 @@ def keep_results(session: Session, edits: PromptEdits) -> None:
         about = {"tab": "Invert", "card": edits.card, "picture": picture}
         before, method = edits.inversion.pixels[0], label(edits.inversion.method)
         key = (id(edits), prompt)
-        history.keep(key, Composition(), f"{prompt} ({method})", before, frame, edits.seconds, **about)
+        history.keep(key, Composition(), f"{shortened(prompt)} ({method})", before, frame, edits.seconds, **about)
 
 
 @in_words
@@ -277,7 +278,7 @@ def shown_edit(session: Session, strength: float) -> Shown | None:
         return None
     before = edits.inversion.pixels
     picture = source_of(session, edits.card, before)
-    return Shown(picture, before, frame.pixels, f"{edits.shown} {frame.strength:g}")
+    return Shown(picture, before, frame.pixels, f"{shortened(edits.shown)} {frame.strength:g}")
 
 
 @in_words
@@ -294,7 +295,7 @@ def edited(edits: PromptEdits) -> dict[str, Any]:
     """The stage with the strengths of the shown target."""
     return {
         "before": picture_url(edits.inversion.pixels),
-        "name": edits.shown,
+        "name": shortened(edits.shown, MAX_NAME),
         "plain": True,
         "low": targets.MIN_STRENGTH,
         "high": targets.MAX_STRENGTH,
@@ -311,17 +312,19 @@ def cards(edits: PromptEdits) -> Any:
     items = []
     for prompt, frames in edits.frames.items():
         frame = next(frame for frame in frames if frame.strength == 1)
-        items.append({"id": prompt, "name": prompt, "image": data_url(to_pil(frame.pixels)[0], quality=88)})
+        items.append(
+            {"id": prompt, "name": shortened(prompt, MAX_NAME), "image": data_url(to_pil(frame.pixels)[0], quality=88)}
+        )
     return Cards(items, edits.shown, visible=len(items) > 1, **CARDS)
 
 
 def remarks(edits: PromptEdits, model: TextToImage) -> str:
     """What the visitor should know of what was done."""
-    notes = [
-        cut_note(f"{quoted(prompt)} is too long for this model", cut)
-        for prompt in edits.prompts
-        if (cut := model.words_cut(prompt))
-    ]
+    notes = []
+    for number, prompt in enumerate(edits.prompts, start=1):
+        if cut := model.words_cut(prompt):
+            what = "The target prompt" if len(edits.prompts) == 1 else f"Target prompt {number}"
+            notes.append(cut_note(what, prompt, cut))
     told = remark(edits.card, edits.inversion.prompt, *edits.prompts)
     if told:
         notes.append(f'<div class="message" role="status">{escape(told)}</div>')

@@ -231,14 +231,14 @@ def edit_inverted(
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
     own: dict[str, Any] = {"guidance": guidance or None, "cross_steps": cross_attention}
     own |= {"self_steps": self_attention, "region": region}
+    model = load_text_to_image(card)
     if attention == "auto":
-        chosen = choose(card, opened, lines, bool(by_word))
+        chosen = choose(model, card, opened, lines, bool(by_word))
         edits = targets.begin_edits(card, opened, lines, chosen.settings(**own), by_word)
         edits.note, edits.worded = chosen.note, dict(chosen.worded)
     else:
         settings = PromptEditSettings(attention=attention, **own)
         edits = targets.begin_edits(card, opened, lines, settings, by_word)
-    model = load_text_to_image(card)
     frames = yield from stream_progress(targets.at_strength(edits, model, strength))
     rows = [
         {"prompt": prompt, "words_cut": model.words_cut(prompt)} | frame.measures.as_json()

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from core.errors import RequestError, quoted
+from core.errors import RequestError
 from core.imaging import to_pil
 from core.inversion import saved
 from core.inversion.methods import METHODS
@@ -18,8 +18,8 @@ from core.studio.invert.state import InvertState
 from core.studio.invert.targets import measured_frames
 from core.studio.invert.trial import MethodResult, Trial
 from core.studio.visit.session import Session
-from core.studio.words import remark
-from tabs.charts import Point, front_plot
+from core.studio.words import remark, unread
+from tabs.charts import Point, front_plot, in_seconds
 from tabs.exports import csv_link, json_link
 from tabs.invert import words
 from tabs.results import foreign, frames_json
@@ -109,12 +109,12 @@ def notes(trial: Trial) -> str:
     note = f'<div class="message" role="status">{escape(told)}</div>' if told else ""
     if not trial.words_cut:
         return note
-    return cut_note("The source prompt is too long for this model", trial.words_cut) + note
+    return cut_note("The source prompt", trial.prompt, trial.words_cut) + note
 
 
-def cut_note(what: str, cut: str) -> str:
-    """Which words of a prompt are not read."""
-    return f'<div class="message" role="status">{escape(what)}: it does not read {escape(quoted(cut))}.</div>'
+def cut_note(what: str, prompt: str, cut: str) -> str:
+    """How much of a prompt is read. what: it is. cut: its end, which is not."""
+    return f'<div class="message" role="status">{what} is too long. {escape(unread(prompt, cut))}</div>'
 
 
 # ------------------------------------------------------------------------------------------------------------- table
@@ -124,7 +124,7 @@ def table(trial: Trial, methods: Sequence[str], running: str | None = None) -> s
     """A row per method: what is done first, then what is wanted, was stopped or failed."""
     done = [method for method in METHODS if method in trial.results]
     others = [m for m in METHODS if m not in done and (m in methods or m in trial.checkpoints)]
-    heads = "".join(f'<th scope="col" title="{escape(title)}">{name}</th>' for name, title in COLUMNS)
+    heads = "".join(f'<th scope="col">{words.explained(name, told, "measures")}</th>' for name, told in COLUMNS)
     body = "".join(row(trial, method, trial.results[method]) for method in done)
     body += "".join(idle_row(trial, method, method == running, running is not None) for method in others)
     if not body:
@@ -176,7 +176,7 @@ def row(trial: Trial, method: str, result: MethodResult) -> str:
         f'<img src="{data_url(picture)}" alt="Reconstruction by {escape(words.label(method))}">'
         f'<img src="{data_url(error, quality=85)}" alt="Its error">'
     )
-    name = f'<b title="{escape(METHODS[method].help)}">{escape(words.label(method))}</b>'
+    name = words.explained_method(method)
     who = f'<div class="who"><span class="pair">{pictures}</span><div>{name}{small}</div></div>'
     return f'<tr data-method="{escape(method)}"><th scope="row">{who}</th>{cells}</tr>'
 
@@ -194,7 +194,8 @@ def numbers(result: MethodResult) -> list[str]:
     )
     memory = "–" if result.peak is None else f"{result.peak / 2**20:,.0f} MB"
     accuracy = [formatted("psnr", ".1f"), formatted("ssim", ".3f"), formatted("distance", ".3f")]
-    return [*accuracy, formatted("seconds", ".1f"), evaluations, memory]
+    seconds = escape(in_seconds(measures["seconds"])) if "seconds" in measures else "–"
+    return [*accuracy, seconds, evaluations, memory]
 
 
 def idle_row(trial: Trial, method: str, running: bool, busy_now: bool) -> str:
@@ -207,7 +208,7 @@ def idle_row(trial: Trial, method: str, running: bool, busy_now: bool) -> str:
         state = "stopped: “Invert” goes on from there"
     else:
         state = "waiting …" if busy_now else "not computed yet"
-    name = f'<b title="{escape(METHODS[method].help)}">{escape(words.label(method))}</b>'
+    name = words.explained_method(method)
     who = f'<div class="who"><span class="pair"><i></i><i></i></span><div>{name}</div></div>'
     return (
         f'<tr class="idle" data-method="{escape(method)}"><th scope="row">{who}</th>'

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from core.errors import quoted
 from core.imaging import to_pil
-from core.inversion.methods import METHODS
 from core.studio.invert.robustness_study import MAX_PROMPTS, SIGMAS, Variant
 from core.studio.invert.trial import StudyCell, Trial
 from tabs.exports import csv_link, json_link
@@ -58,7 +58,7 @@ class Robustness:
 
 def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     """Variants down, methods across; what is not computed yet is blank."""
-    heads = "".join(f'<th scope="col" title="{escape(METHODS[m].help)}">{words.label(m)}</th>' for m in methods)
+    heads = "".join(f'<th scope="col">{words.explained_method(m)}</th>' for m in methods)
     body = ""
     for sigma, prompt in rows:
         cells = [trial.cells.get((sigma, prompt, method)) for method in methods]
@@ -90,7 +90,7 @@ def grid_rows(trial: Trial) -> list[list[Any]]:
 def variant_name(trial: Trial, sigma: float, prompt: str) -> str:
     if sigma:
         return f"σ = {sigma:g}"
-    return "As it is" if prompt == trial.prompt else f"“{escape(prompt)}”"
+    return "As it is" if prompt == trial.prompt else escape(quoted(prompt))
 
 
 def cell_html(cell: StudyCell) -> str:

@@ -88,6 +88,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     label="Methods, side by side",
                     elem_id="methods",
                 )
+                gr.HTML(words.all_methods(), elem_id="about-methods")
                 start = gr.Button("Invert", variant="primary", elem_id="start-invert")
                 stopping = gr.Button("Stop", visible=False, elem_id="stop-invert")
                 reopen = gr.UploadButton(

@@ -11,19 +11,19 @@ import gradio as gr
 from torch import Tensor
 
 from core import presets
-from core.errors import VisitorError
+from core.errors import VisitorError, shortened
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.presets import Preset
 from core.progress import Progress, Running
-from core.studio.train import LOW_MATCH, MAX_TEXT, SUGGESTED, start_training, train_preset, training_settings
+from core.studio.texts import remarks
+from core.studio.train import LOW_MATCH, SUGGESTED, start_training, train_preset, training_settings
 from core.studio.visit.session import Session
-from core.studio.words import remark
 from tabs.charts import loss_curve
 from tabs.exports import csv_link
 from tabs.shell import in_words
-from tabs.visit import chosen_preset, current_picture, message, preset_items
+from tabs.visit import chosen_preset, current_picture, message, notes, preset_items
 from tabs.widgets import Cards, data_url
 
 Values = Iterator[tuple[Any, ...]]
@@ -78,7 +78,7 @@ def run_training(
     state = session.text_edit
     state.stop_training = state.discard_training = False
     try:
-        yield training_view(f"{source} → {target}: preparing …", 0), *going, gr.skip(), gr.skip()
+        yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = models.get(session.model_id)
         settings = training_settings(form, int(samples), int(steps), float(coefficient))
         training = start_training(model, source or "", target or "", settings, state)
@@ -121,9 +121,8 @@ def matched_note(preset: Preset) -> str:
 
 
 def words_note(session: Session, *texts: str | None) -> str:
-    """Which of the words the model does not know."""
-    told = remark(MODELS[session.model_id], *(text[:MAX_TEXT] for text in texts if text))
-    return f'<div class="message" role="status">{escape(told)}</div>' if told else ""
+    """What is too long, and which of the words the model does not know."""
+    return notes(remarks(MODELS[session.model_id], *(text for text in texts if text)))
 
 
 def progress_note(event: Progress, started: float) -> str:

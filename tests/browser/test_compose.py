@@ -189,8 +189,14 @@ def test_what_two_directions_share(composing: Callable[..., Page]) -> None:
     expect(page.locator("#similarity-note")).to_contain_text("have taken their places")
     names = page.locator("#mixer .channel .name")
     expect(names).to_have_text([f"{NAMES[0]} without {NAMES[1]}", f"{NAMES[1]} without {NAMES[0]}"])
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_label(f"Strength of {NAMES[0]} without {NAMES[1]} as a number").fill("0.5")
+    page.get_by_label(f"Strength of {NAMES[0]} without {NAMES[1]} as a number").press("Enter")
+    settled(page, 2)
+    expect(page.locator("#similarity-note")).to_contain_text("have taken their places")
+    for _ in range(2):
+        page.get_by_role("button", name="Undo").click()
     expect(names).to_have_text(NAMES[:2])
+    expect(page.locator("#similarity-note")).to_be_empty()
 
     page.get_by_label("Take out of").click()
     page.get_by_role("option", name=NAMES[1]).click()

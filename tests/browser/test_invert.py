@@ -20,6 +20,20 @@ Visit = Callable[..., Page]
 NUMBER = re.compile(r"^\d+\.\d+$")
 
 
+# The names in a drawing that stand on a dot or on another name, by the boxes of their letters.
+OVERPRINTED = """(svg) => {
+    const box = (node, in_) => {
+        const b = node.getBBox();
+        return [b.x, b.y + in_, b.x + b.width, b.y + b.height - in_];
+    };
+    const names = [...svg.querySelectorAll(".name")].map((node) => [node.textContent, box(node, 3)]);
+    const dots = [...svg.querySelectorAll("circle")].map((node) => ["", box(node, 0)]);
+    const touch = (a, b) => a[0] < b[2] && a[2] > b[0] && a[1] < b[3] && a[3] > b[1];
+    const on = (one, others) => others.some((other) => other !== one && touch(one[1], other[1]));
+    return names.filter((one) => on(one, [...names, ...dots])).map((one) => one[0]).join();
+}"""
+
+
 def opened(page: Page, tap: bool = False, steps: int = 5) -> Locator:
     """Open the tab, with as few steps as a test needs."""
     tab = page.get_by_role("tab", name="Invert", exact=True)
@@ -98,6 +112,18 @@ def test_invert_compare_edit_save_and_reopen(page: Page, visit: Visit, tmp_path:
     assert psnr[0] > psnr[1] + 1
     expect(root.locator("#front svg title").first).to_contain_text("Anchored")
     expect(root.locator("#front circle")).to_have_count(2)
+    assert not root.locator("#front svg").evaluate(OVERPRINTED)
+    for named, words in (
+        ("#method-table thead th:has-text('PSNR')", "More is closer"),
+        ("tr[data-method=DDIB]", "noise"),
+    ):
+        explained = root.locator(f"{named} .explained").first
+        expect(explained.locator("small")).to_be_hidden()
+        explained.locator("summary").click()
+        expect(explained.locator("small")).to_contain_text(words)
+        expect(explained.locator("small")).to_be_visible()
+    root.locator("#about-methods summary").click()
+    expect(root.locator("#about-methods dt")).to_have_count(len(methods.METHODS))
     stage = root.locator("#invert-stage")
     expect(stage.locator("[data-part=title]")).to_have_text("Anchored")
     anchored = shown(stage)
@@ -245,7 +271,7 @@ def test_a_region_and_what_is_wrong_with_an_edit(page: Page) -> None:
     expect(root.locator("#edit-region .overlay")).to_have_attribute("src", re.compile("^data:image/png"))
     stage = edited(root)
     said = root.locator("#edit-said")
-    expect(said).to_contain_text(re.compile("does not read “.*glasses"))
+    expect(said).to_contain_text(re.compile("ignores the rest, from word \\d+ on: “.*glasses"))
     change = stage.evaluate(
         """async (root) => {
             const load = (src) => new Promise((done) => {

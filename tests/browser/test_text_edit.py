@@ -145,8 +145,16 @@ def test_imagine_a_picture(page: Page) -> None:
     seventh, eighth = imagined(page, "7"), imagined(page, "8")
     assert len({example, seventh, eighth}) == 3
     assert imagined(page, "7") == seventh
-    page.locator(".described textarea, .described input").first.fill("an old bald face with glasses")
+    words, told = page.locator(".described textarea, .described input").first, page.locator(".told-of-words").first
+    words.fill("an old beerd and a xyzzy")
     assert len({imagined(page, "7"), seventh, eighth}) == 3
+    expect(told).to_contain_text("never read “beerd”, “xyzzy”")
+    expect(told).to_contain_text("beard for “beerd”")
+    words.fill("old bald " * 20)
+    words.press("Tab")
+    expect(told).to_be_empty()
+    imagined(page, "8")
+    expect(told).to_contain_text("reads the first 30 of its 40 words")
 
 
 def test_a_bad_upload_says_so_and_loses_nothing(page: Page, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.intervals import Curves, Intervals
-from tabs.charts import Point, front_plot, intervals_plot, loss_curve
+from tabs.charts import Point, front_plot, in_seconds, intervals_plot, loss_curve
 
 
 def parsed(html: str) -> ElementTree.Element:
@@ -63,6 +63,44 @@ def test_labels_of_the_time_axis_do_not_touch(chosen: tuple[int, int]) -> None:
             spans.append((left, left + width))
     spans.sort()
     assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False)), spans
+
+
+CROWD = [("DDIM, guided", 1.1, 21.0), ("Edit-friendly DDPM", 1.2, 37.1), ("latent-TOP", 9.0, 36.2), ("DDIB", 1.0, 24.0)]
+METHODS = [("Anchored", 0.02, 37.7), ("DDIM", 0.01, 24.0), *CROWD, ("EDICT", 2.5, 37.4), ("Null-text", 30.0, 35.9)]
+
+
+@pytest.mark.parametrize("methods", [METHODS[:2], [("Anchored", 1.4, 37.7), ("DDIM", 1.3, 37.2)], METHODS])
+def test_names_of_dots_stand_on_nothing(methods: list[tuple[str, float, float]]) -> None:
+    """Neither on a dot, nor on another name, nor on the dotted bound; and they stay inside."""
+    drawing = parsed(front_plot([Point(*method) for method in methods], 37.72))
+    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in drawing.iter("circle")]
+    covered = [(a - 4, b - 4, a + 4, b + 4) for a, b in dots]
+    [dotted] = [path.get("d") for path in drawing.iter("path") if path.get("class") == "threshold"]
+    line = float(dotted.partition(" ")[2].partition("H")[0])
+    covered.append((34, line - 0.5, 386, line + 0.5))
+    names = [text for text in drawing.iter("text") if text.get("class") == "name"]
+    assert [name.text for name in names] == [name for name, *_ in methods]
+    for name, dot in zip(names, dots, strict=True):
+        left, base = float(name.get("x")), float(name.get("y"))
+        box = (left, base - 8.5, left + 6.2 * len(name.text), base)
+        assert all((box[0] >= 34, box[1] > 0, box[2] <= 400, box[3] < 212)), name.text
+        for other in covered:
+            assert box[2] <= other[0] or box[0] >= other[2] or box[3] <= other[1] or box[1] >= other[3], name.text
+        assert max(box[0] - dot[0], dot[0] - box[2], box[1] - dot[1], dot[1] - box[3]) < 25, "it is beside its dot"
+        covered.append(box)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, "< 0.001"), (0.0123, "0.012"), (0.1, "0.1"), (2.04, "2.0"), (75.0, "75.0")]
+)
+def test_table_and_drawing_tell_the_same_time(seconds: float, told: str) -> None:
+    drawing = parsed(front_plot([Point("m", seconds, 20.0), Point("n", 1.0, 30.0)], None))
+    assert next(iter(drawing.iter("circle"))).find("title").text == f"m, {told} s, 20.0 dB"
+    assert in_seconds(seconds) == told
+    ticks = [text for text in drawing.iter("text") if text.text.endswith(" s")]
+    at = {float(text.text[:-2]): float(text.get("x")) for text in ticks}
+    x = float(next(iter(drawing.iter("circle"))).get("cx"))
+    assert all((x >= place - 0.1) == (max(seconds, 0.001) >= value) for value, place in at.items())
 
 
 @pytest.mark.parametrize("bound", [None, 30.0])

@@ -22,6 +22,7 @@ from core.photo.placement import from_crop
 from core.progress import Progress, finish
 from core.studio import library
 from core.studio.invert import meter, targets
+from core.studio.invert.automatic import choose
 from core.studio.invert.captions import STATEMENTS, caption
 from core.studio.invert.meter import Meter
 from core.studio.invert.robustness_study import fill_study, variants
@@ -32,6 +33,7 @@ from core.studio.photographs import cut_out
 from core.studio.visit.invert import last_trial, open_inversion, pixels_for
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
+from tabs.invert import edit as edit_panel
 from training.phrases import RULES
 from training.portraits import Portrait
 
@@ -245,6 +247,24 @@ def test_words_that_are_cut(model: TextToImage, pixels: Tensor) -> None:
     trial = begin_trial(model, pixels, "a face " + "with glasses " * 20, QUICK)
     assert trial.words_cut.startswith(("with", "glasses"))
     assert trial.words_cut.count("glasses") < 20
+
+
+def test_what_is_said_of_a_long_prompt_is_short_and_says_where_it_ends(model: TextToImage, inverted: Trial) -> None:
+    """The words that are not read are counted and quoted, none at length; what would not be read is not added."""
+    inversion = replace(inverted.results["anchored"].inversion, prompt="a smiling face with glasses and long hair")
+    long, short = ("a smiling face with long hair " * 60).strip(), "a smiling face with long hair"
+    for target, added in ((long, False), (short, True)):
+        chosen = choose(model, inverted.card, inversion, [target])
+        assert chosen.worded == ({target: f"{target} and without glasses"} if added else {})
+        assert ("also told “without glasses”" in chosen.note) == added
+        edits = targets.begin_edits(inverted.card, inversion, [target], chosen.settings(), {})
+        edits.note = chosen.note
+        said = edit_panel.remarks(edits, model)
+        assert len(said) < 500, said
+        read = len(target.split()) - len(model.words_cut(target).split())
+        told = f"reads the first {read} of its 360 words and ignores the rest, from word {read + 1} on: “"
+        assert (told in said) == (target == long)
+    assert len(edit_panel.edited(replace(edits, shown=long, frames={long: []}))["name"]) < 130
 
 
 def test_methods_are_known() -> None:
