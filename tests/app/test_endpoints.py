@@ -45,8 +45,8 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     for name, endpoint in api["named_endpoints"].items():
         assert len(endpoint["description"]) > 40
         for parameter in endpoint["parameters"]:
-            assert parameter["label"]
-            assert not parameter["label"].startswith("parameter_")
+            assert parameter["label"] == parameter["parameter_name"]
+            assert not parameter["label"].startswith("param")
             assert len(parameter["python_type"]["description"] or "") > 8, (name, parameter["parameter_name"])
     printed = client.view_api(return_format="str", print_info=False)
     for words in (
