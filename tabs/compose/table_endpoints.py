@@ -105,7 +105,8 @@ def batch(
     """Apply the same directions to several pictures.
 
     Returns a zip of PNG files with `contents.json`, and a JSON: for each picture its measures or why it could not be
-    edited, and the same as CSV. Until then the JSON tells how far it is.
+    edited, the same as CSV, and in `unknown_to_model` the pictures that the model cannot draw, whose edits are guesses.
+    Until then the JSON tells how far it is.
     """
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = chosen_directions(session, composition, model)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from benchmarks.domain import drawing
 from core import presets
 from core.models.loader import models
 from core.studio import library
@@ -230,7 +231,8 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     section(page, "batch")
-    page.locator("#batch-files input[type=file]").set_input_files([library.examples("avatars")[0], broken])
+    drawing(3).save(foreign := tmp_path / "foreign.png")
+    page.locator("#batch-files input[type=file]").set_input_files([library.examples("avatars")[0], broken, foreign])
     expect(page.locator("#batch-files")).to_contain_text("broken")
     page.locator("#make-batch").click()
     with page.expect_download() as download:
@@ -240,8 +242,12 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
         assert [("file" in about, "problem" in about) for about in contents["pictures"]] == [
             (True, False),
             (False, True),
+            (True, False),
         ]
+        assert contents["unknown_to_model"] == ["foreign.png"]
         assert archive.read(contents["pictures"][0]["file"]).startswith(b"\x89PNG")
+    expect(page.locator("#batch-note .message").last).to_contain_text("cannot draw this picture")
+    expect(page.locator("#batch-note .message").last.locator("li")).to_have_text(["foreign.png"])
 
 
 def test_a_damaged_link_is_told(visit: Visit) -> None:
