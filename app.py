@@ -86,7 +86,8 @@ def build() -> VisitedPage:
                 with gr.Tab(tab.TITLE, id=tab.TITLE) as opened:
                     tab.build(shell, opened)
         gr.HTML(html_template=FOOT, js_on_load=asset("foot.js"), elem_id="foot")
-        gr.HTML(html_template="<i></i>", js_on_load=asset("places.js"), elem_id="places")
+        for script in ("places", "alerts"):
+            gr.HTML(html_template="<i></i>", js_on_load=asset(f"{script}.js"), elem_id=script)
         for endpoints in ENDPOINTS:
             endpoints.build(shell)
         if hub_login.offered():

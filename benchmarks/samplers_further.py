@@ -27,8 +27,8 @@ from benchmarks.directions import POOL, lacking
 from benchmarks.report import HELP, reported
 from core import instruments, presets
 from core.directions import Direction, Injection
-from core.editing import EditSettings
-from core.intervals import EDIT_ALWAYS, Intervals
+from core.editing import EDIT_ALWAYS, EditSettings
+from core.intervals import Intervals
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.process import USUAL_STEPS, Process, edit_pictures

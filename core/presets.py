@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from . import tensor_file
@@ -159,7 +158,7 @@ def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
         metadata = {"format": FORMAT, "format_version": str(VERSION), "preset": json.dumps(about, allow_nan=False)}
     except (TypeError, ValueError, RecursionError) as error:
         raise PresetError(f"This preset cannot be saved: {error}.") from error
-    data = tensors_to_bytes(tensors, metadata)
+    data = tensor_file.to_bytes(tensors, metadata)
     from_bytes(data)
     return data
 

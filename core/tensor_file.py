@@ -17,6 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from .errors import ResourceError
@@ -80,6 +81,17 @@ def tensors(data: bytes) -> dict[str, Tensor]:
         return tensors_from_bytes(data)
     except (SafetensorError, ValueError, RuntimeError, KeyError, OverflowError, MemoryError) as error:
         raise Damaged("its tensors cannot be read") from error
+
+
+def to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """A file's content: the same bytes for the same content. The library alone writes the metadata in any order."""
+    data = tensors_to_bytes(tensors, metadata)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = metadata
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def parse_json(text: bytes | str | None, fault: str) -> Any:

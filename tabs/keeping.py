@@ -117,6 +117,7 @@ class Keeping:
             "name": "In the photo" if size == "photo" else shown.name,
             "aspect": result.width / result.height,
             "kept": True,
+            "small": size not in ("photo", "square"),  # the stage above shows the same
             "note": shown.name,
             "plain": True,
         }

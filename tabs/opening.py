@@ -23,7 +23,7 @@ from tabs.visit import good, message
 PLACEHOLDER = "google/ddpm-ema-cat-256"
 ABOUT = (
     "Any unconditional diffusion model in the form of diffusers (UNet2DModel), by its name on the Hub{folders}. It is "
-    "downloaded once; nothing in its files is executed. The word for what it shows is used in texts such as “smiling cat”."
+    "downloaded once; nothing in its files is executed. The word for what it shows is used in texts: “smiling cat”."
 )
 
 NOT_MEASURED = (

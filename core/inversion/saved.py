@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from .. import tensor_file
 from ..errors import PresetError
 from ..tensor_file import Damaged, Limits, expect, header, numbers, parse_json, read, tensors, write
 from ..text_to_image import MAX_PROMPT
@@ -82,7 +82,7 @@ def to_bytes(inversion: Inversion) -> bytes:
         description = json.dumps(about, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise PresetError(f"This inverted picture cannot be saved: {error}.") from error
-    data = tensors_to_bytes(
+    data = tensor_file.to_bytes(
         {name: value.detach().cpu().contiguous() for name, value in values.items()},
         {"format": FORMAT, "format_version": VERSION, "inversion": description},
     )

@@ -34,7 +34,8 @@ class Opinion:
 
 
 def opinion(shown: Shown) -> Opinion:
-    """Of an edit, by SFace and by the model's own image-text model. Never an error."""
+    """Of an edit, by SFace and, where the model has no probe of its own, by its image-text model, which knows such words
+    less well. Never an error."""
     words: list[str] = []
     identity: float | None = None
     read: tuple[ReadOut, ...] = ()
@@ -44,10 +45,12 @@ def opinion(shown: Shown) -> Opinion:
     except VisitorError as error:
         words.append(error.message)
     try:
-        image_text = measuring.image_text(MODELS[shown.picture.model_id])
-        edited = shown.edited if shown.edited.ndim == 4 else shown.edited[None]
-        with DEVICE.turn():
-            read = tuple(read_out(image_text, shown.before, edited))
+        card = MODELS[shown.picture.model_id]
+        if card.instruments is None:
+            image_text = measuring.image_text(card)
+            edited = shown.edited if shown.edited.ndim == 4 else shown.edited[None]
+            with DEVICE.turn():
+                read = tuple(read_out(image_text, shown.before, edited))
     except VisitorError as error:
         words.append(error.message)
     return Opinion(identity, read, tuple(words))

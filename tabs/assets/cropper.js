@@ -39,6 +39,8 @@ function draw() {
   square.style.transform = `translate(-50%, -50%) rotate(${at.angle}deg)`;
   size.value = Math.log(at.side / SMALLEST) / Math.log(largest() / SMALLEST);
   angle.value = at.angle;
+  const zoom = tool("closer"); // of a square that is as large as the photograph there is no closer look
+  zoom.disabled = zoom.getAttribute("aria-pressed") !== "true" && nearer() < 1.05;
   root.dataset.square = JSON.stringify(at);
   for (const [index, face] of (about.faces || []).entries())
     $(".found").children[index]?.setAttribute("aria-pressed", Math.hypot(face.x - at.x, face.y - at.y) < 1 && Math.abs(face.side - at.side) < 1);
@@ -137,9 +139,12 @@ tool("largest").addEventListener("click", () => {
   set({ x: about.width / 2, y: about.height / 2, side: Math.min(about.width, about.height), angle: 0 });
 });
 tool("closer").addEventListener("click", () => closer(tool("closer").getAttribute("aria-pressed") !== "true"));
+function nearer() {
+  return clamp((0.62 * Math.min(about.width, about.height)) / at.side, 1, 12);
+}
 function closer(on) {
   tool("closer").setAttribute("aria-pressed", on);
-  const zoom = on ? clamp((0.62 * Math.min(about.width, about.height)) / at.side, 1, 12) : 1;
+  const zoom = on ? nearer() : 1;
   const [x, y] = [at.x / about.width, at.y / about.height];
   const shift = (part) => `${clamp(50 - 100 * zoom * part, 100 - 100 * zoom, 0)}%`;
   inner.style.transform = on ? `translate(${shift(x)}, ${shift(y)}) scale(${zoom})` : "";

@@ -77,6 +77,7 @@ function show(strength) {
     if (on) $("strip").scrollLeft = button.offsetLeft - $("strip").offsetLeft - $("strip").clientWidth / 2 + 32;
   }
   readout(frame.measures);
+  outdate(frame.image);
 }
 slider.addEventListener("input", () => {
   let value = Number(slider.value);
@@ -129,7 +130,29 @@ slider.addEventListener("change", () => {
   }
 });
 
-$("photo").addEventListener("click", () => trigger("download", { strength: Number(root.dataset.shown) }));
+// ---- the panel that Save opens below: of one picture; it closes when another is shown, or when Save is pressed again ----
+let saved = null; // the image that it is of
+function panelBelow() {
+  if (state.kept) return null;
+  for (let node = root.parentElement; node && node.getAttribute("role") !== "tabpanel"; node = node.parentElement) {
+    const panel = node.querySelector(".keeping");
+    if (panel) return panel;
+  }
+  return null;
+}
+function outdate(image) {
+  if (saved !== null && image !== saved) panelBelow()?.classList.add("closed");
+}
+$("photo").addEventListener("click", () => {
+  const panel = panelBelow();
+  const image = nearest(state.strength)?.image;
+  if (panel && image === saved) {
+    panel.classList.toggle("closed");
+    if (panel.classList.contains("closed") || panel.offsetParent) return;
+  }
+  saved = image;
+  trigger("download", { strength: Number(root.dataset.shown) });
+});
 
 function drawStrip() {
   const strip = $("strip");
@@ -193,7 +216,8 @@ function readout(measures) {
     ...MEASURES.filter(([key]) => typeof known[key] === "number").map(([key, label, scale, title]) => {
       const tile = make("div", "tile");
       tile.dataset.measure = key;
-      tile.append(make("b", "", known[key].toFixed(key === "seconds" ? 1 : 2)), make("i", "", scale), make("span", "", label));
+      const digits = key === "seconds" ? 1 : key === "distance" && known[key] < 0.095 ? 3 : 2;
+      tile.append(make("b", "", known[key].toFixed(digits)), make("i", "", scale), make("span", "", label));
       explained(tile, title);
       return tile;
     }),
@@ -217,7 +241,8 @@ function readout(measures) {
       // Attributes have scales of their own, from low to high: shares of it can be compared.
       const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
       const margin = 0.02 * (row.high - row.low); // what the instruments cannot tell from the end of the scale
-      const beyond = row.after > row.high + margin || row.after < row.low - margin;
+      const still = Math.abs(row.change) < 0.25;
+      const beyond = !still && (row.after > row.high + margin || row.after < row.low - margin);
       line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
       line.classList.toggle("beyond", beyond);
       const scale = `its scale goes from ${row.low} to ${row.high}`;
@@ -226,7 +251,7 @@ function readout(measures) {
         `${row.name}: ${share(row.before)} of its range before, ${share(row.after)} after, a change of ${signed(row.change, 1)} standard deviations ` +
           `(${row.before.toFixed(2)} → ${row.after.toFixed(2)}; ${scale})${beyond ? ". Beyond what pictures of this model have" : ""}.`,
       );
-      line.classList.toggle("still", Math.abs(row.change) < 0.25);
+      line.classList.toggle("still", still);
       return line;
     }),
   );
@@ -278,12 +303,14 @@ function draw() {
   }
   $("hint").textContent = state.hint || "";
   note(state.note, state.fraction, state.bad);
-  const out = root.getBoundingClientRect();
-  if (state.busy && !wasBusy && (out.top > window.innerHeight - 160 || out.top < -out.width / 2)) {
-    root.scrollIntoView({ behavior: "smooth", block: "start" });
+  const { top, height: tall } = canvas.getBoundingClientRect(); // on a phone it stays where it can be seen
+  if (state.busy && !wasBusy && (top > window.innerHeight - 160 || top < -tall / 2)) {
+    canvas.scrollIntoView({ behavior: "smooth", block: "start" });
   }
+  root.classList.toggle("small", Boolean(state.small));
   const panel = state.kept && root.closest(".keeping"); // it opens below what was pressed
   if (panel) {
+    panel.classList.remove("closed");
     requestAnimationFrame(() => { // once it has its place on the page
       const { top, bottom, height } = panel.getBoundingClientRect();
       if (height && (top > window.innerHeight - 160 || bottom < 160)) panel.scrollIntoView({ behavior: "smooth", block: "start" });
@@ -293,6 +320,7 @@ function draw() {
   root.dataset.frames = frames().length;
   delete root.dataset.shown;
   if (!edited) {
+    outdate(null);
     drawStrip();
     readout(null);
     if (preview) $("after").src = preview;

@@ -81,9 +81,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="compose-open"
                 )
         with gr.Column(elem_classes="results"):
-            stage = Stage(first_stage(model_id) | {"hint": HINT}, elem_id="compose-stage")
+            with gr.Column(elem_classes="together"):  # on a phone the picture stays in view as far as this goes
+                stage = Stage(first_stage(model_id) | {"hint": HINT}, elem_id="compose-stage")
+                mixer = Mixer(elem_id="mixer")
             keeping = Keeping("compose")
-            mixer = Mixer(elem_id="mixer")
             with gr.Accordion("Sweep: two strengths against each other", open=False, elem_id="sweep"):
                 sweep = Sweep()
             with gr.Accordion("Filmstrip and animation", open=False, elem_id="animation"):

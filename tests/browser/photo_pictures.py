@@ -35,7 +35,7 @@ def way(page: Page, folder: Path, name: str) -> None:
         page.mouse.click(*on_photo(page, *point, 900, 700))
     shot("3-two-taps")
     page.mouse.click(*on_photo(page, *landmarks.mouth, 900, 700))
-    page.get_by_role("button", name="Closer").click()
+    page.get_by_role("button", name="Zoom in").click()
     page.wait_for_timeout(400)
     shot("4-closer")
     page.get_by_role("button", name="Use this").click()

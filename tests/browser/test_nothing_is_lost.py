@@ -37,6 +37,50 @@ def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
+def test_what_save_opens_is_of_what_is_shown(page: Page) -> None:
+    """The panel closes when another strength or another direction is shown, and when Save is pressed again."""
+    choose(page, "Angry")
+    finished(page, "Angry")
+    save, panel = page.locator("#stage [data-part=photo]"), page.locator("#text-edit-keeping")
+    said = panel.locator("[data-part=note]")
+    save.click()
+    expect(said).to_have_text("Angry +1")
+    page.locator("#stage .strip button").nth(1).click()
+    expect(panel).to_be_hidden()
+    save.click()
+    expect(said).to_have_text("Angry -0.5")
+    expect(panel).to_be_visible()
+    for wanted in (expect(panel).to_be_hidden, expect(panel).to_be_visible):
+        save.click()
+        wanted()
+    choose(page, "Sad")
+    expect(panel).to_be_hidden()
+    finished(page, "Sad")
+    save.click()
+    expect(said).to_have_text("Sad +1")
+    expect(panel).to_be_visible()
+
+
+def test_on_a_phone_the_picture_stays_beside_the_slider_that_moves(visit: Visit) -> None:
+    page = visit(390, 844, has_touch=True, is_mobile=True)
+    tab(page, "Compose")
+    for name in ("Smiling", "Old", "Sad", "Angry"):
+        page.locator("#palette .cards").get_by_role("checkbox", name=name, exact=True).tap()
+        expect(page.locator("#mixer .channel .name").last).to_have_text(name)
+    stage, slider = page.locator("#compose-stage .stage"), page.locator("#mixer input[type=range]").last
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("Angry")
+    expect(stage).to_have_attribute("aria-busy", "false")
+    slider.scroll_into_view_if_needed()
+    slider.evaluate("node => node.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    place, before = slider.bounding_box(), page.locator("#compose-stage [data-part=after]").get_attribute("src")
+    slider.fill("0.5")
+    expect(page.locator("#compose-stage [data-part=after]")).not_to_have_attribute("src", before)
+    expect(stage).to_have_attribute("aria-busy", "false")
+    canvas = page.locator("#compose-stage .canvas").bounding_box()
+    assert slider.bounding_box()["y"] == pytest.approx(place["y"], abs=2)
+    assert 0 <= canvas["y"] < canvas["y"] + canvas["height"] <= slider.bounding_box()["y"]
+
+
 def test_a_result_and_its_strength_stay(page: Page, tmp_path: Path) -> None:
     choose(page, "Angry")
     finished(page, "Angry")

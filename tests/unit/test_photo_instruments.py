@@ -96,6 +96,9 @@ def test_without_a_network_the_rest_is_there(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(weights, "_here", lambda wanted: None)
     monkeypatch.setattr(weights, "hub_answers", lambda: False)
     found = opinion(shown())
+    assert (found.identity, found.read_outs) == (None, ()), "its own probe has said more, and better"
+    monkeypatch.setitem(MODELS, "avatars", replace(MODELS["avatars"], instruments=None))
+    found = opinion(shown())
     assert found.identity is None
     assert len(found.read_outs) == len(ATTRIBUTES)
     [words] = found.words

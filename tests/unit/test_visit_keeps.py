@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from core import presets
 from core.models.cards import MODELS
 from core.studio.compose.composition import Component, Composition
 from core.studio.discover.exploration import MAX_KEPT, DiscoverState
@@ -64,6 +65,15 @@ def test_searches_stay_with_their_pictures() -> None:
     state.show(pictures[3])
     state.show(pictures[0])
     assert state.exploration is None, "a search that found nothing yet is not kept"
+
+
+def test_a_file_that_is_opened_again_is_the_same_preset() -> None:
+    session = Session("avatars")
+    key = session.keep(preset("A", 1))
+    path = session.write(session.own[key])
+    for _ in range(6):
+        assert session.keep_file(presets.load(path)) == key
+    assert session.keep_file(replace(presets.load(path), strength=2.0)) != key
 
 
 def test_a_page_opened_again_may_not_know_yet_what_was_chosen() -> None:
