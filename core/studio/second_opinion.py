@@ -34,8 +34,8 @@ class Opinion:
 
 
 def opinion(shown: Shown) -> Opinion:
-    """Of an edit, by SFace and, where the model has no probe of its own, by its image-text model, which knows such words
-    less well. Never an error."""
+    """Of an edit, by SFace and, where the model has no probe of its own, by its image-text model, which knows less.
+    Never an error."""
     words: list[str] = []
     identity: float | None = None
     read: tuple[ReadOut, ...] = ()
