@@ -60,7 +60,7 @@ LIGHTS = (
 BRAND = '<div class="brand"><b><i>h</i>-space studio</b><span>Edit pictures where a diffusion model thinks</span></div>'
 FOOT = (
     '<div class="foot"><span>Pictures are kept for this visit only. An edited face is evidence of nothing.</span>'
-    '<span><a href="?view=api">Use it from a program</a></span></div>'
+    '<span><button type="button">Use it from a program</button></span></div>'
 )
 
 
@@ -85,7 +85,7 @@ def build() -> VisitedPage:
             for tab in TABS:
                 with gr.Tab(tab.TITLE, id=tab.TITLE) as opened:
                     tab.build(shell, opened)
-        gr.HTML(FOOT, elem_id="foot")
+        gr.HTML(html_template=FOOT, js_on_load=asset("foot.js"), elem_id="foot")
         for script in ("places", "alerts"):
             gr.HTML(html_template="<i></i>", js_on_load=asset(f"{script}.js"), elem_id=script)
         for endpoints in ENDPOINTS:

@@ -44,13 +44,17 @@ def declare(shell: Shell, handler: Callable[..., Iterator[Any]], inputs: Sequenc
 
 
 PLACEMENT = (
-    'Where its square lies: nothing for the largest one; "face" for the largest face; {"left_eye": [x, y], '
-    '"right_eye": [x, y], "mouth": [x, y]} or {"x": ..., "y": ..., "side": ..., "angle": ...} in pixels'
+    'Where the square lies that the model sees: {} for the largest one in the middle; "face" for the largest face; '
+    '{"left_eye": [x, y], "right_eye": [x, y], "mouth": [x, y]}; or {"x": ..., "y": ..., "side": ..., "angle": ...}: '
+    "its middle, side and turn, in pixels and degrees; /find_faces gives such squares"
 )
 RETURNED_LABEL = "What comes back: the square, the photo with what changed, or the photo with the whole square"
-STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs"
-
-
+STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs (anchored 7, paper 40)"
+SEED_LABEL = "Seed of the noise that is added for quality, 0 to 2147483647; of no effect without boosting"
+COMPOSITION_LABEL = (
+    'Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}; -100 to 100, in each '
+    "direction's own unit: 0 changes nothing, 1 is as trained; /presets says what each suggests"
+)
 BOOST_LABEL = "Add noise for quality below the model's t_boost, also where a direction suggests not to"
 
 
@@ -66,9 +70,14 @@ def process_input() -> gr.Dropdown:
     return gr.Dropdown(list(USUAL_STEPS), value="anchored", label=label)
 
 
-def picture_input() -> PictureInput:
+def model_input(shell: Shell) -> gr.Dropdown:
+    """The parameter that a model is given as."""
+    label = "Model: its id, of the list or as /open_model gave it"
+    return gr.Dropdown(list(MODELS), value=shell.model.value, label=label, allow_custom_value=True)
+
+
+def picture_input(label: str = "Picture: a file in any common format, up to 10 MB") -> PictureInput:
     """The parameter that a picture is given as."""
-    label = "Picture: a file in any common format"
     return PictureInput(type="filepath", image_mode=None, label=label)
 
 

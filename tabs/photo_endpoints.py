@@ -8,7 +8,6 @@ import gradio as gr
 
 from core.errors import RequestError
 from core.imaging import open_picture, to_pixels
-from core.models.cards import MODELS
 from core.photo import yunet
 from core.photo.faces import found_faces
 from core.photo.placement import CELEBA_HQ
@@ -18,7 +17,7 @@ from core.studio.keeping import Shown
 from core.studio.photographs import requested_placement
 from core.studio.second_opinion import opinion
 from core.studio.visit.session import Session
-from tabs.endpoints import Answers, declare, given_path, known_model, picture_input, placement_input
+from tabs.endpoints import Answers, declare, given_path, known_model, model_input, picture_input, placement_input
 from tabs.exports import csv_text
 from tabs.keeping import opinion_rows
 from tabs.shell import Shell
@@ -27,9 +26,9 @@ from tabs.shell import Shell
 def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     with gr.Column(visible=False):
-        image, edited = picture_input(), picture_input()
+        image, edited = picture_input(), picture_input("The edited square, as an endpoint returned it: a picture file")
         placement = placement_input()
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
+        model = model_input(shell)
         label = "How: difference adds what changed, which keeps the photo's detail; crop puts in the whole square"
         how = gr.Dropdown(["difference", "crop"], value="difference", label=label)
         picture = gr.Image(label="Picture", format="png")

@@ -54,7 +54,7 @@ def sweep_rows(sweep: Sweep, units: tuple[float, float] = (1.0, 1.0)) -> Rows:
 def batch_rows(batch: Batch) -> Rows:
     """A row for each picture that was edited, and for each that could not be, with the reason."""
     pictures = batch.contents["pictures"]
-    about = [{name: entry.get(name) for name in ("picture", "file", "problem")} for entry in pictures]
+    about = [{name: entry.get(name) for name in ("picture", "file", "problem", "warning")} for entry in pictures]
     frames = iter(batch.frames)
     return measured(about, [Measures() if "problem" in entry else next(frames).measures for entry in pictures])
 

@@ -23,7 +23,7 @@ from gradio.state_holder import SessionState, StateHolder
 from core.memory import give_back
 from core.studio.visit.session import Session
 from core.studio.visit.visits import VISITS, Visits
-from tabs.streaming import Page
+from tabs.described import DescribedPage
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class VisitHolder(StateHolder):
         self._in_background(run)
 
 
-class VisitedPage(Page):
+class VisitedPage(DescribedPage):
     """A page whose visits are bounded. `hold_visits` once it is served."""
 
     def hold_visits(self) -> None:

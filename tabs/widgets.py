@@ -96,7 +96,8 @@ class Stage(gr.HTML):
 
     The value is a dictionary: before (URL), name, hint, note, bad, busy, fraction, preview (URL), and, once there is
     a result, low, high, strength, seconds, strip (all its strengths) and frames: [{strength, image, measures}].
-    Without low and high there is one frame and no slider. tags: what the two sides are called. plain: no explanation;
+    Without low and high there is one frame and no slider. tags: what the two sides are called; sides: the same
+    in a word, where they are not before and after. plain: no explanation;
     steps: another one, in steps. foreign: what to say of a picture that the model does not know, the nearest that it
     does, and the titles of other models.
     """

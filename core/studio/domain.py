@@ -107,13 +107,15 @@ def honest(measures: Measures, domain: Domain) -> Measures:
     return Measures(in_domain=False, missing=(NOT_MEASURED, *measures.missing))
 
 
-def in_words(card: ModelCard | TextToImageCard) -> str:
+def warning(card: ModelCard | TextToImageCard) -> str:
     """What to tell of a picture that a model does not know."""
     shows = card.shows if isinstance(card, ModelCard) else MODELS[card.known_by or card.id].shows
-    return (
-        f"“{card.title}” cannot draw this picture: it has learned {shows}, and nothing else. Edits of it are "
-        "guesses. Beside this: the nearest picture that it can draw."
-    )
+    return f"“{card.title}” cannot draw this picture: it has learned {shows} and nothing else. Edits of it are guesses."
+
+
+def in_words(card: ModelCard | TextToImageCard) -> str:
+    """The same where the nearest picture is shown."""
+    return f"{warning(card)} Beside this: the nearest picture that it can draw."
 
 
 def others(card: ModelCard | TextToImageCard) -> list[ModelCard] | list[TextToImageCard]:

@@ -46,6 +46,8 @@ handle.addEventListener("keydown", (event) => {
 // ---- strengths ------------------------------------------------------------------------------------------------------
 const slider = $("slider");
 const frames = () => state.frames || [];
+const sides = () => state.sides || ["before", "after"];
+const between = (words) => words.replace("before and after", sides().join(" and "));
 const nearest = (strength) =>
   frames().reduce((best, f) => (!best || Math.abs(f.strength - strength) < Math.abs(best.strength - strength) ? f : best), null);
 
@@ -97,7 +99,7 @@ function numbers() {
   return { result: state.name, seconds: state.seconds, "shown strength": share(nearest(state.strength).strength), strengths: list };
 }
 function table() {
-  const rows = [["strength", "measure", "before", "after", "change in standard deviations", "low", "high"]];
+  const rows = [["strength", "measure", ...sides(), "change in standard deviations", "low", "high"]];
   for (const { attributes = [], ...frame } of numbers().strengths) {
     for (const key of ["s_dir", "identity", "distance"]) if (typeof frame[key] === "number") rows.push([frame.strength, key, "", frame[key], "", "", ""]);
     for (const a of attributes) rows.push([frame.strength, a.name, a.before, a.after, a.change, a.low, a.high]);
@@ -184,7 +186,7 @@ function thumbnail(strength) {
 // ---- read-outs ------------------------------------------------------------------------------------------------------
 const MEASURES = [
   ["s_dir", "Direction match", "of 1", "Whether the picture changed the way the words did (S_dir). 1 is exactly so, 0 unrelated, −1 the opposite."],
-  ["identity", "Same person", "of 1", "Similarity of identity before and after, by an independent network. 1 is the same person."],
+  ["identity", "Same person", "of 1", "Similarity of identity between before and after, by an independent network. 1 is the same person."],
   ["distance", "Visible change", "0 is none", "Perceptual distance between before and after. 0 is no change at all; above 1 little of the picture is as it was."],
   ["seconds", "Time", "s", "Seconds that this edit took on the machine."],
 ];
@@ -219,13 +221,14 @@ function readout(measures) {
       tile.dataset.measure = key;
       const digits = known[key] < FINE[key] ? 3 : key === "seconds" ? 1 : 2;
       tile.append(make("b", "", known[key].toFixed(digits)), make("i", "", scale), make("span", "", label));
-      explained(tile, title);
+      explained(tile, between(title));
       return tile;
     }),
   );
   const missing = measures.missing || [];
   $("missing").hidden = missing.length === 0;
   $("missing").replaceChildren(...missing.map((words) => make("li", "", words)));
+  const inside = state.sides ? state.sides.map((side) => `in ${side}`) : sides();
   const rows = (measures.attributes || []).slice(0, 7);
   $("attributes").hidden = rows.length === 0;
   $("rows").replaceChildren(
@@ -249,7 +252,7 @@ function readout(measures) {
       const scale = `its scale goes from ${row.low} to ${row.high}`;
       explained(
         line,
-        `${row.name}: ${share(row.before)} of its range before, ${share(row.after)} after, a change of ${signed(row.change, 1)} standard deviations ` +
+        `${row.name}: ${share(row.before)} of its range ${inside[0]}, ${share(row.after)} ${inside[1]}, a change of ${signed(row.change, 1)} standard deviations ` +
           `(${row.before.toFixed(2)} → ${row.after.toFixed(2)}; ${scale})${beyond ? ". Beyond what pictures of this model have" : ""}.`,
       );
       line.classList.toggle("still", still);
@@ -280,6 +283,8 @@ function draw() {
   $("title").textContent = state.name || "";
   const tags = state.tags || ["Before", "After"];
   root.querySelectorAll(".tag").forEach((tag, index) => (tag.textContent = tags[index]));
+  root.querySelectorAll(".attributes h4 span").forEach((side, index) => (side.textContent = sides()[index]));
+  handle.setAttribute("aria-label", between("Compare before and after"));
   $("controls").hidden = !edited || Boolean(state.kept);
   canvas.style.aspectRatio = state.aspect || "";
   $("foreign").hidden = !state.foreign;

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import VisitorError
+from core.models.cards import ModelCard
 from core.models.loader import models
 from core.process import Process
 from core.progress import Progress, Running
@@ -46,7 +47,25 @@ class Batch:
         self.make.click(run_batch, [session, self.files, *advanced], [self.note, self.file], **settings)
 
 
-def outcome(result: pictures.Batch) -> str:
+def outcome(result: pictures.Batch, card: ModelCard) -> str:
+    """How many pictures were edited, why the others were not, and which of them the model does not know."""
+    return edited(result) + foreign(result, card)
+
+
+def foreign(result: pictures.Batch, card: ModelCard) -> str:
+    """Which pictures were edited although the model does not know them; nothing if it knows them all."""
+    if not result.unknown:
+        return ""
+    names = "".join(f"<li><b>{escape(name)}</b></li>" for name in result.unknown)
+    these, them = ("this picture", "it") if len(result.unknown) == 1 else ("these pictures", "them")
+    words = (
+        f"“{card.title}” cannot draw {these}: it has learned {card.shows} and nothing else. Edits of {them} are "
+        "guesses, and are marked as such in the tables."
+    )
+    return f'<div class="message" role="alert">{escape(words)}<ul>{names}</ul></div>'
+
+
+def edited(result: pictures.Batch) -> str:
     """How many pictures were edited, and why the others were not."""
     count = result.done + len(result.problems)
     if not result.problems:
@@ -69,7 +88,7 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
         path = session.file("composed.zip", running.result.data)
         result = running.result
         taken = links(batch_rows(result), result.contents, "batch")
-        yield outcome(result) + taken, gr.update(value=str(path), visible=True)
+        yield outcome(result, model.card) + taken, gr.update(value=str(path), visible=True)
     except Outdated:
         yield "", gr.skip()
     except VisitorError as error:

@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from core.errors import RequestError
-from core.models.cards import MODELS
 from core.models.loader import models
 from core.presets import Preset
 from core.process import Process
@@ -22,11 +21,14 @@ from core.studio.photographs import given_back, reduced, require_returned
 from core.studio.visit.session import Session
 from tabs.endpoints import (
     BOOST_LABEL,
+    COMPOSITION_LABEL,
+    SEED_LABEL,
     STEPS_LABEL,
     Answers,
     declare,
     given_picture,
     known_model,
+    model_input,
     picture_input,
     placement_input,
     process_input,
@@ -47,17 +49,15 @@ def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     with gr.Column(visible=False):
         image = picture_input()
-        composition = gr.Textbox(
-            "", label='Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}'
-        )
-        across = gr.Textbox(label="Name of the direction whose strength grows to the right")
-        down = gr.Textbox(label="Name of the direction whose strength grows downwards")
+        composition = gr.Textbox("", label=COMPOSITION_LABEL)
+        across = gr.Textbox(label="Name of the direction whose strength grows to the right, as /presets lists it")
+        down = gr.Textbox(label="Name of the direction whose strength grows downwards, as /presets lists it")
         low = gr.Number(-1.0, label="Lowest strength of both, -100 to 100, in the directions' own units")
-        high = gr.Number(1.0, label="Highest strength of both, -100 to 100")
-        count = gr.Number(5, precision=0, label="Strengths of each, 2 to 11")
+        high = gr.Number(1.0, label="Highest strength of both, -100 to 100, in the directions' own units")
+        count = gr.Number(5, precision=0, label="Strengths of each, 2 to 11, in even steps from low to high")
         steps = gr.Number(0, precision=0, label=STEPS_LABEL)
-        seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 to 2147483647")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
+        seed = gr.Number(0, precision=0, label=SEED_LABEL)
+        model = model_input(shell)
         process = process_input()
         picture = gr.Image(label="Picture", format="png")
         about = gr.JSON(label="About it")

@@ -16,7 +16,6 @@ from tabs.tables import links, result_rows
 from tabs.widgets import Cards, data_url
 
 RESULTS: dict[str, Any] = {
-    "columns": 8,
     "multiple": True,
     "marks": ["A", "B"],
     "title": "Results of this visit",
@@ -29,8 +28,8 @@ def history_cards(session: Session) -> Cards:
     items = [
         {
             "id": str(result.number),
-            "name": f"No. {result.number}",
-            "note": result.tab,
+            "name": f"No. {result.number}, {result.tab}",
+            "note": result.words,
             "image": data_url(to_pil(result.frame.pixels)[0], quality=80),
             "about": f"{result.tab}: {result.words}",
         }
@@ -74,7 +73,14 @@ def pick(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any,
     """Values of the cards, of the comparison and of the way back, after a click: the last two that were clicked."""
     picked = [*(number for number in picked or [] if number != clicked), clicked][-2:]
     results = [kept_result(session, number) for number in picked]
-    return gr.update(value=picked), gr.update(value=comparison(results), visible=True), gr.update(visible=True)
+    back = gr.update(value=way_back(results), visible=True)
+    return gr.update(value=picked), gr.update(value=comparison(results), visible=True), back
+
+
+def way_back(results: list[Result]) -> str:
+    """What the button says that returns to the last of them."""
+    mark = f"{RESULTS['marks'][1]}: " if len(results) > 1 else ""
+    return f"Back to {mark}No. {results[-1].number}"
 
 
 def comparison(results: list[Result]) -> dict[str, Any]:
@@ -91,4 +97,5 @@ def comparison(results: list[Result]) -> dict[str, Any]:
     value["frames"] = frames_json([compare(first, last)])
     value["before"] = data_url(to_pil(first.frame.pixels)[0], quality=95)
     value["tags"] = [f"A: No. {first.number}", f"B: No. {last.number}"]
+    value["sides"] = RESULTS["marks"]
     return value | {"name": f"{first.words}  against  {last.words}"}

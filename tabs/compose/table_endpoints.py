@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from core.errors import RequestError
-from core.models.cards import MODELS
 from core.models.loader import models
 from core.process import Process
 from core.progress import Running
@@ -20,11 +19,14 @@ from core.studio.visit.session import Session
 from tabs.compose.endpoints import chosen_directions, named_direction
 from tabs.compose.similarity import legend
 from tabs.endpoints import (
+    COMPOSITION_LABEL,
     PROGRESS_INTERVAL,
+    SEED_LABEL,
     STEPS_LABEL,
     Answers,
     declare,
     given_picture,
+    model_input,
     picture_input,
     process_input,
     stream_progress,
@@ -38,22 +40,25 @@ def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     with gr.Column(visible=False):
         image = picture_input()
-        names = gr.Textbox("", label="Names of two directions or more, separated by commas")
+        names = gr.Textbox("", label="Names of two directions or more, separated by commas, as /presets lists them")
         metric = gr.Dropdown(
             list(orthogonalise.METRICS),
             value="effect",
             label="What is compared: effect (what each is for), response (what they do to this picture) or h-space",
         )
         files = gr.File(file_count="multiple", label=f"Pictures, up to {pictures.MAX_FILES}; of each its middle square")
-        composition = gr.Textbox(
-            "", label='Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}'
-        )
+        composition = gr.Textbox("", label=COMPOSITION_LABEL)
         count = gr.Number(9, precision=0, label="Pictures of the filmstrip, 2 to 48")
-        start = gr.Number(0.0, label="First multiple of the composition, -1.5 to 2")
-        end = gr.Number(1.0, label="Last multiple of the composition, -1.5 to 2")
+        start = gr.Number(
+            0.0,
+            label="First multiple of the composition: 0 is the picture, 1 the composition; negative is the opposite",
+        )
+        end = gr.Number(
+            1.0, label="Last multiple of the composition: 0 is the picture, 1 the composition, 2 twice as much"
+        )
         steps = gr.Number(0, precision=0, label=STEPS_LABEL)
-        seed = gr.Number(0, precision=0, label="Seed of the boosting noise, 0 to 2147483647")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
+        seed = gr.Number(0, precision=0, label=SEED_LABEL)
+        model = model_input(shell)
         process = process_input()
         picture, about = gr.Image(label="Picture", format="png"), gr.JSON(label="About it")
         archive = gr.File(label="The edited pictures, as a zip")
@@ -100,7 +105,8 @@ def batch(
     """Apply the same directions to several pictures.
 
     Returns a zip of PNG files with `contents.json`, and a JSON: for each picture its measures or why it could not be
-    edited, and the same as CSV. Until then the JSON tells how far it is.
+    edited, the same as CSV, and in `unknown_to_model` the pictures that the model cannot draw, whose edits are guesses.
+    Until then the JSON tells how far it is.
     """
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = chosen_directions(session, composition, model)

@@ -14,7 +14,6 @@ from core.discovery.basis import BASIS_SIZE
 from core.discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
 from core.discovery.methods import DEFAULT_METHOD, METHODS
 from core.imaging import to_pil
-from core.models.cards import MODELS
 from core.models.loader import models
 from core.studio.discover.analysis import analyse_picture
 from core.studio.discover.exploration import MAX_COUNT, Exploration, requested_regions
@@ -29,6 +28,7 @@ from tabs.endpoints import (
     given_mask,
     given_picture,
     mask_input,
+    model_input,
     picture_input,
     placement_input,
     stream_progress,
@@ -43,6 +43,7 @@ REGIONS = (
     '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}]; none for '
     + " and ".join(name for name, method in METHODS.items() if not method.needs_region)
 )
+METHOD_WORDS = "; ".join(f"{name} ({method.label})" for name, method in METHODS.items())
 
 
 def build(shell: Shell) -> None:
@@ -51,19 +52,37 @@ def build(shell: Shell) -> None:
     with gr.Column(visible=False):
         image = picture_input()
         regions = gr.JSON(label=REGIONS)
-        method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label="Method by which directions are found")
+        method = gr.Dropdown(list(METHODS), value=DEFAULT_METHOD, label=f"Method: {METHOD_WORDS}")
         count = gr.Number(defaults.count, precision=0, label=f"Directions per region, 1 to {MAX_COUNT}")
-        rank = gr.Number(defaults.rank, precision=0, label="JIVE: singular vectors kept of each region, 1 to 512")
-        joint = gr.Number(defaults.joint_rank, precision=0, label="JIVE: rank of the joint part, 1 to 512")
-        individual = gr.Number(defaults.individual_rank, precision=0, label="JIVE: rank of each own part, 1 to 512")
-        projection = gr.Number(
-            defaults.projection_rank, precision=0, label="Projection: vectors of the outside taken off, 1 to 512"
+        rank = gr.Number(
+            defaults.rank, precision=0, label="JIVE methods only: singular vectors kept of each region, 1 to 512"
         )
-        timestep = gr.Number(600, precision=0, label="Timestep, 0 to 1000; the nearest one of 40 steps is taken")
-        injection = gr.Dropdown(["symmetric", "asymmetric"], value="symmetric", label="How directions are applied")
+        joint = gr.Number(defaults.joint_rank, precision=0, label="JIVE methods only: rank of the joint part, 1 to 512")
+        individual = gr.Number(
+            defaults.individual_rank, precision=0, label="JIVE methods only: rank of each individual part, 1 to 512"
+        )
+        projection = gr.Number(
+            defaults.projection_rank,
+            precision=0,
+            label="Method projection only: vectors of the outside projected out, 1 to 512",
+        )
+        timestep = gr.Number(
+            600,
+            precision=0,
+            label="Timestep of the analysis, 0 (picture) to 1000 (noise); the nearest one of 40 steps is taken",
+        )
+        injection = gr.Dropdown(
+            ["symmetric", "asymmetric"],
+            value="symmetric",
+            label="How directions are applied: symmetric step, or asymmetric step (as in Asyrp)",
+        )
         refine = gr.Checkbox(True, label="Converge the directions of these regions; without, the quick answer")
-        size = gr.Number(BASIS_SIZE, precision=0, label="Basis vectors, 8 to 512")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
+        size = gr.Number(
+            BASIS_SIZE,
+            precision=0,
+            label="Vectors of the basis of h-space, 8 to 512; more take longer and are more exact",
+        )
+        model = model_input(shell)
         seen = gr.Image(label="Picture as the model sees it", format="png")
         about = gr.JSON(label="Measures")
         files = gr.File(label="Preset files, one per direction", file_count="multiple")

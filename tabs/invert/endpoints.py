@@ -55,6 +55,7 @@ REGIONS = (
     'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
     "right, bottom]]}]; none for the whole picture"
 )
+METHOD_WORDS = ", ".join(f"'{name}'" for name in METHODS)
 
 
 def build(shell: Shell) -> None:
@@ -63,30 +64,40 @@ def build(shell: Shell) -> None:
     with gr.Column(visible=False):
         image = picture_input()
         prompt = gr.Textbox("", label="Source prompt: what the picture shows; empty for a suggested one")
-        method = gr.Dropdown(list(METHODS), value="anchored", label="Method of inversion; anchored is exact")
-        methods = gr.Textbox("anchored, DDIM", label="Methods, separated by commas")
+        method = gr.Dropdown(
+            list(METHODS), value="anchored", label=f"Method of inversion: {METHOD_WORDS}; 'anchored' is exact"
+        )
+        methods = gr.Textbox("anchored, DDIM", label=f"Methods, separated by commas, of: {METHOD_WORDS}")
         steps = gr.Number(card.steps, precision=0, label="Steps of inversion and of editing, 4 to 200")
-        guidance = gr.Number(card.working_guidance, label="Working guidance, 1 to 30")
-        iterations = gr.Number(DEFAULTS.iterations, precision=0, label="Iterations of optimisation per step, from 0")
-        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP, from 1")
-        budget = gr.Number(0, label="Time limit in seconds, 0 for none; the best so far is the result")
-        seed = gr.Number(0, precision=0, label="Seed, 0 to 2147483647")
+        guidance = gr.Number(
+            card.working_guidance, label="Working guidance scale, at which the picture is to be edited, 1 to 30"
+        )
+        iterations = gr.Number(
+            DEFAULTS.iterations,
+            precision=0,
+            label="Iterations of optimisation per step, 0 to 500, of methods that optimise",
+        )
+        starts = gr.Number(DEFAULTS.starts, precision=0, label="Starts of latent-TOP, 1 to 200; others need none")
+        budget = gr.Number(0, label="Time limit in seconds, up to 3600, 0 for none; the best so far is the result")
+        seed = gr.Number(0, precision=0, label="Seed of whatever is random, 0 to 2147483647")
         model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model: its id")
         inversion = gr.File(label="Inverted picture: a file that /invert gave", file_types=[saved.SUFFIX])
         prompts = gr.Textbox("", label="Target prompts, one per line, up to 6", lines=2)
-        strength = gr.Number(1.0, label="Strength: 0 is the source, 1 the target, -0.5 to 1.5")
+        strength = gr.Number(1.0, label="Strength, 0 to 1.5: 0 is the source, 1 the target")
         attention = gr.Dropdown(
             ["auto", "swap", "refine", "none"],
             value="auto",
             label="Prompt-to-prompt: swap replaced words, refine by new ones, none, or auto: what suits the change",
         )
-        weights = gr.Textbox("", label="Weights of words of the target, for example 'smiling 2, glasses 0.5'")
+        weights = gr.Textbox("", label="Weights of words of the target, -5 to 5, for example 'smiling 2, glasses 0.5'")
         regions = gr.JSON([], label=REGIONS)
         cross = gr.Number(card.cross_steps, label="Share of the steps in which cross-attention is kept, 0 to 1")
         itself = gr.Number(0.4, label="Share of the steps in which self-attention is kept, 0 to 1")
         target_guidance = gr.Number(0, label="Guidance of the target, 1 to 30; 0 for the inversion's own")
         others = gr.Textbox("", label="Changed source prompts, one per line, up to 6", lines=2)
-        sigmas = gr.Textbox("5, 10, 20", label="Strengths of the noise, of 255, separated by commas")
+        sigmas = gr.Textbox(
+            "5, 10, 20", label="Standard deviations of the noise, 0 to 100 of 255, up to 6, separated by commas"
+        )
         picture = gr.Image(label="Picture", format="png")
         pictures = gr.Gallery(label="Pictures", format="png")
         file = gr.File(label="Inverted picture")
@@ -174,7 +185,7 @@ def compare_methods(
     settings = InversionSettings(
         steps, guidance, seed=seed, budget=budget or None, iterations=iterations, starts=starts
     )
-    names = [name.strip() for name in (methods or "").split(",") if name.strip()]
+    names = named_methods(methods or "")
     trial, loaded, chosen = requested_trial(image, prompt, names, settings, model, placement)
     yield from stream_progress(run_methods(trial, loaded, chosen))
     results = [(name, trial.results[name].inversion) for name in chosen if name in trial.results]
@@ -272,8 +283,8 @@ def robustness(
     """
     started = time.monotonic()
     settings = InversionSettings(steps, guidance, seed=seed, iterations=iterations, starts=starts)
-    chosen = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    trial, loaded, chosen = requested_trial(image, prompt, chosen, settings, model, placement)
+    names = named_methods(methods or "")
+    trial, loaded, chosen = requested_trial(image, prompt, names, settings, model, placement)
     rows = variants(trial, numbers(sigmas or ""), (other_prompts or "").splitlines())
     yield from stream_progress(fill_study(trial, loaded, rows, chosen))
     cells = [trial.cells[sigma, text, name] for sigma, text in rows for name in chosen]
@@ -336,6 +347,17 @@ def given_source(inversion: Inversion, image: str | None, placement: Any, wanted
 def rounded(measures: dict[str, float]) -> dict[str, float]:
     """Measures with names for programs: psnr_to_bound."""
     return {name.replace(" ", "_"): round(value, 5) for name, value in measures.items()}
+
+
+def named_methods(text: str) -> list[str]:
+    """Names that are separated by commas, of which "DDIM, guided" has one itself."""
+    names: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if names and f"{names[-1]}, {part}" in METHODS:
+            names[-1] += f", {part}"
+        else:
+            names.append(part)
+    return names
 
 
 def numbers(text: str) -> list[float]:

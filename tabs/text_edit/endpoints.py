@@ -24,12 +24,14 @@ from core.studio.words import unknown_words
 from tabs.charts import curve_rows, intervals_of, loss_curve
 from tabs.endpoints import (
     BOOST_LABEL,
+    SEED_LABEL,
     STEPS_LABEL,
     Answers,
     declare,
     given_path,
     given_picture,
     known_model,
+    model_input,
     picture_input,
     placement_input,
     process_input,
@@ -46,18 +48,25 @@ def build(shell: Shell) -> None:
     """Declare the endpoints; their parameters are components that are never shown."""
     with gr.Column(visible=False):
         image = picture_input()
-        direction = gr.Textbox("", label="Name of a direction, for example 'smiling'; empty to use the two texts")
-        source = gr.Textbox("", label="What the pictures show, for example 'face'")
-        target = gr.Textbox("", label="What they should show, for example 'smiling face'")
+        direction = gr.Textbox(
+            "", label="Name of a direction, as /presets lists it, for example 'smiling'; empty for texts"
+        )
+        source = gr.Textbox("", label="What the pictures show, for example 'face'; up to 200 characters")
+        target = gr.Textbox("", label="What they should show, for example 'smiling face'; up to 200 characters")
         unit = "in the direction's own unit: 0 changes nothing, 1 is as trained; /presets says what each suggests"
         strength = gr.Number(1.0, label=f"Strength, -100 to 100, {unit}")
         steps = gr.Number(0, precision=0, label=STEPS_LABEL)
-        seed = gr.Number(0, precision=0, label="Seed, 0 to 2147483647")
+        seed = gr.Number(0, precision=0, label=SEED_LABEL)
+        sample_seed = gr.Number(0, precision=0, label="Seed of the picture, 0 to 2147483647")
         words = gr.Textbox("", label="What the picture should show; empty to leave it to the seed")
         sample_steps = gr.Number(0, precision=0, label="Steps of sampling, 4 to 1000; 0: as many as it needs")
-        model = gr.Dropdown(list(MODELS), value=shell.model.value, label="Model: its id", allow_custom_value=True)
+        model = model_input(shell)
         process = process_input()
-        form = gr.Dropdown(["global", "implicit"], value="global", label="Form: global is fast, implicit is thorough")
+        form = gr.Dropdown(
+            ["global", "implicit"],
+            value="global",
+            label="Form: global (one shift, fast) or implicit (a network f_t, slower, as in the paper)",
+        )
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
         train_steps = gr.Number(short, precision=0, label="Steps of the diffusion process, 8 to 200")
@@ -71,9 +80,10 @@ def build(shell: Shell) -> None:
         declare(shell, edit_text, asked, [picture, measures])
         asked = [source, target, form, samples, train_steps, coefficient, model]
         declare(shell, train_direction, asked, [file, measures])
-        asked = [direction, model, source_input(), gr.Checkbox(False, label=BOOST_LABEL)]
+        named = gr.Textbox("", label="Name of a direction, as /presets lists it, for example 'smiling'")
+        asked = [named, model, source_input(), gr.Checkbox(False, label=BOOST_LABEL)]
         declare(shell, intervals, asked, measures)
-        declare(shell, sample, [seed, sample_steps, model, words], [picture, measures])
+        declare(shell, sample, [sample_seed, sample_steps, model, words], [picture, measures])
 
 
 def edit_text(

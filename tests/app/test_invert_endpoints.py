@@ -10,7 +10,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from core.inversion import saved
+from core.inversion.methods import METHODS
 from core.studio import library
+from tabs.invert.endpoints import named_methods
 
 EXAMPLE = library.examples("avatars")[0]
 PROMPT = "a pale face with short hair"
@@ -20,6 +22,12 @@ QUICK = {"steps": 5, "iterations": 1, "starts": 2}
 @pytest.fixture(scope="module")
 def client(served: str) -> Client:
     return Client(served, verbose=False)
+
+
+def test_every_method_can_be_named_in_a_list() -> None:
+    """Also the one whose name has a comma."""
+    assert named_methods(", ".join(METHODS)) == list(METHODS)
+    assert named_methods(" DDIM ,,DDIM, guided, nonsense") == ["DDIM", "DDIM, guided", "nonsense"]
 
 
 def invert(client: Client, **values: Any) -> tuple[str, str, dict[str, Any]]:

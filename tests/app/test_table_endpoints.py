@@ -42,6 +42,9 @@ def test_several_pictures_and_one_that_the_model_does_not_know(client: Client, t
     known, unknown = table(about)
     assert float(known["identity"]) > 0.5
     assert (unknown["identity"], unknown["in_domain"], unknown["problem"]) == ("", "False", "")
+    assert about["unknown_to_model"] == ["shapes.png"]
+    assert "cannot draw this picture" in unknown["warning"]
+    assert known["warning"] == ""
 
     _, about = client.predict(handle_file(EXAMPLE), json.dumps({"smiling": 1}), 2, steps=FAST, api_name="/filmstrip")
     assert [row["share"] for row in table(about)] == ["0.0", "1.0"]

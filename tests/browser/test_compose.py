@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from benchmarks.domain import drawing
 from core import presets
 from core.models.loader import models
 from core.studio import library
@@ -163,10 +164,19 @@ def test_the_desk(composing: Callable[..., Page]) -> None:
     section(page, "history")
     cards = page.locator("#results .cards button")
     expect(cards).to_have_count(3)
+    expect(cards.nth(0)).to_contain_text(f"{NAMES[0]} +0.5, {NAMES[1]} +1")
     cards.nth(0).click()
     expect(page.locator("#comparison .tag").nth(0)).to_have_text("Before")
+    expect(page.locator("#comparison .attributes h4")).to_contain_text("before")
+    expect(page.locator("#back")).to_have_text("Back to No. 3")
     cards.nth(2).click()
     expect(page.locator("#comparison .tag").nth(0)).to_have_text("A: No. 3")
+    expect(page.locator("#comparison .attributes h4")).not_to_contain_text("before")
+    expect(page.locator("#comparison .row").first).to_have_attribute("title", re.compile("in A, .* in B, a change"))
+    expect(page.locator("#comparison [data-measure=identity]")).to_have_attribute(
+        "title", re.compile("between A and B")
+    )
+    expect(page.locator("#back")).to_have_text("Back to B: No. 1")
     assert page.locator("#comparison [data-part=after]").get_attribute("src") == both
     page.locator("#back").click()
     expect(page.get_by_label(f"Strength of {NAMES[1]} as a number")).to_have_value("0.5")
@@ -236,7 +246,8 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     section(page, "batch")
-    page.locator("#batch-files input[type=file]").set_input_files([library.examples("avatars")[0], broken])
+    drawing(3).save(foreign := tmp_path / "foreign.png")
+    page.locator("#batch-files input[type=file]").set_input_files([library.examples("avatars")[0], broken, foreign])
     expect(page.locator("#batch-files")).to_contain_text("broken")
     page.locator("#make-batch").click()
     with page.expect_download() as download:
@@ -246,8 +257,12 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
         assert [("file" in about, "problem" in about) for about in contents["pictures"]] == [
             (True, False),
             (False, True),
+            (True, False),
         ]
+        assert contents["unknown_to_model"] == ["foreign.png"]
         assert archive.read(contents["pictures"][0]["file"]).startswith(b"\x89PNG")
+    expect(page.locator("#batch-note .message").last).to_contain_text("cannot draw this picture")
+    expect(page.locator("#batch-note .message").last.locator("li")).to_have_text(["foreign.png"])
 
 
 def test_a_damaged_link_is_told(visit: Visit) -> None:

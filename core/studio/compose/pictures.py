@@ -19,6 +19,7 @@ from ...models.loader import DiffusionModel
 from ...presets import Preset
 from ...progress import Job, stage
 from .. import library
+from ..domain import warning
 from ..frames import EditOptions, Frame, Picture
 from .applying import Chosen, apply
 
@@ -114,13 +115,15 @@ def interpolate(
 @dataclass(frozen=True)
 class Batch:
     """Several pictures edited. data: the zip. done: how many. problems: the others, each with the reason. contents:
-    what `contents.json` in the zip says. frames: those that were edited."""
+    what `contents.json` in the zip says. frames: those that were edited. unknown: the names of those of them that the
+    model does not know, see `domain`."""
 
     data: bytes
     done: int
     problems: tuple[tuple[str, str], ...] = ()
     contents: dict[str, Any] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def batch(
@@ -130,7 +133,8 @@ def batch(
     options: EditOptions = EditOptions(),
 ) -> Job[Batch]:
     """The same composition on several pictures. Returns a zip of PNG files named after theirs, with `contents.json`; a
-    picture that cannot be used is listed there and in `problems` with the reason, and does not stop the others.
+    picture that cannot be used is listed there and in `problems` with the reason, and does not stop the others; one
+    that the model does not know is edited, with a warning there.
 
     files: (name as the visitor knows it, file).
 
@@ -156,16 +160,20 @@ def batch(
                 archive.writestr(file, to_png(to_pil(frame.pixels)[0]))
                 entry |= {"file": file} | frame.measures.as_json()
                 frames.append(frame)
+                if frame.measures.in_domain is False:
+                    entry["warning"] = warning(model.card)
             except VisitorError as error:
                 entry["problem"] = error.message
             contents.append(entry)
         if not any("file" in entry for entry in contents):
             raise RequestError(f"None of these pictures could be edited. The first: {contents[0]['problem']}")
         applied = [{"name": preset.name, "strength": strength} for preset, strength in chosen]
+        unknown = tuple(str(entry["picture"]) for entry in contents if "warning" in entry)
         table = {"model": model.card.id, "steps": options.step_count, "directions": applied, "pictures": contents}
+        table["unknown_to_model"] = unknown
         archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
     problems = tuple((str(entry["picture"]), str(entry["problem"])) for entry in contents if "problem" in entry)
-    return Batch(archived.getvalue(), len(files) - len(problems), problems, table, tuple(frames))
+    return Batch(archived.getvalue(), len(files) - len(problems), problems, table, tuple(frames), unknown)
 
 
 def to_png(picture: Image.Image) -> bytes:
