@@ -5,8 +5,8 @@
     python -m training.measure_gains                # writes them into the presets
 
 The gain is where the own change, between the strengths that were measured, reaches 0.98 of that of the paper's process;
-above 1 only if the person stays as much the same as in that process, and the surroundings to within three quarters of a
-decibel. A corrected direction is held to what it did as it was trained: that is what its strength meant.
+above 1 only if the person stays as much the same as in that process, and the surroundings to within a decibel. A
+corrected direction is held to what it did as it was trained: that is what its strength meant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from core import presets
 from training.make_directions import RECIPES, preset_path
 
 LOWEST, HIGHEST = 0.7, 2.0
-LEEWAY = 0.75  # dB
+LEEWAY = 1.0  # dB
+NEAR = 0.035  # a gain that is right to this stays: every measurement at a new one would move it again
 SHARE = 0.98  # of the own change in the paper's process
 
 
@@ -62,8 +63,9 @@ def main() -> None:
         if not wanted or len(known) < 2:
             continue
         found = gain(wanted[-1], known)
-        presets.save(replace(preset, direction=replace(preset.direction, gain=found)), path)
-        print(f"{name}: {found}")
+        print(f"{name}: {preset.direction.gain} -> {found}")
+        if abs(found - preset.direction.gain) > NEAR:
+            presets.save(replace(preset, direction=replace(preset.direction, gain=found)), path)
 
 
 if __name__ == "__main__":
