@@ -233,7 +233,8 @@ def main() -> None:
     pixels = to_pixels(np.asarray(render(varied(sample(HELD_OUT + 2559), **PLAIN)))[None])
     shown = finish(invert(model, pixels, STEPS)).x_T
     if arguments.thumbnails:
-        for path in sorted(arguments.folder.glob(f"*{presets.SUFFIX}")):
+        named = [preset_path(name, arguments.folder) for name in arguments.names]
+        for path in named or sorted(arguments.folder.glob(f"*{presets.SUFFIX}")):
             preset = presets.load(path)
             drawn = thumbnail(model, shown, preset.direction, preset.t_edit)
             presets.save(replace(preset, thumbnail=drawn), path, torch.float16)

@@ -27,7 +27,7 @@ document.addEventListener(
   (event) => {
     if (!event.target.closest("#remove-own")) return;
     const name = document.querySelector("#own-name input, #own-name textarea")?.value || "this direction";
-    if (confirm(`Delete “${name}”? What was saved as a file stays.`)) return;
+    if (confirm(`Delete “${name}”? It also leaves your composition. What was saved as a file stays.`)) return;
     event.stopImmediatePropagation();
     event.preventDefault();
   },

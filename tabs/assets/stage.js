@@ -123,6 +123,16 @@ function look(strength) {
 function tell() {
   if (state.result !== undefined) trigger("select", { result: state.result, strength: state.strength });
 }
+slider.addEventListener("keydown", (event) => { // a step of the slider's own is too small to leave a strength of the strip
+  const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  slider.value = Number(slider.value) + (step * (slider.max - slider.min)) / 30;
+  look(Number(slider.value));
+});
+slider.addEventListener("keyup", (event) => {
+  if (event.key.startsWith("Arrow")) slider.dispatchEvent(new Event("change"));
+});
 slider.addEventListener("change", () => {
   const close = nearest(state.strength);
   tell();
@@ -246,9 +256,9 @@ function readout(measures) {
       const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
       const margin = 0.02 * (row.high - row.low); // what the instruments cannot tell from the end of the scale
       const still = Math.abs(row.change) < 0.25;
-      const beyond = !still && (row.after > row.high + margin || row.after < row.low - margin);
+      const beyond = row.after > row.high + margin || row.after < row.low - margin;
       line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
-      line.classList.toggle("beyond", beyond);
+      line.classList.toggle("beyond", beyond && !still); // what the edit did not do is no alarm
       const scale = `its scale goes from ${row.low} to ${row.high}`;
       explained(
         line,

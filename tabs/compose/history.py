@@ -64,7 +64,7 @@ def return_to(session: Session, number: str | None) -> Result:
             title = MODELS[result.picture.model_id].title
             raise RequestError(f"This result was made with the model “{title}”. Choose that first, at the top.")
         session.picture = result.picture
-    if result.strip is not None and result.tab == "Text edit":
+    if result.strip is not None:
         session.text_edit.returning = session.text_edit.show(result.strip)
     return result
 
@@ -79,6 +79,8 @@ def pick(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any,
 
 def way_back(results: list[Result]) -> str:
     """What the button says that returns to the last of them."""
+    if results[-1].tab == "Invert":  # of an edit by words the picture is kept, and what made it in words
+        return f"Open Invert with the picture of No. {results[-1].number}"
     mark = f"{RESULTS['marks'][1]}: " if len(results) > 1 else ""
     return f"Back to {mark}No. {results[-1].number}"
 

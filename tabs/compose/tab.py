@@ -200,8 +200,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     @in_words
     def go_back(visit: Session, picked: list[str] | None, *values: Any) -> Values:
         result = return_to(visit, picked[-1] if picked else None)
-        if result.tab != TITLE:
-            yield gr.Tabs(selected=result.tab), *(gr.skip(),) * len(shown)
+        if result.tab != TITLE:  # a strip is shown in Text edit, wherever its direction was found
+            yield gr.Tabs(selected=result.tab if result.strip is None else "Text edit"), *(gr.skip(),) * len(shown)
             return
         visit.compose.change(result.composition)
         for followed in rendering(visit, *values):

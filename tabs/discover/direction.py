@@ -17,7 +17,7 @@ from core.studio.discover.exploration import Exploration
 from core.studio.discover.pictures import apply_to_others
 from core.studio.discover.preset import as_preset
 from core.studio.discover.rows import DirectionRow
-from core.studio.frames import EditOptions
+from core.studio.frames import EditOptions, in_units
 from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
 from core.studio.turns import Outdated
@@ -88,8 +88,8 @@ def shown_row(session: Session, strength: float) -> Shown | None:
     frame = None if strip is None else nearest(strip.frames, strength)
     if strip is None or frame is None:
         return None
-    picture = strip.picture
-    return Shown(picture, picture.pixels, frame.pixels, f"{strip.preset.name} {frame.strength:+g}")
+    picture, name = strip.picture, f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
+    return Shown(picture, picture.pixels, frame.pixels, name)
 
 
 @in_words

@@ -276,7 +276,7 @@ def run(session: Session, *values: Any) -> Values:
     """Values of panels and `shown`: the methods one after the other, each with its progress and a preview."""
     state, skip, few = session.invert, gr.skip(), (gr.skip(),) * 5
     current_picture(session, TAB)  # first: a tab that is being opened leaves alone what shows its picture
-    turn = state.jobs.begin(KIND)
+    turn, before = state.jobs.begin(KIND), state.trial
     yield gr.Tabs(selected="results"), waiting(session, values[1]), skip, *few, *RUNNING
     try:
         trial, model, methods = requested_trial(session, *values)
@@ -297,6 +297,8 @@ def run(session: Session, *values: Any) -> Values:
                     shown = working(event, preview)
                     last_report, preview = time.monotonic(), shown["preview"]
                     yield skip, {**base, **shown}, skip, *few, skip, skip
+        if state.trial is trial and not trial.results and same_picture(before, trial):
+            state.show(before)  # stopped before anything was done: what was there stays
         if turn.is_last_of_kind:
             yield skip, *settled(session, values[1], values[2]), *IDLE
     except VisitorError as error:
@@ -304,6 +306,13 @@ def run(session: Session, *values: Any) -> Values:
     except Exception:
         yield skip, *settled(session, values[1], values[2]), *IDLE
         raise
+
+
+def same_picture(before: Trial | None, trial: Trial) -> bool:
+    """Whether an earlier trial has results of the picture that a new one is of."""
+    if before is None or before.card is not trial.card or not before.results:
+        return False
+    return before.pixels.equal(trial.pixels)
 
 
 def waiting(session: Session, model_id: str) -> dict[str, Any]:

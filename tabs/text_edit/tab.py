@@ -15,7 +15,7 @@ from core.models.cards import MODELS
 from core.presets import Preset
 from core.studio.compose.link import one_direction
 from core.studio.edit import intervals_for, intervals_in_words
-from core.studio.frames import EditOptions
+from core.studio.frames import EditOptions, in_units
 from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
 from core.studio.train import SUGGESTED
@@ -166,7 +166,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     picker.input(withdraw_file, [shell.session, picker], download, **saving).then(
         offer_file, [shell.session, picker], download, **saving
     )
-    picker.input(own_chosen, [shell.session, picker], [own_row, own_name], **saving)
+    picker.change(own_chosen, [shell.session, picker], [own_row, own_name], **saving)
     gr.on([picker.input, apply.click], render, given, shown, **HEAVY)
     stage.release(exact_strength, shell.session, stage, **HEAVY)
     stage.select(look, shell.session, None, queue=False, **QUIET)
@@ -191,7 +191,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     ).then(render_made, made, shown, **HEAVY)
     stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
     discard.click(discard_training, shell.session, stop, queue=False, **QUIET)
-    rename.click(rename_own, [shell.session, picker, own_name], [picker, download], **QUIET)
+    rename.click(rename_own, [shell.session, picker, own_name], [picker, download, stage], **QUIET)
     remove.click(remove_own, [shell.session, picker], [picker, download, own_row], **QUIET)
     written = [shell.session, source_text, target_text]
     gr.on([source_text.blur, target_text.blur, target_text.submit], words_note, written, unknown, **QUIET)
@@ -363,7 +363,7 @@ def shown_edit(session: Session, strength: float) -> Shown | None:
     if strip is None or frame is None:
         return None
     token = one_direction(strip.source, frame.strength, strip.picture, strip.options)
-    name = f"{strip.preset.name} {frame.strength:+g}"
+    name = f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
     return Shown(strip.picture, strip.picture.pixels, frame.pixels, name, token)
 
 

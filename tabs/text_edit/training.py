@@ -23,6 +23,7 @@ from core.studio.visit.session import Session
 from tabs.charts import loss_curve
 from tabs.exports import csv_link
 from tabs.shell import in_words
+from tabs.strip import strip_value
 from tabs.visit import chosen_preset, current_picture, message, notes, preset_items
 from tabs.widgets import Cards, data_url
 
@@ -163,13 +164,15 @@ def own_chosen(session: Session, key: str | None) -> tuple[Any, Any]:
 
 
 @in_words
-def rename_own(session: Session, key: str | None, name: str | None) -> tuple[Any, Any]:
-    """Values of the cards and of the file."""
-    preset = session.rename(key, name or "")
-    if session.text_edit.strip is not None and session.text_edit.strip.source == key:
-        session.text_edit.strip.preset = preset
+def rename_own(session: Session, key: str | None, name: str | None) -> tuple[Any, ...]:
+    """Values of the cards, of the file and of the stage."""
+    preset, strip = session.rename(key, name or ""), session.text_edit.strip
+    shown: Any = gr.skip()
+    if strip is not None and strip.source == key:
+        strip.preset = preset
+        shown = strip_value(strip) if not strip.missing else gr.skip()
     cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
-    return cards, gr.update(value=str(session.write(preset)), interactive=True)
+    return cards, gr.update(value=str(session.write(preset)), interactive=True), shown
 
 
 @in_words

@@ -48,7 +48,7 @@ def test_what_save_opens_is_of_what_is_shown(page: Page) -> None:
     page.locator("#stage .strip button").nth(1).click()
     expect(panel).to_be_hidden()
     save.click()
-    expect(said).to_have_text("Angry -0.5")
+    expect(said).to_have_text("Angry −0.5")
     expect(panel).to_be_visible()
     for wanted in (expect(panel).to_be_hidden, expect(panel).to_be_visible):
         save.click()
@@ -59,6 +59,9 @@ def test_what_save_opens_is_of_what_is_shown(page: Page) -> None:
     save.click()
     expect(said).to_have_text("Sad +1")
     expect(panel).to_be_visible()
+    page.locator("#stage [data-part=slider]").press("ArrowRight")  # by the keyboard too
+    expect(page.locator("#stage [data-part=strength]")).to_have_text("+1.10")
+    expect(panel).to_be_hidden()
 
 
 def test_on_a_phone_the_picture_stays_beside_the_slider_that_moves(visit: Visit) -> None:

@@ -526,3 +526,16 @@ def test_a_picture_that_comes_late_puts_no_newer_job_away(
     [values] = tab.fresh(session, "", "stand-in", ["anchored"])
     assert state.trial is None
     assert len(values) == 12
+
+
+def test_a_job_that_is_stopped_at_once_leaves_what_was_there(inverted: Trial, text_model: Path) -> None:
+    from tabs.invert import tab
+
+    session = Session()
+    session.picture = library.open_example(library.examples("avatars")[0], "avatars")
+    state = session.invert
+    state.show(inverted)
+    job = tab.run(session, "a smiling face", *ASKED)
+    for _ in job:
+        state.jobs.begin()  # Stop is pressed
+    assert state.trial is inverted
