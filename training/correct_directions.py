@@ -1,7 +1,9 @@
 """Takes out of shipped directions what they change besides their own attribute, with the help of other shipped ones.
 
-    python -m training.correct_directions "red lips" "open mouth"     # writes the presets
-    python -m training.correct_directions --try "red lips"            # writes nothing
+    python -m training.correct_directions "open mouth" tanned         # writes the presets
+    python -m training.correct_directions surprised --portraits 300
+    python -m training.correct_directions "red lips" --without "open mouth" surprised    # which smear closed lips
+    python -m training.correct_directions --try "closed eyes"         # writes nothing
 
 An image-text model has words that go together: a face with red lips is a smiling one. So a little of other directions
 is added, with the weights that make the changes of all other attributes vanish as far as they can: the projection of
@@ -245,6 +247,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=list(RECIPES))
     parser.add_argument("--portraits", type=int, default=96)
     parser.add_argument("--most", type=int, default=5, help="other directions that serve one")
+    parser.add_argument("--without", nargs="*", default=[], help="directions that may not serve")
     parser.add_argument("--effects", type=Path, help="what directions do, in a file that is read if it is there")
     parser.add_argument("--try", action="store_true", help="write nothing", dest="dry")
     arguments = parser.parse_args()
@@ -264,6 +267,7 @@ def main() -> None:
         assert isinstance(preset.direction, ImplicitDirection)
         print(recipe.name, flush=True)
         measured = Measured(model, probe, recipe, arguments.portraits)
+        effects = {name: change for name, change in effects.items() if name not in arguments.without}
         weights, before = find(measured, shipped, effects, arguments.most)
         if not weights:
             continue

@@ -180,6 +180,7 @@ def test_the_hubs_refusals_have_their_words(hub: StandIn, compose: Page) -> None
     said = compose.locator("#hub-note .message")
     look(compose, "someone/nothing")
     expect(said).to_contain_text("There is no someone/nothing on the Hub")
+    hub.repositories[THEIRS].commit({"notes.md": b"of this test alone"})  # what was seen of a commit is still known
     hub.repositories[THEIRS].gated = True
     look(compose, THEIRS)
     expect(said).to_contain_text("is gated: ask for access on its page")

@@ -129,7 +129,7 @@ def test_what_suits_a_change_of_words_is_chosen_and_said(page: Page) -> None:
     write_targets(root, "a face with long hair")
     edited(root)
     expect(said).to_contain_text("because words are taken out")
-    expect(said).to_contain_text("“a face with long hair and without glasses”")
+    expect(said).to_contain_text("The model is also told “without glasses”")
     expect(said).to_contain_text("The edit begins early")
     root.locator("#targets textarea").fill("a face with glasses and gray hair")
     edited(root)
