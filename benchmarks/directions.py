@@ -88,6 +88,13 @@ def run(model: DiffusionModel, x_T: Tensor, unedited: Tensor, direction: Directi
 
 
 @torch.no_grad()
+def changes(probe: instruments.Instruments, before: Tensor, after: Tensor) -> dict[str, float]:
+    """Mean change of every attribute from pictures (N, 3, H, W) to others, in standard deviations of the population."""
+    old, new = probe.attributes(before), probe.attributes(after)
+    return {name: ((new[name] - old[name]).mean() / probe.known[name].spread).item() for name in old}
+
+
+@torch.no_grad()
 def effect(
     recipe: Recipe,
     pictures: Tensor,
@@ -98,8 +105,7 @@ def effect(
 ) -> Effect:
     """pictures: (len(STRENGTHS), N, 3, H, W); masks: (N, 1, H, W), True in the part concerned."""
     before, after = pictures[STRENGTHS.index(0.0)], pictures[STRENGTHS.index(1.0)]
-    old, new = probe.attributes(before), probe.attributes(after)
-    change = {name: ((new[name] - old[name]).mean() / probe.known[name].spread).item() for name in old}
+    change = changes(probe, before, after)
     others = {name: abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also)}
     which = max(others, key=others.get)
     along = torch.stack([probe.attributes(row)[recipe.attribute] for row in pictures]) * recipe.sign

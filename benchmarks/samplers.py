@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.directions import POOL, lacking
+from benchmarks.directions import POOL, changes, lacking
 from benchmarks.report import HELP, reported
 from core import instruments, metrics, presets
 from core.anchoring import Route, edit_anchored, source_path
@@ -100,8 +100,7 @@ def figures(
     recipe: Recipe, before: Tensor, after: Tensor, masks: Tensor, probe: instruments.Instruments
 ) -> list[float]:
     """[own change, largest other change, identity, PSNR outside]. masks: (N, 1, H, W), True in the part concerned."""
-    old, new = probe.attributes(before), probe.attributes(after)
-    change = {name: ((new[name] - old[name]).mean() / probe.known[name].spread).item() for name in old}
+    change = changes(probe, before, after)
     other = max(abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also))
     identity = (probe.identity(before) * probe.identity(after)).sum(1).mean().item()
     return [change[recipe.attribute] * recipe.sign, other, identity, metrics.psnr(after, before, ~masks).mean().item()]

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.directions import changes
 from benchmarks.samplers import DEFAULTS, figures
 from core import instruments, presets
 from core.calibration import calibrated, uneven_timesteps
@@ -113,9 +114,7 @@ class Measured:
         """(change by attribute, the figures of `benchmarks.samplers`)."""
         before, run = self.shown.pixels, DEFAULTS[1].run
         after = torch.cat([run(self.model, part, direction, t_edit, strength) for part in before.split(8)])
-        old, new = self.probe.attributes(before), self.probe.attributes(after)
-        change = {name: ((new[name] - old[name]).mean() / self.probe.known[name].spread).item() for name in old}
-        return change, figures(self.recipe, before, after, self.shown.masks, self.probe)
+        return changes(self.probe, before, after), figures(self.recipe, before, after, self.shown.masks, self.probe)
 
 
 def solved(change: Change, effects: dict[str, Change], names: Sequence[str], others: Sequence[str]) -> np.ndarray:
@@ -184,8 +183,8 @@ def in_its_units(model: DiffusionModel, whole: CompositeDirection, t_edit: int) 
 @torch.no_grad()
 def trajectories(
     model: DiffusionModel, direction: CompositeDirection, t_edit: int, x_T: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """h (M, C, h, w), emb (M, E), t (M,) and the shift (M, C, h, w) wherever the sum acts, along what it makes of the
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h (M, C, h, w), emb (M, E) and the shift (M, C, h, w) wherever the sum acts, along what it makes of the
     latents x_T (N, C, h, w) at each of `STRENGTHS`."""
     schedule, rows = model.schedule, []
     timesteps = schedule.timesteps(direction.steps)[::-1]
@@ -200,16 +199,16 @@ def trajectories(
                 h, emb = features.h.float(), features.emb.float().expand(len(x), -1)
                 delta = direction.delta_h(h, emb, t)
                 if delta.any():
-                    rows.append((h.half(), emb, torch.full((len(x),), t), delta.half()))
+                    rows.append((h.half(), emb, delta.half()))
                     eps_P = model.eps(features, x, t, c * delta)
                 x = schedule.reverse_step(x, eps_P, eps, t, t_prev)
-    h, emb, t, delta = (torch.cat(column) for column in zip(*rows, strict=True))
-    return h, emb, t, delta
+    h, emb, delta = (torch.cat(column) for column in zip(*rows, strict=True))
+    return h, emb, delta
 
 
-def learned(start: ImplicitDirection, examples: tuple[Tensor, Tensor, Tensor, Tensor]) -> ImplicitDirection:
+def learned(start: ImplicitDirection, examples: tuple[Tensor, Tensor, Tensor]) -> ImplicitDirection:
     """One f_t that does what the sum does, from that of the direction itself; prints how near it comes."""
-    h, emb, t, delta = examples
+    h, emb, delta = examples
     f_t = DeltaBlock(start.f_t.conv1.in_channels, start.f_t.temb_proj.in_features, start.f_t.conv1.out_channels)
     f_t.load_state_dict(start.f_t.state_dict())
     f_t.train().requires_grad_(True)
@@ -261,13 +260,13 @@ def main() -> None:
             kept.write_text(json.dumps(effects))
     else:
         effects = json.loads(kept.read_text())
+    effects = {name: change for name, change in effects.items() if name not in arguments.without}
     x_T = torch.cat([training_latents(model, 16), sample_latent(model, 5, 16).x_T])
     for recipe in (RECIPES[name] for name in arguments.names):
         began, preset = time.time(), shipped.presets[recipe.name]
         assert isinstance(preset.direction, ImplicitDirection)
         print(recipe.name, flush=True)
         measured = Measured(model, probe, recipe, arguments.portraits)
-        effects = {name: change for name, change in effects.items() if name not in arguments.without}
         weights, before = find(measured, shipped, effects, arguments.most)
         if not weights:
             continue

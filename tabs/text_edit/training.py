@@ -170,7 +170,8 @@ def rename_own(session: Session, key: str | None, name: str | None) -> tuple[Any
     shown: Any = gr.skip()
     if strip is not None and strip.source == key:
         strip.preset = preset
-        shown = strip_value(strip) if not strip.missing else gr.skip()
+        if not strip.missing:  # else what fills it shows the name
+            shown = strip_value(strip)
     cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
     return cards, gr.update(value=str(session.write(preset)), interactive=True), shown
 
