@@ -57,7 +57,7 @@ class PictureChooser:
         first = library.examples(model_id)[:1]
         with gr.Column(elem_classes="section"):
             gr.HTML("<h3>Picture</h3>")
-            with gr.Tabs(elem_classes="pills"):
+            with gr.Tabs(elem_classes="pills") as self.panels:
                 with gr.Tab("Examples", id="examples"):
                     self.examples = Cards(
                         example_items(model_id),
@@ -152,16 +152,19 @@ class PictureChooser:
                 yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), gr.skip()
                 return
             session.upload = photo
-            session.placement, session.carried = from_crop(Crop(), *photo.size), token_in(path)
+            offered = session.placement = from_crop(Crop(), *photo.size)
+            session.carried = token_in(path)
             yield own_widgets(session, LOOKING)
             uploaded = session.uploaded
             found = look_for_faces(photo, session.model_id)
             if session.uploaded is not uploaded:  # another one has come meanwhile
                 return
             session.faces = found
-            if found.placements:
+            used = session.placement is not offered  # the visitor did not wait for it
+            if found.placements and not used:
                 session.placement = found.placements[0]
-            yield own_widgets(session)
+            if found.placements or not used:
+                yield own_widgets(session)
 
         @in_words
         def take_square(event: gr.EventData, session: Session, *values: Any) -> Values:
@@ -201,9 +204,10 @@ class PictureChooser:
             """The tab was opened: show what was chosen elsewhere since it was left."""
             if session.seen.get(self.name) is session.picture:
                 return
-            yield *own_widgets(session), *unseen
+            yield panel_of(session), *own_widgets(session), *unseen
             if session.seen.get(self.name) is not session.picture:  # else a job that shows it has begun meanwhile
-                yield from showing(session, values)
+                for shows in showing(session, values):
+                    yield gr.skip(), *shows
 
         session, outputs = self.shell.session, [*self.widgets, *shown]
         self.examples.input(choose_example, [session, self.examples, *given], outputs, **settings)
@@ -224,7 +228,7 @@ class PictureChooser:
         restored = [self.tab.parent, self.shell.model, *outputs]
         self.restore.click(restore_edit, [session, *given], restored, **settings)
         self.another.click(forget_upload, session, self.widgets, **QUIET)
-        self.tab.select(take_over, [session, *given], outputs, **settings)
+        self.tab.select(take_over, [session, *given], [self.panels, *outputs], **settings)
 
     def for_model(self, session: Session) -> tuple[Any, ...]:
         """Values of `widgets` for a model that was just chosen."""
@@ -234,6 +238,14 @@ class PictureChooser:
         if session.picture is not None:
             chosen = session.picture.example
         return Cards(example_items(session.model_id), chosen, **EXAMPLES), *own_widgets(session)[1:]
+
+
+def panel_of(session: Session) -> Any:
+    """The way by which the visit's picture was chosen, open, as far as that can be told."""
+    picture = session.picture
+    if picture is None or (picture.example is None and picture.placement is None):
+        return gr.skip()
+    return gr.Tabs(selected="own" if picture.placement is not None else "examples")
 
 
 def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:

@@ -56,13 +56,21 @@ class RegionBoard(gr.HTML):
         )
         self.file = gr.UploadButton(file_types=["image"], type="filepath", elem_classes="mask-file")
 
-    def connect(self, session: gr.State, drawn_on: Callable[[Session], Drawn]) -> None:
-        """drawn_on: the picture that a visitor draws on."""
+    def connect(
+        self,
+        session: gr.State,
+        drawn_on: Callable[[Session], Drawn],
+        keep: Callable[[Session, Any], None] | None = None,
+    ) -> None:
+        """drawn_on: the picture that a visitor draws on. keep: told of every value that can be used."""
 
         @in_words
         def check(visit: Session, value: Any) -> Any:
             drawn = drawn_on(visit)
-            return region_feedback(value, drawn[0].shape[-1] if drawn else MODELS[visit.model_id].resolution)
+            said = region_feedback(value, drawn[0].shape[-1] if drawn else MODELS[visit.model_id].resolution)
+            if keep is not None and not said["said"]:
+                keep(visit, value)
+            return said
 
         @in_words
         def look(visit: Session) -> Any:

@@ -14,7 +14,11 @@ from tabs.shell import QUIET
 ASK = (
     "(visit, token) => { try { return [visit, sessionStorage.getItem('visit') || '']; } catch { return [visit, '']; } }"
 )
-REMEMBER = "(token) => { try { sessionStorage.setItem('visit', token); } catch {} return []; }"
+# Also tells the page, whose tabs wait for it (places.js).
+REMEMBER = (
+    "(token) => { try { sessionStorage.setItem('visit', token); } catch {} "
+    "document.body.dataset.visit = 'found'; return []; }"
+)
 
 _VISITS: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
 
@@ -38,5 +42,6 @@ def find(session: Session, token: str) -> tuple[Session, str, str]:
     known.edits.begin()  # the page that asked for them is gone
     known.seen.clear()  # and every tab shows its beginning
     known.compose.shown = None
+    known.discover.lost = True
     known.text_edit.returning = known.text_edit.strip
     return known, known.token, known.model_id

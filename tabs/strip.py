@@ -68,7 +68,7 @@ def strip_value(strip: Strip) -> dict[str, Any]:
     value["photo"] = strip.picture.placement is not None
     value |= foreign(MODELS[strip.picture.model_id], strip.domain)
     value |= {"seconds": strip.seconds, "strip": strip.strengths, "frames": frames_json(strip.frames)}
-    return value
+    return value | {"made": strip.made}
 
 
 def _running(turn: Turn, strip: Strip, forms: Forms, model: Any) -> Running[Any]:

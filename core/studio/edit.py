@@ -60,6 +60,22 @@ def intervals_for(card: ModelCard, preset: Preset, options: EditOptions) -> Inte
     return _intervals(card, preset, options)[0]
 
 
+def what_made_it(card: ModelCard, preset: Preset, options: EditOptions) -> dict[str, Any]:
+    """Everything that pictures of a preset depend on beside the strength, for their file of numbers."""
+    intervals = intervals_for(card, preset, options)
+    return {
+        "model": card.id,
+        "direction": preset.name,
+        "process": options.process,
+        "steps": options.step_count,
+        "seed": options.seed,
+        "form": options.form,
+        "injection": options.injection or preset.injection,
+        "t_edit": intervals.t_edit,
+        "t_boost": intervals.t_boost,
+    }
+
+
 def what_is_assumed(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[str, ...]:
     """In words, what `intervals_for` had to take as it is typical."""
     return _intervals(card, preset, options)[1]

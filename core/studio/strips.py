@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from ..imaging import content_hash
+from ..models.cards import MODELS
 from ..presets import Preset
 from .domain import Domain
-from .edit import strip_strengths
+from .edit import strip_strengths, what_made_it
 from .frames import EditOptions, Frame, Picture
 
 MAX_STRIPS = 6  # of one visit
@@ -58,6 +61,11 @@ class Strip:
     def frame(self) -> Frame | None:
         """The picture nearest to the strength that is looked at, if there is any."""
         return min(self.frames, key=lambda frame: abs(frame.strength - self.strength), default=None)
+
+    @cached_property
+    def made(self) -> dict[str, Any]:
+        """Everything that the pictures depend on beside their strength, for their file of numbers."""
+        return what_made_it(MODELS[self.picture.model_id], self.preset, self.options)
 
     def add(self, frames: Sequence[Frame]) -> None:
         """Further pictures; one of a strength that is there already takes its place."""

@@ -20,9 +20,25 @@ function record() {
 }
 window.addEventListener("popstate", follow);
 new MutationObserver(record).observe(document.body, { subtree: true, attributes: true, attributeFilter: ["aria-selected"] });
+// A tab asks for its beginning when it is opened. Before the page has found its visit it would be told of another one,
+// so that a tab which is clicked earlier is opened then; the first one is told anew.
+const PATIENCE = 15000; // milliseconds; then without the visit
+const found = () => document.body.dataset.visit === "found";
+let early = null;
+function hold(event) {
+  const tab = found() ? null : event.target.closest?.('#tabs > .tab-wrapper button[role="tab"]');
+  if (!tab) return;
+  event.stopPropagation();
+  event.preventDefault();
+  early = tab;
+}
+document.addEventListener("click", hold, true);
+setTimeout(() => (document.body.dataset.visit = "found"), PATIENCE);
 const started = setInterval(() => {
-  if (!selected()) return;
+  if (!selected() || !found()) return;
   clearInterval(started);
+  document.removeEventListener("click", hold, true);
   last = slug(selected());
-  if (here()) follow();
+  if (early?.isConnected) early.click();
+  else if (here()) follow();
 }, 60);

@@ -96,7 +96,7 @@ function takeNumbers(name) {
 function numbers() {
   const share = (c) => Number(units(c).toFixed(4));
   const list = frames().map(({ strength, measures }) => ({ strength: share(strength), "raw strength": strength, ...measures }));
-  return { result: state.name, seconds: state.seconds, "shown strength": share(nearest(state.strength).strength), strengths: list };
+  return { result: state.name, ...state.made, seconds: state.seconds, "shown strength": share(nearest(state.strength).strength), strengths: list };
 }
 function table() {
   const rows = [["strength", "measure", ...sides(), "change in standard deviations", "low", "high"]];

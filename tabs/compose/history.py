@@ -10,6 +10,7 @@ from core.errors import RequestError
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.studio.compose.state import Result, compare
+from core.studio.invert.state import TAB as INVERT
 from core.studio.visit.session import Session
 from tabs.results import frames_json
 from tabs.tables import links, result_rows
@@ -53,7 +54,7 @@ def kept_result(session: Session, number: str | None) -> Result:
 
 
 def return_to(session: Session, number: str | None) -> Result:
-    """The visit is where this result was made, as far as it can be from here: its picture, its strip.
+    """The visit is where this result was made: its picture, its strip, its edit by words.
 
     Raises:
         RequestError: it is not kept any more, or was made with another model.
@@ -66,6 +67,9 @@ def return_to(session: Session, number: str | None) -> Result:
         session.picture = result.picture
     if result.strip is not None:
         session.text_edit.returning = session.text_edit.show(result.strip)
+    if result.inverted is not None:
+        session.invert.return_to(result.inverted)
+        session.seen.pop(INVERT, None)  # so that the tab looks at the picture anew
     return result
 
 
@@ -79,8 +83,6 @@ def pick(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any,
 
 def way_back(results: list[Result]) -> str:
     """What the button says that returns to the last of them."""
-    if results[-1].tab == "Invert":  # of an edit by words the picture is kept, and what made it in words
-        return f"Open Invert with the picture of No. {results[-1].number}"
     mark = f"{RESULTS['marks'][1]}: " if len(results) > 1 else ""
     return f"Back to {mark}No. {results[-1].number}"
 
@@ -89,7 +91,7 @@ def comparison(results: list[Result]) -> dict[str, Any]:
     """The stage with one result against its picture, or with two results against each other."""
     last = results[-1]
     value: dict[str, Any] = {"plain": True, "name": f"No. {last.number}: {last.words}", "seconds": last.seconds}
-    value["frames"] = frames_json([last.frame])
+    value |= {"frames": frames_json([last.frame]), "made": last.made}
     if len(results) == 1:
         return value | {
             "before": data_url(to_pil(last.before)[0], quality=95),

@@ -150,7 +150,7 @@ def run_orthogonalise(
     except Exception:
         yield ""
         raise
-    words = f"{describe_exchange(running.result)} {basis_of_comparison(metric, analysis)}"
+    words = f"{describe_exchange(running.result, metric)} {basis_of_comparison(metric, analysis)}"
     yield f'<p class="words" role="status">{words} Undo brings what was there back.</p>'
 
 
@@ -158,9 +158,11 @@ def as_list(job: Job[Preset]) -> Job[list[Preset]]:
     return [(yield from job)]
 
 
-def describe_exchange(presets: list[Preset]) -> str:
-    """Which directions have replaced the ones that were there."""
-    named = [f"“{escape(preset.name)}” ({100 * preset.measured['left']:.0f}% is left)" for preset in presets]
+def describe_exchange(presets: list[Preset], metric: orthogonalise.Metric) -> str:
+    """Which directions have replaced the ones that were there, and what of each is left: of its own effect, which only
+    loses what the others do of it; or of its length, which loses all that they have in common."""
+    left = "of its own effect is left" if metric == "effect" else "of its length is left"
+    named = [f"“{escape(preset.name)}” ({100 * preset.measured['left']:.0f}% {left})" for preset in presets]
     if len(named) == 1:
         return f"{named[0]} has taken its place."
     return f"{', '.join(named[:-1])} and {named[-1]} have taken their places."

@@ -359,8 +359,9 @@ def render(
             [frame] = running.result
             seconds = time.monotonic() - started
             about = {"card": model.card, "picture": picture, "domain": looking.result}
+            about["made"] = applying.what_made_it(model.card, chosen, options)
             result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds, **about)
         base |= foreign(MODELS[session.model_id], result.domain)
-        yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds}
+        yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds, "made": result.made}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

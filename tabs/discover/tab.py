@@ -22,7 +22,7 @@ from tabs.discover.search import search, stop_search
 from tabs.discover.widgets import Directions
 from tabs.keeping import Keeping
 from tabs.picture import PictureChooser
-from tabs.regions import Drawn, RegionBoard, ready_made_regions
+from tabs.regions import Drawn, RegionBoard, ready_made_regions, region_feedback
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture
 from tabs.widgets import Stage, data_url
@@ -122,7 +122,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     on_stage = [opened, stage, said, elsewhere, file]
 
     chooser.connect(show_picture, [], shown, show_preview, HEAVY)
-    board.connect(session, drawn_on)
+    board.connect(session, drawn_on, keep_drawn)
     find.click(search, [session, board, *settings], [*shown, plot], **HEAVY)
     stop.click(stop_search, session, [found, find, stop], queue=False, **QUIET)
     found.select(open_row, session, on_stage, **HEAVY)
@@ -137,6 +137,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         """Another model: its examples and its ready-made regions."""
         visit.change_model(model_id)
+        visit.discover.drawn = []
         board = gr.update(value=[], image=shown_picture(visit), overlay="", said="", **ready_made_regions(model_id))
         return *chooser.for_model(visit), board, *found_before(visit.discover.exploration)
 
@@ -168,9 +169,13 @@ def nothing_found() -> tuple[Any, ...]:
 
 def show_picture(session: Session) -> Values:
     """Another picture: what was found on the one before is put away, and found again with it; the regions stay."""
-    picture = current_picture(session)
-    session.discover.show(picture)
-    yield gr.update(image=before_url(picture) if picture else ""), *found_before(session.discover.exploration)
+    picture, state = current_picture(session), session.discover
+    state.show(picture)
+    board: dict[str, Any] = gr.update(image=before_url(picture) if picture else "")
+    if state.lost and state.drawn and picture is not None:  # the page was loaded anew
+        board |= {"value": state.drawn} | region_feedback(state.drawn, picture.pixels.shape[-1])
+    state.lost = False
+    yield board, *found_before(state.exploration)
 
 
 def found_before(exploration: Exploration | None) -> tuple[Any, ...]:
@@ -185,6 +190,11 @@ def show_preview(event: Progress) -> tuple[Any, ...]:
     """Values of `shown` while a picture is being imagined."""
     image = gr.skip() if event.preview is None else gr.update(image=data_url(to_pil(event.preview[:1])[0], quality=80))
     return image, *(gr.skip(),) * 6
+
+
+def keep_drawn(session: Session, value: Any) -> None:
+    """What is drawn, for a page that is loaded anew."""
+    session.discover.drawn = list(value or [])
 
 
 def drawn_on(session: Session) -> Drawn:

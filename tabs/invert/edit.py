@@ -21,7 +21,9 @@ from core.regions import MAX_REGIONS, parse_regions, union
 from core.studio.compose.composition import Composition
 from core.studio.invert import targets
 from core.studio.invert.automatic import choose
+from core.studio.invert.state import InvertedEdit
 from core.studio.invert.targets import PromptEdits
+from core.studio.invert.trial import Trial
 from core.studio.keeping import Shown, nearest
 from core.studio.turns import Outdated
 from core.studio.visit.invert import source_of
@@ -35,7 +37,7 @@ from tabs.keeping import Keeping
 from tabs.regions import Drawn, RegionBoard, ready_made_regions
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, Shell, in_words
-from tabs.visit import message
+from tabs.visit import message, notes
 from tabs.widgets import Cards, Stage, data_url
 
 ATTENTION = [
@@ -71,6 +73,7 @@ class Editor:
                     placeholder="a smiling face with glasses",
                     elem_id="targets",
                 )
+                self.told = gr.HTML(elem_id="targets-told")
             with gr.Column(min_width=240, scale=2):
                 self.attention = gr.Radio(
                     ATTENTION, value="auto", label="What stays in its place (attention)", elem_id="attention"
@@ -130,6 +133,8 @@ class Editor:
     def connect(self, shell: Shell) -> None:
         session = shell.session
         self.edit.click(run, [session, self.prompts, *self.inputs], [*self.shown, *self.buttons], **HEAVY)
+        self.prompts.blur(unknown_note, [session, self.prompts], self.told, queue=False, **QUIET)
+        self.edit.click(lambda: "", None, self.told, queue=False, **QUIET)  # the edit itself says it
         self.stop.click(stop, session, self.stop, queue=False, **QUIET)
         self.cards.input(look, [session, self.cards], self.stage, **QUIET)
         self.stage.release(exact, session, self.stage, **HEAVY)
@@ -180,6 +185,14 @@ def drawn_on(session: Session) -> Drawn:
     return pixels, source_of(session, state.trial.card, pixels).placement
 
 
+@in_words
+def unknown_note(session: Session, written: str | None) -> str:
+    """Which words of the targets the model does not know."""
+    trial = session.invert.trial
+    said = "" if trial is None else remark(trial.card, written or "")
+    return notes([said] if said else [])
+
+
 # --------------------------------------------------------------------------------------------------------------- edit
 
 
@@ -215,7 +228,7 @@ def requested_edits(
 @in_words
 def run(session: Session, *values: Any) -> Values:
     """Values of `shown` and of the buttons: every target first, then the strips of strengths."""
-    state, skip = session.invert, gr.skip()
+    state, skip, trial = session.invert, gr.skip(), session.invert.trial
     turn, state.noted = state.jobs.begin(KIND), state.inversion
     try:
         edits = requested_edits(session, *values)
@@ -235,7 +248,7 @@ def run(session: Session, *values: Any) -> Values:
                     shown = working(event, preview)
                     last_report, preview = time.monotonic(), shown["preview"]
                     yield skip, skip, {**base, **shown}, skip, skip
-        keep_results(session, edits)
+        keep_results(session, edits, trial)
         if turn.is_last_of_kind:
             yield skip, skip, opened(session)[-1], *IDLE
     except VisitorError as error:
@@ -245,12 +258,19 @@ def run(session: Session, *values: Any) -> Values:
         raise
 
 
-def keep_results(session: Session, edits: PromptEdits) -> None:
+def keep_results(session: Session, edits: PromptEdits, trial: Trial | None) -> None:
     """Every target at strength 1 is part of the visit's history."""
     picture, history = session.picture, session.compose.history
     for prompt, frames in edits.frames.items():
         frame = next(frame for frame in frames if frame.strength == 1)
-        about = {"tab": "Invert", "card": edits.card, "picture": picture}
+        inverted = None if trial is None else InvertedEdit(trial, edits, prompt)
+        about = {
+            "tab": "Invert",
+            "card": edits.card,
+            "picture": picture,
+            "inverted": inverted,
+            "made": edits.made(prompt),
+        }
         before, method = edits.inversion.pixels[0], label(edits.inversion.method)
         key = (id(edits), prompt)
         history.keep(key, Composition(), f"{shortened(prompt)} ({method})", before, frame, edits.seconds, **about)
@@ -304,6 +324,7 @@ def edited(edits: PromptEdits) -> dict[str, Any]:
         "strip": list(targets.STRENGTHS),
         "photo": None,
         "frames": frames_json(edits.frames[edits.shown]),
+        "made": edits.made(edits.shown),
     }
 
 

@@ -97,6 +97,7 @@ def staged(state: InvertState, trial: Trial) -> dict[str, Any]:
         "plain": True,
         "seconds": inversion.measures.get("seconds"),
         "frames": frames_json(measured_frames(trial.card, inversion, inversion.reconstruction, [0.0])),
+        "made": trial.made(inversion.method),
     }
 
 

@@ -22,6 +22,7 @@ from core.studio import library
 from core.studio.domain import domain_in
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
+from core.studio.invert.state import TAB, InvertState
 from core.studio.invert.trial import MIN_STEPS, Trial, begin_trial, check_methods, suggestion
 from core.studio.second_opinion import captioner
 from core.studio.turns import Outdated
@@ -46,7 +47,7 @@ TITLE = "Invert"
 
 FIRST = "avatars-t2i"
 CHOSEN = ["anchored", "DDIM"]
-TAB = KIND = "invert"
+KIND = "invert"
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -133,7 +134,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     settings = [steps, guidance, budget, iterations, starts, seed]
     inputs = [session, prompt, model, methods, *settings]
     shown = [*results.shown, start, stopping]
-    fresh_shown = [prompt, *shown, panels, study.grid]
+    fresh_shown = [prompt, *shown, panels, study.grid, model]
 
     chooser.connect(fresh, [prompt, model, methods], fresh_shown, imagined, HEAVY)
     suggest.click(suggest_prompt, [session, model], prompt, **QUIET)
@@ -143,7 +144,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     for button in (stopping, study.stop):
         button.click(stop, session, button, queue=False, **QUIET)
     results.connect(session)
-    reopened = [*chooser.widgets, model, about_model, *fresh_shown, *settings[:2]]
+    reopened = [*chooser.widgets, about_model, *fresh_shown, *settings[:2]]
     reopen.upload(open_file, [session, reopen], reopened, **QUIET)
     opening = edit_panel.select(invert_edit.open_panel, [session, editor.prompts], editor.opening, **QUIET)
     offer = [editor.former, editor.offered, editor.prompts]
@@ -197,24 +198,36 @@ def suggested(session: Session, card: TextToImageCard, written: str) -> Any:
 
 
 def fresh(session: Session, prompt: str, model_id: str, methods: Sequence[str]) -> Values:
-    """Another picture: the results of the one before are put away. Values of prompt, `shown`, panels and the grid."""
+    """Another picture: the results of the one before are put away. Values of prompt, `shown`, panels, the grid and the
+    model."""
     state, card = session.invert, text_to_image_card(model_id)
+    if state.returning and state.trial is not None:
+        yield returned(state, state.trial, methods)
+        return
     turn = state.jobs.begin()
     picture = None if current_picture(session) is None else pixels_for(session, card)
     trial = last_trial(session, card)
     if not turn.is_current:  # a job that shows this picture has begun meanwhile
-        yield (gr.skip(),) * 12
+        yield (gr.skip(),) * 13
         return
     state.show(trial)
     results = invert_results.values(state, state.trial, methods, picture)
-    yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="results"), ""
+    yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="results"), "", gr.skip()
+
+
+def returned(state: InvertState, trial: Trial, methods: Sequence[str]) -> tuple[Any, ...]:
+    """An edit of the history: its inversion, prompt and model are there again, and the panel with the edit is open.
+    Values as of `fresh`."""
+    state.returning, state.suggested = False, trial.prompt
+    results = invert_results.values(state, trial, methods, trial.pixels)
+    return trial.prompt, *results, *IDLE, gr.Tabs(selected="edit"), "", trial.card.id
 
 
 def imagined(event: Progress) -> tuple[Any, ...]:
     """The same, while a picture is being imagined."""
     picture = {} if event.preview is None else {"before": picture_url(event.preview[:1], quality=80)}
     stage = {**picture, "steps": words.STEPS}
-    return gr.skip(), stage, "", *(gr.skip(),) * 5, *IDLE, gr.Tabs(selected="results"), ""
+    return gr.skip(), stage, "", *(gr.skip(),) * 5, *IDLE, gr.Tabs(selected="results"), "", gr.skip()
 
 
 @in_words
@@ -345,13 +358,13 @@ def open_file(session: Session, path: str) -> tuple[Any, ...]:
     values = invert_results.values(state, trial, [], trial.pixels)
     return (
         *own_widgets(session),
-        card.id,
         model_note(card),
         trial.prompt,
         *values,
         *IDLE,
         gr.Tabs(selected="results"),
         "",
+        card.id,
         trial.settings.steps,
         trial.settings.guidance,
     )

@@ -1,5 +1,6 @@
 """The Invert tab in a real browser: invert, compare, edit by other words, keep; a small random model stands in."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -165,6 +166,44 @@ def test_invert_compare_edit_save_and_reopen(page: Page, visit: Visit, tmp_path:
     write_targets(root, "a smiling face with glasses")
     stage = edited(root)
     assert shown(stage) != shown(stage, "before")
+
+
+def test_the_history_returns_to_an_edit(page: Page) -> None:
+    """Its inversion, its words and its strengths are there again, though another picture was inverted since; words that
+    the model does not know are marked as soon as they are written; the numbers say what made the picture."""
+    root = opened(page)
+    choose(root, "DDIB")
+    inverted(root, "DDIB")
+    panel(root, "Edit")
+    write_targets(root, "a smiling face\na xyzzy face")
+    root.locator("#targets textarea").blur()
+    expect(root.locator("#targets-told .message")).to_contain_text("xyzzy")
+    write_targets(root, "a smiling face\nan old face")
+    stage = edited(root)
+    root.locator("#edited .cards button").nth(1).click()
+    expect(stage.locator("[data-part=title]")).to_have_text("an old face")
+    after = shown(stage)
+    with page.expect_download() as download:
+        stage.locator("[data-part=numbers]").click()
+    numbers = json.loads(Path(download.value.path()).read_text())
+    expected = {"method": "DDIB", "target prompt": "an old face", "steps": 5, "model": "stand-in"}
+    assert {name: numbers[name] for name in expected} == expected
+
+    root.locator(".examples .cards button").nth(3).click()
+    expect(root.locator("#method-table tr[data-method=DDIB] td[data-head=PSNR]")).to_have_count(0)
+    page.get_by_role("tab", name="Compose", exact=True).click()
+    page.locator("#history > button.label-wrap").click()
+    card = page.locator("#results .cards button").filter(has_text="an old face")
+    card.click()
+    page.get_by_role("button", name=re.compile(r"Back to No\. \d")).click()
+    expect(page.get_by_role("tab", name="Invert", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(root.locator(".panels").get_by_role("tab", name="Edit", exact=True)).to_have_attribute(
+        "aria-selected", "true"
+    )
+    expect(stage.locator("[data-part=title]")).to_have_text("an old face")
+    expect(stage.locator(".strip button:not([disabled])")).to_have_count(6)
+    assert shown(stage) == after
+    expect(root.locator(".examples .cards button").first).to_have_attribute("aria-checked", "true")
 
 
 class Slow:

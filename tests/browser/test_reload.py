@@ -1,9 +1,12 @@
 """A visit across reloads and the browser's Back, its own presets, and what is told of words."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from core import presets
@@ -49,6 +52,47 @@ def test_back_and_reload(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#presets .own")).to_have_count(1)
     assert page.locator("#stage [data-part=after]").get_attribute("src") == after
     assert page.locator("#stage .stage").get_attribute("data-shown") == "-0.5"
+
+
+def test_a_reload_finds_the_region_and_the_photograph(page: Page, tmp_path: Path) -> None:
+    """What was drawn is on the board again, as it is read; the photograph's panel is open where the photograph is."""
+    tab(page, "Discover")
+    page.locator("#discover").get_by_role("button", name="Mouth", exact=True).click()
+    overlay = page.locator("#discover .board .overlay")
+    expect(overlay).to_have_attribute("src", re.compile("^data:image/png"))
+    drawn = overlay.get_attribute("src") or ""
+    page.locator("#discover").get_by_role("tab", name="Your own", exact=True).click()
+    photo = tmp_path / "photo.png"
+    Image.effect_noise((300, 200), 60).convert("RGB").save(photo)
+    page.locator("#discover .upload input[type=file]").set_input_files(photo)
+    said = page.locator("#discover .cropper .said")
+    expect(said).to_contain_text("Tap the two eyes")
+    page.locator("#discover").get_by_role("button", name="Use this").click()
+    expect(said).to_contain_text("This square is in use")
+    page.reload()
+    expect(page.locator("#discover .shape")).to_have_count(1)
+    expect(overlay).to_have_attribute("src", drawn)
+    own = page.locator("#discover").get_by_role("tab", name="Your own", exact=True)
+    expect(own).to_have_attribute("aria-selected", "true")
+    expect(said).to_be_visible()
+    tab(page, "Compose")
+    tab(page, "Discover")
+    page.locator("#discover .shape").first.focus()
+    page.keyboard.press("Delete")
+    expect(page.locator("#discover .shape")).to_have_count(0)
+
+    token, held = page.evaluate("sessionStorage.getItem('visit')"), []
+    page.route(
+        "**/queue/join*", lambda route: held.append(route) if token in route.request.post_data else route.continue_()
+    )
+    page.reload()
+    expect(page.get_by_role("tab", name="Text edit", exact=True)).to_be_visible()
+    page.wait_for_timeout(1000)  # the page is there before it has found its visit
+    [asked] = held
+    asked.continue_()
+    expect(page.get_by_role("tab", name="Discover", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(own).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#discover .shape")).to_have_count(0)
 
 
 def test_own_presets_are_renamed_and_deleted(page: Page, tmp_path: Path) -> None:
@@ -111,6 +155,11 @@ def test_numbers_beside_the_picture(page: Page) -> None:
     assert text.startswith("strength,measure,before,after")
     assert "\n-1,Smile," in text
     assert "\n2,identity," in text
+    with page.expect_download() as download:
+        page.locator("#stage [data-part=numbers]").click()
+    made = json.loads(Path(download.value.path()).read_text())
+    expected = {"result": "Smiling", "model": "avatars", "process": "anchored", "steps": made["steps"], "seed": 0}
+    assert {name: made[name] for name in expected} == expected
     tile = page.locator("#stage [data-measure=distance]")
     expect(tile.locator("i")).to_have_text("0 is none")
     tile.click()

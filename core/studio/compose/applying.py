@@ -12,7 +12,7 @@ Presets differ in where they act, so this is the rule for a sum of them:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ... import presets
 from ...directions import CompositeDirection, parts_of
@@ -54,6 +54,18 @@ def intervals_of(card: ModelCard, chosen: Sequence[Preset], options: EditOptions
     """The interval of a sum: from the smallest t_edit, boosting below the smallest t_boost."""
     each = [intervals_for(card, preset, options) for preset in chosen]
     return Intervals(min(i.t_edit for i in each), min(i.t_boost for i in each))
+
+
+def what_made_it(card: ModelCard, chosen: Chosen, options: EditOptions) -> dict[str, Any]:
+    """Everything that the picture of a sum depends on, for its file of numbers."""
+    directions = []
+    for preset, strength in chosen:
+        about = {"direction": preset.name, "raw strength": strength, "strength": round(strength / preset.unit, 4)}
+        own = intervals_for(card, preset, options)
+        directions.append(about | {"injection": options.injection or preset.injection, "t_edit": own.t_edit})
+    boost = intervals_of(card, [preset for preset, _ in chosen], options).t_boost
+    about = {"model": card.id, "process": options.process, "steps": options.step_count, "seed": options.seed}
+    return about | {"t_boost": boost, "directions": directions}
 
 
 def intervals_in_words(card: ModelCard, chosen: Sequence[Preset], options: EditOptions = EditOptions()) -> str:

@@ -16,6 +16,7 @@ from .. import measuring
 from ..device import DEVICE
 from ..domain import Domain, honest
 from ..frames import Frame, IntervalSource, Measures, Picture, in_units
+from ..invert.state import InvertedEdit
 from ..strips import Strip
 from .composition import Composition
 
@@ -28,7 +29,8 @@ class Result:
     """An edited picture. key: everything it depends on. words: what it was made with. before: pixels (3, R, R).
 
     tab: where it was made. card: of its model. picture: what it was made from. strip: of Text edit, all its strengths.
-    domain: whether the model knows the picture.
+    inverted: of Invert, the edit by words. domain: whether the model knows the picture.
+    made: everything else that it depends on.
     """
 
     number: int
@@ -42,13 +44,15 @@ class Result:
     card: BaseCard | None = None
     picture: Picture | None = None
     strip: Strip | None = None
+    inverted: InvertedEdit | None = None
     domain: Domain | None = None
+    made: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What made it, and what was measured."""
         about = {"number": self.number, "tab": self.tab, "model": None if self.card is None else self.card.id}
         about |= {"made with": self.words, "strength": self.frame.strength, "seconds": round(self.seconds, 2)}
-        return about | self.frame.measures.as_json()
+        return about | {"settings": self.made} | self.frame.measures.as_json()
 
 
 @dataclass
@@ -81,6 +85,7 @@ class History:
             return None
         words = f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
         about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip, "domain": strip.domain}
+        about["made"] = strip.made
         for place, result in enumerate(self.results):
             if result.strip is strip:
                 self.results[place] = replace(result, words=words, frame=frame)

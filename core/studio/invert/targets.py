@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,23 @@ class PromptEdits:
     note: str = ""
     version: int = 0
     worded: dict[str, str] = field(default_factory=dict)
+
+    def made(self, prompt: str) -> dict[str, Any]:
+        """Everything that a target's pictures depend on beside their strength, for their file of numbers."""
+        inversion, settings = self.inversion, self.settings
+        return {
+            "model": self.card.id,
+            "method": inversion.method,
+            "source prompt": inversion.prompt,
+            "target prompt": prompt,
+            "steps": inversion.solution.steps,
+            "guidance": settings.guidance,
+            "attention": settings.attention,
+            "cross-attention": settings.cross_steps,
+            "self-attention": settings.self_steps,
+            "weights": self.weights,
+            "only in a region": settings.region is not None,
+        }
 
     def receive(self, filled_in: PromptEdits) -> None:
         """What a job has done so far in another process; what the visitor looks at is chosen here."""

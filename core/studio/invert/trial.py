@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ class Trial:
     cells: dict[tuple[float, str, str], StudyCell] = field(default_factory=dict)
     left: tuple[str | None, Any] = (None, None)
     domain: Domain = UNKNOWN
+
+    def made(self, method: str) -> dict[str, Any]:
+        """Everything that a method's reconstruction depends on, for its file of numbers."""
+        about = {"model": self.card.id, "method": method, "source prompt": self.prompt}
+        return about | {name: value for name, value in asdict(self.settings).items() if value is not None}
 
     def same(self, other: Trial) -> bool:
         """Whether results of one are results of the other: only the time limit may differ."""
