@@ -525,7 +525,7 @@ def test_a_picture_that_comes_late_puts_no_newer_job_away(
     session.picture = library.open_example(library.examples("avatars")[1], "avatars")
     [values] = tab.fresh(session, "", "stand-in", ["anchored"])
     assert state.trial is None
-    assert len(values) == 12
+    assert len(values) == 13
 
 
 def test_a_job_that_is_stopped_at_once_leaves_what_was_there(inverted: Trial, text_model: Path) -> None:
