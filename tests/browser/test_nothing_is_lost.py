@@ -1,5 +1,7 @@
 """What a visitor has made stays until they ask for something else: strengths, strips, searches, files."""
 
+import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +11,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from core import presets
+from core.photo import yunet
 from core.progress import Job, Running
 from core.studio.strips import Strip
 from core.studio.turns import Turn
 from core.studio.visit.session import Session
+from tabs import picture
 from tabs import strip as strips
+from tests.photographs import stand_in, with_faces
 
 Visit = Callable[..., Page]
 
@@ -189,3 +194,30 @@ def test_what_was_found_in_a_picture_is_found_again_with_it(page: Page) -> None:
     page.locator("#discover .examples .cards button").first.click()
     expect(page.locator(".found")).to_have_attribute("data-rows", "1", timeout=15_000)
     expect(page.locator(".found .name")).to_have_value(name)
+
+
+def test_a_square_that_is_used_while_faces_are_looked_for_stays(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, looking = threading.Event(), picture.look_for_faces
+
+    def late(photo: Any, model_id: str) -> Any:
+        monkeypatch.setattr(yunet, "load", lambda: stand_in)
+        found = looking(photo, model_id)
+        assert found.placements
+        assert looked.wait(60)
+        return found
+
+    monkeypatch.setattr(picture, "look_for_faces", late)
+    photo, _ = with_faces((900, 700), (520.0, 330.0, 380, 20))
+    photo.save(tmp_path / "face.png")
+    page.get_by_role("tab", name="Your own", exact=True).click()
+    page.locator(".upload input[type=file]").set_input_files(tmp_path / "face.png")
+    cropper, said = page.locator(".cropper").first, page.locator(".cropper .said").first
+    expect(said).to_have_text("Looking for faces …")
+    page.get_by_role("button", name="Use this").click()
+    expect(said).to_contain_text("This square is in use")
+    used = json.loads(cropper.get_attribute("data-square") or "")
+    looked.set()
+    expect(said).not_to_contain_text("This square is in use")  # the faces are offered
+    assert json.loads(cropper.get_attribute("data-square") or "") == used
