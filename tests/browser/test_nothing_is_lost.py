@@ -221,3 +221,7 @@ def test_a_square_that_is_used_while_faces_are_looked_for_stays(
     looked.set()
     expect(said).not_to_contain_text("This square is in use")  # the faces are offered
     assert json.loads(cropper.get_attribute("data-square") or "") == used
+    tab(page, "Discover")
+    cropper = page.locator("#discover .cropper")
+    expect(cropper).to_be_visible()
+    assert json.loads(cropper.get_attribute("data-square") or "") == used
