@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 import weakref
 
 import gradio as gr
@@ -20,6 +21,8 @@ REMEMBER = (
     "document.body.dataset.visit = 'found'; return []; }"
 )
 
+PATIENCE = 4.0  # seconds that a page waits for a training of the page before to end
+
 _VISITS: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
 
 
@@ -32,6 +35,15 @@ def build(page: gr.Blocks, session: gr.State, model: gr.State) -> Dependency:
     return found
 
 
+def keep_training(visit: Session) -> None:
+    """The page that showed a training is gone: it stops, and what it has learned is there for the new page, if a step
+    does not take too long."""
+    state = visit.text_edit
+    state.stop_training, patience = True, time.monotonic() + PATIENCE
+    while state.trains and time.monotonic() < patience:
+        time.sleep(0.05)
+
+
 def find(session: Session, token: str) -> tuple[Session, str, str]:
     """The visit of a token, or a new one with a token of its own; and its model."""
     known = _VISITS.get(token) if token else None
@@ -39,6 +51,7 @@ def find(session: Session, token: str) -> tuple[Session, str, str]:
         session.token = secrets.token_urlsafe(24)
         _VISITS[session.token] = session
         return session, session.token, session.model_id
+    keep_training(known)
     known.edits.begin()  # the page that asked for them is gone
     known.seen.clear()  # and every tab shows its beginning
     known.compose.shown = None

@@ -26,11 +26,13 @@ def imagining(event: Progress) -> dict[str, Any]:
     return {**shown, "before": shown.pop("preview")}
 
 
-def frames_json(frames: list[Frame]) -> list[dict[str, Any]]:
+def frames_json(frames: list[Frame], lossless: bool = False) -> list[dict[str, Any]]:
+    """Pictures with their measures. lossless: where they are saved as they are here, and not by a panel of sizes."""
+    kind = "PNG" if lossless else "WEBP"
     return [
         {
             "strength": frame.strength,
-            "image": data_url(to_pil(frame.pixels)[0], quality=95),
+            "image": data_url(to_pil(frame.pixels)[0], kind, quality=95),
             "measures": readable(frame.measures.as_json()),
         }
         for frame in frames

@@ -191,7 +191,6 @@ WORDS = {
     "age": "wrinkles",
 }
 MIN_READ = 0.5  # standard deviations: a smaller change of an attribute does not support a name
-MIN_SHARE = 0.5  # of the largest change of any attribute: less is not what the direction is about
 
 
 @dataclass(frozen=True)
@@ -270,7 +269,7 @@ class Namer:
 
 def agree(suggestion: Suggestion) -> bool:
     """Whether what the image-text model suggests is what the probe reads: the attribute that the phrase speaks of
-    changes its way, and is among the largest changes. A phrase that speaks of none stands if no attribute changes much;
+    changes its way, and more than any other. A phrase that speaks of none stands if no attribute changes much;
     without a probe it stands by itself."""
     if not suggestion.text or not suggestion.changes:
         return bool(suggestion.text)
@@ -279,7 +278,7 @@ def agree(suggestion: Suggestion) -> bool:
     attribute, sign = SAYS.get(suggestion.text, ("", 0))
     if attribute not in changes:
         return largest < MIN_READ
-    return sign * changes[attribute] >= max(MIN_READ, MIN_SHARE * largest)
+    return sign * changes[attribute] >= max(MIN_READ, largest)
 
 
 def describe_changes(changes: Sequence[AttributeChange], least: float = 0.3, most: int = 2) -> str:

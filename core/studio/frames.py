@@ -81,6 +81,22 @@ class EditOptions:
         if self.injection not in (None, "asymmetric", "symmetric"):
             raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
 
+    def in_words(self) -> list[str]:
+        """What differs from the usual."""
+        said = []
+        if self.process != "anchored":
+            said.append("as in the paper")
+        if self.step_count != USUAL_STEPS[self.process]:
+            said.append(f"{self.step_count} steps")
+        if self.form != "trained":
+            said.append(f"averaged {'for each timestep' if self.form == 'per_timestep' else 'over all timesteps'}")
+        said += [f"{self.injection} injection"] if self.injection else []
+        said += ["intervals from the curves"] if self.source == "curves" else []
+        said += [f"down to t = {self.t_edit}"] if self.t_edit is not None else []
+        said += [f"boosted below t = {self.t_boost}"] if self.t_boost is not None else []
+        said += ["boosted all the same"] if self.boost else []
+        return [*said, f"seed {self.seed}"] if self.seed else said
+
     @property
     def step_count(self) -> int:
         """Steps of the process."""

@@ -46,7 +46,7 @@ class TextEditState:
     last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
     a preset that was just trained or opened, until it is shown; saved: for the one that can be saved. returning: a
     strip of the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
-    last training prepared. stop_training: set to stop the one that runs; discard_training: and to keep nothing."""
+    last training prepared. trains: one runs. stop_training: set to stop it; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)
     strip: Strip | None = None
@@ -57,6 +57,7 @@ class TextEditState:
     returning: Strip | None = None
     forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
+    trains: bool = False
     stop_training: bool = False
     discard_training: bool = False
 
@@ -145,6 +146,14 @@ def train_preset(
     note = f"Stopped early{refused}" if len(training.losses) < training.total else "Done"
     yield Progress(len(training.losses), training.total, note, preview)
     return _as_preset(training, preview, float("nan") if preview is None else match(training, preview))
+
+
+def learned_so_far(training: Training) -> Preset | None:
+    """What an unfinished training has learned, as a preset that nobody has looked at; None before its first step."""
+    if not training.losses:
+        return None
+    preset, steps = _as_preset(training, None, float("nan")), f"{len(training.losses)} of {training.total}"
+    return replace(preset, description=f"{preset.description} Its training ended after {steps} steps.")
 
 
 def match(training: Training, preview: Tensor) -> float:

@@ -69,8 +69,9 @@ function show(strength) {
   $("save").hidden = Boolean(state.busy) || state.photo !== undefined;
   const stem = (state.name || "edited").toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
   const shown = Number(units(frame.strength).toFixed(3));
-  $("save").download = varied ? `${stem}_${shown}.webp` : `${stem}.webp`;
-  takeNumbers($("save").download.replace(/\.webp$/, ""));
+  const file = varied ? `${stem}_${shown}` : stem;
+  $("save").download = `${file}.${frame.image.startsWith("data:image/png") ? "png" : "webp"}`;
+  takeNumbers(file);
   $("after").alt = varied ? `${state.name || "Edited"}, strength ${shown}` : state.name || "Edited";
   root.dataset.shown = frame.strength;
   for (const button of $("strip").children) {

@@ -25,7 +25,7 @@ RESULTS: dict[str, Any] = {
 
 
 def history_cards(session: Session) -> Cards:
-    """The visit's results, newest first."""
+    """The visit's results, newest first, and which of them are looked at."""
     items = [
         {
             "id": str(result.number),
@@ -36,13 +36,18 @@ def history_cards(session: Session) -> Cards:
         }
         for result in reversed(session.compose.history.results)
     ]
-    return Cards(items, [], **RESULTS)
+    return Cards(items, picked_results(session), **RESULTS)
 
 
 def history_files(session: Session) -> str:
     """All numbers of all results, as files; nothing while there are none."""
     results = list(session.compose.history.results)
     return links(result_rows(results), [result.as_json() for result in results], "history") if results else ""
+
+
+def picked_results(session: Session) -> list[str]:
+    """The results that are looked at, by their numbers, as far as they are kept."""
+    return [number for number in session.compose.picked if session.compose.history.result(int(number)) is not None]
 
 
 def kept_result(session: Session, number: str | None) -> Result:
@@ -73,9 +78,15 @@ def return_to(session: Session, number: str | None) -> Result:
     return result
 
 
-def pick(session: Session, picked: list[str] | None, clicked: str) -> tuple[Any, ...]:
-    """Values of the cards, of the comparison and of the way back, after a click: the last two that were clicked."""
-    picked = [*(number for number in picked or [] if number != clicked), clicked][-2:]
+def pick(session: Session, clicked: str) -> tuple[Any, ...]:
+    """Values of the cards, of the comparison and of the way back, after a click: the last two that were clicked, or of
+    two the one that was not clicked again."""
+    picked = picked_results(session)
+    if clicked in picked and len(picked) > 1:
+        picked.remove(clicked)
+    else:
+        picked = list(dict.fromkeys([*picked, clicked]))[-2:]
+    session.compose.picked = picked
     results = [kept_result(session, number) for number in picked]
     back = gr.update(value=way_back(results), visible=True)
     return gr.update(value=picked), gr.update(value=comparison(results), visible=True), back
@@ -91,14 +102,14 @@ def comparison(results: list[Result]) -> dict[str, Any]:
     """The stage with one result against its picture, or with two results against each other."""
     last = results[-1]
     value: dict[str, Any] = {"plain": True, "name": f"No. {last.number}: {last.words}", "seconds": last.seconds}
-    value |= {"frames": frames_json([last.frame]), "made": last.made}
+    value |= {"frames": frames_json([last.frame], lossless=True), "made": last.made}
     if len(results) == 1:
         return value | {
             "before": data_url(to_pil(last.before)[0], quality=95),
             "tags": ["Before", f"No. {last.number}"],
         }
     first = results[0]
-    value["frames"] = frames_json([compare(first, last)])
+    value["frames"] = frames_json([compare(first, last)], lossless=True)
     value["before"] = data_url(to_pil(first.frame.pixels)[0], quality=95)
     value["tags"] = [f"A: No. {first.number}", f"B: No. {last.number}"]
     value["sides"] = RESULTS["marks"]

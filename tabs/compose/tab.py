@@ -115,7 +115,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                         elem_id="compose-boost",
                     )
                     in_force = gr.HTML(elem_id="compose-in-force")
-                    seed = gr.Number(0, label="Seed of the noise that is added (boosting)", minimum=0, precision=0)
+                    seed = gr.Number(0, label="Seed of the noise that is added (boosting)", precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
     follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, in_force, *advanced]
@@ -193,13 +193,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         yield from rendering(visit, *values)
 
     @in_words
-    def pick_result(event: gr.EventData, visit: Session, picked: list[str] | None) -> tuple[Any, ...]:
+    def pick_result(event: gr.EventData, visit: Session) -> tuple[Any, ...]:
         """A result of the history: one is looked at, two are compared."""
-        return pick(visit, picked, str(getattr(event, "id", "")))
+        return pick(visit, str(getattr(event, "id", "")))
 
     @in_words
-    def go_back(visit: Session, picked: list[str] | None, *values: Any) -> Values:
-        result = return_to(visit, picked[-1] if picked else None)
+    def go_back(visit: Session, *values: Any) -> Values:
+        result = return_to(visit, next(reversed(visit.compose.picked), None))
         if result.tab != TITLE:  # a strip is shown in Text edit, wherever its direction was found
             yield gr.Tabs(selected=result.tab if result.strip is None else "Text edit"), *(gr.skip(),) * len(shown)
             return
@@ -254,7 +254,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
         hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
-        back.click(go_back, [session, history, *advanced], [tab.parent, *shown], **HEAVY),
+        back.click(go_back, given, [tab.parent, *shown], **HEAVY),
     ]
     mixer.release(similarity.forget, None, similarity.note, **QUIET)
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
@@ -262,7 +262,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     for event in changes:
         event.then(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
     past.expand(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
-    history.release(pick_result, [session, history], [history, comparison, back], **QUIET)
+    history.release(pick_result, session, [history, comparison, back], **QUIET)
     sweep.connect(session, advanced, HEAVY)
     filmstrip.connect(session, advanced, HEAVY)
     batch.connect(session, advanced, HEAVY)
@@ -359,8 +359,9 @@ def render(
             [frame] = running.result
             seconds = time.monotonic() - started
             about = {"card": model.card, "picture": picture, "domain": looking.result}
+            words = ", ".join([base["name"], *options.in_words()])
             about["made"] = applying.what_made_it(model.card, chosen, options)
-            result = history.keep(key, composition, base["name"], picture.pixels[0], frame, seconds, **about)
+            result = history.keep(key, composition, words, picture.pixels[0], frame, seconds, **about)
         base |= foreign(MODELS[session.model_id], result.domain)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds, "made": result.made}
     except VisitorError as error:

@@ -100,7 +100,7 @@ def rename(event: gr.EventData, session: Session) -> Any:
         return gr.skip()
     row = exploration.rename(getattr(event, "index", None), str(getattr(event, "name", "")))
     if row.key is not None:
-        session.own[row.key] = as_preset(exploration, row)
+        session.put(row.key, as_preset(exploration, row))
     return gr.skip()
 
 
@@ -137,30 +137,30 @@ def pairs_view(pairs: Tensor, row: DirectionRow) -> str:
     return f'<div class="pairs"><h4>The same direction elsewhere, at {row.strength:+g}</h4><div>{figures}</div></div>'
 
 
-def keep_opened(session: Session) -> tuple[DirectionRow, str]:
-    """The row on the stage, kept as a preset of the visitor's own, and the key of that. Raises RequestError."""
+def keep_opened(session: Session) -> str:
+    """The row on the stage, kept as a preset of the visitor's own: the key of that. Raises RequestError."""
     exploration, row = opened_row(session)
     preset = as_preset(exploration, row)
     if row.key is not None:
-        session.own[row.key] = preset
-        return row, row.key
+        session.put(row.key, preset)
+        return row.key
     key, index = session.keep(preset), exploration.rows.index(row)
     exploration.rows[index] = replace(row, key=key, pinned=True)
-    return exploration.rows[index], key
+    return key
 
 
 @in_words
 def save_row(session: Session) -> tuple[Any, ...]:
     """Returns values of said and file."""
-    row, key = keep_opened(session)
-    path = session.write(session.own[key])
-    words = f"“{row.name}” is among your presets: in Text edit, and in Compose."
+    preset = session.own[keep_opened(session)]
+    path = session.write(preset)
+    words = f"“{preset.name}” is among your presets: in Text edit, and in Compose."
     return good(words), gr.update(value=str(path), visible=True)
 
 
 @in_words
 def send_row(session: Session) -> str:
     """Returns the value of said."""
-    row, key = keep_opened(session)
+    key = keep_opened(session)
     add_preset(session, key)
-    return good(f"“{row.name}” is in your composition. Open Compose to mix it with others.")
+    return good(f"“{session.own[key].name}” is in your composition. Open Compose to mix it with others.")

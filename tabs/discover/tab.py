@@ -18,7 +18,7 @@ from core.studio.discover.exploration import MAX_COUNT, Exploration
 from core.studio.visit.session import Session
 from tabs.discover.direction import exact_strength, open_row, rename, save_row, send_row, shown_row, try_others
 from tabs.discover.rows import rows_value
-from tabs.discover.search import search, stop_search
+from tabs.discover.search import found_numbers, search, stop_search
 from tabs.discover.widgets import Directions
 from tabs.keeping import Keeping
 from tabs.picture import PictureChooser
@@ -117,13 +117,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 plot = gr.HTML()
 
     session = shell.session
-    shown = [board, found, intro, opened, spectrum, find, stop]
+    shown = [board, found, intro, opened, spectrum, find, stop, plot]
     settings = [method, count, timestep, injection, size, rank, joint, individual, projection, mu]
     on_stage = [opened, stage, said, elsewhere, file]
 
     chooser.connect(show_picture, [], shown, show_preview, HEAVY)
     board.connect(session, drawn_on, keep_drawn)
-    find.click(search, [session, board, *settings], [*shown, plot], **HEAVY)
+    find.click(search, [session, board, *settings], shown, **HEAVY)
     stop.click(stop_search, session, [found, find, stop], queue=False, **QUIET)
     found.select(open_row, session, on_stage, **HEAVY)
     found.edit(rename, session, found, **QUIET)
@@ -162,9 +162,9 @@ def method_choices() -> list[tuple[str, str]]:
 
 
 def nothing_found() -> tuple[Any, ...]:
-    """Values of found, intro, opened, spectrum, find, stop before a search."""
+    """Values of found, intro, opened, spectrum, find, stop, plot before a search."""
     hidden = gr.update(visible=False)
-    return {}, gr.update(visible=True), hidden, hidden, gr.update(visible=True), hidden
+    return {}, gr.update(visible=True), hidden, hidden, gr.update(visible=True), hidden, ""
 
 
 def show_picture(session: Session) -> Values:
@@ -179,17 +179,17 @@ def show_picture(session: Session) -> Values:
 
 
 def found_before(exploration: Exploration | None) -> tuple[Any, ...]:
-    """Values of found, intro, opened, spectrum, find, stop for what is kept of a picture."""
+    """Values of found, intro, opened, spectrum, find, stop, plot for what is kept of a picture."""
     if exploration is None:
         return nothing_found()
     hidden, shown = gr.update(visible=False), gr.update(visible=True)
-    return rows_value(exploration), hidden, hidden, shown, shown, hidden
+    return rows_value(exploration), hidden, hidden, shown, shown, hidden, found_numbers(exploration)
 
 
 def show_preview(event: Progress) -> tuple[Any, ...]:
     """Values of `shown` while a picture is being imagined."""
     image = gr.skip() if event.preview is None else gr.update(image=data_url(to_pil(event.preview[:1])[0], quality=80))
-    return image, *(gr.skip(),) * 6
+    return image, *(gr.skip(),) * 7
 
 
 def keep_drawn(session: Session, value: Any) -> None:

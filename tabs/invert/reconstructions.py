@@ -96,7 +96,7 @@ def staged(state: InvertState, trial: Trial) -> dict[str, Any]:
         "tags": ["Picture", "Reconstruction"],
         "plain": True,
         "seconds": inversion.measures.get("seconds"),
-        "frames": frames_json(measured_frames(trial.card, inversion, inversion.reconstruction, [0.0])),
+        "frames": frames_json(measured_frames(trial.card, inversion, inversion.reconstruction, [0.0]), lossless=True),
         "made": trial.made(inversion.method),
     }
 

@@ -107,7 +107,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     info="1 is none",
                 )
                 budget = gr.Number(
-                    0, minimum=0, label="Time limit in seconds", info="per method, 0 for none; the best so far is kept"
+                    0, label="Time limit in seconds", info="per method, 0 for none; the best so far is kept"
                 )
                 iterations = gr.Slider(
                     0,
@@ -118,7 +118,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     info="of methods that optimise",
                 )
                 starts = gr.Slider(1, 40, DEFAULTS.starts, step=1, label="Starting points (latent-TOP)")
-                seed = gr.Number(0, label="Seed", minimum=0, precision=0)
+                seed = gr.Number(0, label="Seed", precision=0)
         with (
             gr.Column(elem_classes="results"),
             gr.Tabs(elem_classes="pills panels", selected="results") as panels,

@@ -138,7 +138,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                             value="",
                             label="What it may change",
                         )
-                        seed = gr.Number(0, label="Seed of the noise that is added (boosting)", minimum=0, precision=0)
+                        seed = gr.Number(0, label="Seed of the noise that is added (boosting)", precision=0)
                     with gr.Column(min_width=320):
                         source = gr.Radio(
                             SOURCES, value="preset", label="At which noise levels it acts", elem_id="sources"

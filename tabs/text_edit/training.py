@@ -18,7 +18,14 @@ from core.models.loader import models
 from core.presets import Preset
 from core.progress import Progress, Running
 from core.studio.texts import remarks
-from core.studio.train import LOW_MATCH, SUGGESTED, start_training, train_preset, training_settings
+from core.studio.train import (
+    LOW_MATCH,
+    SUGGESTED,
+    learned_so_far,
+    start_training,
+    train_preset,
+    training_settings,
+)
 from core.studio.visit.session import Session
 from tabs.charts import loss_curve
 from tabs.exports import csv_link
@@ -78,6 +85,7 @@ def run_training(
     over = (gr.update(visible=True), gr.update(visible=False))
     state = session.text_edit
     state.stop_training = state.discard_training = False
+    training, state.trains = None, True
     try:
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = models.get(session.model_id)
@@ -102,11 +110,18 @@ def run_training(
         ended = "Done" if len(training.losses) == training.total else "Stopped early"
         view = training_view(f"{ended}: “{preset.name}” is among your presets", 1, training, faces)
         yield matched_note(preset) + view, *over, cards, gr.update(value=str(session.write(preset)), interactive=True)
+    except GeneratorExit:  # the page was closed or is loaded anew: what was learned is found again with the visit
+        so_far = None if training is None or state.discard_training else learned_so_far(training)
+        if so_far is not None:
+            session.keep(so_far)
+        raise
     except VisitorError as error:
         yield message(error), *over, gr.skip(), gr.skip()
     except Exception:
         yield "", *over, gr.skip(), gr.skip()
         raise
+    finally:
+        state.trains = False
 
 
 def matched_note(preset: Preset) -> str:

@@ -141,6 +141,26 @@ def test_draw_find_pick_save_and_use(page: Page) -> None:
     expect(page.locator("#text-edit .stage .strip button:not([disabled])").first).to_be_visible()
 
 
+def test_a_reload_finds_the_search_and_its_numbers(page: Page) -> None:
+    """The picture, the region, the directions and the spectrum of a search are there again after a reload."""
+    root = discover(page)
+    root.locator(".examples .cards button").nth(2).click()
+    expect(root.locator(".examples .cards button").nth(2)).to_have_attribute("aria-checked", "true")
+    drag(page, MOUTH)
+    expect(root.locator(".board .overlay")).to_have_attribute("src", re.compile("^data:image/png"))
+    root.locator("#find").click()
+    expect(root.get_by_role("button", name="Stop")).to_be_visible()
+    expect(root.locator("#find")).to_be_visible()
+    names = [row.locator(".name").input_value() for row in found(page).all()]
+    page.reload()
+    expect(root.locator(".examples .cards button").nth(2)).to_have_attribute("aria-checked", "true")
+    assert [row.locator(".name").input_value() for row in found(page).all()] == names
+    assert place(page) == pytest.approx(MOUTH, abs=0.02)
+    root.locator("#spectrum > button").click()
+    expect(root.locator("#spectrum svg").first).to_be_visible()
+    expect(root.locator("#spectrum .takes a")).to_have_count(4)
+
+
 def test_a_second_region_and_other_pictures(page: Page) -> None:
     root = discover(page)
     root.locator(".chips").get_by_role("button", name="Mouth").click()

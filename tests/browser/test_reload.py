@@ -134,6 +134,19 @@ def test_discarding_a_training_leaves_nothing(page: Page) -> None:
     finished(page, "Angry")
 
 
+def test_a_reload_keeps_what_a_training_has_learned(page: Page) -> None:
+    page.get_by_role("tab", name="From words").click()
+    page.locator("#target-text input, #target-text textarea").fill("face with blue hair")
+    page.get_by_role("button", name="Train this direction").click()
+    expect(page.locator("#training .chart")).to_be_visible()
+    page.reload()
+    own = page.locator("#presets .own")
+    expect(own).to_have_count(1)
+    expect(own).to_have_text("Blue hair")
+    own.click()
+    finished(page, "Blue hair")
+
+
 def test_presets_are_found(page: Page) -> None:
     cards = page.locator("#presets .cards button")
     expect(cards.first).to_have_text("Smiling")

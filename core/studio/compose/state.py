@@ -84,6 +84,7 @@ class History:
         if frame is None:
             return None
         words = f"{strip.preset.name} {in_units(frame.strength, strip.preset.strength)}"
+        words = ", ".join([words, *strip.options.in_words()])
         about = {"tab": tab, "card": card, "picture": strip.picture, "strip": strip, "domain": strip.domain}
         about["made"] = strip.made
         for place, result in enumerate(self.results):
@@ -137,13 +138,14 @@ class Film:
 
 @dataclass
 class ComposeState:
-    """restored: process, steps and seed of the link by which the visitor came, until they choose their own. shown: what
-    the tab's widgets depend on, once all of it is there. source: where the intervals come from; boost: quality is
-    boosted also where a direction suggests not to. made: presets that took the places of others, and go when that is
-    undone. film: the last filmstrip."""
+    """picked: results of the history that are looked at, by their numbers. restored: process, steps and seed of the
+    link by which the visitor came, until they choose their own. shown: what the tab's widgets depend on, once all of it
+    is there. source: where the intervals come from; boost: quality is boosted also where a direction suggests not to.
+    made: presets that took the places of others, and go when that is undone. film: the last filmstrip."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
+    picked: list[str] = field(default_factory=list)
     restored: tuple[Process, int, int] | None = None
     shown: tuple[Hashable, ...] | None = None
     source: IntervalSource = "preset"

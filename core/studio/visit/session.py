@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from ...photo.faces import FoundFaces
 from ...photo.placement import Placement
 from ...presets import Preset
 from ...text_to_image import TextToImage
+from .. import library
 from ..compose.composition import Composition
 from ..compose.state import ComposeState
 from ..discover.exploration import DiscoverState
@@ -33,6 +35,7 @@ from ..turns import Turns
 
 OTHERS = (DiffusionModel, TextToImage, BaseCard)  # what a visit has but does not keep: it is there for all
 MAX_OWN = 1000  # directions of one visit
+MAX_NAME = 80  # characters
 
 
 log = logging.getLogger(__name__)
@@ -130,7 +133,7 @@ class Session:
             self.compose.open(place.composition)
 
     def keep(self, preset: Preset) -> str:
-        """Add a preset of the visitor's own and return its id.
+        """Add a preset of the visitor's own and return its id. Its name gets a number where another direction has it.
 
         Raises:
             RequestError: there are too many.
@@ -139,8 +142,20 @@ class Session:
             raise RequestError(f"This visit has {MAX_OWN} directions. Save the ones you need, and open the page anew.")
         self.numbered += 1
         key = f"own-{self.numbered}"
-        self.own[key] = preset
+        self.put(key, preset)
         return key
+
+    def put(self, key: str, preset: Preset) -> None:
+        """A preset in the place of one of the visitor's own, or as a new one."""
+        names = self._names(preset.model, key)
+        numbered = (f"{preset.name[: MAX_NAME - 5]} {number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([preset.name], numbered) if name.lower() not in names)
+        self.own[key] = replace(preset, name=name)
+
+    def _names(self, model_id: str, but: str | None = None) -> set[str]:
+        """What the directions of a model are called, in small letters, all but one of the visitor's own."""
+        own = {key: preset for key, preset in self.own.items() if preset.model == model_id and key != but}
+        return {preset.name.lower() for preset in (*library.shipped(model_id).values(), *own.values())}
 
     def keep_file(self, preset: Preset) -> str:
         """Add a preset that was opened from a file and return its id; opened again it is the same one.
@@ -148,17 +163,24 @@ class Session:
         Raises:
             RequestError: there are too many.
         """
-        same = [key for key, own in self.own.items() if own.name == preset.name and own.created == preset.created]
+        same = [key for key, own in self.own.items() if own.created == preset.created]
         data = presets.to_bytes(preset) if same else b""
-        return next((key for key in same if presets.to_bytes(self.own[key]) == data), None) or self.keep(preset)
+        there = (key for key in same if presets.to_bytes(replace(self.own[key], name=preset.name)) == data)
+        return next(there, None) or self.keep(preset)
 
     def rename(self, key: str | None, name: str) -> Preset:
-        """Give one of the visitor's own presets another name. Raises RequestError: there is none, or no name."""
-        name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:80]
+        """Give one of the visitor's own presets another name.
+
+        Raises:
+            RequestError: there is none, no name, or another direction has it.
+        """
+        name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:MAX_NAME]
         if key not in self.own:
             raise RequestError("Only directions of your own can be renamed. Choose one of them.")
         if not name:
             raise RequestError("A direction needs a name.")
+        if name.lower() in self._names(self.own[key].model, key):
+            raise RequestError(f"There is another direction called “{name}”. Choose another name.")
         self.own[key] = replace(self.own[key], name=name)
         return self.own[key]
 
