@@ -74,6 +74,8 @@ def test_plain_changes_get_their_names(namer: Namer, attribute: str, low: float,
         ("face on a blue background", {"blush": 0.2}, True),
         ("face on a blue background", {"blush": 0.9}, False),
         ("gothic church", {}, True),  # nothing reads churches
+        ("sad face", {"blush": 1.8, "smile": -0.9}, False),  # it is about the blush
+        ("sad face", {"blush": 0.8, "smile": -0.9}, True),
         ("", {"smile": 3.0}, False),
     ],
 )

@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from core import presets
+from core.errors import RequestError
 from core.models.cards import MODELS
+from core.studio import library
 from core.studio.compose.composition import Component, Composition
 from core.studio.discover.exploration import MAX_KEPT, DiscoverState
 from core.studio.frames import EditOptions, Frame, Measures, Picture
 from core.studio.strips import MAX_STRIPS, begin_strip
 from core.studio.visit.session import Session
+from tabs.compose.history import history_cards, pick
 from tests.unit.composing import preset
 
 
@@ -74,6 +78,44 @@ def test_a_file_that_is_opened_again_is_the_same_preset() -> None:
     for _ in range(6):
         assert session.keep_file(presets.load(path)) == key
     assert session.keep_file(replace(presets.load(path), strength=2.0)) != key
+
+
+def test_no_two_directions_have_one_name() -> None:
+    """A second one gets a number; a name that another direction has cannot be given."""
+    session = Session()
+    assert "Smiling" in {shipped.name for shipped in library.shipped("avatars").values()}
+    keys = [session.keep(preset(name, 1, model="avatars")) for name in ("Grin", "grin", "Smiling", "Grin")]
+    assert [session.own[key].name for key in keys] == ["Grin", "grin 2", "Smiling 2", "Grin 3"]
+    with pytest.raises(RequestError, match="another direction called “smiling”"):
+        session.rename(keys[0], "smiling")
+    assert session.rename(keys[0], "GRIN").name == "GRIN"  # its own name, written otherwise
+    file = preset("Grin", 1, model="avatars", created="2026-01-02T00:00:00+00:00")
+    assert session.keep_file(file) == session.keep_file(file) == "own-5"
+    assert session.own["own-5"].name == "Grin 4"
+
+
+def test_settings_are_said_where_they_are_not_the_usual_ones() -> None:
+    assert EditOptions().in_words() == []
+    assert EditOptions(process="paper").in_words() == ["as in the paper"]
+    assert EditOptions(steps=12, seed=3).in_words() == ["12 steps", "seed 3"]
+    assert EditOptions(form="global", t_edit=500, source="curves").in_words() == [
+        "averaged over all timesteps",
+        "intervals from the curves",
+        "down to t = 500",
+    ]
+
+
+def test_the_history_compares_the_last_two_and_keeps_its_marks() -> None:
+    session = Session()
+    picture = Picture(torch.zeros(1, 3, 128, 128), "avatars")
+    history = session.compose.history
+    for number in range(3):
+        frame = Frame(1.0, torch.zeros(3, 128, 128), Measures())
+        history.keep((number,), Composition(), f"result {number}", picture.pixels[0], frame, 1.0)
+    for clicked, picked in (("1", ["1"]), ("3", ["1", "3"]), ("2", ["3", "2"]), ("3", ["2"]), ("2", ["2"])):
+        pick(session, clicked)
+        assert session.compose.picked == picked
+        assert history_cards(session).value == picked
 
 
 def test_a_page_opened_again_may_not_know_yet_what_was_chosen() -> None:
