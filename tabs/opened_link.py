@@ -18,7 +18,7 @@ from core.studio.frames import Picture
 from core.studio.sample import sample_picture
 from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
-from tabs.opening import may_read_folders
+from tabs.opening import may_read_folders, tell_verdict
 
 
 def restore(session: Session, token: str, request: gr.Request | None = None) -> str:
@@ -40,7 +40,9 @@ def opened(model_id: str, request: gr.Request | None) -> str:
         return model_id
     gr.Info(f"{model_id} is being opened, which takes a while if it has to be downloaded.", title="Another model")
     own_login = None if may_read_folders(request) else False
-    return finish(open_model(model_id, folders=False, token=own_login)).id
+    card = finish(open_model(model_id, folders=False, token=own_login))
+    tell_verdict(models.get(card.id))
+    return card.id
 
 
 def named_picture(model: DiffusionModel, name: str) -> Picture | None:
