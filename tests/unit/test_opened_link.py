@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -14,6 +15,7 @@ from core import presets
 from core.api import load_model
 from core.directions import GlobalDirection
 from core.errors import RequestError, VisitorError
+from core.imaging import content_hash
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.models.opening import open_model
@@ -21,9 +23,11 @@ from core.photo.record import to_file, token_in
 from core.presets import Preset
 from core.progress import finish
 from core.studio.compose import link
+from core.studio.compose.composition import Composition
 from core.studio.frames import EditOptions, Picture
 from core.studio.visit.compose import active_presets
 from core.studio.visit.session import Session
+from tabs.compose.tab import shown_composition
 from tabs.opened_link import restore
 from tests.photographs import backdrop
 
@@ -81,4 +85,20 @@ def test_what_only_this_machine_has_makes_no_link(tmp_path: Path) -> None:
             picture = Picture(None, model_id)  # type: ignore[arg-type]
             assert link.one_direction("smiling", 1.0, picture, EditOptions()) == ""
             with pytest.raises(RequestError, match="cannot name this model"):
-                link.encode(link.Composition().add("smiling"), model_id, "", 40, 0)
+                link.encode(Composition().add("smiling"), model_id, "", 40, 0)
+
+
+def test_a_composition_with_such_a_model_is_saved_without_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with a model that everybody has, with one."""
+    pixels = torch.zeros(1, 3, 128, 128)
+    composition = Composition().add("smiling")
+    result = SimpleNamespace(key=[content_hash(pixels)], frame=SimpleNamespace(pixels=pixels[0]), words="Smiling")
+    with opened_models_closed():
+        for model_id, said in (("avatars", True), (finish(open_model("avatars", "elf")).id, False)):
+            visit = Session(model_id)
+            visit.picture = Picture(pixels, model_id)
+            visit.compose.change(composition)
+            monkeypatch.setattr(visit.compose.history, "latest", lambda _: result)
+            shown = shown_composition(visit, 0.0, "anchored", 7, 0)
+            assert shown is not None
+            assert bool(shown.token) is said
