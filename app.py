@@ -17,7 +17,6 @@ if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
 import gradio as gr
 
 from core.errors import VisitorError
-from core.models.known_outputs import verdict_on
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
@@ -106,6 +105,7 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     """Load a model; one that cannot be had leaves the current one in place and says why."""
     if wanted == current:
         return current, current
+    known = wanted in models.loaded()
     try:
         model = models.get(wanted)
     except VisitorError as error:
@@ -115,9 +115,8 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
         logging.getLogger(__name__).exception("loading %s failed", wanted)
         gr.Warning(FAULT, title=TITLE)
         return current, current
-    verdict = verdict_on(model.fingerprint)
-    if verdict is not None and verdict.outcome == "fail":
-        gr.Warning(verdict.words, duration=12, title=TITLE)
+    if not known or opening.verdict(model)[0] == "fail":
+        opening.tell_verdict(model)
     return wanted, wanted
 
 

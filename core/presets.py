@@ -55,6 +55,8 @@ CERTAINTIES: dict[str, str] = {
     "claimed": "It is said to be made for these weights.",
     "unknown": "It is not known whether it was made for these weights.",
 }
+# What a preset keeps of its effect on the weights that it names (`core.studio.effect`).
+OWN_CHANGE, MONOTONE, WORKS = "own change by CLIP", "own change is monotone", "works with these weights"
 _TEXT_LIMITS = {
     "name": 80,
     "description": 2000,
@@ -152,7 +154,7 @@ def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
     about = {item.name: getattr(preset, item.name) for item in fields(About)}
     about["thumbnail"] = None if preset.thumbnail is None else base64.b64encode(preset.thumbnail).decode()
     about["direction"] = state
-    if preset.certainty == "exact":  # as in all older files, whose readers know no such field
+    if preset.certainty == "exact" == _unsaid_certainty(preset.parameters):  # as in all older files
         del about["certainty"]
     try:
         metadata = {"format": FORMAT, "format_version": str(VERSION), "preset": json.dumps(about, allow_nan=False)}
@@ -262,6 +264,22 @@ def for_model(preset: Preset, model: DiffusionModel) -> Preset:
     return replace(preset, model=model.card.id)
 
 
+def works(about: About) -> bool | None:
+    """Whether a direction was seen to do what its texts say, on the weights that it names; None: nobody has looked."""
+    return bool(about.measured[WORKS]) if WORKS in about.measured else None
+
+
+def weights_in_words(about: About) -> str:
+    """How sure the weights are that a direction was made for; of unknown ones what was measured, if anything was."""
+    seen = works(about)
+    if about.certainty != "unknown" or seen is None:
+        return CERTAINTIES[about.certainty]
+    change = f"{OWN_CHANGE} {about.measured.get(OWN_CHANGE, 0):+.3f}"
+    if seen:
+        return f"Measured with these weights, it does what its texts say ({change})."
+    return f"Measured with these weights, it does not do what its texts say ({change})."
+
+
 def least_certain(presets: Sequence[About]) -> Certainty:
     """How sure the weights of several directions together are."""
     order = list(CERTAINTIES)
@@ -348,7 +366,7 @@ def _about(about: dict[str, Any]) -> About:
     for key in ("name", "model", "fingerprint"):
         expect(bool(values.get(key)), f"its {key} is missing")
     expect(values.get("injection", "asymmetric") in INJECTIONS, "its injection mode is unknown")
-    certainty = values.get("certainty", "exact")
+    certainty = values.setdefault("certainty", _unsaid_certainty(values.get("parameters")))
     expect(isinstance(certainty, str) and certainty in CERTAINTIES, "how sure its weights are is not understood")
     for key in ("timestep", "t_edit", "t_boost"):
         expect(values.get(key) is None or integers([values[key]], -1, 100_000), f"its {key} is out of range")
@@ -368,6 +386,12 @@ def _about(about: dict[str, Any]) -> About:
     values["parameters"] = values.get("parameters") or {}
     values["thumbnail"] = _thumbnail(values.get("thumbnail"))
     return About(**values)
+
+
+def _unsaid_certainty(parameters: Any) -> Certainty:
+    """Of a file that does not say it: "exact", unless it was imported from another format, which never knew."""
+    file = parameters.get("file") if isinstance(parameters, dict) else None
+    return "unknown" if isinstance(file, str) and file.lower().endswith(".pth") else "exact"
 
 
 def _text(value: Any, key: str, limit: int) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from core import hub
+from core.models.loader import models
 from core.studio.compose import link
 from tabs.widgets import data_url
+
+
+def fitting(entries: Iterable[hub.Entry], model_id: str) -> list[hub.Entry]:
+    """Those that were made for a model, or for the same weights under another name, word or revision."""
+    weights = models.get(model_id).fingerprint if model_id in models.loaded() else None
+    return [entry for entry in entries if entry.about.model == model_id or entry.about.fingerprint == weights]
 
 
 def entry_item(entry: hub.Entry) -> dict[str, Any]:

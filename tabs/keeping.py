@@ -35,7 +35,7 @@ SIZES: dict[Size, str] = {
 ENLARGED = "Larger ones are smoother (Lanczos), but show no more detail than the model made."
 PUT_BACK = "What the model made is enlarged smoothly (Lanczos); what it left alone is the photo itself."
 NOTHING = "There is no result to keep yet."
-UNSAID = "This edit has a direction of your own, or words, which a file cannot name: it says nothing."
+UNSAID = "This edit has a direction or a model of your own, or words, which a file cannot name: it says nothing."
 
 Find = Callable[..., Shown | None]  # from the session, the strength that is shown, and the values of `given`
 

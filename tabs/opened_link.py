@@ -6,7 +6,9 @@ import gradio as gr
 
 from core import hub, presets
 from core.errors import HubError, PresetError, RequestError
+from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, models
+from core.models.opening import open_model
 from core.process import USUAL_STEPS
 from core.progress import finish
 from core.studio import library
@@ -16,18 +18,31 @@ from core.studio.frames import Picture
 from core.studio.sample import sample_picture
 from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
+from tabs.opening import may_read_folders, tell_verdict
 
 
-def restore(session: Session, token: str) -> str:
+def restore(session: Session, token: str, request: gr.Request | None = None) -> str:
     """Make a link's composition and picture those of the visit. Returns its model's id. Raises VisitorError."""
     restored = link.decode(token)
-    model = models.get(restored.model_id)
-    session.change_model(restored.model_id)
+    model = models.get(opened(restored.model_id, request))
+    session.change_model(model.card.id)
     session.picture = named_picture(model, restored.picture)
     steps = USUAL_STEPS[restored.process] if restored.steps is None else restored.steps
     session.compose.restored = restored.process, steps, restored.seed
     session.compose.change(fetch(session, restored.composition))
-    return restored.model_id
+    return model.card.id
+
+
+def opened(model_id: str, request: gr.Request | None) -> str:
+    """The id by which a link's model is known here; one of the Hub is opened as if the visitor had typed its name.
+    Raises VisitorError."""
+    if model_id in MODELS or "/" not in model_id:
+        return model_id
+    gr.Info(f"{model_id} is being opened, which takes a while if it has to be downloaded.", title="Another model")
+    own_login = None if may_read_folders(request) else False
+    card = finish(open_model(model_id, folders=False, token=own_login))
+    tell_verdict(models.get(card.id))
+    return card.id
 
 
 def named_picture(model: DiffusionModel, name: str) -> Picture | None:

@@ -11,13 +11,14 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ModelUnavailable, VisitorError
-from core.models.cards import MODELS
-from core.models.loader import models
+from core.models.cards import MODELS, Embedded
+from core.models.known_outputs import verdict_on
+from core.models.loader import DiffusionModel, models
 from core.models.opening import open_model
 from core.progress import Running
 from core.studio.first_use import lacks_curves, measure_first
 from tabs.results import progress_line
-from tabs.shell import QUIET, Shell, in_words
+from tabs.shell import QUIET, TITLE, Shell, in_words
 from tabs.visit import good, message
 
 PLACEHOLDER = "google/ddpm-ema-cat-256"
@@ -30,6 +31,7 @@ NOT_MEASURED = (
     "Where edits of this model should begin is not known, and cannot be measured: LPIPS is not here and cannot be "
     "downloaded. Edits take the intervals of a typical model; set your own in Advanced."
 )
+NOT_COMPARED = "Its weights were not compared with published outputs."
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -86,6 +88,23 @@ def build(shell: Shell, chosen: gr.Dropdown) -> None:
     shell.model.change(measure, shell.model, status, **QUIET)
 
 
+def verdict(model: DiffusionModel) -> tuple[str, str]:
+    """Whether a model gives its published outputs: pass, fail or unknown, and in words."""
+    found = verdict_on(model.fingerprint)
+    return ("unknown", NOT_COMPARED) if found is None else (found.outcome, found.words)
+
+
+def tell_verdict(model: DiffusionModel) -> None:
+    """The same as a notice, where a model was opened that does not come with the app."""
+    if isinstance(model.card.source, Embedded):
+        return
+    outcome, words = verdict(model)
+    if outcome == "fail":
+        gr.Warning(words, duration=12, title=TITLE)
+    else:
+        gr.Info(words, duration=6, title=model.card.title)
+
+
 @in_words
 def open_another(name: str, word: str, request: gr.Request) -> Values:
     """Open a model, and choose it: the line of progress, then the list with the model, and its id."""
@@ -99,6 +118,7 @@ def open_another(name: str, word: str, request: gr.Request) -> Values:
         yield message(error), *skip
         return
     card = running.result
+    tell_verdict(models.get(card.id))
     words = f"{card.title} is open: {card.resolution}x{card.resolution}, shows: {card.domain_word}."
     yield good(words), gr.update(choices=choices(), value=card.id), card.id
 

@@ -13,7 +13,7 @@ from core.progress import Running
 from core.studio.first_use import lacks_curves
 from core.studio.visit.session import Session
 from tabs.endpoints import declare
-from tabs.opening import may_read_folders
+from tabs.opening import may_read_folders, verdict
 from tabs.shell import Shell
 
 
@@ -30,8 +30,9 @@ def open_model(session: Session, name: str, shows: str, request: gr.Request) -> 
     """Open any unconditional diffusion model in the form of diffusers (UNet2DModel). Nothing in its files is executed.
 
     Returns a JSON with the id by which all other endpoints take it as their `model`, its resolution, the shape of its
-    h-space, what it shows, the commit that it is pinned to, and whether its perceptual curves are known. Until then the
-    JSON tells how far it is.
+    h-space, what it shows, the commit that it is pinned to, whether its perceptual curves are known, and whether it
+    gives the published outputs of its network (pass, fail or unknown, and in words). Until then the JSON tells how far
+    it is.
     """
     local = may_read_folders(request)
     running = Running(opening.open_model(name or "", shows or "", folders=local, token=None if local else False))
@@ -40,4 +41,5 @@ def open_model(session: Session, name: str, shows: str, request: gr.Request) -> 
     card = running.result
     about = {"id": card.id, "title": card.title, "resolution": card.resolution, "h_shape": list(card.h_shape)}
     about |= {"shows": card.domain_word, "revision": getattr(card.source, "revision", None)}
-    yield about | {"curves_known": not lacks_curves(models.get(card.id))}
+    outcome, words = verdict(model := models.get(card.id))
+    yield about | {"curves_known": not lacks_curves(model), "verdict": outcome, "verdict_words": words}

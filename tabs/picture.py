@@ -187,10 +187,10 @@ class PictureChooser:
             return own_widgets(session)
 
         @in_words
-        def restore_edit(session: Session, *values: Any) -> Values:
+        def restore_edit(request: gr.Request, session: Session, *values: Any) -> Values:
             """The composition that a picture's file names, in Compose. A picture that the file cannot name stays."""
             picture = session.picture
-            model_id = restore(session, session.carried)
+            model_id = restore(session, session.carried, request)
             if session.picture is None and picture is not None and picture.model_id == model_id:
                 session.picture = picture
             yield gr.Tabs(selected="Compose"), model_id, *own_widgets(session), *unseen

@@ -11,7 +11,7 @@ from PIL import Image
 
 from core.errors import VisitorError
 from core.imaging import to_pil
-from core.presets import CERTAINTIES, Preset
+from core.presets import Preset, weights_in_words
 from core.studio import library
 from core.studio.frames import Picture
 from core.studio.visit.session import Session
@@ -41,7 +41,7 @@ def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
             image = thumbnail_url(preset.thumbnail) if is_own else serving.address("direction", model_id, key)
         about = preset.description or f"{preset.source_text} → {preset.target_text}"
         if preset.certainty != "exact":
-            about = f"{about} {CERTAINTIES[preset.certainty]}"
+            about = f"{about} {weights_in_words(preset)}"
         items.append({"id": key, "name": preset.name, "image": image, "about": about, "own": is_own})
     return items
 

@@ -38,8 +38,8 @@ def command(
     return parser
 
 
-def add_force(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+def add_force(parser: argparse.ArgumentParser, what: str = "replace a file that is there") -> None:
+    parser.add_argument("--force", action="store_true", help=what)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelUnavailable, RequestError
+from ..errors import ModelUnavailable, PresetError, RequestError
 from .output import (
     FORMATS,
     WHICH_PRESET,
@@ -72,7 +72,7 @@ def add_to(commands: Commands) -> None:
     released.add_argument("--t-boost", type=int, help="start of the boosting interval; likewise")
     released.add_argument("--author", default="Kwon, Jeong and Uh (Asyrp)")
     released.add_argument("--licence", default="mit")
-    add_force(released)
+    add_force(released, "replace a file that is there, and save a direction also if it was measured and does not work")
 
 
 def list_presets(options: argparse.Namespace) -> None:
@@ -161,7 +161,7 @@ def import_asyrp(options: argparse.Namespace) -> None:
         name=options.name,
         model=model_id,
         fingerprint=fingerprint,
-        certainty=options.weights or ("claimed" if model is None else _ask_about_weights(model_id)),
+        certainty=options.weights or _ask_about_weights(model_id, fingerprint, model is not None),
         description=options.description or f"Imported from {options.source.name}.",
         parameters={"form": "implicit", "file": options.source.name},
         source_text=options.source_text,
@@ -181,16 +181,20 @@ def import_asyrp(options: argparse.Namespace) -> None:
         if options.measure or (unsure and _yes("Measure its effect on these weights now?")):
             effect = follow(measure_effect(model, preset))
             preset = with_effect(preset, effect)
+            if not (effect.trusted or options.force):
+                raise PresetError(f"{effect.words} It is not saved. Add --force to save it all the same.")
             print_note(effect.words)
         elif unsure:
             print_note(f"{presets.CERTAINTIES['unknown']} --measure shows whether it works with them.")
     print(presets.save(preset, options.out))
 
 
-def _ask_about_weights(model_id: str) -> Certainty:
-    """Whoever sits at a terminal is asked; else it is not known."""
-    claimed = _yes(f"Was this direction trained with exactly the weights of {model_id} that are here?")
-    return "claimed" if claimed else "unknown"
+def _ask_about_weights(model_id: str, fingerprint: str, here: bool) -> Certainty:
+    """Whoever sits at a terminal is asked; else it is not known. here: the model is."""
+    which = "that are here" if here else f"with the fingerprint {fingerprint}"
+    return (
+        "claimed" if _yes(f"Was this direction trained with exactly the weights of {model_id} {which}?") else "unknown"
+    )
 
 
 def _yes(question: str) -> bool:

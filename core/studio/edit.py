@@ -16,7 +16,7 @@ from ..errors import ModelUnavailable
 from ..intervals import TYPICAL_SIMILARITY, Intervals, Typical
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel, models
-from ..presets import CERTAINTIES, Preset
+from ..presets import Preset, weights_in_words, works
 from ..progress import Job, Progress, finish
 from . import measuring
 from .device import DEVICE, exclusively
@@ -77,8 +77,14 @@ def what_made_it(card: ModelCard, preset: Preset, options: EditOptions) -> dict[
 
 
 def what_is_assumed(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[str, ...]:
-    """In words, what `intervals_for` had to take as it is typical."""
-    return _intervals(card, preset, options)[1]
+    """In words, what `intervals_for` had to take as it is typical, and that a direction may not be for this model."""
+    return (*_intervals(card, preset, options)[1], *_doubts(preset))
+
+
+def _doubts(preset: Preset) -> tuple[str, ...]:
+    """Of weights that are not known, unless it was seen to work with them."""
+    doubtful = preset.certainty == "unknown" and not works(preset)
+    return (f"{preset.name}: {weights_in_words(preset)}",) if doubtful else ()
 
 
 def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[Intervals, tuple[str, ...]]:
@@ -165,8 +171,7 @@ def edit_frames(
     with DEVICE.turn():
         measured = measuring.measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
     rows = zip(strengths, edited.cpu(), measured, strict=True)
-    if preset.certainty == "unknown":
-        assumed = (*assumed, f"{preset.name}: {CERTAINTIES['unknown']}")
+    assumed = (*assumed, *_doubts(preset))
     return [Frame(float(c), pixels, honest(about, domain).lacking(*assumed)) for c, pixels, about in rows]
 
 

@@ -13,7 +13,7 @@ from ..asyrp.prompts import templates
 from ..editing import EditSettings
 from ..errors import RequestError
 from ..models.loader import DiffusionModel
-from ..presets import Preset, require_model
+from ..presets import MONOTONE, OWN_CHANGE, WORKS, Preset, require_model
 from ..progress import Job, stage
 from ..sampling import sample
 from . import measuring
@@ -26,7 +26,6 @@ STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # times the suggested one
 PICTURES = 4
 MIN_CHANGE = 0.01  # of a unit embedding along the texts' direction: less is what any change of a picture does
 MIN_RISE = 2.0  # standard errors over the pictures
-OWN_CHANGE, MONOTONE = "own change by CLIP", "own change is monotone"  # as presets keep them
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def measure_effect(model: DiffusionModel, preset: Preset, count: int = PICTURES,
 
 
 def with_effect(preset: Preset, effect: Effect) -> Preset:
-    """The preset with what was measured of it."""
-    measured = {OWN_CHANGE: effect.change[-1], MONOTONE: float(effect.monotone)}
-    return replace(preset, measured={**preset.measured, **measured})
+    """The preset with what was measured of it. What does not work was not made for these weights, whoever claims it."""
+    measured = {OWN_CHANGE: effect.change[-1], MONOTONE: float(effect.monotone), WORKS: float(effect.trusted)}
+    certainty = preset.certainty if effect.trusted else "unknown"
+    return replace(preset, measured={**preset.measured, **measured}, certainty=certainty)

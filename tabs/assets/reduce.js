@@ -1,6 +1,41 @@
 // Large photographs are reduced in the browser before they are sent, whichever chooser they are given to.
 const [MAX_SIDE, MAX_BYTES] = [4096, 6 * 2 ** 20];
-/** The same picture, reduced if it is large and the browser can read it. */
+const [RECORD, MAX_RECORD] = ["h-space studio", 4000]; // as in core/photo/record.py
+/** What a PNG's text chunk or a JPEG's comment says of how the picture was made, as bytes; nothing for other files. */
+async function recordOf(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const view = new DataView(bytes.buffer);
+  const text = (part) => new TextDecoder().decode(part);
+  const fits = (said) => said.length <= MAX_RECORD && text(said).includes(RECORD);
+  if (bytes.length > 20 && view.getUint32(0) === 0x89504e47) {
+    for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
+      const chunk = bytes.subarray(at + 8, at + 8 + view.getUint32(at));
+      const kind = text(bytes.subarray(at + 4, at + 8));
+      if (!/^(iTXt|tEXt)$/.test(kind) || !text(chunk.subarray(0, 80)).startsWith(`${RECORD}\0`)) continue;
+      let start = RECORD.length + 1;
+      if (kind === "iTXt") {
+        if (chunk[start] !== 0) continue; // compressed, which the app never writes
+        start = chunk.indexOf(0, start + 2) + 1; // behind the language ...
+        start = chunk.indexOf(0, start) + 1; // ... and the translated keyword
+      }
+      if (fits(chunk.subarray(start))) return chunk.subarray(start);
+    }
+  } else if (bytes.length > 4 && view.getUint16(0) === 0xffd8) {
+    for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda; at += 2 + view.getUint16(at + 2)) {
+      const said = bytes.subarray(at + 4, at + 2 + view.getUint16(at + 2));
+      if (bytes[at + 1] === 0xfe && fits(said)) return said;
+    }
+  }
+  return null;
+}
+/** A JPEG of the canvas with a comment: behind the first segment, which has to be JFIF's. */
+async function withComment(jpeg, said) {
+  const view = new DataView(await jpeg.slice(0, 6).arrayBuffer());
+  const place = view.getUint16(2) === 0xffe0 ? 4 + view.getUint16(4) : 2;
+  const head = new Uint8Array([0xff, 0xfe, (said.length + 2) >> 8, (said.length + 2) & 0xff]);
+  return new Blob([jpeg.slice(0, place), head, said, jpeg.slice(place)], { type: jpeg.type });
+}
+/** The same picture, reduced if it is large and the browser can read it; what made it is still said. */
 async function reduced(file) {
   const image = new Image();
   image.src = URL.createObjectURL(file);
@@ -20,6 +55,8 @@ async function reduced(file) {
       blob = await new Promise((done) => paper.toBlob(done, "image/jpeg", quality));
       if (blob && blob.size <= MAX_BYTES) break;
     }
+    const said = blob && (await recordOf(file));
+    if (said) blob = await withComment(blob, said);
     return blob ? new File([blob], `${file.name.replace(/\.[^.]*$/, "") || "photo"}.jpg`, { type: "image/jpeg" }) : file;
   } catch {
     return file; // the server says what is wrong with it

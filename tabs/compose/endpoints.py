@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from core.errors import RequestError
 from core.models.loader import models
@@ -16,7 +17,7 @@ from core.process import Process
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
-from core.studio.frames import EditOptions, IntervalSource
+from core.studio.frames import EditOptions, Frame, IntervalSource, Picture
 from core.studio.photographs import given_back, reduced, require_returned
 from core.studio.visit.session import Session
 from tabs.endpoints import (
@@ -42,7 +43,7 @@ from tabs.shell import Shell
 from tabs.tables import sweep_rows
 
 MAX_TEXT = 4000  # characters of a composition
-MAX_CELL = 512  # pixels of the longer side of a photograph in the grid of a sweep
+MAX_CELL = 512  # pixels of the longer side of a photograph among others: in a sweep, in a filmstrip
 
 
 def build(shell: Shell) -> None:
@@ -151,10 +152,13 @@ def sweep(
     about["cells"] = [frame.measures.as_json() for frame in result.frames]
     about["csv"] = csv_text(sweep_rows(result))
     about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(source)}
-    small, cells = reduced(source, MAX_CELL), None
-    if returned != "square":
-        cells = [given_back(small, frame.pixels, returned) for frame in result.frames]
-    yield animation.sheet(result, cells), about
+    yield animation.sheet(result, each_given_back(source, result.frames, returned)), about
+
+
+def each_given_back(source: Picture, frames: Sequence[Frame], returned: str) -> list[Image.Image] | None:
+    """The whole photo with each edit in it, reduced to stand beside the others; None where the squares are wanted."""
+    small = reduced(source, MAX_CELL)
+    return None if returned == "square" else [given_back(small, frame.pixels, returned) for frame in frames]
 
 
 def presets(session: Session, model: str) -> Iterator[list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from core import hub
 from core.errors import HubError, VisitorError
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
-from tabs.hub_cards import entry_item
+from tabs.hub_cards import entry_item, fitting
 from tabs.opened_link import fetch_preset
 from tabs.shell import in_words
 from tabs.visit import message
@@ -63,13 +63,14 @@ def browse(session: Session, repository: str) -> Values:
         entries, words = tuple(hub.downloaded(repository)), message(error)
         if entries:
             words += '<p class="words">These were downloaded before:</p>'
-    fitting = [entry for entry in entries if entry.about.model == session.model_id]
-    if others := sorted({entry.about.model for entry in entries} - {session.model_id}):
-        count = len(entries) - len(fitting)
-        words += f'<p class="words">{count} more for other models: {escape(", ".join(others)[:300])}.</p>'
+    ours = fitting(entries, session.model_id)
+    if others := sorted({entry.about.model for entry in entries if entry not in ours}):
+        words += (
+            f'<p class="words">{len(entries) - len(ours)} more for other models: {escape(", ".join(others)[:300])}.</p>'
+        )
     elif not entries and not words:
         words = '<p class="words">There are no presets in this repository.</p>'
-    yield words, Cards([entry_item(entry) for entry in fitting], session.compose.composition.keys, **ON_HUB)
+    yield words, Cards([entry_item(entry) for entry in ours], session.compose.composition.keys, **ON_HUB)
 
 
 @in_words

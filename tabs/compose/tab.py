@@ -236,7 +236,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         token = request.query_params.get(QUERY)
         if not token:
             return gr.skip(), gr.skip()
-        return gr.Tabs(selected=TITLE), restore(visit, token)
+        return gr.Tabs(selected=TITLE), restore(visit, token, request)
 
     assert tab.parent is not None  # the page's tabs
     given = [session, *advanced]
@@ -308,7 +308,8 @@ def shown_composition(
     if picture is None or result is None or result.key[0] != content_hash(picture.pixels):
         return None
     options, token = options_of(session, process, steps, seed), ""
-    if all(link.travels(component.key) for component in state.composition.components):
+    keys = state.composition.keys
+    if link.model_travels(session.model_id) and all(link.travels(key) for key in keys):
         about = link.picture_name(picture), options.step_count, options.seed, process
         token = link.encode(state.composition, session.model_id, *about)
     return Shown(picture, picture.pixels, result.frame.pixels, result.words, token)

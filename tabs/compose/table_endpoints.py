@@ -15,11 +15,13 @@ from core.process import Process
 from core.progress import Running
 from core.studio.compose import animation, orthogonalise, pictures
 from core.studio.frames import EditOptions
+from core.studio.photographs import require_returned
 from core.studio.visit.session import Session
-from tabs.compose.endpoints import chosen_directions, named_direction
+from tabs.compose.endpoints import chosen_directions, each_given_back, named_direction
 from tabs.compose.similarity import legend
 from tabs.endpoints import (
     COMPOSITION_LABEL,
+    PLACEMENT,
     PROGRESS_INTERVAL,
     SEED_LABEL,
     STEPS_LABEL,
@@ -28,8 +30,11 @@ from tabs.endpoints import (
     given_picture,
     model_input,
     picture_input,
+    placement_input,
     process_input,
+    returned_input,
     stream_progress,
+    told_placement,
 )
 from tabs.exports import csv_text
 from tabs.shell import Shell
@@ -46,7 +51,7 @@ def build(shell: Shell) -> None:
             value="effect",
             label="What is compared: effect (what each is for), response (what they do to this picture) or h-space",
         )
-        files = gr.File(file_count="multiple", label=f"Pictures, up to {pictures.MAX_FILES}; of each its middle square")
+        files = gr.File(file_count="multiple", label=f"Pictures, up to {pictures.MAX_FILES}")
         composition = gr.Textbox("", label=COMPOSITION_LABEL)
         count = gr.Number(9, precision=0, label="Pictures of the filmstrip, 2 to 48")
         start = gr.Number(
@@ -60,18 +65,20 @@ def build(shell: Shell) -> None:
         seed = gr.Number(0, precision=0, label=SEED_LABEL)
         model = model_input(shell)
         process = process_input()
+        placement, back = placement_input(), returned_input()
+        each = gr.JSON({}, label=f"{PLACEMENT}; one for all pictures, or a list with one for each")
         picture, about = gr.Image(label="Picture", format="png"), gr.JSON(label="About it")
         archive = gr.File(label="The edited pictures, as a zip")
 
-        declare(shell, similarity, [image, names, metric, model], about)
-        declare(shell, batch, [files, composition, steps, seed, model, process], [archive, about])
-        asked = [image, composition, count, start, end, steps, seed, model, process]
+        declare(shell, similarity, [image, names, metric, model, placement], about)
+        declare(shell, batch, [files, composition, steps, seed, model, process, each], [archive, about])
+        asked = [image, composition, count, start, end, steps, seed, model, process, placement, back]
         declare(shell, filmstrip, asked, [picture, about])
         declare(shell, history, [], about)
 
 
 def similarity(
-    session: Session, image: str | None, directions: str, metric: orthogonalise.Metric, model: str
+    session: Session, image: str | None, directions: str, metric: orthogonalise.Metric, model: str, placement: Any
 ) -> Iterator[Any]:
     """How much directions have in common at a picture.
 
@@ -82,7 +89,7 @@ def similarity(
     if len(wanted) < 2:
         raise RequestError("Give the names of two directions or more, separated by commas.")
     chosen = [named_direction(session, name, model) for name in wanted]
-    source, last = given_picture(image, model), time.monotonic()
+    source, last = given_picture(image, model, placement), time.monotonic()
     running = Running(orthogonalise.similarities(models.get(model), source, chosen, metric))
     for event in running:
         if time.monotonic() - last > PROGRESS_INTERVAL:
@@ -90,7 +97,7 @@ def similarity(
             yield {"note": event.note, "step": event.step, "total": event.total}
     names, values = [preset.name for preset in chosen], running.result.tolist()
     about = {"directions": names, "metric": metric, "similarity": values, "compared": legend(metric, None)}
-    yield about | {"csv": csv_text(matrix_rows(names, values))}
+    yield about | {"csv": csv_text(matrix_rows(names, values)), "placement": told_placement(source)}
 
 
 def batch(
@@ -101,17 +108,19 @@ def batch(
     seed: int,
     model: str,
     process: Process,
+    placement: Any,
 ) -> Answers:
     """Apply the same directions to several pictures.
 
-    Returns a zip of PNG files with `contents.json`, and a JSON: for each picture its measures or why it could not be
-    edited, the same as CSV, and in `unknown_to_model` the pictures that the model cannot draw, whose edits are guesses.
-    Until then the JSON tells how far it is.
+    Returns a zip of PNG files with `contents.json`, and a JSON: for each picture its measures and the placement of its
+    square or why it could not be edited, the same as CSV, and in `unknown_to_model` the pictures that the model cannot
+    draw, whose edits are guesses. Until then the JSON tells how far it is. The files are the squares;
+    `/return_to_photo` puts any of them back.
     """
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = chosen_directions(session, composition, model)
     files = [(Path(path).name, Path(path)) for path in images or []]
-    result = yield from stream_progress(pictures.batch(models.get(model), files, chosen, options))
+    result = yield from stream_progress(pictures.batch(models.get(model), files, chosen, options, placement))
     path = session.file("batch.zip", result.data)
     yield str(path), result.contents | {"done": result.done, "csv": csv_text(batch_rows(result))}
 
@@ -127,21 +136,27 @@ def filmstrip(
     seed: int,
     model: str,
     process: Process,
+    placement: Any,
+    returned: str,
 ) -> Answers:
     """The way from one multiple of a composition to another, in even steps.
 
     Returns the pictures side by side, and a JSON with the measures of each and the same as CSV. Until then the JSON
-    tells how far it is.
+    tells how far it is. Pictures that show the whole photo are small; `/compose` gives any of them at the photo's own
+    resolution.
     """
+    require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = chosen_directions(session, composition, model)
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
-    job = pictures.interpolate(models.get(model), given_picture(image, model), first, last, count, options)
+    loaded, source = models.get(model), given_picture(image, model, placement)
+    job = pictures.interpolate(loaded, source, first, last, count, options)
     frames = yield from stream_progress(job)
     shares = [{"share": share} for share in pictures.shares(start, end, count)]
     cells = [about | frame.measures.as_json() for about, frame in zip(shares, frames, strict=True)]
     about = {"model": model, "pictures": cells, "csv": csv_text(frame_rows(frames, shares))}
-    yield animation.filmstrip([frame.pixels for frame in frames]), about
+    whole = each_given_back(source, frames, returned)
+    yield animation.filmstrip([frame.pixels for frame in frames], whole), about | {"placement": told_placement(source)}
 
 
 def history(session: Session) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,9 @@ authors, training from words, and Discover."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -12,10 +15,10 @@ import gradio as gr
 from core import hub
 from core.errors import HubError, VisitorError
 from core.intervals import PUBLISHED, PublishedTable
-from core.models.cards import MODELS, ModelCard
+from core.models.cards import MODELS, Folder, ModelCard
 from core.studio import library
 from core.studio.visit.session import Session
-from tabs.hub_cards import entry_item
+from tabs.hub_cards import entry_item, fitting
 from tabs.opened_link import fetch_preset
 from tabs.shell import QUIET, in_words
 from tabs.text_edit.training import PRESETS
@@ -80,12 +83,12 @@ def arrive(model_id: str) -> Values:
     except VisitorError as error:
         entries = _downloaded(repository)
         words = f'<p class="words">What is published in {escape(repository)}: {escape(error.message)}</p>'
-    fitting = [entry for entry in entries if entry.about.model == model_id]
-    if fitting:
+    ours = fitting(entries, model_id)
+    if ours:
         words += f'<p class="words">Published in {escape(repository)} on the Hub: choose one to have it here.</p>'
     elif not words:
         words = f'<p class="words">{escape(repository)} on the Hub has no directions for this model yet.</p>'
-    yield *shown, words, Cards([entry_item(entry) for entry in fitting], None, **ON_SHELF)
+    yield *shown, words, Cards([entry_item(entry) for entry in ours], None, **ON_SHELF)
 
 
 def _downloaded(repository: str) -> tuple[hub.Entry, ...]:
@@ -132,12 +135,21 @@ def imported(card: ModelCard) -> str:
     trained_on = next((name for name, table in PUBLISHED.items() if table == card.curves), "")
     name, source, target = EXAMPLES.get(trained_on, ("FILE", card.domain_word, f"other {card.domain_word}"))
     out = f"{target.split()[0]}.safetensors"
-    lines = [
-        f"git clone --depth 1 {AUTHORS}",
-        f"hspace import-asyrp Asyrp_official/checkpoint/{name}{ENDING} {out} --model {card.id} "
-        f'--name "{target.capitalize()}" --source-text "{source}" --target-text "{target}" --measure',
-    ]
+    command = f"hspace import-asyrp Asyrp_official/checkpoint/{name}{ENDING}".split()
+    command += [out, "--model", name_elsewhere(card), "--name", target.capitalize()]
+    command += ["--source-text", source, "--target-text", target, "--measure"]
+    lines = [f"git clone --depth 1 {AUTHORS}", shell_line(command)]
     return (
         "<li><b>The Asyrp authors’ files</b>, in two lines; then “Open a preset file”, below. “--measure” shows "
         f'whether one works with the weights that are here.<pre tabindex="0">{escape(chr(10).join(lines))}</pre></li>'
     )
+
+
+def name_elsewhere(card: ModelCard) -> str:
+    """By which another process opens a model: the path of a folder, and no word of the visitor's own."""
+    return card.source.path if isinstance(card.source, Folder) else card.id.partition(" (")[0]
+
+
+def shell_line(words: list[str]) -> str:
+    """A command as it is typed. Paths and words come from whoever opened the model, and are nothing but words in it."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

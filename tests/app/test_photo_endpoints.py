@@ -1,5 +1,7 @@
 """Photographs through the endpoints: the square where a program wants it, and the whole photograph back."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,14 @@ from PIL import Image
 
 from core.imaging import to_pil
 from core.models.cards import MODELS
+from core.models.loader import models
 from core.photo import weights, yunet
 from core.photo.placement import Placement, align
 from core.photo.warp import cut
+from core.progress import finish
+from core.studio import library
+from core.studio.compose.orthogonalise import similarities
+from core.studio.frames import Picture
 from tests.photographs import PLAIN, backdrop, pasted, stand_in, with_faces
 
 AVATARS = MODELS["avatars"].framing
@@ -93,6 +100,62 @@ def test_a_sweep_shows_the_photograph_in_every_cell(client: Client, photo: Path)
     assert np.abs(first[:, away] - original[:, away]).mean() < 2, "the whole photograph"
     assert np.array_equal(first[:, away], last[:, away])
     assert np.abs(first - last).max() > 40
+
+
+def test_a_filmstrip_shows_the_photograph_in_every_picture(client: Client, photo: Path) -> None:
+    """Beside each other, reduced to 512 pixels, the face edited more and more; or the squares, as ever."""
+    file, asked = handle_file(photo), {"composition": '{"smiling": 2}', "count": 3, "steps": 4, "placement": "face"}
+    strip, about = client.predict(file, **asked, returned="photo", api_name="/filmstrip")
+    [face] = client.predict(file, api_name="/find_faces")["faces"]
+    assert about["placement"] == pytest.approx(face, abs=1e-3)
+    assert Image.open(strip).size == (3 * 512 + 2 * 4, 384)
+    first, middle, last = (opened(strip)[:, left : left + 512] for left in (0, 516, 1032))
+    original = np.asarray(Image.open(photo).convert("RGB").resize((512, 384), Image.Resampling.LANCZOS), int)
+    assert np.abs(first - original).mean() < 1, "the photograph itself"
+    away = slice(0, int((face["x"] - face["side"] * 0.72) * 0.64))
+    assert np.array_equal(first[:, away], last[:, away])
+    assert 0 < np.abs(middle - first).sum() < np.abs(last - first).sum()
+    squares, about = client.predict(file, **asked, api_name="/filmstrip")
+    assert Image.open(squares).size == (3 * 256 + 2 * 4, 256)
+    seen = cut(Image.open(photo).convert("RGB"), Placement(**face, width=800, height=600), 128)
+    assert np.abs(opened(squares)[:, :256] - np.asarray(to_pil(seen, size=256)[0], int)).mean() < 1
+
+
+def test_several_photographs_each_with_its_placement(client: Client, photo: Path, tmp_path: Path) -> None:
+    """One placement for all of them, or one for each; one without a face does not stop the others."""
+    backdrop(500, 400).save(tmp_path / "nobody.png")
+    files = [handle_file(photo), handle_file(tmp_path / "nobody.png")]
+    [face] = client.predict(files[0], api_name="/find_faces")["faces"]
+    asked = {"composition": '{"smiling": 2}', "steps": 4, "api_name": "/batch"}
+    archive, about = client.predict(files, placement="face", **asked)
+    assert about["pictures"][0]["placement"] == pytest.approx(face, abs=1e-3)
+    assert "No face was found" in about["pictures"][1]["problem"]
+    alone, _ = client.predict(files[0], '{"smiling": 2}', 4, placement="face", api_name="/compose")
+    with zipfile.ZipFile(archive) as held:
+        assert held.namelist() == ["01-photo.png", "contents.json"]
+        square = np.asarray(Image.open(io.BytesIO(held.read("01-photo.png"))), int)
+    assert np.abs(square - opened(alone)).max() <= 1
+    square = {"x": 200, "y": 150, "side": 100, "angle": 10}
+    _, about = client.predict(files, placement=[{}, square], **asked)
+    whole, part = (one["placement"] for one in about["pictures"])
+    assert (whole["side"], whole["angle"], part) == (600, 0, square)
+    with pytest.raises(AppError, match="2 pictures and 1 placements: give one for each"):
+        client.predict(files, placement=["face"], **asked)
+
+
+def test_directions_are_compared_at_the_face(client: Client, photo: Path) -> None:
+    """At what the model sees there, cut out here."""
+    file = handle_file(photo)
+    asked = {"directions": "smiling, sad", "metric": "h-space", "api_name": "/similarity"}
+    face = {"x": 460, "y": 310, "side": 400, "angle": 25}
+    at_face = client.predict(file, placement=face, **asked)
+    assert at_face["placement"] == face
+    seen = cut(Image.open(photo).convert("RGB"), Placement(**face, width=800, height=600), 128)
+    chosen = [library.named_preset("avatars", name) for name in ("smiling", "sad")]
+    expected = finish(similarities(models.get("avatars"), Picture(seen, "avatars"), chosen, "h-space")).numpy()
+    assert np.abs(at_face["similarity"] - expected).max() < 1e-4
+    middle = client.predict(file, **asked)
+    assert np.abs(middle["similarity"] - expected).max() > 1e-3
 
 
 def test_discover_and_invert_see_the_face(client: Client, photo: Path) -> None:

@@ -93,7 +93,8 @@ def hub(space: Space) -> StandIn:
     hub.requests.clear()
     hub.accounts[TOKEN] = "me"
     first, second = (replace(preset, name=name) for preset, name in zip(LIBRARY[:2], ("Hub one", HOSTILE), strict=True))
-    files = {"a.safetensors": first, "b.safetensors": second, "c.safetensors": replace(first, model="another-model")}
+    other = replace(first, model="another-model", fingerprint="0" * 16)
+    files = {"a.safetensors": first, "b.safetensors": second, "c.safetensors": other}
     hub.repository(THEIRS, {p: presets.to_bytes(one) for p, one in files.items()} | {"d.safetensors": b"nothing"})
     return hub
 

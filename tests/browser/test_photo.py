@@ -13,7 +13,9 @@ from playwright.sync_api import Locator, Page, expect
 from core.models.cards import MODELS
 from core.photo import weights, yunet
 from core.photo.placement import Landmarks, align
-from core.photo.record import token_in
+from core.photo.record import SUFFIX, Kind, to_file, token_in
+from core.studio.compose import link
+from core.studio.compose.composition import Component, Composition
 from tests.browser.test_invert import write_targets
 from tests.photographs import PLAIN, backdrop, pasted, stand_in, with_faces
 
@@ -258,6 +260,26 @@ def test_what_is_dropped_or_pasted_is_reduced_too(visit: Visit, offline: None) -
         assert frame.evaluate("frame => getComputedStyle(frame).aspectRatio") == "4096 / 64"
         page.get_by_role("button", name="Choose another picture").click()
         expect(page.locator(".cropper .square")).to_be_hidden()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_what_made_a_large_picture_is_still_said_when_it_is_reduced(
+    page: Page, tmp_path: Path, offline: None, kind: Kind
+) -> None:
+    """A saved photograph of over 6 MB and 4096 pixels is encoded anew in the browser, and what made it stays in it."""
+    token = link.encode(Composition((Component("smiling", 1.25),)), "avatars", "portrait-3", 12, 5)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 4800, 3), dtype=np.uint8))
+    path = tmp_path / f"saved{SUFFIX[kind]}"
+    path.write_bytes(to_file(noise, kind, token))
+    assert path.stat().st_size > 6 * 2**20
+    give(page, path)
+    ratio = page.evaluate("getComputedStyle(document.querySelector('.cropper .frame')).aspectRatio")
+    assert ratio == "4096 / 512"
+    expect(page.locator(".upload-message .message")).to_contain_text("says what made it")
+    page.get_by_role("button", name="Restore what made it").click()
+    expect(page.get_by_role("tab", name="Compose")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#mixer:visible")).to_contain_text("Smiling")
+    expect(page.locator("#mixer:visible")).not_to_contain_text("Old")
 
 
 @pytest.mark.parametrize("width", [390])

@@ -30,8 +30,9 @@ from core.photo import yunet
 from core.presets import Preset
 from core.progress import finish
 from core.studio import effect, library, measuring
-from core.studio.edit import edit_frames
+from core.studio.edit import edit_frames, what_is_assumed
 from core.studio.frames import EditOptions
+from tabs.visit import preset_items
 from tests.photographs import stand_in as faces_stand_in
 from tests.photographs import with_faces
 
@@ -213,14 +214,51 @@ def test_import_measures_the_effect_on_the_weights_at_hand(
     assert printed.out.strip() == str(tmp_path / "out.safetensors")
     made = presets.load(tmp_path / "out.safetensors")
     assert made.certainty == "unknown", "what was measured is another thing than whose weights they were"
-    assert made.measured[effect.OWN_CHANGE] > effect.MIN_CHANGE
-    assert made.measured[effect.MONOTONE] == 1
+    assert made.measured[presets.OWN_CHANGE] > effect.MIN_CHANGE
+    assert made.measured[presets.MONOTONE] == presets.works(made) == 1
+    card, options = loader.models.get("small").card, EditOptions(t_edit=500, t_boost=0)
+    assert what_is_assumed(card, made, options) == ()
+    [item] = preset_items("small", {"own-1": made})
+    change = made.measured[presets.OWN_CHANGE]
+    assert item["about"].endswith(f"it does what its texts say (own change by CLIP {change:+.3f}).")
 
-    assert run(*brightening, "--measure", "--source-text", "a bright picture", "--target-text", "a dark picture") == 0
+    assert run(*brightening, "--measure", "--weights", "claimed") == 0
+    assert presets.load(tmp_path / "out.safetensors").certainty == "claimed"
+    capsys.readouterr()
+
+
+def test_what_was_measured_not_to_work_is_saved_only_by_force(
+    brightening: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And then as of unknown weights, whatever was claimed; edits by it say what was measured."""
+    opposite = ("--measure", "--weights", "claimed", "--source-text", "a bright picture", "--target-text")
+    opposite += ("a dark picture",)
+    assert run(*(word for word in brightening if word != "--force"), *opposite) == 1
+    said = capsys.readouterr()
+    assert "does not rise with its strength" in said.err
+    assert "Add --force to save it all the same" in said.err
+    assert said.out == ""
+    assert not (tmp_path / "out.safetensors").exists()
+
+    assert run(*brightening, *opposite) == 0
     assert "does not rise with its strength" in capsys.readouterr().err
     made = presets.load(tmp_path / "out.safetensors")
-    assert made.measured[effect.OWN_CHANGE] < 0
-    assert made.measured[effect.MONOTONE] == 0
+    assert made.certainty == "unknown"
+    assert made.measured[presets.OWN_CHANGE] < 0
+    assert made.measured[presets.MONOTONE] == presets.works(made) == 0
+    card, options = loader.models.get("small").card, EditOptions(t_edit=500, t_boost=0)
+    [words] = what_is_assumed(card, made, options)
+    assert words.startswith(
+        "Bright: Measured with these weights, it does not do what its texts say (own change by CLIP -"
+    )
+
+
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    """Somebody types this there."""
+    keyboard = io.StringIO(typed)
+    for stream in (keyboard, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", keyboard)
 
 
 @pytest.mark.parametrize(
@@ -237,10 +275,7 @@ def test_import_asks_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whose weights it was trained with, and if that is not known, whether to measure it; enter alone is no."""
-    typed = io.StringIO("".join(f"{answer}\n" for answer in answers.split(" ")))
-    for stream in (typed, sys.stderr):
-        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys, "stdin", typed)
+    at_a_terminal(monkeypatch, "".join(f"{answer}\n" for answer in answers.split(" ")))
     monkeypatch.setattr(effect, "PICTURES", 2)
     assert run(*brightening) == 0
     said = capsys.readouterr().err
@@ -250,7 +285,7 @@ def test_import_asks_at_a_terminal(
     assert ("--measure shows whether it works" in said) == (certainty == "unknown" and not measured)
     made = presets.load(tmp_path / "out.safetensors")
     assert made.certainty == certainty
-    assert (effect.OWN_CHANGE in made.measured) == measured
+    assert (presets.OWN_CHANGE in made.measured) == measured
 
 
 def test_import_for_a_model_that_is_not_here(
@@ -276,7 +311,16 @@ def test_import_for_a_model_that_is_not_here(
     assert not out.exists()
     assert run(*arguments, "afhq-dog", "--fingerprint", "0123456789ABCDEF") == 0
     assert (presets.load(out).model, presets.load(out).fingerprint) == ("afhq-dog", "0123456789abcdef")
+    assert presets.load(out).certainty == "unknown", "nobody was there to be asked"
+    given = (*arguments, "afhq-dog", "--fingerprint", "0123456789abcdef", "--force")
+    assert run(*given, "--weights", "claimed") == 0
     assert presets.load(out).certainty == "claimed"
+    capsys.readouterr()
+    for answer, certainty in (("y", "claimed"), ("", "unknown")):
+        at_a_terminal(monkeypatch, f"{answer}\n")
+        assert run(*given) == 0
+        assert "with exactly the weights of afhq-dog with the fingerprint 0123456789abcdef?" in capsys.readouterr().err
+        assert presets.load(out).certainty == certainty
 
 
 # ------------------------------------------------------------------------------------------------------------- the Hub

@@ -1,17 +1,24 @@
 """The page's field for another model: who may read folders, what it shows, and what goes wrong in words."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import huggingface_hub
 import pytest
-from layouts import make
+from hub_stand_in import stand_in
+from layouts import files_below, make
 from model_folders import opened_models_closed
 
+import app
 from core import kept_on_disk
 from core.errors import ModelUnavailable
+from core.models import known_outputs
+from core.models.cards import MODELS, Hub
+from core.models.known_outputs import Verdict
 from core.models.loader import models
 from core.studio import first_use, measuring
 from tabs import opening
@@ -85,3 +92,51 @@ def test_curves_are_measured_with_progress_or_not_at_all(tmp_path: Path, monkeyp
     assert first_use.NOTE in lines[0]
     assert "Measured" in last
     assert kept_on_disk.place("curves", models.get(model_id).fingerprint) is not None
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Notices that appear on the page."""
+    seen: list[tuple[str, str]] = []
+    for kind in ("Info", "Warning"):
+        monkeypatch.setattr(gr, kind, lambda words, kind=kind, **_: seen.append((kind, words)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "words"),
+    [
+        (Verdict("pass", "someone/cats", 1e-5), "Info", "gives the published outputs of someone/cats"),
+        (Verdict("fail", "someone/cats", 0.5), "Warning", "does not give the published outputs"),
+        (None, "Info", "not compared with published outputs"),
+    ],
+)
+def test_whether_a_model_gives_its_published_outputs_is_said_where_it_is_opened(
+    verdict: Verdict | None,
+    kind: str,
+    words: str,
+    told: list[tuple[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its name and from the list. There only when it is loaded, but a failure whenever it is chosen."""
+    if verdict is not None:
+        monkeypatch.setattr(known_outputs, "compare", lambda *_: verdict)
+        content = known_outputs.published()
+        content["outputs"]["someone/cats"] = []
+        monkeypatch.setattr(known_outputs, "published", lambda: content)
+    with stand_in(monkeypatch) as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        hub.repository("someone/cats", files_below(make("subfolders", tmp_path / "made")))
+        *_, (_, _, model_id) = opening.open_another("someone/cats", "cat", request())
+        assert model_id == "someone/cats"
+        [(told_as, said)] = told
+        assert told_as == kind
+        assert words in said
+        MODELS["cats"] = replace(MODELS["someone/cats"], id="cats", source=Hub("someone/cats"))
+        for _ in range(2):
+            assert app.choose_model("cats", "avatars") == ("cats", "cats")
+        assert told[1:] == [(kind, said)] * (2 if kind == "Warning" else 1)
+        told.clear()
+        app.choose_model("avatars", "cats")
+        assert told == []

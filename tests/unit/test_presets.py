@@ -133,6 +133,23 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
     assert read.picture().size == (64, 64)
 
 
+def test_what_an_import_did_not_say_is_not_known(tmp_path: Path) -> None:
+    """Files of before this field that were imported from the Asyrp authors' form name that file: whether their weights
+    were the right ones nobody had asked. What is made here is exact, as ever, and what is said is kept."""
+    imported = {"form": "implicit", "file": "smiling_LC_CelebA_HQ_t999_ninv40_ngen40_0.pth"}
+    old = rewritten(to_bytes(preset(parameters=imported, certainty="claimed")), certainty=...)
+    assert b"certainty" not in old
+    read = from_bytes(old)
+    assert read.certainty == "unknown"
+    assert presets.describe(old, len(old))[0].certainty == "unknown"
+    assert "not known" in presets.weights_in_words(read)
+    assert from_bytes(to_bytes(preset())).certainty == "exact"
+    for parameters in ({}, imported, {"file": 5}, {"file": "smiling.safetensors"}):
+        for certainty in presets.CERTAINTIES:
+            written = preset(parameters=parameters, certainty=certainty)
+            assert from_bytes(to_bytes(written)).certainty == certainty
+
+
 def test_a_composite_of_the_same_direction_twice(tmp_path: Path) -> None:
     for part in (directions()["global"], implicit()):
         both = CompositeDirection((part, part), (1.0, -0.5))

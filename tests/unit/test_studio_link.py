@@ -25,8 +25,9 @@ def test_links_come_back_as_they_went() -> None:
         composition = Composition(components, locked=numbers.random() < 0.5)
         picture = numbers.choice(["", "portrait-3", "seed-7"])
         process: Process = "paper" if numbers.random() < 0.5 else "anchored"
-        value = link.encode(composition, "avatars", picture, 40, 3, process)
-        assert link.decode(value) == link.Restored("avatars", picture, composition, 40, 3, process)
+        model = numbers.choice(["avatars", "someone/Dog_2.0", "someone/Dog@v1.0", f"someone/Dog@{'0a' * 20}"])
+        value = link.encode(composition, model, picture, 40, 3, process)
+        assert link.decode(value) == link.Restored(model, picture, composition, 40, 3, process)
         assert not set(value) & set(" \"'<>#&+%"), "needs no escaping in an address"
 
 
@@ -44,6 +45,12 @@ HOSTILE = [
     "x" * 10_000,
     GOOD.replace("avatars", "../../etc"),
     GOOD.replace("avatars", "<script>"),
+    GOOD.replace("avatars", "avatars (elf)"),
+    GOOD.replace("avatars", "folder-Dog-0a1b2c3d"),
+    GOOD.replace("avatars", "a/b/c"),
+    GOOD.replace("avatars", "../b"),
+    GOOD.replace("avatars", "a/b@../c"),
+    GOOD.replace("avatars", "https://a/b"),
     GOOD.replace("portrait-1", "../portrait-1"),
     GOOD.replace("portrait-1", "/etc/passwd"),
     GOOD.replace("40", "99999"),

@@ -67,13 +67,13 @@ def _mp4(frames: Sequence[Image.Image], per_second: float, buffer: io.BytesIO) -
         container.mux(stream.encode())
 
 
-def filmstrip(pixels: Sequence[Tensor]) -> Image.Image:
-    """Pictures (3, R, R) side by side."""
-    frames = [_enlarged(picture) for picture in pixels]
-    side = frames[0].width
-    strip = Image.new("RGB", (len(frames) * (side + GAP) - GAP, side), PAPER)
+def filmstrip(pixels: Sequence[Tensor], cells: Sequence[Image.Image] | None = None) -> Image.Image:
+    """Pictures (3, R, R) side by side. cells: as of `sheet`."""
+    frames = cells or [_enlarged(picture) for picture in pixels]
+    width, height = frames[0].size
+    strip = Image.new("RGB", (len(frames) * (width + GAP) - GAP, height), PAPER)
     for k, frame in enumerate(frames):
-        strip.paste(frame, (k * (side + GAP), 0))
+        strip.paste(frame, (k * (width + GAP), 0))
     return strip
 
 

@@ -4,10 +4,10 @@
 
 Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked, and
 a p where the process is the paper's), seed of the boosting noise, components with their marks: m muted, s solo. Only
-what every visitor can get travels: shipped directions by their file's name, those of the Hub by repository, 40-digit
-revision and file. Everything in a link is matched against a pattern before it is used; a link names things and carries
-none of them. Links of version 1 know one process only, in 40 steps as a rule: they open with today's, in which a
-strength means the same.
+what every visitor can get travels: listed models, and those of the Hub as OWNER/NAME or OWNER/NAME@REVISION; shipped
+directions by their file's name, those of the Hub by repository, 40-digit revision and file. Everything in a link is
+matched against a pattern before it is used; a link names things and carries none of them. Links of version 1 know one
+process only, in 40 steps as a rule: they open with today's, in which a strength means the same.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 
 from ...errors import RequestError
+from ...models.cards import MODELS, Folder, InMemory
 from ...process import Process
 from ..frames import EditOptions, Picture
 from .composition import MAX_COMPONENTS, Component, Composition
@@ -28,6 +29,7 @@ SHIPPED = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 HUB = re.compile(
     rf"(?P<repo>{_NAME}/{_NAME})@(?P<revision>[0-9a-f]{{40}})/(?P<file>(?:{_NAME}/){{0,3}}{_NAME}\.safetensors)"
 )
+_MODEL = re.compile(rf"{SHIPPED.pattern}|{_NAME}/{_NAME}(?:@[A-Za-z0-9_][A-Za-z0-9._-]{{0,95}})?")
 _COMPONENT = re.compile(r"([^~:]+):(-?\d{1,3}(?:\.\d{1,3})?)(?:,(\d{1,3}(?:\.\d{1,3})?))?(?::(m?s?))?")
 _PICTURE = re.compile(r"seed-\d{1,10}|[a-z0-9][a-z0-9-]{0,79}|")
 _STEPS = re.compile(r"(\d{1,4})(l?)(p?)")
@@ -50,6 +52,13 @@ def travels(key: str) -> bool:
     return not key.startswith("own-") and bool(SHIPPED.fullmatch(key) or HUB.fullmatch(key))
 
 
+def model_travels(model_id: str) -> bool:
+    """Whether others get the same model by its id: it is in no folder, and has no word of the visitor's own."""
+    card = MODELS.get(model_id)
+    local = card is not None and isinstance(card.source, Folder | InMemory)
+    return not local and bool(_MODEL.fullmatch(model_id))
+
+
 def hub_key(repository: str, revision: str, path: str) -> str:
     """The key of a direction on the Hub."""
     return f"{repository}@{revision}/{path}"
@@ -68,8 +77,13 @@ def encode(
     """The link's value.
 
     Raises:
-        RequestError: nothing in it can travel.
+        RequestError: the model cannot travel, or nothing in the composition.
     """
+    if not model_travels(model_id):
+        raise RequestError(
+            "A link cannot name this model: it is in a folder of yours, or you gave it a word of your own. Save the "
+            "composition as a file instead."
+        )
     marks = ("l" if composition.locked else "") + ("p" if process == "paper" else "")
     parts = [VERSION, model_id, picture, f"{steps}{marks}", str(seed)]
     kept = [component for component in composition.components if travels(component.key)]
@@ -87,7 +101,7 @@ def encode(
 
 def one_direction(key: str, strength: float, picture: Picture, options: EditOptions) -> str:
     """The link of one direction on a picture, "" where it cannot travel."""
-    if not travels(key):
+    if not (travels(key) and model_travels(picture.model_id)):
         return ""
     composition = Composition((Component(key, round(strength, 3)),))
     about = picture_name(picture), options.step_count, options.seed, options.process
@@ -110,7 +124,7 @@ def decode(value: str) -> Restored:
         raise damaged
     model_id, picture, settings, seed, *listed = rest
     steps = _STEPS.fullmatch(settings)
-    if not (steps and SHIPPED.fullmatch(model_id) and _PICTURE.fullmatch(picture) and re.fullmatch(r"\d{1,10}", seed)):
+    if not (steps and _MODEL.fullmatch(model_id) and _PICTURE.fullmatch(picture) and re.fullmatch(r"\d{1,10}", seed)):
         raise damaged
     components: list[Component] = []
     for text in listed:

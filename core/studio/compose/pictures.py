@@ -14,13 +14,13 @@ from PIL import Image
 
 from ... import presets
 from ...errors import RequestError, VisitorError
-from ...imaging import to_pil
+from ...imaging import open_picture, to_pil
 from ...models.loader import DiffusionModel
 from ...presets import Preset
 from ...progress import Job, stage
-from .. import library
 from ..domain import warning
 from ..frames import EditOptions, Frame, Picture
+from ..photographs import cut_out, requested_placement
 from .applying import Chosen, apply
 
 MAX_FILES = 24
@@ -131,34 +131,41 @@ def batch(
     files: Sequence[tuple[str, Path]],
     chosen: Chosen,
     options: EditOptions = EditOptions(),
+    placements: Any = None,
 ) -> Job[Batch]:
     """The same composition on several pictures. Returns a zip of PNG files named after theirs, with `contents.json`; a
     picture that cannot be used is listed there and in `problems` with the reason, and does not stop the others; one
     that the model does not know is edited, with a warning there.
 
-    files: (name as the visitor knows it, file).
+    files: (name as the visitor knows it, file). placements: where their squares lie, see `photographs.placed`: one for
+    all, or a list with one for each; the largest upright square, in the middle, by default.
 
     Raises:
-        RequestError: no pictures or too many; nothing to apply.
+        RequestError: no pictures or too many, or another number of placements; nothing to apply.
     """
     if not 1 <= len(files) <= MAX_FILES:
         raise RequestError(f"Between 1 and {MAX_FILES} pictures can be edited at once, not {len(files)}.")
+    if isinstance(placements, list) and len(placements) != len(files):
+        raise RequestError(f"There are {len(files)} pictures and {len(placements)} placements: give one for each.")
+    wanted = placements if isinstance(placements, list) else [placements] * len(files)
     if not chosen:
         raise RequestError("There is nothing to apply yet: add a direction first.")
     columns = [(preset, [strength]) for preset, strength in chosen]
     archived, contents, frames = io.BytesIO(), [], []
     steps = 2 * options.step_count
     with zipfile.ZipFile(archived, "w") as archive:
-        for number, (name, path) in enumerate(files, start=1):
+        for number, ((name, path), placement) in enumerate(zip(files, wanted, strict=True), start=1):
             entry: dict[str, Any] = {"picture": Path(name).name[:120]}
             try:
-                picture = library.open_picture(path, model.card.id)
+                photo = open_picture(path)
+                place = requested_placement(photo, placement, model.card.id)
+                picture = cut_out(photo, place, model.card.id)
                 job, note = apply(model, picture, columns, options), f"Picture {number} of {len(files)}"
                 [frame] = yield from stage(job, note, first=steps * (number - 1), total=steps * len(files))
                 stem = presets.file_name(Path(name).stem).removesuffix(presets.SUFFIX)
                 file = f"{number:02d}-{stem}.png"
                 archive.writestr(file, to_png(to_pil(frame.pixels)[0]))
-                entry |= {"file": file} | frame.measures.as_json()
+                entry |= {"file": file, "placement": place.as_json()} | frame.measures.as_json()
                 frames.append(frame)
                 if frame.measures.in_domain is False:
                     entry["warning"] = warning(model.card)
