@@ -20,6 +20,8 @@ from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
 from tabs.opening import may_read_folders, tell_verdict
 
+INCOMPLETE = "The link is incomplete"
+
 
 def restore(session: Session, token: str, request: gr.Request | None = None) -> str:
     """Make a link's composition and picture those of the visit. Returns its model's id. Raises VisitorError."""
@@ -27,6 +29,8 @@ def restore(session: Session, token: str, request: gr.Request | None = None) -> 
     model = models.get(opened(restored.model_id, request))
     session.change_model(model.card.id)
     session.picture = named_picture(model, restored.picture)
+    if restored.picture and session.picture is None:
+        gr.Warning(f"Its picture “{restored.picture}” is not here: choose one.", duration=9, title=INCOMPLETE)
     steps = USUAL_STEPS[restored.process] if restored.steps is None else restored.steps
     session.compose.restored = restored.process, steps, restored.seed
     session.compose.change(fetch(session, restored.composition))
@@ -62,7 +66,7 @@ def fetch(session: Session, composition: Composition) -> Composition:
             if component.key not in available_presets(session):
                 fetch_preset(session, component.key)
         except (HubError, PresetError, RequestError) as error:
-            gr.Warning(f"“{component.key}” is left out. {error.message}", duration=9, title="The link is incomplete")
+            gr.Warning(f"“{component.key}” is left out. {error.message}", duration=9, title=INCOMPLETE)
             composition = composition.remove(component.key)
     return composition
 

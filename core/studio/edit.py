@@ -28,6 +28,7 @@ from .latents import edit_together
 STRIP = 7  # strengths shown side by side
 MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
 MAX_STRENGTH = 100
+NOISY = 0.9  # of the last timestep: what is edited from there on only leaves nearly nothing of it
 
 Forms = dict[tuple[Any, ...], PerTimestepDirection]  # averaged forms of directions, by what they are of
 
@@ -108,8 +109,8 @@ def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[I
     return Intervals(t_edit, t_boost), tuple(assumed)
 
 
-def intervals_in_words(preset: Preset, options: EditOptions, intervals: Intervals) -> str:
-    """Which intervals are in force, and whose they are."""
+def intervals_in_words(preset: Preset, options: EditOptions, intervals: Intervals, last: int = 999) -> str:
+    """Which intervals are in force, and whose they are. last: timestep of the model."""
 
     def whose(own: int | None, asked: int | None, boosting: bool = False) -> str:
         if asked is not None:
@@ -120,9 +121,10 @@ def intervals_in_words(preset: Preset, options: EditOptions, intervals: Interval
     edit = whose(preset.t_edit, options.t_edit)
     boost = whose(preset.t_boost, options.t_boost, True)
     boosting = f"quality boosted below t = {intervals.t_boost}" if intervals.t_boost else "no boosting"
+    little = " Only the noisiest levels are edited: expect little change." if intervals.t_edit > NOISY * last else ""
     if edit == boost:
-        return f"In force: editing down to t = {intervals.t_edit}, {boosting}; {edit}."
-    return f"In force: editing down to t = {intervals.t_edit}, {edit}; {boosting}, {boost}."
+        return f"In force: editing down to t = {intervals.t_edit}, {boosting}; {edit}.{little}"
+    return f"In force: editing down to t = {intervals.t_edit}, {edit}; {boosting}, {boost}.{little}"
 
 
 def edit_work(

@@ -102,3 +102,13 @@ def test_a_composition_with_such_a_model_is_saved_without_a_record(monkeypatch: 
             shown = shown_composition(visit, 0.0, "anchored", 7, 0)
             assert shown is not None
             assert bool(shown.token) is said
+
+
+@pytest.mark.parametrize(("picture", "told"), [("portrait-99", True), ("portrait-2", False), ("", False)])
+def test_a_picture_that_is_not_here_is_said(picture: str, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("gradio.Warning", lambda words, **about: said.append(words))
+    visit = Session()
+    restore(visit, link.encode(Composition().add("smiling", 1.0), "avatars", picture, 7, 0))
+    assert said == ([f"Its picture “{picture}” is not here: choose one."] if told else [])
+    assert (visit.picture is not None) == (picture == "portrait-2")

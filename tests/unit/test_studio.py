@@ -208,6 +208,10 @@ def test_intervals_are_the_visitors_then_the_presets_then_the_models(model: Diff
     assert intervals_for(model.card, made, EditOptions(t_edit=400, t_boost=100)) == Intervals(400, 100)
     words = intervals_in_words(made, EditOptions(), Intervals(300, 0))
     assert words == f"In force: editing down to t = 300, no boosting; as “{made.name}” suggests."
+    words = intervals_in_words(made, EditOptions(t_edit=950), Intervals(950, 0))
+    assert words.endswith("suggests. Only the noisiest levels are edited: expect little change.")
+    assert "expect little" not in intervals_in_words(made, EditOptions(t_edit=850), Intervals(850, 0))
+    assert "expect little" in intervals_in_words(made, EditOptions(t_edit=95), Intervals(95, 0), last=99)
     words = intervals_in_words(made, EditOptions(source="curves"), Intervals(500, 150))
     assert words == "In force: editing down to t = 500, quality boosted below t = 150; by the model's curves."
     card = replace(model.card, curves=PublishedTable(((0.5, 400), (1.0, 500)), 150))
