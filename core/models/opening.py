@@ -107,17 +107,12 @@ def describe(folder: Path, model_id: str, source: Folder | Hub, word: str = "") 
         config, noise = read_configs(folder)
         _refuse_others(config, title)
         channels, side, h_shape = shapes(config)
-        schedule = Schedule.from_scheduler(noise)
+        Schedule.from_scheduler(noise)
         codec, resolution = _codec(folder, channels, side, title)
-        last = schedule.alpha(schedule.T - 1)
     except RequestError:
         raise
     except (*DAMAGED, AttributeError) as error:
         raise ModelUnavailable(f"“{title}” does not hold {KIND}, or its files are damaged.") from error
-    if last <= 0:
-        raise RequestError(
-            f"The noise levels of “{title}” end in noise alone (rescale_betas_zero_snr): it cannot be inverted."
-        )
     if resolution > MAX_SIDE:
         raise RequestError(f"The pictures of “{title}” are larger than {MAX_SIDE}x{MAX_SIDE} pixels.")
     notes = read_notes(folder)

@@ -18,6 +18,7 @@ from ..unet import SplitUNet
 from .cards import MODELS, InMemory, ModelCard, OpenClip
 from .codec import CODEC_OF_CHANNELS, CODECS, VQ, Codec, CodecName
 from .folders import DAMAGED, fingerprint_of
+from .heads import require_timesteps
 from .loader import KIND, DiffusionModel
 from .placing import best_device, place
 from .reading import read_autoencoder, read_notes, read_pipeline
@@ -63,7 +64,11 @@ def wrap_model(
         )
     if scheduler is None:
         raise RequestError("Give the network's scheduler as well: it says what noise the network was trained with.")
-    return _wrapped(unet, _schedule(scheduler), domain_word, codec, id)
+    try:
+        schedule = Schedule.from_scheduler(scheduler)
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise RequestError(f"This scheduler cannot be used: {error}.") from error
+    return _wrapped(unet, schedule, domain_word, codec, id)
 
 
 def read_model(
@@ -82,7 +87,7 @@ def read_model(
     except DAMAGED as error:
         raise ModelUnavailable(f"The folder {folder} does not hold {KIND}, or its files are damaged.") from error
     word, curves = notes.get("domain_word"), PUBLISHED.get(str(notes.get("curves")))
-    model = _wrapped(unet, _checked(schedule), word, None, None, autoencoder)  # the fingerprint is that of the files
+    model = _wrapped(unet, schedule, word, None, None, autoencoder)  # the fingerprint is that of the files
     model.card = replace(model.card, curves=curves)
     model.device = torch.device(device) if device is not None else best_device()
     model.dtype = dtype or torch.float32
@@ -90,25 +95,6 @@ def read_model(
     if autoencoder is not None:
         autoencoder.to(model.device)
     return model
-
-
-def _schedule(scheduler: SchedulerMixin | Mapping[str, Any]) -> Schedule:
-    """The noise levels of a scheduler. Raises RequestError: they are not those of a DDPM."""
-    if not isinstance(scheduler, Mapping) and not hasattr(scheduler, "alphas_cumprod"):
-        raise RequestError(
-            f"The noise levels of a {type(scheduler).__name__} are not those of a DDPM. Give the DDPMScheduler or "
-            "DDIMScheduler that the network was trained with."
-        )
-    try:
-        return _checked(Schedule.from_scheduler(scheduler))
-    except ValueError as error:
-        raise RequestError(f"This scheduler cannot be used: {error}.") from error
-
-
-def _checked(schedule: Schedule) -> Schedule:
-    if schedule.alpha(schedule.T - 1) <= 0:
-        raise RequestError("Noise levels that end in noise alone (rescale_betas_zero_snr) cannot be inverted.")
-    return schedule
 
 
 def _wrapped(
@@ -119,6 +105,7 @@ def _wrapped(
     id: str | None,
     autoencoder: VQ | None = None,
 ) -> DiffusionModel:
+    require_timesteps(unet.config)
     try:
         split = SplitUNet(unet)
         channels, height, width = split.x_shape

@@ -167,6 +167,19 @@ def test_networks_of_another_kind_are_refused_in_words(tmp_path: Path, loader: L
     endless = DDPMScheduler(rescale_betas_zero_snr=True)
     assert "cannot be inverted" in words(save(tmp_path / "endless", small_unet(channels=3, size=32), endless))
 
+    for kind in ("ScoreSdeVeScheduler", "FlowMatchEulerDiscreteScheduler", "KarrasVeScheduler"):
+        other = save(tmp_path / kind, small_unet(channels=3, size=32))
+        (other / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": kind}))
+        assert f"noise levels of a {kind} are not those of a DDPM" in words(other)
+        with pytest.raises(RequestError, match="not those of a DDPM"):
+            load_model(other, device="cpu")
+    told = save(tmp_path / "told", small_unet(channels=3, size=32))
+    config = json.loads((told / "unet" / "config.json").read_text())
+    (told / "unet" / "config.json").write_text(json.dumps(config | {"time_embedding_type": "fourier"}))
+    assert "in place of a timestep" in words(told)
+    with pytest.raises(RequestError, match="in place of a timestep"):
+        load_model(told, device="cpu")
+
     text = tmp_path / "text"
     save(text, small_unet(channels=3, size=32))
     config = json.loads((text / "unet" / "config.json").read_text())
