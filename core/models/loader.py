@@ -24,6 +24,7 @@ from ..cache import Sized
 from ..errors import RequestError
 from ..finite import finite, require_finite
 from ..forking import renew_after_fork
+from ..intervals import own_levels
 from ..kept_on_disk import keep, recall
 from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
@@ -270,6 +271,8 @@ def load(
     unet, schedule, codec, folder = obtain(card, partial(_read, card), partial(fetch, cache_dir=cache_dir), KIND)
     fingerprint = fingerprint_of(unet)
     card = _pinned(card, folder, fingerprint)
+    if (levels := own_levels(schedule.alphas_cumprod.tolist())) != card.levels:
+        card = replace(card, levels=levels)
     if isinstance(card.source, Hub):
         check_at_first_load(card, unet.eval().to(device), fingerprint)
     place(unet, device, dtype)

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import ModelUnavailable, RequestError
-from ..intervals import PUBLISHED
+from ..intervals import PUBLISHED, own_levels
 from ..schedule import Schedule
 from ..unet import SplitUNet
 from .cards import MODELS, InMemory, ModelCard, OpenClip
@@ -130,6 +130,7 @@ def _wrapped(
         card = _card(id or f"unet-{fingerprint}", codec, resolution, (h_shape[0], h_shape[1], h_shape[2]))
     elif (card.resolution, *card.h_shape) != (resolution, *h_shape):
         raise RequestError(f"This network is not {id}: it has another shape.")
+    card = replace(card, levels=own_levels(schedule.alphas_cumprod.tolist()))
     if domain_word is not None:
         card = replace(card, domain_word=domain_word)
     return DiffusionModel(card, split, schedule, made, unet.device, unet.dtype, fingerprint)
