@@ -142,14 +142,19 @@ def shapes(config: Mapping[str, Any]) -> tuple[int, int, tuple[int, int, int]]:
     Raises:
         RequestError: it is class-conditional, or its pictures are not squares of a known size.
     """
-    if not isinstance(config.get("sample_size"), int):
-        raise RequestError("This network does not say how large its square pictures are (sample_size).")
+    match config.get("sample_size"):
+        case int() | [int(), int()]:
+            pass
+        case _:
+            raise RequestError("This network does not say how large its square pictures are (sample_size).")
     with torch.device("meta"):  # of this thread only
         unet = build_unet(config)
     if unet.class_embedding is not None:
         raise RequestError("This network makes pictures of a class that it is told: it cannot be edited here.")
     split = SplitUNet(unet)
-    channels, side, _ = split.x_shape
+    channels, side, other = split.x_shape
+    if side != other:
+        raise RequestError(f"This network's pictures have {other}x{side} pixels; squares are needed.")
     h = split.encode(torch.zeros(1, *split.x_shape, device="meta"), 0).h
     return channels, side, (h.shape[1], h.shape[2], h.shape[3])
 
@@ -253,8 +258,8 @@ def _codec(folder: Path, channels: int, side: int, title: str) -> tuple[CodecNam
     codec = CODEC_OF_CHANNELS.get(channels)
     if codec is None:
         raise RequestError(
-            f"The network of “{title}” takes {channels} channels: pictures in colour (3) are needed, or latents with "
-            "their autoencoder in the folder vqvae."
+            f"The network of “{title}” takes {channels} channels: pictures in colour (3) or gray (1) are needed, or "
+            "latents with their autoencoder in the folder vqvae."
         )
     return codec, CODECS[codec]().decode(torch.zeros(1, channels, side, side)).shape[-1]
 

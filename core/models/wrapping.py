@@ -42,8 +42,8 @@ def wrap_model(
         scheduler: the noise levels that it was trained with, as a diffusers scheduler or its configuration; the
             pipeline's own if left out.
         domain_word: what its pictures show, as a source text says it: “face”, “church”. It matters for training.
-        codec: what the network sees of a picture: "identity", its pixels (3 channels), or "haar", the Haar coefficients
-            of `core.models.codec` (12 channels). By the number of channels if left out.
+        codec: what the network sees of a picture: "identity", its pixels (3 channels), "gray", the mean of its colours
+            (1), or "haar", the Haar coefficients of `core.models.codec` (12). By the channels' number if left out.
         id: the model's name in presets that are made for it. That of a model in `MODELS` says that the network is that
             one, whose editing intervals are then known. Named after the weights if left out.
 
@@ -117,8 +117,8 @@ def _wrapped(
     codec = codec or (card.codec if card else CODEC_OF_CHANNELS.get(channels))
     if codec is None or (autoencoder is None and CODEC_OF_CHANNELS.get(channels) != codec) or height != width:
         raise RequestError(
-            f"The network takes {channels} channels of {height} x {width}. Squares are needed, of 3 channels (pixels) "
-            "or 12 (the codec “haar”)."
+            f"The network takes {channels} channels of {height} x {width}. Squares are needed, of 3 channels "
+            "(pixels), 1 (gray) or 12 (the codec “haar”)."
         )
     with torch.no_grad():
         x = torch.zeros(1, *split.x_shape, device=unet.device, dtype=unet.dtype)
