@@ -14,6 +14,8 @@ from .codec import CodecName
 _INSTALLED = Path(__file__).resolve().parents[1] / "data"
 PRESETS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "presets"
 
+MAX_SIDE = 1024  # pixels, of the pictures of models that are opened or converted
+
 
 @dataclass(frozen=True)
 class Embedded:

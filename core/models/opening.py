@@ -31,7 +31,7 @@ from ..memory import MAX_DOWNLOAD, MAX_OPENED, MB
 from ..progress import Job, Progress
 from ..schedule import Schedule
 from ..unet import SplitUNet
-from .cards import MODELS, BaseCard, Folder, Hub, ModelCard, OpenClip, framing_of
+from .cards import MAX_SIDE, MODELS, BaseCard, Folder, Hub, ModelCard, OpenClip, framing_of
 from .codec import CODEC_OF_CHANNELS, CODECS, CodecName
 from .folders import DAMAGED
 from .heads import build_unet
@@ -40,7 +40,6 @@ from .reading import AUTOENCODERS, in_cache, needed, read_configs, read_notes
 
 MAX_NAME = 300  # characters
 MAX_WORD = 40
-MAX_SIDE = 1024  # pixels
 MARGIN = 2**30  # bytes of the disk that stay free
 POLL = 0.5  # seconds between two looks at a download
 
@@ -116,8 +115,7 @@ def describe(folder: Path, model_id: str, source: Folder | Hub, word: str = "") 
     if resolution > MAX_SIDE:
         raise RequestError(f"The pictures of “{title}” are larger than {MAX_SIDE}x{MAX_SIDE} pixels.")
     notes = read_notes(folder)
-    said = notes.get("domain_word")
-    word = word or (read_word(said) if isinstance(said, str) else "") or "picture"
+    word = word or said_word(notes) or "picture"
     licence, curves = notes.get("licence"), notes.get("curves")
     return ModelCard(
         id=model_id,
@@ -167,6 +165,12 @@ def read_word(text: str) -> str:
             f"Say in one or two words what the pictures show (face, church), in up to {MAX_WORD} letters."
         )
     return word
+
+
+def said_word(notes: Mapping[str, Any]) -> str | None:
+    """What pictures show, as a model's files say it; None if they do not. Raises: see `read_word`."""
+    said = notes.get("domain_word")
+    return (read_word(said) if isinstance(said, str) else "") or None
 
 
 # ----------------------------------------------------------------------------------------------------------- the pieces

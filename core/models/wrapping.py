@@ -20,6 +20,7 @@ from .codec import CODEC_OF_CHANNELS, CODECS, VQ, Codec, CodecName
 from .folders import DAMAGED, fingerprint_of
 from .heads import require_timesteps
 from .loader import KIND, DiffusionModel
+from .opening import said_word
 from .placing import best_device, place
 from .reading import read_autoencoder, read_notes, read_pipeline
 
@@ -86,7 +87,7 @@ def read_model(
         autoencoder, notes = read_autoencoder(folder), read_notes(folder)
     except DAMAGED as error:
         raise ModelUnavailable(f"The folder {folder} does not hold {KIND}, or its files are damaged.") from error
-    word, curves = notes.get("domain_word"), PUBLISHED.get(str(notes.get("curves")))
+    word, curves = said_word(notes), PUBLISHED.get(str(notes.get("curves")))
     model = _wrapped(unet, schedule, word, None, None, autoencoder)  # the fingerprint is that of the files
     model.card = replace(model.card, curves=curves)
     model.device = torch.device(device) if device is not None else best_device()
