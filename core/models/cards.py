@@ -139,7 +139,7 @@ class ModelCard(BaseCard):
         if self.curves is None:
             raise ModelUnavailable(
                 f"The intervals of {self.id} are not known: give the end of the editing interval (t_edit) and the "
-                "start of the boosting interval (t_boost)."
+                "start of the boosting interval (t_boost), or measure its curves (docs/models.md says how)."
             )
         if isinstance(self.curves, PublishedTable):
             return replace(self.curves, levels=self.levels)

@@ -298,10 +298,14 @@ def load(
     place(unet, device, dtype)
     if isinstance(codec, VQ):
         codec.to(device)
-    measured = place_on_disk("curves", fingerprint) if card.curves is None else None
-    if measured is not None:  # the first time that it was used
-        card = replace(card, curves=str(measured))
+    card = with_kept_curves(card, fingerprint)
     return DiffusionModel(card, SplitUNet(unet), schedule, codec, device, dtype, fingerprint)
+
+
+def with_kept_curves(card: ModelCard, fingerprint: str) -> ModelCard:
+    """The card with the curves that were measured of these weights on this machine, where it has none of its own."""
+    measured = place_on_disk("curves", fingerprint) if card.curves is None else None
+    return card if measured is None else replace(card, curves=str(measured))
 
 
 def _read(card: ModelCard, folder: Path) -> tuple[UNet2DModel, Schedule, Codec, Path]:

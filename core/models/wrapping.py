@@ -19,7 +19,7 @@ from .cards import MODELS, InMemory, ModelCard, OpenClip
 from .codec import CODEC_OF_CHANNELS, CODECS, VQ, Codec, CodecName
 from .folders import DAMAGED, fingerprint_of
 from .heads import require_timesteps
-from .loader import KIND, DiffusionModel
+from .loader import KIND, DiffusionModel, with_kept_curves
 from .opening import said_word
 from .placing import best_device, place
 from .reading import read_autoencoder, read_notes, read_pipeline
@@ -87,9 +87,10 @@ def read_model(
         autoencoder, notes = read_autoencoder(folder), read_notes(folder)
     except DAMAGED as error:
         raise ModelUnavailable(f"The folder {folder} does not hold {KIND}, or its files are damaged.") from error
-    word, curves = said_word(notes), PUBLISHED.get(str(notes.get("curves")))
-    model = _wrapped(unet, schedule, word, None, None, autoencoder)  # the fingerprint is that of the files
-    model.card = replace(model.card, curves=curves)
+    published = PUBLISHED.get(str(notes.get("curves")))
+    model = _wrapped(unet, schedule, said_word(notes), None, None, autoencoder)  # the fingerprint is that of the files
+    if published is not None:
+        model.card = replace(model.card, curves=published)
     model.device = torch.device(device) if device is not None else best_device()
     model.dtype = dtype or torch.float32
     place(unet, model.device, model.dtype)
@@ -134,6 +135,7 @@ def _wrapped(
     card = replace(card, levels=own_levels(schedule.alphas_cumprod.tolist()))
     if domain_word is not None:
         card = replace(card, domain_word=domain_word)
+    card = with_kept_curves(card, fingerprint)
     return DiffusionModel(card, split, schedule, made, unet.device, unet.dtype, fingerprint)
 
 

@@ -96,7 +96,10 @@ def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[I
     if t_edit is None or t_boost is None:
         source = card.known_or_typical()
         if isinstance(source, Typical):
-            assumed.append("The model's curves are not known: the intervals are those of a typical model.")
+            assumed.append(
+                "The model's curves are not known: the intervals are those of a typical model until they are measured "
+                "(docs/models.md says how)."
+            )
         text_similarity = 1.0
         if t_edit is None and preset.source_text and preset.target_text:
             try:
