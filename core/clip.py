@@ -72,7 +72,7 @@ class ImageText:
             raise ValueError(f"pixels must be (B, 3, H, W), not {tuple(pixels.shape)}")
         x = pixels.to(self.device, torch.float32)
         if x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+            x = resized(x, self.size)
         x = (x * self._gain + self._offset).contiguous(memory_format=torch.channels_last)
         return F.normalize(self.model.encode_image(x).float(), dim=-1)
 
@@ -102,6 +102,19 @@ class ImageText:
             if left < 0:
                 return " ".join(words[i:])
         return ""
+
+
+def resized(x: Tensor, size: int) -> Tensor:
+    """Pictures (B, C, H, W) at (B, C, size, size), bicubic with antialiasing, as two matrix products: torch's own
+    derivative of it is missing on Apple's GPUs."""
+    rows, columns = (_resizing(side, size).to(x) for side in x.shape[-2:])
+    return rows @ x @ columns.T
+
+
+def _resizing(side: int, size: int) -> Tensor:
+    """(size, side): what each place of a resized line takes of the line's own, on the CPU."""
+    unit = torch.eye(side)[None, None]
+    return F.interpolate(unit, (size, side), mode="bicubic", antialias=True, align_corners=False)[0, 0]
 
 
 def text_embedding(image_text: ImageText, text: str, templates: Sequence[str]) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .errors import NumberError
+from .precision import name_of
 
 
 def finite(*values: Tensor) -> bool:
@@ -16,8 +17,7 @@ def finite(*values: Tensor) -> bool:
 def require_finite(*values: Tensor, dtype: torch.dtype = torch.float32) -> None:
     """Raises NumberError: some value is not a number. dtype: in which they were computed."""
     if not finite(*values):
-        precision = str(dtype).removeprefix("torch.")
         raise NumberError(
-            f"The network computed values that are not numbers (in {precision}), so there is no picture. Try a smaller "
-            "strength or another picture; if that changes nothing, the model's weights are damaged."
+            f"The network computed values that are not numbers (in {name_of(dtype)}), so there is no picture. Try a "
+            "smaller strength or another picture; if that changes nothing, the model's weights are damaged."
         )

@@ -2,9 +2,14 @@
 
 With d the cosine distance of the prompts' text embeddings (similarity = 1 - d):
 t_edit is the first t with LPIPS(x0, P_t) >= 0.33 - 0.33 d, t_boost the first t with LPIPS(x0, x_t) >= 1.2.
+
+The models of table 2 have T = 1000 and linear betas. What P_t and x_t show of a picture depends on how much noise there
+is, not on the number of the timestep: for a model with other noise levels the table's t become the first of its own
+timesteps at which a_t is as small.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +20,11 @@ from .errors import ModelUnavailable
 
 EDIT_THRESHOLD = 0.33
 BOOST_THRESHOLD = 1.2
+
+# a_t of the models of table 2: T = 1000 betas from 0.0001 to 0.02.
+PAPER_LEVELS = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+Levels = tuple[float, ...] | None  # a_t of a model, t = 0 to T - 1; None: those of the paper's models
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,26 @@ def first_reaching(t: np.ndarray, curve: np.ndarray, threshold: float) -> int:
         return int(t[0])
     w = (threshold - curve[k - 1]) / (curve[k] - curve[k - 1])
     return int(np.ceil(t[k - 1] + w * (t[k] - t[k - 1]) - 1e-9))
+
+
+def own_levels(alphas_cumprod: Sequence[float]) -> Levels:
+    """The noise levels a_t of a model, t = 0 to T - 1, if they are others than those of the paper's models."""
+    same = len(alphas_cumprod) == len(PAPER_LEVELS) and np.allclose(alphas_cumprod, PAPER_LEVELS, rtol=1e-4, atol=0)
+    return None if same else tuple(alphas_cumprod)
+
+
+def last_timestep(levels: Levels) -> int:
+    """T - 1."""
+    return len(PAPER_LEVELS if levels is None else levels) - 1
+
+
+def as_noisy_as(t: int, levels: Levels) -> int:
+    """The first timestep at which a model has at least the noise that the paper's models have at t; its last, if it
+    never has so much; t <= 0, which means all timesteps or none, stays."""
+    if levels is None or t <= 0:
+        return t
+    noise = 1 - np.array(levels)
+    return first_reaching(np.arange(len(noise)), noise, 1 - PAPER_LEVELS[min(t, last_timestep(None))])
 
 
 @dataclass(frozen=True)
@@ -101,13 +131,20 @@ class PublishedTable:
     """Knots (similarity, t_edit) and t_boost as printed in Asyrp's table 2, for a model whose curves are not here.
 
     Linear between the knots. Beyond them the slope is that of the line fitted to the four nearest knots (or as many
-    as there are); prompts less alike than the table's therefore get an estimate.
+    as there are); prompts less alike than the table's therefore get an estimate. levels: of the model.
     """
 
     knots: tuple[tuple[float, int], ...]
     boost: int
+    levels: Levels = None
 
     def t_edit(self, similarity: float) -> int:
+        return as_noisy_as(self._printed(similarity), self.levels)
+
+    def t_boost(self) -> int:
+        return as_noisy_as(self.boost, self.levels)
+
+    def _printed(self, similarity: float) -> int:
         # Two prompts can share a similarity; np.interp needs them in order, not distinct.
         s, t = np.array(sorted(self.knots)).T
         if s[0] <= similarity <= s[-1]:
@@ -115,9 +152,6 @@ class PublishedTable:
         near, end = (slice(0, 4), 0) if similarity < s[0] else (slice(-4, None), -1)
         slope = np.polyfit(s[near], t[near], 1)[0]
         return max(0, round(float(t[end] + slope * (similarity - s[end]))))
-
-    def t_boost(self) -> int:
-        return self.boost
 
 
 PUBLISHED: dict[str, PublishedTable] = {
@@ -187,13 +221,15 @@ TYPICAL_SIMILARITY = 0.87  # of two prompts that an edit leads from and to: the 
 
 @dataclass(frozen=True)
 class Typical:
-    """For a model of which nothing is known: the median over the models of table 2."""
+    """For a model of which no more than its noise levels is known: the median over the models of table 2."""
+
+    levels: Levels = None
 
     def t_edit(self, similarity: float) -> int:
-        return int(np.median([table.t_edit(similarity) for table in PUBLISHED.values()]))
+        return as_noisy_as(int(np.median([table.t_edit(similarity) for table in PUBLISHED.values()])), self.levels)
 
     def t_boost(self) -> int:
-        return int(np.median([table.t_boost() for table in PUBLISHED.values()]))
+        return as_noisy_as(int(np.median([table.t_boost() for table in PUBLISHED.values()])), self.levels)
 
 
 def intervals(source: IntervalSource, similarity: float) -> Intervals:

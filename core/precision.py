@@ -19,3 +19,8 @@ def widest(x: Tensor) -> Tensor:
 def has_float64(device: torch.device) -> bool:
     """Whether a device computes in double precision."""
     return device.type != "mps"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """In words: float16."""
+    return str(dtype).removeprefix("torch.")

@@ -8,10 +8,10 @@ Coefficients are Python floats from float64, so the arithmetic has the precision
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import diffusers
 import torch
-from diffusers import DDIMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
@@ -34,15 +34,26 @@ class Schedule:
     prediction_type: PredictionType = "epsilon"
 
     def __post_init__(self) -> None:
-        if self.prediction_type not in ("epsilon", "v_prediction", "sample"):
+        if self.prediction_type not in get_args(PredictionType):
             raise ValueError(f"unknown prediction type {self.prediction_type!r}")
 
     @classmethod
     def from_scheduler(cls, scheduler: SchedulerMixin | Mapping[str, Any]) -> "Schedule":
-        """From a diffusers scheduler or its configuration; only betas and prediction type are used."""
-        config = scheduler if isinstance(scheduler, Mapping) else scheduler.config
-        ddim = DDIMScheduler.from_config(config)
-        return cls(ddim.alphas_cumprod.double(), ddim.config.prediction_type)
+        """From a diffusers scheduler or its configuration, a DDPM's if that does not say whose; only noise levels and
+        prediction type are used.
+
+        Raises:
+            RequestError: the noise levels are not those of a DDPM, which come from betas, or end in noise alone.
+        """
+        made = _built(scheduler) if isinstance(scheduler, Mapping) else scheduler
+        config, name = made.config, type(made).__name__
+        prediction_type = config.get("prediction_type", "epsilon")
+        levels = getattr(made, "alphas_cumprod", None)
+        if levels is None or config.get("use_flow_sigmas") or prediction_type not in get_args(PredictionType):
+            raise _no_ddpm(name if levels is None else f"{name} that predicts {prediction_type}")
+        if config.get("rescale_betas_zero_snr") or levels[-1] <= 0:
+            raise RequestError("Noise levels that end in noise alone (rescale_betas_zero_snr) cannot be inverted.")
+        return cls(levels.cpu().double(), prediction_type)
 
     @property
     def T(self) -> int:
@@ -144,6 +155,29 @@ class Schedule:
         """
         a = self.alpha(t)
         return sqrt(a) * self.predicted_x0(x, eps, t_prev) + sqrt(1 - a) * eps
+
+
+def _built(config: Mapping[str, Any]) -> SchedulerMixin:
+    """The scheduler of a configuration, of the kind that it names: kinds differ in what their numbers mean.
+
+    Raises: RequestError: diffusers has no such kind, or it knows no such betas. ValueError, TypeError, RuntimeError:
+    the configuration is damaged.
+    """
+    name = str(config.get("_class_name", "DDPMScheduler"))
+    kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if not isinstance(kind, type) or not issubclass(kind, SchedulerMixin):
+        raise _no_ddpm(name)
+    try:
+        return kind.from_config(dict(config))  # type: ignore[attr-defined]
+    except NotImplementedError as error:
+        raise _no_ddpm(f"{name} with the betas “{config.get('beta_schedule')}”") from error
+
+
+def _no_ddpm(what: str) -> RequestError:
+    return RequestError(
+        f"The noise levels of a {what[:80]} are not those of a DDPM, which are all that can be used here. Give the "
+        "DDPMScheduler or DDIMScheduler that the network was trained with, or choose another model."
+    )
 
 
 def extrapolate(earlier: Tensor, latest: Tensor, t_earlier: int, t_latest: int, t: int) -> Tensor:

@@ -238,7 +238,7 @@ class TextToImage:
 
         output = asked()
         half = self.dtype in (torch.float16, torch.bfloat16)
-        if half and control is None and not finite(output):
+        if half and not finite(output):
             log.warning("%s computed values that are not numbers in %s: from here on float32", self.id, self.dtype)
             nn.Module.to(self.unet, torch.float32)
             output = asked()

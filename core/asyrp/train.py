@@ -18,7 +18,7 @@ from ..delta_block import DeltaBlock
 from ..directions import Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
 from ..editing import sample_latent
 from ..errors import RequestError
-from ..finite import require_finite
+from ..finite import finite, require_finite
 from ..group_norm import quick_group_norm
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress
@@ -110,7 +110,7 @@ def source_trajectories(
                 features = model.features(x, t)
                 squares[k] = features.h.float().square().mean().cpu() * len(x)
                 eps = model.eps(features, x, t)
-                require_finite(eps, dtype=model.dtype)
+                require_finite(eps)
                 P_t = model.codec.decode(model.schedule.predicted_x0(x, eps, t))
                 P.append(P_t.clamp(-MAX_HALF, MAX_HALF).half().cpu())  # next to noise alone 1 / sqrt(a_t) is in the 1e4
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
@@ -127,6 +127,9 @@ def source_trajectories(
     return Sources(x_T, steps, timesteps, torch.cat([P for P, _ in parts], 1), (total / len(x_T)).sqrt().tolist())
 
 
+_BEGUN = ("model", "image_text", "source", "target", "settings", "x_T", "sources", "wide")  # what a training is
+
+
 @dataclass
 class Training:
     """One training run: `run()` goes on from where it is, within its preparation too; `direction()` is what it has
@@ -134,7 +137,7 @@ class Training:
 
     pixels-space previews show the first latents edited at full strength. `x_T`: latents to train on (inverted pictures,
     or None for random ones). `sources`: their trajectories, if already computed; `begun`: the first of them, until all
-    are.
+    are. `wide`: the network computes in float32, as half precision could not hold something.
     """
 
     model: DiffusionModel
@@ -147,6 +150,7 @@ class Training:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     begun: list[Part] = field(default_factory=list)
+    wide: bool = False
 
     def __post_init__(self) -> None:
         s, card = self.settings, self.model.card
@@ -231,14 +235,13 @@ class Training:
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which goes on from here, on whatever device it has."""
         return {
-            "begun": (self.model, self.image_text, self.source, self.target, self.settings, self.x_T, self.sources),
+            "begun": tuple(getattr(self, name) for name in _BEGUN),
             "learned": self.state_dict(),
             "prepared": (self.E_source, self.x_start, self.begun, self.E_rows),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("model", "image_text", "source", "target", "settings", "x_T", "sources")
-        vars(self).update(zip(names, state["begun"], strict=True))
+        vars(self).update(zip(_BEGUN, state["begun"], strict=True))
         self.__post_init__()
         self.load_state_dict(state["learned"])
         self.E_source, self.x_start, self.begun, self.E_rows = state["prepared"]
@@ -328,17 +331,27 @@ class Training:
         return loss, P_x, P_edit
 
     def optimise(self, x: Tensor, rows: Tensor, k: int, t_prev: int) -> tuple[Tensor, Tensor, float]:
-        """One gradient step at timestep k (lines 12 to 18). x: the edited x_t. Returns x_prev, P in pixels, loss."""
-        schedule, t = self.model.schedule, self.timesteps[k]
+        """One gradient step at timestep k (lines 12 to 18), from the first one that half precision cannot hold on in
+        float32. x: the edited x_t. Returns x_prev, P in pixels, loss.
+
+        Raises:
+            NumberError: it has values that are not numbers in float32 too.
+        """
+        model, schedule, t = self.model, self.model.schedule, self.timesteps[k]
         with torch.no_grad():
-            features = self.model.features(x, t)
-            eps = self.model.eps(features, x, t)
-        with quick_group_norm(self.model.unet.unet):
+            features = model.features(x, t, self.wide)
+            eps = model.eps(features, x, t)
+        self.wide |= features.h.dtype != model.unet.dtype
+        network = model.unet.in_float32() if self.wide else model.unet
+        with quick_group_norm(network.unet):
             loss, P_x, P_edit = self.loss_at(x, features, rows, k)
-        require_finite(loss, dtype=self.model.dtype)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if not finite(loss, norm) and network is not model.unet.in_float32():
+            self.wide = True
+            return self.optimise(x, rows, k, t_prev)
+        require_finite(loss, norm)
         self.optimiser.step()
         x_prev = schedule.alpha(t_prev) ** 0.5 * P_x.detach() + schedule.direction_term(eps, t, t_prev)
         return x_prev, P_edit.detach(), float(loss.detach())

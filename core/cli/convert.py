@@ -36,7 +36,8 @@ def convert_checkpoint(options: argparse.Namespace) -> None:
     if options.out.exists():
         raise RequestError(f"{options.out} is there already. Choose another name.")
     said = options.train_steps is not None or options.noise_schedule is not None or options.rescale_timesteps
-    training = Training(options.train_steps or 1000, options.noise_schedule or "linear", options.rescale_timesteps)
+    steps = 1000 if options.train_steps is None else options.train_steps
+    training = Training(steps, options.noise_schedule or "linear", options.rescale_timesteps)
     made = convert_file(
         options.source,
         options.out,

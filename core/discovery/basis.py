@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..directions import GlobalDirection
 from ..errors import RequestError, ResourceError
-from ..precision import in_float64
+from ..precision import in_float64, name_of
 from ..progress import Job, Progress
 from .jacobian_operator import Jacobian, by_calls
 
@@ -160,7 +160,7 @@ def krylov_basis(
         Z = yield from by_calls(jacobian, jacobian.forward, new, partial(made, reverse=len(W)))
         if disagreement(new, Z, Y, W) > MAX_DISAGREEMENT:
             raise ResourceError(
-                f"The analysis is too rough in {jacobian.dtype}. Use another picture or noise level, or float32."
+                f"The analysis is too rough in {name_of(jacobian.dtype)}. Use another picture or noise level."
             )
         Q, JQ = torch.cat((Q.to(new), new)), torch.cat((JQ.to(Z), Z))
         if mask is None:

@@ -17,6 +17,7 @@ from ..editing import predict
 from ..errors import RequestError, ResourceError
 from ..memory import explain_memory_errors
 from ..models.loader import DiffusionModel
+from ..precision import name_of
 from ..progress import Job, Progress
 from .linearised_decoder import LinearisedDecoder
 
@@ -112,7 +113,7 @@ class Jacobian:
         products = torch.cat(parts).to(rows.dtype) * scale
         if not products.isfinite().all():
             raise ResourceError(
-                f"The analysis overflowed in {self.dtype}. Use another picture or noise level, or the model in float32."
+                f"The analysis overflowed in {name_of(self.dtype)}. Use another picture or noise level."
             )
         return products
 

@@ -18,6 +18,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from ..errors import ModelUnavailable, RequestError
+from .cards import MAX_SIDE
 from .heads import HEADS, build_unet
 
 HEAD_CHANNELS = 64  # of the ADM networks (num_head_channels), and of all that were trained with P2 weighting
@@ -25,6 +26,7 @@ IDDPM_HEADS = 4  # of the iDDPM networks (num_heads)
 BOTTOM = 8  # side of h: their networks halve a picture until it has 8x8 cells
 GROUPS = 32  # of every group norm
 FIRST = "time_embed.0.weight"
+AUTOENCODER = "first_stage_model"  # of a latent diffusion model, among its tensors
 
 
 # Names within a residual block and an attention -> names in diffusers.
@@ -117,8 +119,13 @@ def network_state(content: object) -> dict[str, Tensor]:
     (“ema”) before others. Names begin at the network.
 
     Raises:
-        ModelUnavailable: there is no network of this kind in it.
+        ModelUnavailable: there is no network of this kind in it, or one of latents.
     """
+    if any(str(name).startswith(AUTOENCODER) for found in _dictionaries(content) for name in found):
+        raise ModelUnavailable(
+            "This is a checkpoint of latent diffusion: its network sees the latents of an autoencoder, not pictures. "
+            "It cannot be converted. Open the model as a repository of diffusers, such as CompVis/ldm-celebahq-256."
+        )
     for found in _dictionaries(content):
         prefixes = [str(name).removesuffix(FIRST) for name in found if str(name).endswith(FIRST)]
         if prefixes:
@@ -168,6 +175,9 @@ def _inferred(
 ) -> tuple[Architecture, list[str]]:
     if heads is not None and head_channels is not None:
         raise RequestError("Give the number of heads or the channels of each, not both.")
+    for option, value in (("--heads", heads), ("--head-channels", head_channels)):
+        if value is not None and value < 1:
+            raise RequestError(f"{option} is a whole number from 1 up, not {value}.")
     inputs, outputs = _numbers(state, "input_blocks"), _numbers(state, "output_blocks")
     ups = [name for name in state if re.fullmatch(r"output_blocks\.\d+\.[1-9]\.(in_layers\.2|conv)\.weight", name)]
     downs = [name for name in state if re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name)]
@@ -204,7 +214,9 @@ def _inferred(
     if size is None:
         size = BOTTOM * 2 ** (levels - 1)
         guesses.append(f"pictures are {size}x{size}: the network halves them to {BOTTOM}x{BOTTOM} (--resolution)")
-    if size <= 0 or size % 2 ** (levels - 1):
+    if not 0 < size <= MAX_SIDE:
+        raise RequestError(f"Pictures may have up to {MAX_SIDE}x{MAX_SIDE} pixels, not {size}x{size}.")
+    if size % 2 ** (levels - 1):
         raise RequestError(f"Pictures of {size}x{size} cannot be halved {levels - 1} times, as this network does.")
     found = Architecture(
         size=size,

@@ -1,18 +1,20 @@
 """What the app knows of each model: one card per model, all of them in `MODELS`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ..errors import ModelUnavailable
-from ..intervals import PUBLISHED, Curves, IntervalSource, PublishedTable, Typical
+from ..intervals import PUBLISHED, Curves, IntervalSource, Levels, PublishedTable, Typical, last_timestep
 from ..photo.placement import CELEBA_HQ, Framing
 from .codec import CodecName
 
 # What comes with the app: models, directions and examples. An installed package has it inside, a clone beside it.
 _INSTALLED = Path(__file__).resolve().parents[1] / "data"
 PRESETS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[2] / "presets"
+
+MAX_SIDE = 1024  # pixels, of the pictures of models that are opened or converted
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class ModelCard(BaseCard):
     own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
     framing: how its pictures show a face, None: they show none. parts: folder of the network that knows the parts of
     what they show, if there is one. domain_limit: the largest perceptual distance of pictures that it knows to what it
-    denoises them to (`core.domain`), None: not measured. shows: what it has learned, for a sentence.
+    denoises them to (`core.domain`), None: not measured. shows: what it has learned, for a sentence. levels: its noise
+    levels, where they are others than those of the paper's models; known once it was loaded.
     """
 
     h_shape: tuple[int, int, int]
@@ -120,6 +123,12 @@ class ModelCard(BaseCard):
     parts: str | None = None
     domain_limit: float | None = None
     shows: str = ""
+    levels: Levels = field(default=None, repr=False, compare=False)
+
+    @property
+    def last_timestep(self) -> int:
+        """T - 1."""
+        return last_timestep(self.levels)
 
     def interval_source(self) -> IntervalSource:
         """Where the editing and boosting intervals come from.
@@ -130,16 +139,18 @@ class ModelCard(BaseCard):
         if self.curves is None:
             raise ModelUnavailable(
                 f"The intervals of {self.id} are not known: give the end of the editing interval (t_edit) and the "
-                "start of the boosting interval (t_boost)."
+                "start of the boosting interval (t_boost), or measure its curves (docs/models.md says how)."
             )
-        return self.curves if isinstance(self.curves, PublishedTable) else Curves.load(PRESETS / self.curves)
+        if isinstance(self.curves, PublishedTable):
+            return replace(self.curves, levels=self.levels)
+        return Curves.load(PRESETS / self.curves)
 
     def known_or_typical(self) -> IntervalSource:
         """Where the intervals come from; those of a typical model where they are not known."""
         try:
             return self.interval_source()
         except ModelUnavailable:
-            return Typical()
+            return Typical(self.levels)
 
 
 def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: str, shows: str) -> ModelCard:

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 from torch.nn import functional as F
 
-CodecName = Literal["identity", "haar", "vq"]
+CodecName = Literal["identity", "gray", "haar", "vq"]
 
 
 class Codec(Protocol):
@@ -57,6 +57,17 @@ class Identity(Linear):
 
     def decode(self, x: Tensor) -> Tensor:
         return x
+
+
+@dataclass(frozen=True)
+class Gray(Linear):
+    """The network works on the mean of the three colours: (B, 3, H, W) -> (B, 1, H, W); it comes back in all three."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return pixels.mean(1, keepdim=True)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 3, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -141,5 +152,6 @@ class VQ:
 _HAAR = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
 
 # Those that need no weights.
-CODECS: dict[str, Callable[[], Codec]] = {"identity": Identity, "haar": Haar}
-CODEC_OF_CHANNELS: dict[int, CodecName] = {3: "identity", 12: "haar"}  # of a network that works without an autoencoder
+CODECS: dict[str, Callable[[], Codec]] = {"identity": Identity, "gray": Gray, "haar": Haar}
+# Of a network that works without an autoencoder.
+CODEC_OF_CHANNELS: dict[int, CodecName] = {1: "gray", 3: "identity", 12: "haar"}

@@ -19,6 +19,7 @@ from ..intervals import PUBLISHED
 from . import adm
 from .adm import Architecture
 from .folders import fingerprint_of
+from .opening import read_word
 from .reading import NOTES
 
 
@@ -30,6 +31,11 @@ class Converted:
     architecture: Architecture
     guesses: Sequence[str]
     fingerprint: str
+
+
+MIN_STEPS = {"linear": 21, "cosine": 2}  # fewer linear betas, stretched, reach 1: noise alone
+MAX_STEPS = 100_000
+MAX_LICENCE = 80  # characters
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,11 @@ class Training:
         Raises:
             RequestError: T cannot be used like that.
         """
-        if self.steps < 1 or (self.rescaled and self.steps % 1000):
+        least = MIN_STEPS[self.betas]
+        if not least <= self.steps <= MAX_STEPS or (self.rescaled and self.steps % 1000):
             raise RequestError(
-                f"The number of training steps cannot be {self.steps}: rescaled, it is a multiple of 1000."
+                f"The number of training steps cannot be {self.steps}: it lies between {least} and {MAX_STEPS}; "
+                "rescaled, it is a multiple of 1000."
             )
         plain = {"prediction_type": "epsilon", "clip_sample": False, "variance_type": "fixed_small"}
         stretch = 1000 / self.steps
@@ -112,11 +120,13 @@ def convert_file(
     """
     if curves is not None and curves not in PUBLISHED:
         raise RequestError(f"There are no published intervals of {curves!r}. Known ones: {', '.join(PUBLISHED)}.")
+    domain_word, scheduler = read_word(domain_word) or "picture", (training or Training()).scheduler()
+    if len(licence) > MAX_LICENCE or not licence.isprintable():
+        raise RequestError(f"A licence is named in up to {MAX_LICENCE} characters on one line, such as apache-2.0.")
     state = read_checkpoint(path)
     found, guesses = adm.infer(state, heads=heads, head_channels=head_channels, size=size, new_order=new_order)
     if training is None:
         guesses.append("noise has 1000 steps with linear betas, as in ADM (--train-steps, --noise-schedule)")
-    scheduler = (training or Training()).scheduler()
     unet = adm.convert(state, found, chosen_class)
     notes: dict[str, str | int | None] = {
         "domain_word": domain_word,

@@ -8,6 +8,8 @@ from typing import Any
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 
+from ..errors import RequestError
+
 HEADS = "hspace_attention_heads"  # in a network's configuration; diffusers itself ignores it
 
 
@@ -15,8 +17,9 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
     """The network of a configuration, with the initial weights of torch.
 
     Raises:
-        TypeError, ValueError: there is no such network.
+        TypeError, ValueError: there is no such network. RequestError: it is told other things than timesteps.
     """
+    require_timesteps(config)
     config = dict(config)
     heads = config.pop(HEADS, None)
     unet = UNet2DModel.from_config(config)
@@ -26,6 +29,15 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
                 set_heads(module, heads)
         unet.register_to_config(**{HEADS: heads})
     return unet
+
+
+def require_timesteps(config: Mapping[str, Any]) -> None:
+    """Raises RequestError: the network is told amounts of noise in place of timesteps, as in NCSN++."""
+    if config.get("time_embedding_type") == "fourier":
+        raise RequestError(
+            "This network is told how much noise a picture has in place of a timestep (time_embedding_type “fourier”): "
+            "it is no DDPM, and cannot be edited here. Choose another model."
+        )
 
 
 def set_heads(attention: Attention, heads: int) -> None:

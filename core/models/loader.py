@@ -24,6 +24,7 @@ from ..cache import Sized
 from ..errors import RequestError
 from ..finite import finite, require_finite
 from ..forking import renew_after_fork
+from ..intervals import own_levels
 from ..kept_on_disk import keep, recall
 from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
@@ -65,16 +66,29 @@ class DiffusionModel:
     def nbytes(self) -> int:
         return self.unet.nbytes + self.codec.nbytes
 
-    def features(self, x: Tensor, t: int) -> Features:
-        """Encoder and mid block at (x, t). x: (B, C, H, W) in network space."""
-        return self.unet.encode(x.to(self.device, self.dtype), t)
+    def features(self, x: Tensor, t: int, wide: bool = False) -> Features:
+        """Encoder and mid block at (x, t), in float32 if `wide` or if half precision cannot hold them. x: (B, C, H, W)
+        in network space."""
+        unet = self.unet.in_float32() if wide else self.unet
+        features = unet.encode(x.to(self.device, unet.dtype), t)
+        if unet is self.unet and self._is_half and not finite(features.h):
+            unet = self._in_float32()
+            features = unet.encode(x.to(self.device, unet.dtype), t)
+        return features
 
     def eps(self, features: Features, x: Tensor, t: int, delta_h: Tensor | None = None) -> Tensor:
         """Predicted noise (B, C, H, W) in float32 (or x's float64) at h + delta_h, whatever the network predicts.
 
-        x is the same that went into `features`. Channels beyond x's (a learned variance) are dropped.
+        x is the same that went into `features`. Channels beyond x's (a learned variance) are dropped. What half
+        precision cannot hold is computed once more in float32, unless gradients are wanted: these may overflow where
+        the noise does not, so that whoever takes them has to look.
         """
-        output = self.unet.decode(features, delta_h)[:, : x.shape[1]]
+        unet = self.unet if features.h.dtype == self.unet.dtype else self.unet.in_float32()
+        output = unet.decode(features, delta_h)
+        if unet is self.unet and self._is_half and not output.requires_grad and not finite(output):
+            unet = self._in_float32()
+            output = unet.decode(unet.encode(x.to(self.device, unet.dtype), features.timesteps.tolist()), delta_h)
+        output = output[:, : x.shape[1]]
         return self.schedule.eps_from_output(output.to(torch.promote_types(x.dtype, torch.float32)), x, t)
 
     def answer(self, queries: Sequence[Query]) -> list[Tensor]:
@@ -86,12 +100,19 @@ class DiffusionModel:
             NumberError: that has values that are not numbers too.
         """
         answers = self._answers(self.unet, queries)
-        wide = self.unet.in_float32() if not finite(*answers) else self.unet
-        if wide is not self.unet:
-            log.warning("%s computed values that are not numbers in %s: again in float32", self.card.id, self.dtype)
-            answers = self._answers(wide, queries)
+        if self._is_half and not finite(*answers):
+            answers = self._answers(self._in_float32(), queries)
         require_finite(*answers)
         return answers
+
+    @property
+    def _is_half(self) -> bool:
+        return self.unet.dtype.itemsize < torch.float32.itemsize
+
+    def _in_float32(self) -> SplitUNet:
+        """For what half precision could not hold."""
+        log.warning("%s computed values that are not numbers in %s: again in float32", self.card.id, self.dtype)
+        return self.unet.in_float32()
 
     def _answers(self, unet: SplitUNet, queries: Sequence[Query]) -> list[Tensor]:
         return [
@@ -270,15 +291,21 @@ def load(
     unet, schedule, codec, folder = obtain(card, partial(_read, card), partial(fetch, cache_dir=cache_dir), KIND)
     fingerprint = fingerprint_of(unet)
     card = _pinned(card, folder, fingerprint)
+    if (levels := own_levels(schedule.alphas_cumprod.tolist())) != card.levels:
+        card = replace(card, levels=levels)
     if isinstance(card.source, Hub):
         check_at_first_load(card, unet.eval().to(device), fingerprint)
     place(unet, device, dtype)
     if isinstance(codec, VQ):
         codec.to(device)
-    measured = place_on_disk("curves", fingerprint) if card.curves is None else None
-    if measured is not None:  # the first time that it was used
-        card = replace(card, curves=str(measured))
+    card = with_kept_curves(card, fingerprint)
     return DiffusionModel(card, SplitUNet(unet), schedule, codec, device, dtype, fingerprint)
+
+
+def with_kept_curves(card: ModelCard, fingerprint: str) -> ModelCard:
+    """The card with the curves that were measured of these weights on this machine, where it has none of its own."""
+    measured = place_on_disk("curves", fingerprint) if card.curves is None else None
+    return card if measured is None else replace(card, curves=str(measured))
 
 
 def _read(card: ModelCard, folder: Path) -> tuple[UNet2DModel, Schedule, Codec, Path]:

@@ -31,7 +31,7 @@ from ..memory import MAX_DOWNLOAD, MAX_OPENED, MB
 from ..progress import Job, Progress
 from ..schedule import Schedule
 from ..unet import SplitUNet
-from .cards import MODELS, BaseCard, Folder, Hub, ModelCard, OpenClip, framing_of
+from .cards import MAX_SIDE, MODELS, BaseCard, Folder, Hub, ModelCard, OpenClip, framing_of
 from .codec import CODEC_OF_CHANNELS, CODECS, CodecName
 from .folders import DAMAGED
 from .heads import build_unet
@@ -40,7 +40,6 @@ from .reading import AUTOENCODERS, in_cache, needed, read_configs, read_notes
 
 MAX_NAME = 300  # characters
 MAX_WORD = 40
-MAX_SIDE = 1024  # pixels
 MARGIN = 2**30  # bytes of the disk that stay free
 POLL = 0.5  # seconds between two looks at a download
 
@@ -107,22 +106,16 @@ def describe(folder: Path, model_id: str, source: Folder | Hub, word: str = "") 
         config, noise = read_configs(folder)
         _refuse_others(config, title)
         channels, side, h_shape = shapes(config)
-        schedule = Schedule.from_scheduler(noise)
+        Schedule.from_scheduler(noise)
         codec, resolution = _codec(folder, channels, side, title)
-        last = schedule.alpha(schedule.T - 1)
     except RequestError:
         raise
     except (*DAMAGED, AttributeError) as error:
         raise ModelUnavailable(f"“{title}” does not hold {KIND}, or its files are damaged.") from error
-    if last <= 0:
-        raise RequestError(
-            f"The noise levels of “{title}” end in noise alone (rescale_betas_zero_snr): it cannot be inverted."
-        )
     if resolution > MAX_SIDE:
         raise RequestError(f"The pictures of “{title}” are larger than {MAX_SIDE}x{MAX_SIDE} pixels.")
     notes = read_notes(folder)
-    said = notes.get("domain_word")
-    word = word or (read_word(said) if isinstance(said, str) else "") or "picture"
+    word = word or said_word(notes) or "picture"
     licence, curves = notes.get("licence"), notes.get("curves")
     return ModelCard(
         id=model_id,
@@ -147,14 +140,19 @@ def shapes(config: Mapping[str, Any]) -> tuple[int, int, tuple[int, int, int]]:
     Raises:
         RequestError: it is class-conditional, or its pictures are not squares of a known size.
     """
-    if not isinstance(config.get("sample_size"), int):
-        raise RequestError("This network does not say how large its square pictures are (sample_size).")
+    match config.get("sample_size"):
+        case int() | [int(), int()]:
+            pass
+        case _:
+            raise RequestError("This network does not say how large its square pictures are (sample_size).")
     with torch.device("meta"):  # of this thread only
         unet = build_unet(config)
     if unet.class_embedding is not None:
         raise RequestError("This network makes pictures of a class that it is told: it cannot be edited here.")
     split = SplitUNet(unet)
-    channels, side, _ = split.x_shape
+    channels, side, other = split.x_shape
+    if side != other:
+        raise RequestError(f"This network's pictures have {other}x{side} pixels; squares are needed.")
     h = split.encode(torch.zeros(1, *split.x_shape, device="meta"), 0).h
     return channels, side, (h.shape[1], h.shape[2], h.shape[3])
 
@@ -167,6 +165,12 @@ def read_word(text: str) -> str:
             f"Say in one or two words what the pictures show (face, church), in up to {MAX_WORD} letters."
         )
     return word
+
+
+def said_word(notes: Mapping[str, Any]) -> str | None:
+    """What pictures show, as a model's files say it; None if they do not. Raises: see `read_word`."""
+    said = notes.get("domain_word")
+    return (read_word(said) if isinstance(said, str) else "") or None
 
 
 # ----------------------------------------------------------------------------------------------------------- the pieces
@@ -258,8 +262,8 @@ def _codec(folder: Path, channels: int, side: int, title: str) -> tuple[CodecNam
     codec = CODEC_OF_CHANNELS.get(channels)
     if codec is None:
         raise RequestError(
-            f"The network of “{title}” takes {channels} channels: pictures in colour (3) are needed, or latents with "
-            "their autoencoder in the folder vqvae."
+            f"The network of “{title}” takes {channels} channels: pictures in colour (3) or gray (1) are needed, or "
+            "latents with their autoencoder in the folder vqvae."
         )
     return codec, CODECS[codec]().decode(torch.zeros(1, channels, side, side)).shape[-1]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,10 +24,15 @@ from .folders import current_name
 from .heads import build_unet
 
 STEM = "diffusion_pytorch_model"
-# What weights can be called, the best first: whole precision, and safetensors, before others.
-WEIGHTS = tuple(f"{STEM}{variant}.{kind}" for variant in ("", ".fp16") for kind in ("safetensors", "bin"))
+# What weights can be called, the best first: whole precision, and safetensors, before others. And where they are in
+# several files, their index: as diffusers calls it, or as one would expect.
+WEIGHTS = {
+    f"{STEM}{variant}.{kind}": (f"{STEM}.{kind}.index{variant}.json", f"{STEM}{variant}.{kind}.index.json")
+    for variant in ("", ".fp16")
+    for kind in ("safetensors", "bin")
+}
 NOTES = "hspace.json"  # what `hspace convert` says of a model beside what diffusers knows
-INDEX = ".index.json"  # of weights in several files
+
 AUTOENCODERS = ("vqvae", "vae")  # folders of a latent model's codec
 PARTS = ("unet", *AUTOENCODERS, "")  # folders with weights; "": all in one folder, as in 2022
 
@@ -110,11 +115,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
     Raises: see `read_network`.
     """
-    for name in WEIGHTS:
+    for name, indices in WEIGHTS.items():
         if (folder / name).exists():
             return _tensors(folder / name)
-        if (folder / f"{name}{INDEX}").exists():
-            files = set(_json(folder / f"{name}{INDEX}")["weight_map"].values())
+        index = next((folder / index for index in indices if (folder / index).exists()), None)
+        if index is not None:
+            files = set(_json(index)["weight_map"].values())
             if any(Path(file).name != file for file in files):
                 raise ValueError("an index names files elsewhere")
             return {key: value for file in sorted(files) for key, value in _tensors(folder / file).items()}
@@ -141,16 +147,17 @@ def needed(names: Iterable[str]) -> list[str]:
     found: list[str] = [name for name in ("model_index.json", NOTES) if name in files]
     found += [name for name in ("scheduler/scheduler_config.json", "scheduler_config.json") if name in files][:1]
     for part in parts:
-        config, *weights = [str(PurePosixPath(part, name)) for name in ("config.json", *WEIGHTS)]
-        found += [config] if config in files else []
-        for path in weights:
-            if path in files:
-                found.append(path)
+        prefix = f"{part}/" if part else ""
+        found += [prefix + "config.json"] if prefix + "config.json" in files else []
+        for weights, indices in WEIGHTS.items():
+            if prefix + weights in files:
+                found.append(prefix + weights)
                 break
-            if path + INDEX in files:
-                stem, _, ending = path.rpartition(".")
+            index = next((prefix + index for index in indices if prefix + index in files), None)
+            if index is not None:
+                stem, _, ending = (prefix + weights).rpartition(".")
                 shards = [name for name in files if name.startswith(f"{stem}-") and name.endswith(f".{ending}")]
-                found += [path + INDEX, *shards]
+                found += [index, *shards]
                 break
     return sorted(found)
 

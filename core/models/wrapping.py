@@ -12,13 +12,15 @@ from diffusers import DiffusionPipeline, UNet2DModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import ModelUnavailable, RequestError
-from ..intervals import PUBLISHED
+from ..intervals import PUBLISHED, own_levels
 from ..schedule import Schedule
 from ..unet import SplitUNet
 from .cards import MODELS, InMemory, ModelCard, OpenClip
 from .codec import CODEC_OF_CHANNELS, CODECS, VQ, Codec, CodecName
 from .folders import DAMAGED, fingerprint_of
-from .loader import KIND, DiffusionModel
+from .heads import require_timesteps
+from .loader import KIND, DiffusionModel, with_kept_curves
+from .opening import said_word
 from .placing import best_device, place
 from .reading import read_autoencoder, read_notes, read_pipeline
 
@@ -41,8 +43,8 @@ def wrap_model(
         scheduler: the noise levels that it was trained with, as a diffusers scheduler or its configuration; the
             pipeline's own if left out.
         domain_word: what its pictures show, as a source text says it: “face”, “church”. It matters for training.
-        codec: what the network sees of a picture: "identity", its pixels (3 channels), or "haar", the Haar coefficients
-            of `core.models.codec` (12 channels). By the number of channels if left out.
+        codec: what the network sees of a picture: "identity", its pixels (3 channels), "gray", the mean of its colours
+            (1), or "haar", the Haar coefficients of `core.models.codec` (12). By the channels' number if left out.
         id: the model's name in presets that are made for it. That of a model in `MODELS` says that the network is that
             one, whose editing intervals are then known. Named after the weights if left out.
 
@@ -63,7 +65,11 @@ def wrap_model(
         )
     if scheduler is None:
         raise RequestError("Give the network's scheduler as well: it says what noise the network was trained with.")
-    return _wrapped(unet, _schedule(scheduler), domain_word, codec, id)
+    try:
+        schedule = Schedule.from_scheduler(scheduler)
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise RequestError(f"This scheduler cannot be used: {error}.") from error
+    return _wrapped(unet, schedule, domain_word, codec, id)
 
 
 def read_model(
@@ -81,34 +87,16 @@ def read_model(
         autoencoder, notes = read_autoencoder(folder), read_notes(folder)
     except DAMAGED as error:
         raise ModelUnavailable(f"The folder {folder} does not hold {KIND}, or its files are damaged.") from error
-    word, curves = notes.get("domain_word"), PUBLISHED.get(str(notes.get("curves")))
-    model = _wrapped(unet, _checked(schedule), word, None, None, autoencoder)  # the fingerprint is that of the files
-    model.card = replace(model.card, curves=curves)
+    published = PUBLISHED.get(str(notes.get("curves")))
+    model = _wrapped(unet, schedule, said_word(notes), None, None, autoencoder)  # the fingerprint is that of the files
+    if published is not None:
+        model.card = replace(model.card, curves=published)
     model.device = torch.device(device) if device is not None else best_device()
     model.dtype = dtype or torch.float32
     place(unet, model.device, model.dtype)
     if autoencoder is not None:
         autoencoder.to(model.device)
     return model
-
-
-def _schedule(scheduler: SchedulerMixin | Mapping[str, Any]) -> Schedule:
-    """The noise levels of a scheduler. Raises RequestError: they are not those of a DDPM."""
-    if not isinstance(scheduler, Mapping) and not hasattr(scheduler, "alphas_cumprod"):
-        raise RequestError(
-            f"The noise levels of a {type(scheduler).__name__} are not those of a DDPM. Give the DDPMScheduler or "
-            "DDIMScheduler that the network was trained with."
-        )
-    try:
-        return _checked(Schedule.from_scheduler(scheduler))
-    except ValueError as error:
-        raise RequestError(f"This scheduler cannot be used: {error}.") from error
-
-
-def _checked(schedule: Schedule) -> Schedule:
-    if schedule.alpha(schedule.T - 1) <= 0:
-        raise RequestError("Noise levels that end in noise alone (rescale_betas_zero_snr) cannot be inverted.")
-    return schedule
 
 
 def _wrapped(
@@ -119,6 +107,7 @@ def _wrapped(
     id: str | None,
     autoencoder: VQ | None = None,
 ) -> DiffusionModel:
+    require_timesteps(unet.config)
     try:
         split = SplitUNet(unet)
         channels, height, width = split.x_shape
@@ -130,8 +119,8 @@ def _wrapped(
     codec = codec or (card.codec if card else CODEC_OF_CHANNELS.get(channels))
     if codec is None or (autoencoder is None and CODEC_OF_CHANNELS.get(channels) != codec) or height != width:
         raise RequestError(
-            f"The network takes {channels} channels of {height} x {width}. Squares are needed, of 3 channels (pixels) "
-            "or 12 (the codec “haar”)."
+            f"The network takes {channels} channels of {height} x {width}. Squares are needed, of 3 channels "
+            "(pixels), 1 (gray) or 12 (the codec “haar”)."
         )
     with torch.no_grad():
         x = torch.zeros(1, *split.x_shape, device=unet.device, dtype=unet.dtype)
@@ -143,8 +132,10 @@ def _wrapped(
         card = _card(id or f"unet-{fingerprint}", codec, resolution, (h_shape[0], h_shape[1], h_shape[2]))
     elif (card.resolution, *card.h_shape) != (resolution, *h_shape):
         raise RequestError(f"This network is not {id}: it has another shape.")
+    card = replace(card, levels=own_levels(schedule.alphas_cumprod.tolist()))
     if domain_word is not None:
         card = replace(card, domain_word=domain_word)
+    card = with_kept_curves(card, fingerprint)
     return DiffusionModel(card, split, schedule, made, unet.device, unet.dtype, fingerprint)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .. import presets
 from ..asyrp.loss import similarity
 from ..asyrp.train import global_direction, mean_direction
-from ..directions import Direction, ImplicitDirection, PerTimestepDirection
+from ..directions import Direction, ImplicitDirection, PerTimestepDirection, parts_of
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable
 from ..intervals import TYPICAL_SIMILARITY, Intervals, Typical
@@ -78,7 +78,8 @@ def what_made_it(card: ModelCard, preset: Preset, options: EditOptions) -> dict[
 
 
 def what_is_assumed(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[str, ...]:
-    """In words, what `intervals_for` had to take as it is typical, and that a direction may not be for this model."""
+    """In words, what `intervals_for` had to take as it is typical, that nothing is edited in what it says, and that a
+    direction may not be for this model."""
     return (*_intervals(card, preset, options)[1], *_doubts(preset))
 
 
@@ -96,7 +97,10 @@ def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[I
     if t_edit is None or t_boost is None:
         source = card.known_or_typical()
         if isinstance(source, Typical):
-            assumed.append("The model's curves are not known: the intervals are those of a typical model.")
+            assumed.append(
+                "The model's curves are not known: the intervals are those of a typical model until they are measured "
+                "(docs/models.md says how)."
+            )
         text_similarity = 1.0
         if t_edit is None and preset.source_text and preset.target_text:
             try:
@@ -106,6 +110,13 @@ def _intervals(card: ModelCard, preset: Preset, options: EditOptions) -> tuple[I
                 assumed.append(f"Without CLIP the two texts are taken to be as alike as is usual ({text_similarity}).")
         t_edit = source.t_edit(text_similarity) if t_edit is None else t_edit
         t_boost = source.t_boost() if t_boost is None else t_boost
+    last, parts = card.last_timestep, parts_of(preset.direction)
+    starts = [last if part.direction.t_start is None else min(last, part.direction.t_start) for part in parts]
+    if not any(max(t_edit, part.t_edit) <= start for part, start in zip(parts, starts, strict=True)):
+        assumed.append(
+            f"Nothing is edited: {preset.name} acts from t = {max(starts)} down, and edits from there end at "
+            f"t = {t_edit} already. Choose a smaller end of the editing interval (t_edit)."
+        )
     return Intervals(t_edit, t_boost), tuple(assumed)
 
 

@@ -61,6 +61,21 @@ def shards(folder: Path) -> None:
     assert len(list((folder / "unet").glob(f"{STEM}-*.safetensors"))) > 1
 
 
+def half_shards(folder: Path) -> None:
+    """Half precision in several files and nothing else, as diffusers writes and calls them."""
+    pipeline = DDPMPipeline(small_unet(channels=3, size=32), DDPMScheduler())
+    pipeline.save_pretrained(folder)
+    (folder / "unet" / f"{STEM}.safetensors").unlink()
+    pipeline.unet.half().save_pretrained(folder / "unet", variant="fp16", max_shard_size="100KB")
+    assert len(list((folder / "unet").glob(f"{STEM}.fp16-*.safetensors"))) > 1
+
+
+def gray(folder: Path) -> None:
+    """A network of pictures without colour, as of handwritten digits, whose size is a pair."""
+    unet = small_unet(channels=1, size=(32, 32))
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
+
+
 def latent(folder: Path) -> None:
     """A latent diffusion model with a VQ autoencoder that halves pictures, attention under the names of 2022."""
     unet = small_unet(channels=3, size=16)
@@ -114,6 +129,8 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "subfolders": subfolders,
     "only half precision": only_half,
     "shards": shards,
+    "half precision in shards": half_shards,
+    "gray": gray,
     "latent, VQ": latent,
     "converted ADM": converted,
     "attention everywhere": wide_attention,

@@ -11,7 +11,7 @@ from core.schedule import Schedule
 from core.unet import SplitUNet
 
 
-def small_unet(channels: int = 12, size: int = 16, seed: int = 0) -> UNet2DModel:
+def small_unet(channels: int = 12, size: int | tuple[int, int] = 16, seed: int = 0) -> UNet2DModel:
     """Like the avatars' network, with fewer channels: h is (32, size/4, size/4), attention at the lowest level."""
     torch.manual_seed(seed)
     return UNet2DModel(

@@ -151,6 +151,42 @@ def test_other_files_are_refused_in_words(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_latent_diffusion_is_refused(tmp_path: Path) -> None:
+    """A checkpoint as CompVis writes it: the network, its average under names without dots, and the autoencoder."""
+    w = random_weights(ADM)
+    names = {f"model.diffusion_model.{name}": value for name, value in w.items()}
+    names |= {f"model_ema.diffusion_model{name.replace('.', '')}": value for name, value in w.items()}
+    names["first_stage_model.encoder.conv_in.weight"] = torch.zeros(32, 3, 3, 3)
+    torch.save({"epoch": 3, "state_dict": names}, tmp_path / "model.ckpt")
+    with pytest.raises(ModelUnavailable, match="latents of an autoencoder"):
+        convert_file(tmp_path / "model.ckpt", tmp_path / "out", head_channels=16)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--train-steps", "0"], "cannot be 0: it lies between 21 and 100000"),
+        (["--train-steps", "20"], "cannot be 20"),
+        (["--train-steps", "1", "--noise-schedule", "cosine"], "between 2 and"),
+        (["--train-steps", "1000000000"], "cannot be 1000000000"),
+        (["--heads", "0"], "--heads is a whole number from 1 up, not 0"),
+        (["--head-channels", "0"], "--head-channels is a whole number from 1 up, not 0"),
+        (["--head-channels", "-16"], "not -16"),
+        (["--head-channels", "16", "--resolution", "0"], "up to 1024x1024 pixels, not 0x0"),
+        (["--head-channels", "16", "--resolution", "2048"], "not 2048x2048"),
+        (["--head-channels", "16", "--domain-word", "x" * 300], "one or two words"),
+        (["--head-channels", "16", "--domain-word", "{}"], "one or two words"),
+        (["--head-channels", "16", "--licence", "mit\ntags: [x]"], "on one line"),
+    ],
+)
+def test_options_that_cannot_be(options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    torch.save(random_weights(ADM), tmp_path / "dog.pt")
+    assert main(["convert", str(tmp_path / "dog.pt"), str(tmp_path / "out"), *options]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @torch.no_grad()
 def test_the_command_makes_a_folder_that_everybody_loads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     s = replace(ADM, classes=4)

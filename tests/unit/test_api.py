@@ -385,6 +385,12 @@ def test_a_shipped_network_that_the_caller_loaded() -> None:
         hspace.wrap_model(small_unet(), scheduler, id="avatars")
 
 
+def fourier() -> UNet2DModel:
+    """As NCSN++: told how much noise there is."""
+    config = {key: value for key, value in small_unet().config.items() if not key.startswith("_")}
+    return UNet2DModel(**config | {"time_embedding_type": "fourier"})
+
+
 @pytest.mark.parametrize(
     ("network", "scheduler", "words"),
     [
@@ -392,7 +398,10 @@ def test_a_shipped_network_that_the_caller_loaded() -> None:
         (small_unet, None, "scheduler as well"),
         (small_unet, EDMEulerScheduler(), "not those of a DDPM"),
         (small_unet, DDIMScheduler(rescale_betas_zero_snr=True), "end in noise alone"),
-        (small_unet, {"prediction_type": "flow"}, "cannot be used"),
+        (small_unet, {"prediction_type": "flow"}, "DDPMScheduler that predicts flow are not those of a DDPM"),
+        (small_unet, {"num_train_timesteps": "many"}, "scheduler cannot be used"),
+        (small_unet, object(), "are not those|cannot be used"),
+        (fourier, DDIMScheduler(), "in place of a timestep"),
         (lambda: small_unet(channels=4), DDIMScheduler(), "4 channels"),
         (lambda: small_unet(size=None), DDIMScheduler(), "known picture size"),
         (lambda: small_unet(channels=3, size=(16, 32)), DDIMScheduler(), "Squares are needed"),

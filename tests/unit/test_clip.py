@@ -3,13 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from core.clip import MERGES, ImageText, load_embedded, load_open_clip
+from core.clip import MERGES, ImageText, load_embedded, load_open_clip, resized
 from core.errors import ModelUnavailable, RequestError
 from tests.unit import held_out
 from training.dataset import to_pixels
@@ -128,6 +130,34 @@ def test_gradient_against_finite_differences(model: ImageText, pixels: torch.Ten
     (model.embed_images(leaf)[0] @ target.float()).backward()
     assert leaf.grad.abs().sum() > 0
     assert float((leaf.grad.double() * direction).sum()) == pytest.approx(float(numeric), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((256, 256), 224), ((128, 128), 64), ((96, 130), 224), ((300, 64), 96)])
+def test_pictures_are_resized_as_torch_does_it(shape: tuple[int, int], size: int) -> None:
+    """The values, and their derivative, which torch has on CPUs and NVIDIA's GPUs only; it is not asked for."""
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(2, 3, *shape, generator=generator) * 2 - 1).requires_grad_()
+    theirs = torch.nn.functional.interpolate(x, (size, size), mode="bicubic", antialias=True)
+    ours = resized(x, size)
+    assert (ours - theirs).abs().max() < 1e-6
+    weight = torch.randn(theirs.shape, generator=generator)
+    (expected,), (gradient,) = (torch.autograd.grad((y * weight).sum(), x) for y in (theirs, ours))
+    assert (gradient - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_the_derivative_of_an_embedding_needs_nothing_that_a_gpu_lacks(model: ImageText) -> None:
+    seen = set()
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.zeros(1, 3, 256, 256, requires_grad=True)
+    with Operations():
+        model.embed_images(x).sum().backward()
+    assert "mm" in seen or "addmm" in seen
+    assert "_upsample_bicubic2d_aa_backward" not in seen
 
 
 def test_weights_are_frozen(model: ImageText) -> None:

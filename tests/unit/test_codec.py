@@ -6,7 +6,18 @@ import torch
 from core.models.codec import CODECS, Haar
 
 
-@pytest.mark.parametrize("name", CODECS)
+def test_without_colour() -> None:
+    """The mean of the colours goes in, and comes out as a gray picture that it is the mean of."""
+    codec, pixels = CODECS["gray"](), torch.rand(2, 3, 8, 12) * 2 - 1
+    x = codec.encode(pixels)
+    assert x.shape == (2, 1, 8, 12)
+    assert torch.allclose(x[:, 0], (pixels[:, 0] + pixels[:, 1] + pixels[:, 2]) / 3, atol=1e-6)
+    gray = codec.decode(x)
+    assert torch.equal(gray, torch.stack((x[:, 0],) * 3, 1))
+    assert torch.allclose(codec.encode(gray), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(CODECS.keys() - {"gray"}))
 def test_there_and_back(name: str) -> None:
     codec, pixels = CODECS[name](), torch.rand(2, 3, 8, 12) * 2 - 1
     assert torch.allclose(codec.decode(codec.encode(pixels)), pixels, atol=1e-6)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from layouts import LAYOUTS, make
 from model_folders import opened_models_closed
 from test_asyrp import LinearImageText
 
 from core import kept_on_disk, presets
+from core.api import load_model, wrap_model
 from core.asyrp.train import Training, TrainingSettings
 from core.curves import measure_curves
 from core.directions import GlobalDirection
@@ -200,6 +202,10 @@ def test_curves_are_measured_once_and_kept(tmp_path: Path, loader: Loader, monke
     MODELS[card.id] = card
     assert Loader(device="cpu", dtype=torch.float32).get(card.id).card.curves == model.card.curves
     assert isinstance(MODELS[card.id].interval_source(), Curves)
+    for other in (load_model(folder, device="cpu"), wrap_model(model.unet.unet, DDPMScheduler())):
+        assert other.fingerprint == model.fingerprint
+        assert other.card.curves == model.card.curves
+        assert isinstance(other.card.known_or_typical(), Curves)
     assert kept_on_disk.place("curves", model.fingerprint) is not None
 
 

@@ -1,19 +1,30 @@
 """Editing and boosting intervals: the paper's table 2 from the authors' curves, and the knots in their place."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from asyrp_files import ASYRP
-from small_models import small_model
+from diffusers import DDPMPipeline, DDPMScheduler
+from model_folders import opened_models_closed
+from small_models import small_model, small_unet
 
+from core.api import load_model
 from core.curves import measure_curves
+from core.directions import GlobalDirection
 from core.editing import edit, invert
 from core.errors import ModelUnavailable
-from core.intervals import PUBLISHED, Curves, Intervals, first_reaching, intervals
+from core.intervals import PUBLISHED, Curves, Intervals, Typical, first_reaching, intervals
 from core.models.cards import MODELS
+from core.models.loader import Loader
+from core.models.opening import open_model
+from core.presets import Preset
 from core.progress import finish
+from core.studio import measuring
+from core.studio.edit import edit_frames, intervals_for, what_is_assumed
+from core.studio.frames import EditOptions, Picture
 
 FILES = {
     "CelebA-HQ": "celeba",
@@ -130,3 +141,76 @@ def test_measured_curves() -> None:
         eps = model.eps(model.features(x_T, 999), x_T, 999)
     x0 = model.codec.decode(model.schedule.predicted_x0(x_T, eps, 999))
     assert curves.predicted_x0[-1] == pytest.approx(distance(pixels, x0).mean().item(), rel=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------- other noise levels
+
+PAPER = DDPMScheduler().alphas_cumprod
+OTHERS = {
+    "100 steps": {"num_train_timesteps": 100, "beta_start": 0.001, "beta_end": 0.2},
+    "4000 steps": {"num_train_timesteps": 4000, "beta_start": 0.000025, "beta_end": 0.005},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+
+
+@pytest.mark.parametrize("betas", OTHERS)
+def test_a_model_with_other_noise_levels_is_edited_where_there_is_as_much_noise(
+    betas: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By loading from a folder and by opening; the edit does something."""
+
+    def missing(*_: object) -> None:
+        raise ModelUnavailable("not here")
+
+    monkeypatch.setattr(measuring, "_image_text", missing)
+    monkeypatch.setattr(measuring, "_lpips", missing)
+    scheduler = DDPMScheduler(**OTHERS[betas])
+    DDPMPipeline(small_unet(channels=3, size=32), scheduler).save_pretrained(tmp_path / "model")
+    with opened_models_closed():
+        loader = Loader(device="cpu", dtype=torch.float32)
+        opened = finish(open_model(str(tmp_path / "model"), "face", loader=loader))
+        model = loader.get(opened.id)
+    wrapped = load_model(tmp_path / "model", device="cpu")
+    direction = GlobalDirection(torch.randn(1, *model.card.h_shape, generator=torch.Generator().manual_seed(0)), 40)
+    preset = Preset(direction, name="Any", model=model.card.id, fingerprint=model.fingerprint)
+    expected = Typical()
+    for card in (opened, model.card, wrapped.card):
+        found = intervals_for(card, preset, EditOptions())
+        for t, at_thousand in ((found.t_edit, expected.t_edit(1.0)), (found.t_boost, expected.t_boost())):
+            assert scheduler.alphas_cumprod[t] <= PAPER[at_thousand] < scheduler.alphas_cumprod[t - 1]
+    assert not any("Nothing is edited" in words for words in what_is_assumed(model.card, preset, EditOptions()))
+    picture = Picture(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1, model.card.id)
+    plain, edited = finish(edit_frames(model, picture, preset, [0.0, 3.0], EditOptions(8)))
+    assert (plain.pixels - edited.pixels).abs().max() > 0.001
+    # A table of the paper's is read likewise.
+    assert replace(PUBLISHED["AFHQ"], levels=model.card.levels).t_boost() == next(
+        t for t, a in enumerate(scheduler.alphas_cumprod) if a <= PAPER[167]
+    )
+
+
+def test_the_papers_own_noise_levels_are_left_alone(tmp_path: Path) -> None:
+    DDPMPipeline(small_unet(channels=3, size=32), DDPMScheduler()).save_pretrained(tmp_path / "model")
+    card = load_model(tmp_path / "model", device="cpu").card
+    assert (card.levels, card.last_timestep) == (None, 999)
+    assert intervals(card.known_or_typical(), 0.9) == intervals(Typical(), 0.9)
+
+
+def test_a_model_that_never_has_so_much_noise_is_edited_at_its_most(tmp_path: Path) -> None:
+    """100 steps whose betas were not stretched: a_T = 0.36, where the paper's models are at t = 320."""
+    scheduler = DDPMScheduler(num_train_timesteps=100)
+    DDPMPipeline(small_unet(channels=3, size=32), scheduler).save_pretrained(tmp_path / "model")
+    assert intervals(load_model(tmp_path / "model", device="cpu").card.known_or_typical(), 1.0).t_edit == 99
+
+
+def test_an_edit_of_nothing_says_so() -> None:
+    """Where T is smaller than t_edit, and where a direction begins to act below it."""
+    model = small_model()
+    direction = GlobalDirection(torch.ones(1, *model.card.h_shape), 40)
+    preset = Preset(direction, name="Any", model=model.card.id, fingerprint=model.fingerprint, t_edit=362, t_boost=0)
+    assert what_is_assumed(model.card, preset, EditOptions()) == ()
+    short = replace(model.card, levels=tuple(np.linspace(0.99, 0.01, 100)))
+    for card, about in ((short, preset), (model.card, replace(preset, direction=replace(direction, t_start=300)))):
+        [words] = what_is_assumed(card, about, EditOptions())
+        assert words.startswith("Nothing is edited")
+        assert f"acts from t = {99 if card is short else 300} down" in words
+        assert what_is_assumed(card, about, EditOptions(t_edit=50)) == ()

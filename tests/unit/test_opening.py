@@ -60,7 +60,7 @@ def test_a_repository(layout: str, hub: StandIn, tmp_path: Path, loader: Loader)
     assert tuple(model.features(torch.zeros(1, *model.x_shape), 5).h.shape[1:]) == card.h_shape
     taken = {request.path for request in hub.asked("/resolve/")}
     weights = {path for path in taken if path.endswith((".bin", ".safetensors"))}
-    assert len(weights) == (2 if layout == "latent, VQ" else 1) or (layout == "shards" and len(weights) > 1)
+    assert len(weights) == (2 if layout == "latent, VQ" else 1) or ("shards" in layout and len(weights) > 1)
     assert not any(path.endswith(("optimizer.bin", ".png")) for path in taken)
     if layout == "converted ADM":
         assert card.curves == PUBLISHED["AFHQ"]
@@ -123,6 +123,9 @@ def test_one_of_several_files_is_needed() -> None:
         "scheduler_config.json",
     ]
     both = ["unet/config.json", *(f"unet/diffusion_pytorch_model{v}" for v in (".fp16.safetensors", ".bin"))]
+    for index in ("safetensors.index.fp16.json", "fp16.safetensors.index.json"):
+        half = ["config.json", *(f"diffusion_pytorch_model.{n}" for n in (index, "fp16-00001-of-00001.safetensors"))]
+        assert sorted(needed([*half, "diffusion_pytorch_model.md"])) == sorted(half)
     assert needed(both) == ["unet/config.json", "unet/diffusion_pytorch_model.bin"]
 
 
@@ -164,8 +167,23 @@ def test_networks_of_another_kind_are_refused_in_words(tmp_path: Path, loader: L
     unknown = small_unet(channels=3, size=32)
     unknown.register_to_config(sample_size=None)
     assert "sample_size" in words(save(tmp_path / "unknown", unknown))
+    wide = small_unet(channels=3, size=(32, 64))
+    assert "64x32 pixels; squares" in words(save(tmp_path / "wide", wide))
     endless = DDPMScheduler(rescale_betas_zero_snr=True)
     assert "cannot be inverted" in words(save(tmp_path / "endless", small_unet(channels=3, size=32), endless))
+
+    for kind in ("ScoreSdeVeScheduler", "FlowMatchEulerDiscreteScheduler", "KarrasVeScheduler"):
+        other = save(tmp_path / kind, small_unet(channels=3, size=32))
+        (other / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": kind}))
+        assert f"noise levels of a {kind} are not those of a DDPM" in words(other)
+        with pytest.raises(RequestError, match="not those of a DDPM"):
+            load_model(other, device="cpu")
+    told = save(tmp_path / "told", small_unet(channels=3, size=32))
+    config = json.loads((told / "unet" / "config.json").read_text())
+    (told / "unet" / "config.json").write_text(json.dumps(config | {"time_embedding_type": "fourier"}))
+    assert "in place of a timestep" in words(told)
+    with pytest.raises(RequestError, match="in place of a timestep"):
+        load_model(told, device="cpu")
 
     text = tmp_path / "text"
     save(text, small_unet(channels=3, size=32))

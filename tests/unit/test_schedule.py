@@ -4,7 +4,14 @@ from math import sqrt
 
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+)
 from torch import Tensor
 
 from core.errors import RequestError
@@ -54,6 +61,37 @@ def test_from_another_schedulers_configuration() -> None:
     schedule = Schedule.from_scheduler(dict(ddpm.config))
     assert schedule.prediction_type == "v_prediction"
     assert torch.equal(schedule.alphas_cumprod, ddpm.alphas_cumprod.double())
+
+
+def test_betas_are_those_of_the_kind_of_scheduler() -> None:
+    """DDPM's own sigmoid betas, by their formula; and whatever else diffusers makes of betas."""
+    config = {"_class_name": "DDPMScheduler", "beta_schedule": "sigmoid", "num_train_timesteps": 200}
+    x = torch.linspace(-6, 6, 200, dtype=torch.float64)
+    betas = 1e-4 + (0.02 - 1e-4) / (1 + (-x).exp())
+    levels = Schedule.from_scheduler(config).alphas_cumprod
+    assert torch.allclose(levels, torch.cumprod(1 - betas, 0), rtol=1e-5)
+    for scheduler in (PNDMScheduler(beta_end=0.01), EulerDiscreteScheduler(), DPMSolverMultistepScheduler()):
+        named = {"_class_name": type(scheduler).__name__, **scheduler.config}
+        assert torch.equal(Schedule.from_scheduler(named).alphas_cumprod, scheduler.alphas_cumprod.double())
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler are not those of a DDPM"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "not those of a DDPM"),
+        ({"_class_name": "KarrasVeScheduler"}, "not those of a DDPM"),
+        ({"_class_name": "EDMEulerScheduler"}, "not those of a DDPM"),
+        ({"_class_name": "SomebodysOwnScheduler"}, "not those of a DDPM"),
+        ({"_class_name": "UNet2DModel"}, "not those of a DDPM"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "not those of a DDPM"),
+        ({"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}, "with the betas “sigmoid”"),
+        ({"_class_name": "EulerDiscreteScheduler", "rescale_betas_zero_snr": True}, "noise alone"),
+    ],
+)
+def test_noise_of_another_kind_is_refused(config: dict[str, object], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        Schedule.from_scheduler(config)
 
 
 @pytest.mark.parametrize("steps", [2, 7, 40, T])
