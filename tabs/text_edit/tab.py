@@ -340,8 +340,10 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     if not strip.frames:
         yield {**base, "name": preset.name, "busy": True, "note": "Starting …", "fraction": 0}, *skip
     drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
-    last = MODELS[session.model_id].last_timestep
-    words = f'<p class="words" role="status">{escape(intervals_in_words(preset, options, intervals, last))}</p>'
+    last_timestep = MODELS[session.model_id].last_timestep
+    words = (
+        f'<p class="words" role="status">{escape(intervals_in_words(preset, options, intervals, last_timestep))}</p>'
+    )
     moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)), words)
     try:
         for value in fill(turn, strip, state.forms):
