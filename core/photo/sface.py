@@ -20,11 +20,6 @@ WEIGHTS = Weights(
 )
 SAME = 0.363  # cosine from which OpenCV's documentation takes two faces for one person's
 
-# The five points of the 112 x 112 picture that SFace was trained on (ArcFace's): eyes, nose, corners of the mouth.
-_REFERENCE = np.array(
-    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)], np.float32
-)
-
 
 @dataclass(frozen=True)
 class SFace:
@@ -34,25 +29,21 @@ class SFace:
 
     def similarity(self, before: np.ndarray, after: np.ndarray, detector: Detector) -> float:
         """Cosine of the embeddings of two pictures (H, W, 3), uint8 RGB, of one face in one place. Both are aligned by
-        the landmarks before the edit.
+        the detector's five points before the edit, as OpenCV does it, whose threshold `SAME` is.
 
         Raises:
             ModelUnavailable: there is no face to compare, or the file is damaged.
         """
         cv2 = opencv("Comparing faces", WEIGHTS.instead)
-        faces = detector(before)
+        faces = [face for face in detector(before) if len(face.points) == 5 and 0 < face.size < np.inf]
         if not faces:
             raise ModelUnavailable("No face was found in this picture, so there is none to compare.")
-        marks = max(faces, key=lambda face: face.size).landmarks
-        points = np.array([marks.left_eye, marks.right_eye, marks.mouth], np.float32)
-        reference = np.stack([*_REFERENCE[:2], _REFERENCE[3:].mean(0)])
-        affine, _ = cv2.estimateAffinePartial2D(points, reference, method=cv2.LMEDS)
-        if affine is None:
-            raise ModelUnavailable("The face in this picture cannot be aligned, so it is not compared.")
+        points = np.array(max(faces, key=lambda face: face.size).points, np.float32)
+        row = np.concatenate([np.zeros(4, np.float32), points.ravel()])[None]  # as YuNet's rows: the box is not used
         try:
             network = cv2.FaceRecognizerSF.create(str(self.path), "")
             embeddings = [
-                network.feature(cv2.warpAffine(np.ascontiguousarray(picture[..., ::-1]), affine, (112, 112))).ravel()
+                network.feature(network.alignCrop(np.ascontiguousarray(picture[..., ::-1]), row)).ravel()
                 for picture in (before, after)
             ]
         except cv2.error as error:

@@ -50,9 +50,9 @@ class YuNet:
         for row in [] if rows is None else rows:
             # Box (4), then the person's right eye (on the viewer's left), left eye, nose, right and left corner of the
             # mouth, and the score.
-            left, right, _, *corners = row[4:14].reshape(5, 2).astype(float).tolist()
-            mouth = np.mean(corners, axis=0).tolist()
-            faces.append(Face(Landmarks(tuple(left), tuple(right), tuple(mouth)), float(row[14])))
+            left, right, nose, *corners = map(tuple, row[4:14].reshape(5, 2).astype(float).tolist())
+            mouth = tuple(np.mean(corners, axis=0).tolist())
+            faces.append(Face(Landmarks(left, right, mouth), float(row[14]), (left, right, nose, *corners)))
         return faces
 
 

@@ -81,6 +81,10 @@ def test_opencv_reads_the_twelve_outputs(network: YuNet) -> None:
     for truth in (expected(4, 2), expected(11, 6)):
         assert min(off(face.landmarks, truth) for face in faces) < 1e-3
     assert all(face.score > 0.99 for face in faces)
+    at = {tuple(np.floor(np.divide(face.points[0], CELL)).astype(int) + (0, 1)): face.points for face in faces}
+    assert at.keys() == {(4, 2), (11, 6)}
+    for cell, points in at.items():
+        assert np.allclose(points, (POINTS + cell) * CELL, atol=1e-3)
 
 
 def test_opencv_on_a_large_photograph(network: YuNet) -> None:

@@ -25,10 +25,13 @@ from training.dataset import to_pixels
 from training.portraits import render, sample
 
 MARKS = Landmarks((140.0, 150.0), (180.0, 150.0), (160.0, 195.0))
+POINTS = ((140.0, 150.0), (180.0, 150.0), (160.0, 172.0), (145.0, 195.0), (175.0, 195.0))
+# Where ArcFace's training pictures (112, 112), and so SFace's, have these five points.
+ARCFACE = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
 
 
 def detector(picture: np.ndarray) -> list[Face]:
-    return [Face(MARKS, 0.9)]
+    return [Face(MARKS, 0.9, POINTS)]
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +73,50 @@ def test_what_lies_outside_the_aligned_face_does_not_count(comparison: SFace) ->
     assert comparison.similarity(noise, other, detector) < 0.99
 
 
+def umeyama(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(2, 3): the similarity that takes points (N, 2) to their reference with least squared error (Umeyama 1991)."""
+    a, b = points - points.mean(0), reference - reference.mean(0)
+    u, s, vt = np.linalg.svd(b.T @ a)
+    signs = np.array([1, np.sign(np.linalg.det(u @ vt))])
+    turn = u * signs @ vt
+    scale = (s * signs).sum() / (a**2).sum()
+    return np.column_stack([scale * turn, reference.mean(0) - scale * turn @ points.mean(0)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_faces_are_aligned_by_all_five_points(comparison: SFace, seed: int) -> None:
+    """As the closed form does, with points that no similarity takes exactly to their places."""
+    cv2 = pytest.importorskip("cv2")
+    rng = np.random.default_rng(seed)
+    before, after = (
+        np.asarray(Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize((320, 320)))
+        for _ in range(2)
+    )
+    a = np.radians(rng.uniform(-40, 40))
+    turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    points = (ARCFACE - 56) * rng.uniform(0.9, 2) @ turn.T + 160 + rng.normal(0, 4, (5, 2))
+    left, right, nose, *corners = map(tuple, points.tolist())
+    mouth = tuple(np.mean(corners, 0).tolist())
+
+    def found(picture: np.ndarray) -> list[Face]:
+        return [Face(Landmarks(left, right, mouth), 0.9, (left, right, nose, *corners))]
+
+    first, second = (
+        # The mean colour of 8 x 8 parts of the aligned picture, minus middle gray, as the file computes it.
+        cv2.warpAffine(picture, umeyama(points, ARCFACE), (112, 112)).reshape(8, 14, 8, 14, 3).mean((1, 3)).ravel()
+        - 127.5
+        for picture in (before, after)
+    )
+    expected = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    assert comparison.similarity(before, after, found) == pytest.approx(expected, abs=1e-3)
+
+
 def test_no_face_is_not_compared(comparison: SFace) -> None:
     with pytest.raises(ModelUnavailable, match="No face was found"):
         comparison.similarity(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8), lambda picture: [])
+    one_point = [Face(Landmarks((9, 9), (9, 9), (9, 9)), 0.9, ((9, 9),) * 5)]
+    with pytest.raises(ModelUnavailable, match="No face was found"):
+        comparison.similarity(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8), lambda _: one_point)
 
 
 def test_read_outs_follow_the_picture() -> None:
