@@ -17,6 +17,7 @@ if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
 import gradio as gr
 
 from core.errors import VisitorError
+from core.imaging import MAX_BYTES
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
@@ -129,7 +130,7 @@ def launch(page: VisitedPage, **settings: Any) -> Any:
         theme=theme(),
         css="".join(map(asset, STYLES)),
         head=hub_login.CLOSE if hub_login.offered() else None,
-        max_file_size="10mb",
+        max_file_size=MAX_BYTES,
         footer_links=["api"],
         run_history=False,
         show_error=False,

@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from .errors import ImageError
@@ -32,8 +34,9 @@ try:  # Photos straight from a phone; everything else works without it.
 except ImportError:
     _HEIF = []
 
-MAX_BYTES = 10 * 2**20
+MAX_BYTES = 50 * 2**20  # a phone's largest photographs, and a TIFF of 12 megapixels; memory is bounded by the pixels
 MAX_PIXELS = 50_000_000
+MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # of a JPEG that can be decoded at half its sides without being held at its own
 MAX_PHOTO_SIDE = 4096  # that a photograph is worked on with; the page reduces larger ones before it sends them
 MIN_SIDE = 48
 # Raster formats only: Pillow would hand PostScript to an interpreter.
@@ -48,6 +51,8 @@ ROUNDING = 0.5 / 255  # so far beyond [0, 1], as resampling leaves it, a float s
 # Pillow raises at twice its limit; libraries that open a picture before we do are held to ours as well.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+_FULL_SIZE = "size of the file"  # key in the info of a picture that was reduced while it was decoded
 
 Source = str | Path | bytes | np.ndarray | Image.Image
 
@@ -78,7 +83,8 @@ def open_picture(source: Source) -> Image.Image:
     """Read any accepted picture as an upright, opaque, 8-bit RGB image in sRGB.
 
     EXIF rotation is applied, transparency laid on white, the first frame of an animation taken, 16-bit and float
-    samples scaled from their own range, CMYK and wide-gamut colours converted by their profile.
+    samples scaled from their own range, CMYK and wide-gamut colours converted by their profile. A JPEG of more than
+    `MAX_PIXELS` has half its sides (see `full_size`).
 
     Raises:
         ImageError: too large in bytes or pixels, too small, broken, beyond the range of its kind, or not a picture.
@@ -105,7 +111,18 @@ def open_as_it_is(source: Source, min_side: int = MIN_SIDE) -> Image.Image:
     with _decoding():
         picture.seek(0)
         picture.load()
-        return ImageOps.exif_transpose(picture)
+        upright = ImageOps.exif_transpose(picture)
+    if upright.size != picture.size:
+        upright.info[_FULL_SIZE] = full_size(picture)[::-1]
+    return upright
+
+
+def full_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) of what `open_picture` read, upright, before it was halved; its own where it was not."""
+    full = picture.info.get(_FULL_SIZE)
+    if isinstance(full, tuple) and picture.size == ((full[0] + 1) // 2, (full[1] + 1) // 2):
+        return full
+    return picture.size
 
 
 @contextmanager
@@ -190,13 +207,32 @@ def _from_file(source: str | os.PathLike[str] | bytes) -> Image.Image:
     if not data:
         raise ImageError("This file is empty. Choose a picture.")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return _large_jpeg(data) or Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(_too_many_pixels()) from None
     except UnidentifiedImageError:
         raise ImageError(f"This is not a picture that can be read. Use {READABLE}.") from None
     except Exception as error:
         raise ImageError(f"This picture is damaged: its header makes no sense. Use {READABLE}.") from error
+
+
+def _large_jpeg(data: bytes) -> Image.Image | None:
+    """A JPEG that is too large to be decoded as it is, prepared to be decoded at half its sides; None for any other
+    file. All of its components are in one scan: several scans, as progressive files have them, libjpeg holds in memory
+    at their full size."""
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    file = io.BytesIO(data)
+    picture = JpegImageFile(file)  # only `Image.open` minds the size
+    if not MAX_PIXELS < picture.width * picture.height <= MAX_JPEG_PIXELS:
+        return None
+    scan = struct.pack(">HHB", 0xFFDA, 6 + 2 * picture.layers, picture.layers)  # how the header of such a scan begins
+    start = file.tell() - 2 - (6 + 2 * picture.layers)
+    if "progressive" in picture.info or data[start : start + len(scan)] != scan:
+        return None
+    picture.info[_FULL_SIZE] = picture.size
+    picture.draft(None, (picture.width // 2, picture.height // 2))
+    return picture
 
 
 def _read(path: Path) -> bytes:
@@ -206,7 +242,10 @@ def _read(path: Path) -> bytes:
 
 
 def _too_many_pixels() -> str:
-    return f"This picture has more than {MAX_PIXELS // 10**6} million pixels. Save it smaller and try again."
+    return (
+        f"This picture has more than {MAX_PIXELS // 10**6} million pixels (of a JPEG that is not progressive, up to "
+        f"{MAX_JPEG_PIXELS // 10**6} million are read). Save it smaller and try again."
+    )
 
 
 def _check_size(width: int, height: int, min_side: int = MIN_SIDE) -> None:
@@ -251,7 +290,10 @@ def _require_finite(values: np.ndarray) -> None:
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Opaque 8-bit sRGB of what `open_as_it_is` read. Raises ImageError."""
     with _decoding():
-        return _to_rgb(picture)
+        opaque = _to_rgb(picture)
+    if _FULL_SIZE in picture.info:
+        opaque.info[_FULL_SIZE] = picture.info[_FULL_SIZE]
+    return opaque
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from core.errors import RequestError
-from core.imaging import open_picture
+from core.imaging import MAX_BYTES, open_picture
 from core.models.cards import MODELS, ModelCard
 from core.photo.placement import Placement
 from core.process import USUAL_STEPS
@@ -76,7 +76,7 @@ def model_input(shell: Shell) -> gr.Dropdown:
     return gr.Dropdown(list(MODELS), value=shell.model.value, label=label, allow_custom_value=True)
 
 
-def picture_input(label: str = "Picture: a file in any common format, up to 10 MB") -> PictureInput:
+def picture_input(label: str = f"Picture: a file in any common format, up to {MAX_BYTES // 2**20} MB") -> PictureInput:
     """The parameter that a picture is given as."""
     return PictureInput(type="filepath", image_mode=None, label=label)
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import RequestError
-from core.imaging import open_picture, to_pixels
+from core.imaging import full_size, open_picture, to_pixels
 from core.photo import yunet
 from core.photo.faces import found_faces
 from core.photo.placement import CELEBA_HQ
@@ -48,7 +48,8 @@ def find_faces(session: Session, image: str | None, model: str) -> Answers:
     framing = known_model(model).framing or CELEBA_HQ
     found = found_faces(photo, yunet.load(), framing)
     faces = [face.as_json() for face in found.placements]
-    yield {"width": photo.width, "height": photo.height, "faces": faces, "words": found.words}  # type: ignore[misc]
+    width, height = full_size(photo)
+    yield {"width": width, "height": height, "faces": faces, "words": found.words}  # type: ignore[misc]
 
 
 def ask_instruments(session: Session, image: str | None, edited: str | None, model: str) -> Answers:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from .placement import CELEBA_HQ, Framing, Landmarks, Placement, Point, align
+from .placement import CELEBA_HQ, Framing, Landmarks, Placement, Point, align, of_photo
 
 MAX_FACES = 12
 VIEW = 1024  # pixels of a view's longer side; detectors find faces of some 10 to 300 pixels
@@ -90,7 +90,7 @@ def found_faces(photo: Image.Image, detector: Detector, framing: Framing = CELEB
     faces, placements = [], []
     for face in find_faces(photo, detector):
         try:
-            placements.append(align(face.landmarks, *photo.size, framing=framing))
+            placements.append(of_photo(align(face.landmarks, *photo.size, framing=framing), photo))
             faces.append(face)
         except ImageError:  # too small, or its middle outside
             continue

@@ -7,13 +7,14 @@ x points right, y down. A turn is in degrees, clockwise as seen on the screen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import ImageError, RequestError
-from ..imaging import Crop
+from ..imaging import Crop, full_size
 
 Point = tuple[float, float]
 
@@ -52,7 +53,8 @@ class Landmarks:
 class Placement:
     """A square in a photograph, centred at (x, y), `side` pixels long and turned by `angle` degrees.
 
-    width, height: of the photograph, in pixels. The square may reach beyond its edges; its centre may not.
+    width, height: of the photograph, in pixels. The square may reach beyond its edges; its centre may not. full: size
+    of the photograph's file, where it was reduced when it was read; programs know its pixels.
 
     Raises:
         ImageError: the centre is outside, or the square is too small or too large.
@@ -64,6 +66,7 @@ class Placement:
     angle: float
     width: int
     height: int
+    full: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in (self.x, self.y, self.side, self.angle)):
@@ -110,10 +113,13 @@ class Placement:
     def scaled(self, width: int, height: int) -> Placement:
         """The same square on the same photograph at another size."""
         factor = width / self.width
-        return Placement(self.x * factor, self.y * height / self.height, self.side * factor, self.angle, width, height)
+        x, y, side = self.x * factor, self.y * height / self.height, self.side * factor
+        return replace(self, x=x, y=y, side=side, width=width, height=height)
 
     def as_json(self) -> dict[str, float]:
-        return {name: round(float(getattr(self, name)), 4) for name in FIELDS}
+        """In pixels of the file."""
+        told = self if self.full is None else self.scaled(*self.full)
+        return {name: round(float(getattr(told, name)), 4) for name in FIELDS}
 
 
 def align(landmarks: Landmarks, width: int, height: int, framing: Framing = CELEBA_HQ) -> Placement:
@@ -174,6 +180,12 @@ def from_json(value: Any, width: int, height: int, framing: Framing = CELEBA_HQ)
     except (TypeError, ValueError) as error:
         raise RequestError(_UNKNOWN) from error
     raise RequestError(_UNKNOWN)
+
+
+def of_photo(placement: Placement, photo: Image.Image) -> Placement:
+    """The same square, which knows how large the photograph's file is."""
+    full = full_size(photo)
+    return placement if full == photo.size else replace(placement, full=full)
 
 
 _UNKNOWN = (

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import RequestError, VisitorError
-from ..imaging import MAX_PHOTO_SIDE, Crop, Source, open_picture, to_pil
+from ..imaging import MAX_PHOTO_SIDE, Crop, Source, full_size, open_picture, to_pil
 from ..models.cards import MODELS
 from ..photo import yunet
 from ..photo.faces import BY_HAND, Detector, FoundFaces, found_faces
-from ..photo.placement import CELEBA_HQ, Framing, Placement, from_crop, from_json
+from ..photo.placement import CELEBA_HQ, Framing, Placement, from_crop, from_json, of_photo
 from ..photo.warp import Returning, cut, put_back
 from .frames import Picture
 
@@ -27,6 +27,7 @@ RETURNED: dict[str, Returning] = {"square": "crop", "photo": "difference", "phot
 def open_photo(source: Source) -> Image.Image:
     """A photograph as the app works on it: RGB, upright, `MAX_PHOTO_SIDE` at most. Raises ImageError."""
     photo = open_picture(source)
+    photo.info.clear()  # the page knows no other pixels than these
     if max(photo.size) > MAX_PHOTO_SIDE:
         photo.thumbnail((MAX_PHOTO_SIDE, MAX_PHOTO_SIDE), Image.Resampling.LANCZOS)
     return photo
@@ -59,15 +60,18 @@ def requested_placement(photo: Image.Image, wanted: Any, model_id: str, detector
 
 def placed(photo: Image.Image, wanted: Any, framing: Framing | None, detector: Detector | None = None) -> Placement:
     """Where a program wants the square: "" for the largest one, "face" for the largest face, a `Placement`, or what
-    `from_json` reads. framing: of the model's pictures, where it knows faces.
+    `from_json` reads, in pixels of the upright file. framing: of the model's pictures, where it knows faces.
 
     Raises:
         RequestError: it is none of these, or there is no face. ImageError: the square does not fit. ModelUnavailable:
             faces cannot be found here.
     """
     if wanted is None or wanted in ("", {}, "square"):
-        return from_crop(Crop(), *photo.size)
+        return of_photo(from_crop(Crop(), *photo.size), photo)
+    full = full_size(photo)
     if isinstance(wanted, Placement):
+        if (wanted.width, wanted.height) == full:
+            return of_photo(wanted.scaled(*photo.size), photo)
         return replace(wanted, width=photo.width, height=photo.height)
     framing = framing or CELEBA_HQ
     if wanted == "face":
@@ -77,7 +81,7 @@ def placed(photo: Image.Image, wanted: Any, framing: Framing | None, detector: D
                 "No face was found in this photograph. Give two eyes and the mouth, or a square, as the placement."
             )
         return found.placements[0]
-    return from_json(wanted, *photo.size, framing=framing)
+    return of_photo(from_json(wanted, *full, framing=framing).scaled(*photo.size), photo)
 
 
 def returned(

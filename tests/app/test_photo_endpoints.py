@@ -66,6 +66,15 @@ def test_find_edit_and_return(client: Client, photo: Path) -> None:
     assert np.abs(opened(returned) - opened(whole)).mean() < 0.3, "the square was rounded to 8 bits on the way"
 
 
+def test_a_large_file_that_browsers_cannot_reduce(client: Client, tmp_path: Path) -> None:
+    """A TIFF of 12 MB, as scanners write them."""
+    made, _ = with_faces((2100, 2000), (900.0, 900.0, 900, 0))
+    made.save(tmp_path / "scan.tiff")
+    assert (tmp_path / "scan.tiff").stat().st_size > 12e6
+    about = client.predict(handle_file(tmp_path / "scan.tiff"), api_name="/find_faces")
+    assert (about["width"], about["height"], len(about["faces"])) == (2100, 2000, 1)
+
+
 def test_compose_returns_the_photograph(client: Client, tmp_path: Path) -> None:
     made, landmarks = pasted(backdrop(500, 400), PLAIN, (250.0, 200.0), 240, -12)
     made.save(tmp_path / "photo.png")

@@ -217,7 +217,9 @@ def test_a_large_photograph_is_reduced_before_it_is_sent(page: Page, tmp_path: P
     large.save(path, quality=97, exif=exif)
     assert path.stat().st_size > 10 * 2**20
     assert large.width * large.height > 50_000_000
-    give(page, path)
+    with page.expect_request("**/upload*") as sent:
+        give(page, path)
+    assert int(sent.value.all_headers()["content-length"]) < 6.1 * 2**20
     expect(page.locator(".cropper .said")).to_contain_text("Tap the two eyes and the mouth")
     ratio = page.evaluate("getComputedStyle(document.querySelector('.cropper .frame')).aspectRatio")
     assert ratio == "4096 / 3100"

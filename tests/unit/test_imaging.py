@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageDraw
 
 from core import imaging
 from core.errors import ImageError
-from core.imaging import Crop, content_hash, crop_square, open_picture, to_pil, to_pixels
+from core.imaging import Crop, content_hash, crop_square, full_size, open_picture, to_pil, to_pixels
 
 RED, GREEN = (220, 30, 40), (20, 160, 60)
 
@@ -163,8 +163,65 @@ def test_decompression_bomb(side: int) -> None:
         open_picture(png_of(side, side, data=zlib.compress(b"\0" * 1000)))
 
 
+def jpeg_header(width: int, height: int, scan: int = 3, frame: int = 0xC0) -> bytes:
+    """A JPEG of three components that says how large it is, and ends in its first scan, which has `scan` of them."""
+    small = encoded(two_halves(), "JPEG")
+    at = small.index(b"\xff\xc0")
+    small = (
+        small[:at] + bytes([0xFF, frame]) + small[at + 2 : at + 5] + struct.pack(">HH", height, width) + small[at + 9 :]
+    )
+    at = small.index(b"\xff\xda")
+    return small[: at + 4] + bytes([scan]) + small[at + 5 :]
+
+
+def test_a_large_jpeg_is_halved_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the true limits the header; of smaller ones the picture, sideways, against one that is halved afterwards."""
+    opened = imaging._from_file(jpeg_header(16320, 12240))
+    assert (opened.size, full_size(opened)) == ((8160, 6120), (16320, 12240)), "as phones of 200 megapixels make them"
+
+    rough = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
+    stored = Image.fromarray(rough).resize((401, 300), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(stored, "JPEG", quality=97, exif=exif)
+    whole = open_picture(data)
+    assert full_size(whole) == whole.size == (300, 401)
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(imaging, "MAX_JPEG_PIXELS", 400_000)
+    halved = open_picture(data)
+    assert (halved.size, full_size(halved)) == ((150, 201), (300, 401))
+    assert full_size(halved.crop((0, 0, 90, 90))) == (90, 90)
+    expected = np.asarray(whole, float)[:400].reshape(200, 2, 150, 2, 3).mean((1, 3))
+    assert np.abs(np.asarray(halved, float)[:200] - expected).mean() < 1.5
+    monkeypatch.setattr(imaging, "MAX_JPEG_PIXELS", 110_000)
+    with pytest.raises(ImageError, match="million pixels"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"progressive": True}, {"kind": "PNG"}, {"kind": "TIFF"}, {"kind": "WEBP"}], ids=str
+)
+def test_what_has_to_be_held_at_its_full_size_is_not_read(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(imaging, "MAX_JPEG_PIXELS", 400_000)
+    data = encoded(Image.new("RGB", (400, 300)), **({"kind": "JPEG"} | settings))
+    with pytest.raises(ImageError, match="million pixels"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scan", "frame"), [(9000, 9000, 1, 0xC0), (9000, 9000, 3, 0xC2), (16400, 12240, 3, 0xC0)]
+)
+def test_jpegs_that_would_take_too_much_memory(width: int, height: int, scan: int, frame: int) -> None:
+    """Several scans, progressive, and beyond the limit: refused by what the header says."""
+    with pytest.raises(ImageError, match="a JPEG that is not progressive, up to 200 million are read"):
+        open_picture(jpeg_header(width, height, scan, frame))
+
+
 def test_too_many_bytes() -> None:
-    with pytest.raises(ImageError, match=r"has 10\.0 MB; up to 10 MB"):
+    with pytest.raises(ImageError, match=r"has 50\.0 MB; up to 50 MB"):
         open_picture(b"\xff\xd8\xff" + b"\0" * imaging.MAX_BYTES)
 
 

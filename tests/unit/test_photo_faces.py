@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from core import imaging
 from core.errors import ImageError, ModelUnavailable, RequestError
 from core.imaging import open_picture
 from core.photo import weights, yunet
 from core.photo.faces import BY_HAND, FoundFaces, find_faces, found_faces
 from core.photo.placement import CELEBA_HQ, Landmarks, align
 from core.photo.yunet import YuNet
-from core.studio.photographs import cut_out, look_for_faces, open_photo, requested_placement, returned
+from core.studio.photographs import cut_out, look_for_faces, open_photo, placed, requested_placement, returned
 from tests.photographs import backdrop, mark, stand_in, with_faces
 from tests.yunet_file import CELL, MAGENTA, POINTS, write
 
@@ -229,6 +230,30 @@ def test_bad_48_megapixels() -> None:
     faces = found(photo)
     assert len(faces.placements) == 1
     edits_and_returns(photo, faces)
+
+
+def test_placements_count_in_pixels_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a JPEG that is halved while it is decoded, programs and the library find and give squares where they are in
+    the file."""
+    photo, [truth] = with_faces((1200, 900), (640.0, 430.0, 500, 10))
+    data = saved(photo, "JPEG", quality=97, subsampling=0)
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 800_000)
+    read = open_picture(data)
+    assert read.size == (600, 450)
+    [square] = found_faces(read, stand_in).placements
+    wanted = align(truth, 1200, 900)
+    assert square.as_json() == pytest.approx(wanted.as_json(), abs=8)
+    points = {"left_eye": truth.left_eye, "right_eye": truth.right_eye, "mouth": truth.mouth}
+    for given in (wanted, wanted.as_json(), points):
+        at = placed(read, given, CELEBA_HQ)
+        assert at.as_json() == pytest.approx(wanted.as_json(), abs=1e-3)
+        assert (at.x, at.side) == pytest.approx((wanted.x / 2, wanted.side / 2))
+    assert placed(read, "face", CELEBA_HQ, stand_in) == placed(read, square, CELEBA_HQ) == square
+    assert placed(read, square.as_json(), CELEBA_HQ).x == pytest.approx(square.x, abs=1e-3)
+    assert placed(read, "", CELEBA_HQ).as_json()["side"] == 900
+    # On the page there is nothing but the pixels that it shows.
+    [shown] = found_faces(open_photo(data), stand_in).placements
+    assert shown.as_json()["x"] == pytest.approx(square.x, abs=1e-3)
 
 
 def test_bad_nan_making() -> None:
