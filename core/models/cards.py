@@ -1,5 +1,6 @@
 """What the app knows of each model: one card per model, all of them in `MODELS`."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,9 +173,16 @@ def _google_ddpm(dataset: str, published: str | None, title: str, domain_word: s
     )
 
 
-def framing_of(domain_word: str) -> Framing | None:
-    """How pictures of a kind show a face: data sets of faces (CelebA-HQ, FFHQ, MetFaces) are aligned by one formula."""
-    return CELEBA_HQ if {"face", "faces", "portrait", "portraits"} & set(domain_word.lower().split()) else None
+# Words for what shows faces, and names of data sets of aligned ones. With an s or without.
+_PEOPLE = {"person", "people", "human", "man", "men", "woman", "women", "child", "children", "baby", "celebrity"}
+_FACES = _PEOPLE | {"face", "head", "portrait", "headshot", "selfie", "metface", "ffhq", "celeba", "celebahq"}
+
+
+def framing_of(*texts: str) -> Framing | None:
+    """How pictures show a face, by the words that are used of them (a domain word, a repository's name, a published
+    table): data sets of faces (CelebA-HQ, FFHQ, MetFaces) are aligned by one formula."""
+    words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
+    return CELEBA_HQ if any(word in _FACES or word.removesuffix("s") in _FACES for word in words) else None
 
 
 class Registry(dict[str, ModelCard]):

@@ -130,7 +130,7 @@ def describe(folder: Path, model_id: str, source: Folder | Hub, word: str = "") 
         perceptual="lpips-alex",
         curves=PUBLISHED.get(curves) if isinstance(curves, str) else None,
         licence=licence[:80] if isinstance(licence, str) else "unknown",
-        framing=framing_of(word),
+        framing=framing_of(word, title, curves if isinstance(curves, str) else ""),
     )
 
 

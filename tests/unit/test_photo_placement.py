@@ -1,13 +1,19 @@
 """The square on a face: CelebA-HQ's formula, and where it lands on photographs whose landmarks are known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from layouts import ADM
+from openai_unet import random_weights
 
 from core.errors import ImageError, RequestError
 from core.imaging import Crop, crop_square, to_pil
-from core.models.cards import MODELS
+from core.models.cards import MODELS, Folder, framing_of
+from core.models.conversion import convert_file
+from core.models.opening import describe
 from core.photo.placement import CELEBA_HQ, Landmarks, Placement, align, from_crop, from_json
 from core.photo.warp import cut
 from tests.photographs import PLAIN, backdrop, landmarks_of, pasted
@@ -83,6 +89,35 @@ def test_the_framing_of_the_drawn_portraits() -> None:
     assert abs(sides.mean() - 128) < 1.5
     assert sides.std() < 6
     assert abs(down.mean() - 64) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("texts", "faces"),
+    [
+        (("person",), True),
+        (("People",), True),
+        (("painting of a face",), True),
+        (("old women's portraits",), True),
+        (("painting", "someone/ddpm_metfaces-256"), True),
+        (("painting", "folder", "METFACES"), True),
+        (("picture", "google/ddpm-celebahq-256"), True),
+        (("painting",), False),
+        (("surface", "interfaces", "humane"), False),
+        (("dog", "dogs", "AFHQ"), False),
+        (("church", "google/ddpm-church-256", "LSUN-church"), False),
+    ],
+)
+def test_which_models_show_faces(texts: tuple[str, ...], faces: bool) -> None:
+    assert (framing_of(*texts) == CELEBA_HQ) is faces
+
+
+@pytest.mark.parametrize(("word", "curves"), [("person", None), ("painting", "METFACES")])
+def test_a_converted_network_of_faces(tmp_path: Path, word: str, curves: str | None) -> None:
+    """Its card is framed, whatever word for them was chosen."""
+    torch.save(random_weights(ADM), tmp_path / "adm.pt")
+    convert_file(tmp_path / "adm.pt", tmp_path / "model", head_channels=16, domain_word=word, curves=curves)
+    card = describe(tmp_path / "model", "mine", Folder(str(tmp_path / "model")))
+    assert card.framing == CELEBA_HQ
 
 
 def test_a_crop_is_an_upright_placement() -> None:
