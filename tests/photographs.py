@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -51,14 +52,40 @@ def pasted(
     photo: Image.Image, portrait: Portrait, centre: tuple[float, float], side: int, angle: float
 ) -> tuple[Image.Image, Landmarks]:
     """A photograph with a portrait in it, and its landmarks there."""
-    drawn = render(portrait, side).convert("RGBA")
-    a = np.radians(angle)
+    return laid(photo, render(portrait, side), landmarks_of(portrait, side), centre, angle)
+
+
+def laid(
+    photo: Image.Image, picture: Image.Image, landmarks: Landmarks, centre: tuple[float, float], angle: float
+) -> tuple[Image.Image, Landmarks]:
+    """A photograph with a square picture in it, and that one's landmarks there."""
+    a, side = np.radians(angle), picture.width
     (c, s), (x, y), h = (np.cos(a), np.sin(a)), centre, side / 2
     inverse = (c, s, h - c * x - s * y, -s, c, h + s * x - c * y)
-    layer = drawn.transform(photo.size, Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC)
+    layer = picture.convert("RGBA").transform(photo.size, Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC)
     whole = photo.convert("RGBA")
     whole.alpha_composite(layer)
-    return whole.convert("RGB"), turn_points(landmarks_of(portrait, side), centre, side, angle)
+    return whole.convert("RGB"), turn_points(landmarks, centre, side, angle)
+
+
+ASTRONAUT = Path(__file__).parent / "data" / "astronaut.jpg"
+# Read off it by eye, to about a pixel of its 256.
+ASTRONAUTS = Landmarks((83.0, 100.8), (126.8, 102.8), (103.9, 141.1))
+
+
+def with_real_faces(
+    size: tuple[int, int], *faces: tuple[float, float, int, float]
+) -> tuple[Image.Image, list[Landmarks]]:
+    """A photograph with an astronaut's face at (x, y, side, angle)."""
+    photo, marks = backdrop(*size), []
+    for x, y, side, angle in faces:
+        with Image.open(ASTRONAUT) as opened:
+            picture = opened.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        points = (ASTRONAUTS.left_eye, ASTRONAUTS.right_eye, ASTRONAUTS.mouth)
+        there = Landmarks(*(tuple(np.multiply(point, side / 256)) for point in points))  # type: ignore[arg-type]
+        photo, found = laid(photo, picture, there, (x, y), angle)
+        marks.append(found)
+    return photo, marks
 
 
 LEFT, RIGHT, MOUTH = (255, 0, 255), (0, 255, 255), (255, 255, 0)  # what the stand-in looks for
