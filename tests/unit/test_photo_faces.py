@@ -10,12 +10,18 @@ import torch
 from PIL import Image
 
 from core import imaging
-from core.errors import ImageError, ModelUnavailable, RequestError
+from core.errors import ImageError, ModelUnavailable, NumberError, RequestError
 from core.imaging import open_picture
+from core.models.cards import MODELS
+from core.models.loader import load
 from core.photo import weights, yunet
 from core.photo.faces import BY_HAND, FoundFaces, find_faces, found_faces
 from core.photo.placement import CELEBA_HQ, Landmarks, align
 from core.photo.yunet import YuNet
+from core.progress import finish
+from core.studio import library
+from core.studio.edit import edit_frames
+from core.studio.frames import EditOptions
 from core.studio.photographs import cut_out, look_for_faces, open_photo, placed, requested_placement, returned
 from tests.photographs import backdrop, mark, stand_in, with_faces
 from tests.yunet_file import CELL, MAGENTA, POINTS, write
@@ -257,8 +263,16 @@ def test_placements_count_in_pixels_of_the_file(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_bad_nan_making() -> None:
-    """A model that makes no numbers of it: words, and not a gray patch in the photograph."""
-    picture = cut_out(backdrop(600, 500), requested_placement(backdrop(600, 500), "", "avatars"), "avatars")
+    """A network that makes no numbers of it: words, and neither a picture nor a gray patch in the photograph."""
+    model, photo = load(MODELS["avatars"], "cpu", torch.float32), backdrop(600, 500)
+    picture = cut_out(photo, requested_placement(photo, "", "avatars"), "avatars")
+    preset, options = library.named_preset("avatars", "smiling"), EditOptions(4)
+    [frame] = finish(edit_frames(model, picture, preset, [1.0], options))
+    assert returned(picture, frame.pixels).size == photo.size
+    with torch.no_grad():
+        model.unet.unet.mid_block.resnets[-1].conv2.weight[0, 0, 1, 1] = torch.nan
+    with pytest.raises(NumberError, match="so there is no picture"):
+        finish(edit_frames(model, picture, preset, [1.0], options))
     with pytest.raises(ImageError, match="not numbers"):
         returned(picture, torch.full((3, 128, 128), float("nan")))
 
