@@ -272,7 +272,7 @@ class Loader(BaseLoader[ModelCard, DiffusionModel]):
         place(model.unet.unet, device, dtype)
         if isinstance(model.codec, VQ):
             model.codec.to(device)
-        return replace(model, device=device, dtype=dtype)
+        return replace(model, unet=SplitUNet(model.unet.unet), device=device, dtype=dtype)  # no copy in float32 there
 
 
 def load(

@@ -23,21 +23,25 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMPipeline, DDPMScheduler
 from gradio_client import Client, handle_file
 from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from core.imaging import to_pil
-from core.models.cards import MODELS
+from core.models.cards import MODELS, Folder
 from core.models.loader import DiffusionModel, load
+from core.models.opening import describe
 from core.progress import finish
+from core.sampling import sample
 from core.studio import library
 from core.studio.compose.applying import apply
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions
 from core.studio.train import start_training, training_settings
-from tests.app.zerogpu_service import DeviceService
+from tests.app.zerogpu_service import SOME_LEFT, DeviceService
+from tests.unit.small_models import small_unet
 
 pytest.importorskip("spaces")
 
@@ -45,6 +49,8 @@ EXAMPLE = library.examples("avatars")[0]
 FAST = 5  # steps that are enough to see that it works
 SAME = 40.0  # dB; the same network in the same precision on the same picture
 MOUTH = [{"label": "mouth", "boxes": [[0.3, 0.6, 0.7, 0.8]], "strokes": []}]
+SOMEBODY = base64.urlsafe_b64encode(json.dumps({"user": "somebody"}).encode()).decode().rstrip("=")
+KNOWN = {"x-ip-token": f"e30.{SOMEBODY}.x"}
 START = 280  # seconds, on a machine that has other things to do
 
 
@@ -222,9 +228,9 @@ def test_training_in_slices(space: Space, avatars: DiffusionModel) -> None:
     assert about["losses"] == pytest.approx(training.losses, abs=0.002)
 
 
-def begin(client: Client, target: str) -> Job:
+def begin(client: Client, target: str, samples: int = 200) -> Job:
     """A long training that has begun."""
-    job = client.submit("face", target, samples=200, steps=20, api_name="/train_direction")
+    job = client.submit("face", target, samples=samples, steps=20, api_name="/train_direction")
     assert soon(lambda: any(told[1]["note"] == "preparing" for told in job.outputs() if told[1]))
     return job
 
@@ -258,10 +264,8 @@ def test_another_visitor_is_answered_meanwhile(space: Space) -> None:
 
 def test_the_visitor_stays_known(space: Space) -> None:
     """Also in a thread of our own: quotas are the visitor's."""
-    payload = base64.urlsafe_b64encode(json.dumps({"user": "somebody"}).encode()).decode().rstrip("=")
-    token = f"e30.{payload}.x"
-    edit(space.client(**{"x-ip-token": token}), strength=0.2)
-    assert space.service.granted[-1]["token"] == token
+    edit(space.client(**KNOWN), strength=0.2)
+    assert space.service.granted[-1]["token"] == KNOWN["x-ip-token"]
 
 
 def test_waiting_in_the_queue(space: Space) -> None:
@@ -271,29 +275,75 @@ def test_waiting_in_the_queue(space: Space) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"),
+    ("mode", "visitor", "words"),
     [
-        (
-            "quota",
-            r"0 seconds of GPU time left.*more in 1:00:00.*avatars.*fewer steps.*log in",
-        ),
-        ("queue timeout", r"No GPU is free now.*Try again.*avatars"),
-        ("duration", r"more than is allowed at once.*fewer steps"),
-        ("runs", r"as often as you may|used up for today"),
-        ("credits", r"still running.*Wait"),
-        ("none", r"No GPU is free now.*fewer steps"),
-        ("broken", r"does not answer.*Try again"),
+        ("quota", KNOWN, r"0 seconds of GPU time left.*more in 1:00:00.*avatars.*fewer steps.*log in"),
+        ("quota", {}, r"GPU time of this Space is used up for today.*avatars.*fewer steps.*log in"),
+        ("queue timeout", KNOWN, r"No GPU is free now.*Try again.*avatars"),
+        ("queue timeout", {}, r"No GPU is free now.*Try again.*avatars"),
+        ("duration", KNOWN, r"more than is allowed at once.*fewer steps"),
+        ("runs", KNOWN, r"You have used the GPU as often as you may today.*fewer steps.*log in"),
+        ("credits", KNOWN, r"still running.*Wait"),
+        ("none", KNOWN, r"No GPU is free now.*fewer steps"),
+        ("expired", KNOWN, r"page has been open for too long.*Open it anew"),
+        ("broken", KNOWN, r"does not answer.*Try again"),
     ],
 )
-def test_refusals_are_in_words_with_a_way_on(space: Space, mode: str, words: str) -> None:
+def test_refusals_are_in_words_with_a_way_on(space: Space, mode: str, visitor: dict[str, str], words: str) -> None:
     space.service.mode = mode
-    payload = base64.urlsafe_b64encode(json.dumps({"user": "somebody"}).encode()).decode().rstrip("=")
     for _ in range(2):  # on a busy machine an answer may come too late for `spaces`, which is then another refusal
         with pytest.raises(AppError) as refused:
-            edit(space.client(**{"x-ip-token": f"e30.{payload}.x"}), strength=0.1)
+            edit(space.client(**visitor), strength=0.1)
         if re.search(words, str(refused.value)):
             return
     raise AssertionError(str(refused.value))
+
+
+def test_what_is_left_of_a_quota_is_used(space: Space) -> None:
+    """By what needs no more, at once; by a long training in slices of it."""
+    space.service.mode = "some left"
+    edited, _ = edit(space.client(**KNOWN), strength=0.9)
+    assert edited.std() > 20
+    granted, refused = len(space.service.granted), len(space.service.refused)
+    job = begin(space.client(**KNOWN), "surprised face", samples=2000)
+    try:
+        [too_long] = space.service.refused[refused:]
+        assert float(too_long["durationSeconds"]) > SOME_LEFT
+        assert [float(one["durationSeconds"]) for one in space.service.granted[granted:]] == [SOME_LEFT]
+    finally:
+        job.cancel()
+
+
+@pytest.fixture
+def opened(space: Space, tmp_path: Path) -> tuple[str, Path]:
+    """Id and folder of a model that is opened in the running app."""
+    folder = tmp_path / "network"
+    DDPMPipeline(small_unet(channels=3, size=32), DDPMScheduler()).save_pretrained(folder)
+    return space.client().predict(str(folder), "cat", api_name="/open_model")["id"], folder
+
+
+def test_a_model_that_was_opened_after_the_launch(space: Space, opened: tuple[str, Path]) -> None:
+    """In a new process, which has it from the main one, and in one from before it was opened: as here."""
+    model_id, folder = opened
+    card = describe(folder, model_id, Folder(str(folder)), "cat")
+    [expected] = to_pil(finish(sample(load(card, "cpu", torch.float32), 1, steps=FAST)))
+    asked = {"seed": 1, "steps": FAST, "model": model_id, "api_name": "/sample"}
+    granted = len(space.service.granted)
+    path, _ = space.client().predict(**asked)
+    assert len(space.service.granted) == granted + 1
+    assert psnr(pixels(path), np.asarray(expected, float)) > SAME
+
+    client, space.service.idle = space.client(), True
+    edit(client, strength=0.5)
+    processes = space.workers()
+    other = folder.with_name("another")
+    DDPMPipeline(small_unet(channels=3, size=32, seed=1), DDPMScheduler()).save_pretrained(other)
+    asked["model"] = client.predict(str(other), "cat", api_name="/open_model")["id"]
+    path, _ = client.predict(**asked)
+    assert space.workers() == processes
+    card = describe(other, "another", Folder(str(other)), "cat")
+    [expected] = to_pil(finish(sample(load(card, "cpu", torch.float32), 1, steps=FAST)))
+    assert psnr(pixels(path), np.asarray(expected, float)) > SAME
 
 
 def test_a_small_model_goes_on_without_a_gpu(space: Space) -> None:

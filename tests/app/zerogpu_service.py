@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+SOME_LEFT = 25  # seconds
+
 
 @dataclass
 class DeviceService:
     """mode: how the next requests for a GPU are answered. idle: whether a process that is there may be used again.
-    granted: what was asked for, of each grant; released: how many were given back."""
+    granted: what was asked for, of each grant; refused: of each refusal; released: how many were given back."""
 
     mode: str = "ok"
     idle: bool = False
     granted: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
     released: int = 0
     failed: int = 0
     reported: bool = False
@@ -74,25 +77,23 @@ class DeviceService:
     def _schedule(self, request: BaseHTTPRequestHandler, asked: dict[str, str]) -> None:
         number = len(self.granted) + 1
         grant = {"idle": self.idle, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": f"token-{number}"}
+        enough = self.mode in ("ok", "queued") or (
+            self.mode == "some left" and float(asked["durationSeconds"]) <= SOME_LEFT
+        )
+        (self.granted if enough else self.refused).append(asked)
         match self.mode:
-            case "ok":
-                self.granted.append(asked)
-                send(request, 200, grant)
             case "queued":
-                self.granted.append(asked)
                 stream(request, ["ping", "ping", "succeeded"], grant)
+            case _ if enough:
+                send(request, 200, grant)
             case "queue timeout":
                 stream(request, ["ping", "failed"])
             case "quota":
                 headers = {"X-Approve-Result": "quota-exceeded", "X-Authenticated": "regular"}
                 send(request, 429, {"left": 0, "wait": 3600}, headers)
             case "some left":  # enough for what is short
-                if float(asked["durationSeconds"]) <= 45:
-                    self.granted.append(asked)
-                    send(request, 200, grant)
-                else:
-                    headers = {"X-Approve-Result": "quota-exceeded", "X-Authenticated": "regular"}
-                    send(request, 429, {"left": 45, "wait": 3600}, headers)
+                headers = {"X-Approve-Result": "quota-exceeded", "X-Authenticated": "regular"}
+                send(request, 429, {"left": SOME_LEFT, "wait": 3600}, headers)
             case "duration":
                 send(request, 429, {"left": 0, "wait": -1}, {"X-Approve-Result": "illegal-duration"})
             case "runs":
@@ -101,6 +102,8 @@ class DeviceService:
                 send(request, 429, {"left": 0, "wait": 1}, {"X-Approve-Result": "pending-overquota-exceeded"})
             case "none":
                 send(request, 503)
+            case "expired":  # the visitor's token
+                send(request, 401)
             case "broken":
                 send(request, 500)
             case other:

@@ -18,13 +18,20 @@ from typing import Any
 
 import pytest
 import torch
+from layouts import make
+from small_text_models import small_pipeline
 from torch import Tensor, nn
 
 from core import studio
 from core.asyrp import train
 from core.cache import Cache
 from core.errors import DeviceRefused, RequestError, ResourceError
-from core.models.loader import DiffusionModel, models
+from core.models.cards import Embedded
+from core.models.cards import Folder as ModelFolder
+from core.models.loader import DiffusionModel, Loader, models
+from core.models.opening import describe
+from core.models.pipelines import PipelineLoader
+from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Job, Progress, finish
 from core.regions import Region
 from core.studio import elsewhere, jobs, library, measuring
@@ -176,6 +183,51 @@ def test_models_and_instruments_travel_by_name(avatars: DiffusionModel) -> None:
     assert there[1] is instruments
     assert there[2] is words
     assert there[3] == torch.device("cpu")
+
+
+# -------------------------------------------------------------------------------------------------- models in a process
+
+
+META = torch.device("meta")  # another device than the one that models are loaded to here
+
+
+def devices(*networks: nn.Module) -> set[tuple[torch.device, torch.dtype]]:
+    return {(p.device, p.dtype) for network in networks for p in (*network.parameters(), *network.buffers())}
+
+
+def test_models_loaded_after_the_launch_move_to_the_device_of_a_process(tmp_path: Path) -> None:
+    """Once, when they are asked for, autoencoder and all; those that were placed there before are used as they are."""
+    folder, other = make("latent, VQ", tmp_path / "late"), make("subfolders", tmp_path / "placed")
+    cards = {path.name: describe(path, path.name, ModelFolder(str(path)), "cat") for path in (folder, other)}
+    loader = Loader(cards, device="cpu", dtype=torch.bfloat16)
+    late, here = loader.get("late"), loader.get("placed")
+    assert late.unet.in_float32().unet.conv_in.weight.device == torch.device("cpu")
+    placed = replace(here, device=META)
+
+    loader._device = META
+    loader.adopt({"placed": placed})
+    assert loader.get("placed") is placed
+    assert devices(late.unet.unet) == {(torch.device("cpu"), torch.bfloat16)}, "nobody has asked for it yet"
+    moved = loader.get("late")
+    assert (moved.device, moved.dtype, moved.fingerprint) == (META, torch.bfloat16, late.fingerprint)
+    assert devices(moved.unet.unet) == {(META, torch.bfloat16)}
+    assert devices(moved.unet.in_float32().unet, moved.codec.network) == {(META, torch.float32)}
+    assert loader.get("late") is moved
+    loader._device = torch.device("cpu")
+    assert loader.get("late").device == META, "one that is there does not move again"
+
+
+def test_text_to_image_models_move_whole(tmp_path: Path) -> None:
+    small_pipeline().save_pretrained(tmp_path)
+    card = replace(TEXT_TO_IMAGE["avatars-t2i"], id="small", source=Embedded(str(tmp_path)))
+    loader = PipelineLoader({"small": card}, device="cpu", dtype=torch.float32)
+    loader.get("small")
+    loader._device = META
+    loader.adopt({})
+    moved = loader.get("small")
+    networks = moved.pipeline.vae, moved.pipeline.unet, moved.pipeline.text_encoder
+    assert {device for device, _ in devices(*networks)} == {moved.device} == {META}
+    assert loader.get("small") is moved
 
 
 # ---------------------------------------------------------------------------------------------------- jobs to try it on
