@@ -115,13 +115,21 @@ def random_weights(s: Settings, seed: int = 0, shapes_alone: bool = False) -> We
     return make.weights
 
 
-def forward(w: Weights, s: Settings, x: Tensor, t: int, label: int | None = None) -> tuple[Tensor, Tensor]:
-    """(output, h): what the network says of x (B, 3, H, W) at t, and the output of its middle block."""
+def embedded(w: Weights, s: Settings, t: int) -> Tensor:
+    """The time embedding (1, 4 model_channels)."""
     half = s.model_channels // 2
-    angles = t * torch.exp(-math.log(10000) * torch.arange(half) / half).to(x)
-    emb = torch.cat((angles.cos(), angles.sin()))[None].expand(len(x), -1)
+    angles = t * torch.exp(-math.log(10000) * torch.arange(half) / half).to(w["time_embed.0.weight"])
+    emb = torch.cat((angles.cos(), angles.sin()))[None]
     emb = F.linear(emb, w["time_embed.0.weight"], w["time_embed.0.bias"])
-    emb = F.linear(F.silu(emb), w["time_embed.2.weight"], w["time_embed.2.bias"])
+    return F.linear(F.silu(emb), w["time_embed.2.weight"], w["time_embed.2.bias"])
+
+
+def forward(
+    w: Weights, s: Settings, x: Tensor, t: int, label: int | None = None, shift: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """(output, h): what the network says of x (B, 3, H, W) at t, and the output of its middle block. shift: added to h
+    for the output."""
+    emb = embedded(w, s, t).expand(len(x), -1)
     if label is not None:
         emb = emb + w["label_emb.weight"][label]
 
@@ -183,7 +191,7 @@ def forward(w: Weights, s: Settings, x: Tensor, t: int, label: int | None = None
             skips.append(h)
             n += 1
     h = residual("middle_block.2", attention("middle_block.1", residual("middle_block.0", h)))
-    middle = h
+    middle, h = h, h + shift
     n = 0
     for level in reversed(range(len(s.mult))):
         for i in range(s.blocks + 1):
