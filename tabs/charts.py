@@ -19,6 +19,7 @@ from tabs import labels
 from tabs.exports import csv_link, svg_link
 
 WIDTH, HEIGHT, PAD = 400, 124, 2
+MIN_BAND, NARROW = 3, 10  # width of the narrowest interval that is drawn, and that from which its colour can be seen
 LEAST_SECONDS = 0.001  # shorter times are shown as this
 
 
@@ -58,23 +59,27 @@ def loss_curve(losses: Sequence[float], total: int, window: int) -> str:
 
 def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None = None) -> str:
     """Editing, denoising and boosting interval along the generation (T at the left), with the perceptual curves they
-    are read from, if the model has them. t_start: where the direction begins to act, if not at T."""
+    are read from, if the model has them. t_start: where the direction begins to act, if not at T.
+
+    What is boosted may be edited as well: noise is added below t_boost, whatever t_edit is."""
     height = 180
     x = lambda t: PAD + (WIDTH - PAD - 6) * (1 - np.asarray(t, dtype=float) / 1000)  # noqa: E731
     y = lambda v: height - 24 - (height - 48) * np.clip(np.asarray(v, dtype=float) / 1.6, 0, 1)  # noqa: E731
-    t_edit, t_boost = np.clip([chosen.t_edit, chosen.t_boost], 0, 1000)
-    t_boost = min(t_boost, 1000)
-    begun = max(t_edit, 1000 if t_start is None else t_start)
+    t_edit, t_boost = (int(t) for t in np.clip([chosen.t_edit, chosen.t_boost], 0, 1000))
+    begins = 1000 if t_start is None else min(t_start, 1000)
+    begun, edited = max(t_edit, begins), t_edit <= begins and t_edit < 1000
     bands = [("calm", 1000, begun, "as it is"), ("edit", begun, t_edit, "editing")]
-    bands += [("calm", t_edit, min(t_boost, t_edit), "denoising"), ("boost", min(t_boost, t_edit), 0, "boosting")]
+    bands += [("calm", t_edit, min(t_boost, t_edit), "denoising"), ("boost", t_boost, 0, "boosting")]
+    shown = [band for band in bands if band[1] > band[2] or (band[0] == "edit" and edited)]
+    spans = [(name, float(x(start)), float(x(end)), label) for name, start, end, label in shown]
     body = ""
-    for name, start, end, label in bands:
-        if start - end <= 0:
-            continue
-        left, right = float(x(start)), float(x(end))
-        body += f'<rect class="band {name}" x="{left:.1f}" y="16" width="{right - left:.1f}" height="{height - 40}"/>'
-        if right - left > 52:
-            body += f'<text class="band-name" x="{(left + right) / 2:.1f}" y="11" text-anchor="middle">{label}</text>'
+    for name, left, right, _ in spans:
+        wide = max(right - left, MIN_BAND)
+        left = min(left, WIDTH - 6 - wide)
+        narrow = " narrow" if wide < NARROW else ""
+        body += f'<rect class="band {name}{narrow}" x="{left:.1f}" y="16" width="{wide:.1f}" height="{height - 40}"/>'
+    for middle, label in _apart([((left + right) / 2, label) for _, left, right, label in spans]):
+        body += f'<text class="band-name" x="{middle:.1f}" y="11" text-anchor="middle">{label}</text>'
     body += f'<path class="grid" d="M{PAD} {height - 24}H{WIDTH - 6}"/>'
     if curves is not None:
         body += f'<path class="plain" d="{_path(x(curves.t), y(curves.predicted_x0))}"/>'
@@ -83,16 +88,41 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
             level = float(np.interp(t, curves.t, curve))
             body += f'<path class="threshold" d="M{PAD} {float(y(level)):.1f}H{WIDTH - 6}"/>'
             body += f'<circle class="dot" r="3.5" cx="{float(x(t)):.1f}" cy="{float(y(level)):.1f}"/>'
-    inner = [int(t) for t in (begun, t_edit, t_boost) if 0 < t < 1000 and (t != begun or begun > t_edit)]
-    body += _time_axis(x, sorted(set(inner), reverse=True), height - 10)
-    editing = f"above t = {t_edit}" if begun == 1000 else f"from t = {begun} to {t_edit}"
-    drawing = _svg(body, f"Editing {editing}, boosting below t = {t_boost}", height)
+    inner = dict.fromkeys(t for t in (t_edit, t_boost, begins) if 0 < t < 1000)
+    body += _time_axis(x, [*inner], height - 10)
+    editing = f"Editing from t = {begun} to {t_edit}" if begins < 1000 else f"Editing above t = {t_edit}"
+    said = ""
+    if not edited:
+        editing = f"No editing: the direction begins to act at t = {begins}, and editing ends at t = {t_edit}"
+        said = f'<p class="message" role="status">{editing}. Choose a lower t_edit.</p>'
+    drawing = said + _svg(body, f"{editing}, boosting below t = {t_boost}", height)
     if curves is None:
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'
     return drawing + (
-        '<p class="legend">Perceptual distance to the picture<i class="plain"></i>from what is predicted'
-        f'<i class="second"></i>from what is seen {csv_link(curve_rows(curves), "curves")}</p>'
+        f'<p class="legend">Perceptual distance to the picture:{_key("from what is predicted", "plain")}'
+        f"{_key('from what is seen', 'second')} {csv_link(curve_rows(curves), 'curves')}</p>"
     )
+
+
+def _apart(names: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Middles of names on one line, moved as far as it takes that they do not touch and stay on the drawing; there is
+    room for all of them."""
+    names = sorted(names)
+    half = [3.3 * len(name) + 3 for _, name in names]
+    middles, free = [], float(PAD)
+    for (middle, _), room in zip(names, half, strict=True):
+        middles.append(max(middle, free + room))
+        free = middles[-1] + room
+    free = float(WIDTH)
+    for i in reversed(range(len(names))):
+        middles[i] = min(middles[i], free - half[i])
+        free = middles[i] - half[i]
+    return [(middle, name) for middle, (_, name) in zip(middles, names, strict=True)]
+
+
+def _key(label: str, kind: str = "", style: str = "") -> str:
+    """What a line or colour of a drawing means, with a swatch of it, for a legend."""
+    return f' <span class="key"><i class="{kind}" style="{style}"></i>{escape(label)}</span>'
 
 
 def curve_rows(curves: Curves) -> list[list[Any]]:
@@ -112,7 +142,8 @@ def intervals_of(card: ModelCard, chosen: Intervals, t_start: int | None = None)
 
 
 def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int) -> str:
-    """Labels of the time axis that do not touch: those inside come first, and the ends where there is room for them."""
+    """Labels of the time axis that do not touch: those inside come first, in their order, and the ends where there is
+    room for them."""
     half = lambda text: 3.3 * len(text) + 3  # noqa: E731
     taken: list[tuple[float, float]] = []
     body = ""
@@ -164,8 +195,7 @@ def spectrum_plot(spectra: Sequence[Spectrum]) -> str:
     body += f'<text x="{WIDTH - 42}" y="{bottom + 15}" text-anchor="end">{longest}th singular value</text>'
     drawing = _svg(body, "Singular values of the regions", bottom + 20)
     keys = "".join(
-        f'<i style="background:{_colour(i, spectrum)}"></i>{escape(spectrum.label)}'
-        for i, spectrum in enumerate(spectra)
+        _key(spectrum.label, style=f"background:{_colour(i, spectrum)}") for i, spectrum in enumerate(spectra)
     )
     return drawing + f'<p class="legend">{keys}</p>' + _split_plot(spectra)
 
@@ -257,7 +287,7 @@ def front_plot(points: Sequence[Point], bound: float | None) -> str:
         )
     described = "; ".join(_described(point) for point in points)
     drawing = _svg(body, f"Time and accuracy: {described}", height)
-    keys = '<i class="second"></i>not beaten in both' if len(front) > 1 else ""
+    keys = _key("not beaten in both", "second") if len(front) > 1 else ""
     dotted = " Dotted: the autoencoder alone." if bound is not None else ""
     return drawing + f'<p class="legend">PSNR over computing time.{dotted}{keys}</p>'
 

@@ -19,7 +19,7 @@ STYLE = (
     "svg{background:#fff;font:11.5px sans-serif}text{fill:#6f675c}path{fill:none}.grid{stroke:#e6e1d8}"
     ".faint{stroke:#c4421d;opacity:.22}.plain{stroke:#c4421d;stroke-width:2}.second{stroke:#3b6f7a;stroke-width:2}"
     ".value{stroke-width:2}.threshold{stroke:#6f675c;stroke-dasharray:2 4}.dot{fill:#c4421d;stroke:#fff}"
-    ".band.edit{fill:#c4421d;opacity:.1}.band.boost{fill:#3b6f7a;opacity:.12}.band.calm{fill:none}"
+    ".band.edit{fill:#c4421d;opacity:.1}.band.boost{fill:#3b6f7a;opacity:.12}.band.narrow{opacity:.55}.band.calm{fill:none}"
 )
 FORMULA = ("=", "+", "-", "@", "\t")
 COLOURS = {"--quiet": "#6f675c", "--region-0": "#c4421d", "--region-1": "#3b6f7a", "--region-2": "#7a5ea8"}

@@ -39,6 +39,44 @@ def test_a_direction_that_starts_late_leaves_a_band_before_it() -> None:
     assert any(text.text == "700" for text in late.iter("text"))
 
 
+@pytest.mark.parametrize(
+    ("chosen", "t_start", "expected"),
+    [
+        ((5, 243), None, {"editing": (1000, 5), "boosting": (243, 0)}),
+        ((950, 243), None, {"editing": (1000, 950), "denoising": (950, 243), "boosting": (243, 0)}),
+        ((699, 2), 700, {"as it is": (1000, 700), "editing": (700, 699), "denoising": (699, 2), "boosting": (2, 0)}),
+    ],
+)
+def test_every_interval_is_drawn_and_named(
+    chosen: tuple[int, int], t_start: int | None, expected: dict[str, tuple[int, int]]
+) -> None:
+    """However narrow it is, and where noise is added to what is still edited; the names do not touch."""
+    drawing = parsed(intervals_plot(Intervals(*chosen), None, t_start))
+    bands = [(float(band.get("x")), float(band.get("width"))) for band in drawing.iter("rect")]
+    assert len(bands) == len(expected)
+    for (left, width), (start, end) in zip(bands, expected.values(), strict=True):
+        assert left == pytest.approx(2 + 0.392 * (1000 - start), abs=3)
+        assert width == pytest.approx(max(3, 0.392 * (start - end)), abs=0.1)
+        assert left + width <= 394.1
+    names = sorted(
+        (float(text.get("x")), text.text) for text in drawing.iter("text") if text.get("class") == "band-name"
+    )
+    assert {name for _, name in names} == set(expected)
+    ends = [(x - 3 * len(name), x + 3 * len(name)) for x, name in names]
+    assert ends[0][0] >= 0
+    assert ends[-1][1] <= 400
+    assert all(a[1] < b[0] for a, b in zip(ends, ends[1:], strict=False))
+    assert any(text.text in (str(chosen[0]), f"t = {chosen[0]}") for text in drawing.iter("text"))
+
+
+def test_a_direction_that_begins_too_late_to_act_is_told() -> None:
+    html = intervals_plot(Intervals(950, 0), None, 700)
+    drawing = parsed(html)
+    assert "edit" not in [word for band in drawing.iter("rect") for word in band.get("class").split()]
+    assert "No editing: the direction begins to act at t = 700" in html
+    assert {"t = 950", "700"} <= {text.text for text in drawing.iter("text")}
+
+
 @pytest.mark.parametrize("values", [[37.7, 37.1], [36.0, 37.7, 37.75], [12.0, 44.0], [30.0, 30.001]])
 def test_a_tick_says_where_it_is(values: list[float]) -> None:
     """A point lies between the ticks that its value lies between."""
