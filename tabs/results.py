@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
 from typing import Any
+
+from torch import Tensor
 
 from core.discovery.naming import in_words
 from core.imaging import to_pil
@@ -13,6 +17,8 @@ from core.studio import domain as domains
 from core.studio.domain import Domain
 from core.studio.frames import Frame
 from tabs.widgets import data_url
+
+MAX_PAIR_SIDE = 256  # of a picture that is shown before and after
 
 
 def busy(event: Progress) -> dict[str, Any]:
@@ -57,6 +63,24 @@ def foreign(card: ModelCard | TextToImageCard, domain: Domain | None) -> dict[st
     else:
         way = f"choose another model here: {titles}."
     return {"foreign": {"words": domains.in_words(card), "nearest": shown, "others": f"For photographs {way}"}}
+
+
+def pairs_view(title: str, pairs: Sequence[tuple[Tensor, Tensor]], names: Sequence[str] = ()) -> str:
+    """Small pictures before and after, below a title. pairs: pixels (1, 3, R, R) or (3, R, R) each. names: of the
+    pairs, if they have any."""
+    figures = "".join(_figure(a, b, name) for (a, b), name in zip(pairs, names or [""] * len(pairs), strict=True))
+    return f'<div class="pairs"><h4>{escape(title)}</h4><div>{figures}</div></div>'
+
+
+def _figure(before: Tensor, after: Tensor, name: str) -> str:
+    images = ""
+    for side, pixels in (("Before", before), ("After", after)):
+        shown = to_pil(pixels)[0]
+        shown.thumbnail((MAX_PAIR_SIDE, MAX_PAIR_SIDE))
+        alt = f"{side}: {name}" if name else side
+        images += f'<img src="{data_url(shown, quality=88)}" alt="{escape(alt)}">'
+    caption = f'<figcaption title="{escape(name)}">{escape(name)}</figcaption>' if name else ""
+    return f"<figure>{images}{caption}</figure>"
 
 
 def progress_line(event: Progress, note: str = "") -> str:

@@ -19,12 +19,13 @@ from core.studio.turns import Outdated
 from core.studio.visit.compose import active_presets
 from core.studio.visit.session import Session
 from tabs.compose.choices import options_of
-from tabs.results import progress_line
+from tabs.results import pairs_view, progress_line
 from tabs.shell import in_words
 from tabs.tables import batch_rows, links
 from tabs.visit import message
 
 Values = Iterator[tuple[Any, ...]]
+MAX_SHOWN = 12  # pictures before and after on the page
 DONE = '<p class="words" role="status">The picture is edited.</p>'
 
 
@@ -75,6 +76,14 @@ def edited(result: pictures.Batch) -> str:
     return f'<div class="message" role="alert">{words}<ul>{reasons}</ul></div>'
 
 
+def compared(result: pictures.Batch) -> str:
+    """The first of the pictures that were edited, before and after, by the names of their files."""
+    names = [str(entry["picture"]) for entry in result.contents["pictures"] if "file" in entry]
+    pairs = [(before, frame.pixels) for before, frame in zip(result.before, result.frames, strict=True)]
+    title = "Before and after" if len(pairs) <= MAX_SHOWN else f"Before and after, the first {MAX_SHOWN}"
+    return pairs_view(title, pairs[:MAX_SHOWN], names[:MAX_SHOWN])
+
+
 @in_words
 def run_batch(session: Session, paths: list[str] | None, process: Process, steps: float, seed: float | None) -> Values:
     turn = session.edits.begin()
@@ -88,7 +97,7 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
         path = session.file("composed.zip", running.result.data)
         result = running.result
         taken = links(batch_rows(result), result.contents, "batch")
-        yield outcome(result, model.card) + taken, gr.update(value=str(path), visible=True)
+        yield outcome(result, model.card) + compared(result) + taken, gr.update(value=str(path), visible=True)
     except Outdated:
         yield "", gr.skip()
     except VisitorError as error:

@@ -7,10 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from core.errors import RequestError, VisitorError
-from core.imaging import to_pil
 from core.progress import Running
 from core.studio import library
 from core.studio.discover.exploration import Exploration
@@ -23,10 +21,10 @@ from core.studio.strips import begin_strip
 from core.studio.turns import Outdated
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
+from tabs.results import pairs_view
 from tabs.shell import in_words
 from tabs.strip import exact, fill
 from tabs.visit import before_url, good, message
-from tabs.widgets import data_url
 
 MAX_OTHERS = 6  # pictures that a direction is tried on
 
@@ -124,17 +122,8 @@ def try_others(session: Session) -> Values:
     except Outdated:
         yield gr.skip(), again
     else:
-        yield pairs_view(running.result, row), again
-
-
-def pairs_view(pairs: Tensor, row: DirectionRow) -> str:
-    """Pictures before and after. pairs: pixels (2, B, 3, R, R)."""
-    before, after = ([data_url(p, quality=88) for p in to_pil(side)] for side in pairs)
-    figures = "".join(
-        f'<figure><img src="{a}" alt="Before"><img src="{b}" alt="After"></figure>'
-        for a, b in zip(before, after, strict=True)
-    )
-    return f'<div class="pairs"><h4>The same direction elsewhere, at {row.strength:+g}</h4><div>{figures}</div></div>'
+        strength = in_units(row.strength, as_preset(exploration, row).unit)
+        yield pairs_view(f"The same direction elsewhere, at {strength}", list(zip(*running.result, strict=True))), again
 
 
 def keep_opened(session: Session) -> str:

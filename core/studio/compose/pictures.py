@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from ... import presets
 from ...errors import RequestError, VisitorError
@@ -115,14 +116,15 @@ def interpolate(
 @dataclass(frozen=True)
 class Batch:
     """Several pictures edited. data: the zip. done: how many. problems: the others, each with the reason. contents:
-    what `contents.json` in the zip says. frames: those that were edited. unknown: the names of those of them that the
-    model does not know, see `domain`."""
+    what `contents.json` in the zip says. frames: those that were edited. before: their pixels as they were,
+    (1, 3, R, R) each. unknown: the names of those of them that the model does not know, see `domain`."""
 
     data: bytes
     done: int
     problems: tuple[tuple[str, str], ...] = ()
     contents: dict[str, Any] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
+    before: tuple[Tensor, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
@@ -151,7 +153,7 @@ def batch(
     if not chosen:
         raise RequestError("There is nothing to apply yet: add a direction first.")
     columns = [(preset, [strength]) for preset, strength in chosen]
-    archived, contents, frames = io.BytesIO(), [], []
+    archived, contents, frames, before = io.BytesIO(), [], [], []
     steps = 2 * options.step_count
     with zipfile.ZipFile(archived, "w") as archive:
         for number, ((name, path), placement) in enumerate(zip(files, wanted, strict=True), start=1):
@@ -167,6 +169,7 @@ def batch(
                 archive.writestr(file, to_png(to_pil(frame.pixels)[0]))
                 entry |= {"file": file, "placement": place.as_json()} | frame.measures.as_json()
                 frames.append(frame)
+                before.append(picture.pixels)
                 if frame.measures.in_domain is False:
                     entry["warning"] = warning(model.card)
             except VisitorError as error:
@@ -180,7 +183,8 @@ def batch(
         table["unknown_to_model"] = unknown
         archive.writestr("contents.json", json.dumps(table, indent=2, ensure_ascii=False))
     problems = tuple((str(entry["picture"]), str(entry["problem"])) for entry in contents if "problem" in entry)
-    return Batch(archived.getvalue(), len(files) - len(problems), problems, table, tuple(frames), unknown)
+    done = len(files) - len(problems)
+    return Batch(archived.getvalue(), done, problems, table, tuple(frames), tuple(before), unknown)
 
 
 def to_png(picture: Image.Image) -> bytes:
