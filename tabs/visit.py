@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -18,6 +19,7 @@ from core.studio.visit.session import Session
 from tabs import serving
 from tabs.widgets import data_url
 
+_numbers = itertools.count(1)
 HINT = "Choose a direction, and the picture changes."
 
 
@@ -32,7 +34,7 @@ def example_items(model_id: str) -> list[dict[str, Any]]:
 
 
 def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
-    """The visitor's own first, newest first."""
+    """The visitor's own first, newest first; where there are any, in groups."""
     mine = [(key, preset, True) for key, preset in reversed(own.items()) if preset.model == model_id]
     items = []
     for key, preset, is_own in [*mine, *((k, p, False) for k, p in library.shipped(model_id).items())]:
@@ -42,7 +44,8 @@ def preset_items(model_id: str, own: dict[str, Preset]) -> list[dict[str, Any]]:
         about = preset.description or f"{preset.source_text} → {preset.target_text}"
         if preset.certainty != "exact":
             about = f"{about} {weights_in_words(preset)}"
-        items.append({"id": key, "name": preset.name, "image": image, "about": about, "own": is_own})
+        item = {"id": key, "name": preset.name, "image": image, "about": about, "own": is_own}
+        items.append(item | ({"group": "Yours" if is_own else "Included"} if mine else {}))
     return items
 
 
@@ -66,7 +69,8 @@ def visit_stage(session: Session) -> dict[str, Any]:
 
 
 def message(error: VisitorError) -> str:
-    return f'<div class="message" role="alert">{escape(error.message)}</div>'
+    """What was refused. Numbered: the page hides what is seen to, and shows anew only what differs from what it has."""
+    return f'<div class="message" role="alert" data-number="{next(_numbers)}">{escape(error.message)}</div>'
 
 
 def notes(said: Sequence[str]) -> str:

@@ -55,7 +55,8 @@ CARDS = (
 class Cards(gr.HTML):
     """A choice among pictures with names. The value is the chosen item's id; `.input` tells of a choice.
 
-    choices: dictionaries with id, and any of name, note (below the name), image (a URL), about (a tooltip), own. With
+    choices: dictionaries with id, and any of name, note (below the name), image (a URL), about (a tooltip), own, group
+    (the name of the part of the list that it stands in; those of a group follow each other). With
     `search=True` there is a field to look for names. With `multiple=True` the value is a list of ids, and `.release`
     tells which was clicked (id); marks: letters for the chosen ones, in order.
     """
