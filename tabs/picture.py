@@ -32,6 +32,7 @@ from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
 MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
 LOOKING = "Looking for faces …"
+IN_USE = "This square is in use. Move it and use it again whenever you like."
 CARRIED = "This file says what made it: model, directions, strengths, steps and seed. Restore them in Compose."
 DESCRIBED = "an old face with glasses and gray hair"
 
@@ -284,6 +285,9 @@ def photo_value(session: Session, words: str | None = None) -> dict[str, Any] | 
     shown = photo.copy()
     shown.thumbnail((MAX_SHOWN_SIDE, MAX_SHOWN_SIDE), Image.Resampling.LANCZOS)
     card = MODELS[session.model_id]
+    picture = session.picture
+    if words is None and picture is not None and picture.photo is session.uploaded and picture.placement == placement:
+        words = IN_USE
     return {
         "id": id(session.uploaded),
         "image": data_url(shown, quality=85),

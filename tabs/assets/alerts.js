@@ -1,4 +1,4 @@
-// What is refused is said where it can be seen, and no longer once it is seen to; what is deleted is asked about first.
+// What is refused is said where it can be seen, and no longer once it is seen to.
 const seen = (node) => {
   const { top, bottom } = node.getBoundingClientRect();
   return bottom > 0 && top < window.innerHeight - 20;
@@ -22,14 +22,15 @@ document.addEventListener("input", (event) => {
   if (!event.target.closest("#source-text, #target-text")) return;
   for (const refused of document.querySelectorAll("#training > .message[role=alert], #training .prose > .message[role=alert]")) refused.hidden = true;
 });
-document.addEventListener(
-  "click",
-  (event) => {
-    if (!event.target.closest("#remove-own")) return;
-    const name = document.querySelector("#own-name input, #own-name textarea")?.value || "this direction";
-    if (confirm(`Delete “${name}”? It also leaves your composition. What was saved as a file stays.`)) return;
-    event.stopImmediatePropagation();
-    event.preventDefault();
-  },
-  true,
-);
+
+// Another file is chosen or dropped: what was said of the one before is over, also where the page itself refuses this one.
+for (const kind of ["change", "drop"]) {
+  document.addEventListener(
+    kind,
+    (event) => {
+      const section = event.target.closest?.(".upload")?.closest(".section");
+      for (const refused of section?.querySelectorAll(".upload-message .message[role=alert]") || []) refused.hidden = true;
+    },
+    true,
+  );
+}

@@ -199,6 +199,7 @@ function take() {
   draw();
 }
 function pictured() {
+  saidHere = ""; // it was of the picture before
   if (tool === "wand") askForParts();
   draw();
 }

@@ -34,6 +34,7 @@ from tabs.text_edit.training import (
     offer_file,
     open_preset,
     own_chosen,
+    removal_question,
     remove_own,
     rename_own,
     run_training,
@@ -71,6 +72,9 @@ TRAINED = [
     ("Fast: the same change for every picture, about a minute (one global Δh)", "global"),
     ("Thorough: depends on the picture, a few minutes (implicit, f_t)", "implicit"),
 ]
+
+# The key of a preset, if the visitor agrees to what they are asked.
+CONFIRM = "(session, key, question) => [session, confirm(question) ? key : null, question]"
 
 Values = Iterator[tuple[Any, ...]]
 
@@ -120,6 +124,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     own_name = gr.Textbox(label="Name", max_lines=1, min_width=120, elem_id="own-name")
                     rename = gr.Button("Rename", size="sm", min_width=70, elem_id="rename-own")
                     remove = gr.Button("Delete", size="sm", min_width=70, elem_id="remove-own")
+                    question = gr.Textbox(visible=False)
                 with gr.Row():
                     opened = gr.UploadButton(
                         "Open a preset file", file_types=[presets.SUFFIX], size="sm", elem_id="open-preset"
@@ -192,7 +197,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
     discard.click(discard_training, shell.session, stop, queue=False, **QUIET)
     rename.click(rename_own, [shell.session, picker, own_name], [picker, download, stage], **QUIET)
-    remove.click(remove_own, [shell.session, picker], [picker, download, own_row], **QUIET)
+    remove.click(removal_question, [shell.session, picker], question, **QUIET).success(
+        remove_own, [shell.session, picker, question], [picker, download, own_row], js=CONFIRM, **QUIET
+    )
     written = [shell.session, source_text, target_text]
     gr.on([source_text.blur, target_text.blur, target_text.submit], words_note, written, unknown, **QUIET)
     form.input(settings_for_form, form, [samples, train_steps], **QUIET)
