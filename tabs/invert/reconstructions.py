@@ -138,8 +138,8 @@ def table(trial: Trial, methods: Sequence[str], running: str | None = None) -> s
     return (
         f'<table class="method-table"><thead><tr><th scope="col">Method</th>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
-        f'<p class="legend">{legend} {csv_link(table_rows(trial), "inversions")} '
-        f"{json_link(table_json(trial), 'inversions')}</p>"
+        f'<p class="legend">{legend} <span class="takes">{csv_link(table_rows(trial), "inversions")} '
+        f"{json_link(table_json(trial), 'inversions')}</span></p>"
     )
 
 

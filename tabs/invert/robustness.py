@@ -75,8 +75,8 @@ def grid(trial: Trial, rows: Sequence[Variant], methods: Sequence[str]) -> str:
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="Robustness"><table class="robust"><thead><tr>'
         f'<th scope="col">Went in</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="legend">{legend} {csv_link(grid_rows(trial), "robustness")} '
-        f"{json_link(records(grid_rows(trial)), 'robustness')}</p>"
+        f'<p class="legend">{legend} <span class="takes">{csv_link(grid_rows(trial), "robustness")} '
+        f"{json_link(records(grid_rows(trial)), 'robustness')}</span></p>"
     )
 
 

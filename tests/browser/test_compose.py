@@ -1,5 +1,6 @@
 """The Compose tab in a real browser, the way a visitor uses it."""
 
+import base64
 import io
 import json
 import re
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from playwright.sync_api import Page, expect
 
 from benchmarks.domain import drawing
@@ -261,6 +262,14 @@ def test_several_pictures_as_a_zip(composing: Callable[..., Page], tmp_path: Pat
         ]
         assert contents["unknown_to_model"] == ["foreign.png"]
         assert archive.read(contents["pictures"][0]["file"]).startswith(b"\x89PNG")
+    pairs = page.locator("#batch-note .pairs figure")
+    expect(pairs.locator("figcaption")).to_have_text([library.examples("avatars")[0].name, "foreign.png"])
+    for pair in pairs.all():
+        assert len({image.get_attribute("src") for image in pair.locator("img").all()}) == 2
+    shown = io.BytesIO(base64.b64decode((pairs.last.locator("img").first.get_attribute("src") or "").split(",")[1]))
+    side = Image.open(shown).size
+    apart = ImageChops.difference(Image.open(shown).convert("RGB"), drawing(3).convert("RGB").resize(side))
+    assert ImageStat.Stat(apart).mean == pytest.approx([0, 0, 0], abs=6), "the first of a pair is the file's picture"
     expect(page.locator("#batch-note .message").last).to_contain_text("cannot draw this picture")
     expect(page.locator("#batch-note .message").last.locator("li")).to_have_text(["foreign.png"])
 
@@ -277,5 +286,11 @@ def test_on_a_phone(composing: Callable[..., Page]) -> None:
     for name in ("sweep", "animation", "similarity", "share", "batch", "history"):
         section(page, name)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for channel in page.locator("#mixer .channel").all():
+        slider, number = (channel.locator(kind).bounding_box() for kind in ("input[type=range]", ".exact"))
+        assert slider["width"] > 200
+        assert slider["x"] + slider["width"] <= number["x"], "its end can be touched"
+    scales = "nodes => nodes.map((node) => node.getClientRects().length)"
+    assert set(page.locator("#compose-stage .tile i").evaluate_all(scales)) == {1}, "a scale breaks over two lines"
     page.get_by_role("button", name=f"Remove {NAMES[0]}").tap()
     settled(page, 1)

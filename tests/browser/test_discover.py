@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,8 @@ def test_a_second_region_and_other_pictures(page: Page) -> None:
     opened(page, found(page).nth(1))
     page.locator("#try-others").click()
     expect(page.locator("#elsewhere figure")).to_have_count(6)
+    expect(page.locator("#elsewhere h4")).to_have_text("The same direction elsewhere, at +1")
+    expect(page.locator("#discover-stage [data-part=strength]")).to_have_text("+1.00")
     page.locator("#send-to-compose").click()
     expect(page.locator("#discover-said .message")).to_contain_text("is in your composition")
 
@@ -250,6 +253,29 @@ def test_regions_by_keyboard(page: Page) -> None:
     expect(page.locator(".shape")).to_have_count(1)
 
 
+def test_what_is_said_of_a_mask_goes_with_its_picture(page: Page, tmp_path: Path) -> None:
+    root = discover(page)
+    (tmp_path / "broken.png").write_text("this is no picture")
+    with page.expect_file_chooser() as chooser:
+        root.locator("[data-do=open]").click()
+    chooser.value.set_files(tmp_path / "broken.png")
+    expect(root.locator(".regions .said")).to_contain_text("not a picture that can be read")
+    root.locator(".examples .cards button").nth(2).click()
+    expect(root.locator(".regions .said")).to_have_text("Choose a part, or drag a box over the picture.")
+
+
+# Ancestors that cut off what is 8 pixels below the middle of a slider, as its thumb is.
+CUT = """node => {
+    const { top, height } = node.getBoundingClientRect();
+    const found = [];
+    for (let other = node.parentElement; other && other !== document.body; other = other.parentElement) {
+        const visible = getComputedStyle(other).overflowY === 'visible';
+        if (!visible && other.getBoundingClientRect().bottom < top + height / 2 + 8) found.push(other.className);
+    }
+    return found;
+}"""
+
+
 def test_a_region_that_covers_everything_is_explained(page: Page) -> None:
     root = discover(page)
     drag(page, (0.015, 0.015, 1.1, 1.1))
@@ -262,6 +288,8 @@ def test_on_a_phone(visit: Visit) -> None:
     """By touch: brush over the mouth, find, pick, and see the picture change."""
     page = visit(390, 844, has_touch=True, is_mobile=True, device_scale_factor=2)
     root = discover(page, tap=True)
+    cut = page.locator("#count input[type=range]").evaluate(CUT)
+    assert not cut, "the thumb is cut off"
     touch(page, [(0.2, 0.2), (0.3, 0.3), (0.4, 0.4)])
     assert place(page) == pytest.approx((0.2, 0.2, 0.4, 0.4), abs=0.03)
     root.get_by_role("button", name="Remove Region 1").tap()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from core import presets
 from core.studio import library
@@ -70,6 +70,7 @@ def test_a_reload_finds_the_region_and_the_photograph(page: Page, tmp_path: Path
     page.locator("#discover").get_by_role("button", name="Use this").click()
     expect(said).to_contain_text("This square is in use")
     page.reload()
+    expect(said).to_contain_text("This square is in use")
     expect(page.locator("#discover .shape")).to_have_count(1)
     expect(overlay).to_have_attribute("src", drawn)
     own = page.locator("#discover").get_by_role("tab", name="Your own", exact=True)
@@ -110,13 +111,79 @@ def test_own_presets_are_renamed_and_deleted(page: Page, tmp_path: Path) -> None
     page.locator("#rename-own").click()
     expect(page.locator("#presets .own")).to_have_text("Gloomy")
     expect(page.locator("#presets .own")).to_have_attribute("aria-checked", "true")
-    page.once("dialog", lambda dialog: dialog.dismiss())
-    page.locator("#remove-own").click()
+    page.locator("#own-name input, #own-name textarea").fill("another name")
+    assert asked(page, agree=False) == "Delete “Gloomy”? What was saved as a file stays."
+    page.wait_for_timeout(1000)
     expect(page.locator("#presets .own")).to_have_text("Gloomy")
-    page.once("dialog", lambda dialog: dialog.accept())
-    page.locator("#remove-own").click()
+    tab(page, "Compose")
+    page.locator("#palette .own").click()
+    expect(page.locator("#mixer .channel")).to_have_count(1)
+    tab(page, "Text edit")
+    assert asked(page) == "Delete “Gloomy”? It also leaves your composition. What was saved as a file stays."
     expect(page.locator("#presets .own")).to_have_count(0)
     expect(page.locator("#save-preset")).to_be_disabled()
+    tab(page, "Compose")
+    expect(page.locator("#mixer .channel")).to_have_count(0)
+
+
+def asked(page: Page, agree: bool = True) -> str:
+    """What the page asks before it deletes the chosen preset."""
+    questions: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        questions.append(dialog.message)
+        dialog.accept() if agree else dialog.dismiss()
+
+    page.once("dialog", answer)
+    with page.expect_event("dialog"):
+        page.locator("#remove-own").click()
+    return questions[0]
+
+
+def test_own_presets_are_a_group_of_which_the_first_row_is_shown(page: Page, tmp_path: Path) -> None:
+    """The newest first; the others when they are asked for, searched or chosen; what comes with the model in sight."""
+    opener = page.locator("input[type=file][accept*=safetensors]").first
+    groups = page.locator("#presets .group")
+    expect(groups).to_have_count(0)
+    for number in range(1, 7):
+        made = replace(library.shipped("avatars")["sad"], name=f"Mine {number}")
+        opener.set_input_files(presets.save(made, tmp_path / f"{number}.safetensors"))
+        expect(page.locator("#presets .own").first).to_have_text(f"Mine {number}")
+        expect(page.locator("#presets .own").first).to_have_attribute("aria-checked", "true")
+    finished(page, "Mine 6")
+    expect(page.locator("#presets").get_by_role("group").first).to_have_attribute("aria-label", "Yours")
+    expect(groups.locator("h4")).to_have_text(["Yours", "Included"])
+    own = page.locator("#presets .own:visible")
+    expect(own).to_have_text([f"Mine {number}" for number in (6, 5, 4, 3)])
+    expect(groups.last.locator("[role=radio]").first).to_have_text("Smiling")
+    expect(groups.last.locator("[role=radio]").first).to_be_in_viewport()
+
+    own.last.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#presets [aria-checked=true]")).to_have_text("Smiling")
+    expect(page.locator("#presets [aria-checked=true]")).to_be_focused()
+    assert page.locator("#presets [role=radio][tabindex='0']").count() == 1
+
+    search = page.locator("#presets .search")
+    search.fill("Mine 1")
+    expect(page.locator("#presets [role=radio]:visible")).to_have_text(["Mine 1"])
+    expect(page.locator("#presets [role=radio][tabindex='0']")).to_have_text("Mine 1")
+    search.fill("smil")
+    expect(page.locator("#presets [role=radio]:visible").first).to_have_text("Smiling")
+    search.fill("")
+    expect(own).to_have_count(4)
+    every = page.get_by_role("button", name="Show all 6")
+    expect(every).to_have_attribute("aria-expanded", "false")
+    every.click()
+    expect(own).to_have_count(6)
+    own.last.click()
+    finished(page, "Mine 1")
+    page.get_by_role("button", name="Show fewer").click()
+    expect(own).to_have_text([*(f"Mine {number}" for number in (6, 5, 4, 3)), "Mine 1"])
+
+    tab(page, "Compose")
+    expect(page.locator("#palette .own:visible")).to_have_count(4)
+    expect(page.locator("#palette .group h4")).to_have_text(["Yours", "Included"])
 
 
 def test_discarding_a_training_leaves_nothing(page: Page) -> None:

@@ -166,7 +166,14 @@ def test_a_bad_upload_says_so_and_loses_nothing(page: Page, tmp_path: Path) -> N
     expect(page.locator(".upload-message .message")).to_contain_text("This is not a picture that can be read")
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     chooser.set_input_files(tmp_path / "small.png")
-    expect(page.locator(".upload-message .message")).to_contain_text("20 x 20 pixels; each side needs at least 48")
+    said = page.locator(".upload-message .message")
+    expect(said).to_contain_text("20 x 20 pixels; each side needs at least 48")
+    (tmp_path / "notes.txt").write_text("notes")
+    chooser.set_input_files(tmp_path / "notes.txt")  # the page refuses it by itself
+    expect(page.locator(".toast-body")).to_be_visible()
+    expect(said).to_be_hidden()
+    chooser.set_input_files(tmp_path / "small.png")
+    expect(said).to_be_visible()
     assert picture(page, "before") == before
 
 
@@ -278,6 +285,8 @@ def test_advanced_settings_apply(page: Page) -> None:
     before = picture(page)
     page.locator("#advanced > button").click()
     expect(page.locator("#intervals .chart")).to_be_visible()
+    lines = "nodes => nodes.map((node) => node.getClientRects().length)"
+    assert page.locator("#intervals .legend .key").evaluate_all(lines) == [1, 1], "a swatch is beside its label"
     page.get_by_text("The whole step (symmetric)", exact=True).click()
     page.locator("#apply").click()
     page.wait_for_function("before => document.querySelector('.stage [data-part=after]').src !== before", arg=before)
