@@ -92,6 +92,7 @@ def test_no_two_directions_have_one_name() -> None:
     file = preset("Grin", 1, model="avatars", created="2026-01-02T00:00:00+00:00")
     assert session.keep_file(file) == session.keep_file(file) == "own-5"
     assert session.own["own-5"].name == "Grin 4"
+    assert session.keep_file(replace(file, name="Other")) == "own-6"
 
 
 def test_settings_are_said_where_they_are_not_the_usual_ones() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -163,7 +164,8 @@ class Session:
         Raises:
             RequestError: there are too many.
         """
-        same = [key for key, own in self.own.items() if own.created == preset.created]
+        called = re.compile(re.escape(preset.name) + r"( \d+)?")  # it may have got a number
+        same = [key for key, own in self.own.items() if own.created == preset.created and called.fullmatch(own.name)]
         data = presets.to_bytes(preset) if same else b""
         there = (key for key in same if presets.to_bytes(replace(self.own[key], name=preset.name)) == data)
         return next(there, None) or self.keep(preset)
