@@ -57,18 +57,19 @@ def loss_curve(losses: Sequence[float], total: int, window: int) -> str:
     return _svg(body, f"Training loss, now {smooth[-1]:.3f}")
 
 
-def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None = None) -> str:
+def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None = None, T: int = 1000) -> str:
     """Editing, denoising and boosting interval along the generation (T at the left), with the perceptual curves they
-    are read from, if the model has them. t_start: where the direction begins to act, if not at T.
+    are read from, if the model has them. t_start: where the direction begins to act, if not at T, the model's number of
+    timesteps.
 
     What is boosted may be edited as well: noise is added below t_boost, whatever t_edit is."""
     height = 180
-    x = lambda t: PAD + (WIDTH - PAD - 6) * (1 - np.asarray(t, dtype=float) / 1000)  # noqa: E731
+    x = lambda t: PAD + (WIDTH - PAD - 6) * (1 - np.asarray(t, dtype=float) / T)  # noqa: E731
     y = lambda v: height - 24 - (height - 48) * np.clip(np.asarray(v, dtype=float) / 1.6, 0, 1)  # noqa: E731
-    t_edit, t_boost = (int(t) for t in np.clip([chosen.t_edit, chosen.t_boost], 0, 1000))
-    begins = 1000 if t_start is None else min(t_start, 1000)
-    begun, edited = max(t_edit, begins), t_edit <= begins and t_edit < 1000
-    bands = [("calm", 1000, begun, "as it is"), ("edit", begun, t_edit, "editing")]
+    t_edit, t_boost = (int(t) for t in np.clip([chosen.t_edit, chosen.t_boost], 0, T))
+    begins = T if t_start is None else min(t_start, T)
+    begun, edited = max(t_edit, begins), t_edit <= begins and t_edit < T
+    bands = [("calm", T, begun, "as it is"), ("edit", begun, t_edit, "editing")]
     bands += [("calm", t_edit, min(t_boost, t_edit), "denoising"), ("boost", t_boost, 0, "boosting")]
     shown = [band for band in bands if band[1] > band[2] or (band[0] == "edit" and edited)]
     spans = [(name, float(x(start)), float(x(end)), label) for name, start, end, label in shown]
@@ -88,9 +89,9 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
             level = float(np.interp(t, curves.t, curve))
             body += f'<path class="threshold" d="M{PAD} {float(y(level)):.1f}H{WIDTH - 6}"/>'
             body += f'<circle class="dot" r="3.5" cx="{float(x(t)):.1f}" cy="{float(y(level)):.1f}"/>'
-    inner = dict.fromkeys(t for t in (t_edit, t_boost, begins) if 0 < t < 1000)
-    body += _time_axis(x, [*inner], height - 10)
-    editing = f"Editing from t = {begun} to {t_edit}" if begins < 1000 else f"Editing above t = {t_edit}"
+    inner = dict.fromkeys(t for t in (t_edit, t_boost, begins) if 0 < t < T)
+    body += _time_axis(x, [*inner], height - 10, T)
+    editing = f"Editing from t = {begun} to {t_edit}" if begins < T else f"Editing above t = {t_edit}"
     said = ""
     if not edited:
         editing = f"No editing: the direction begins to act at t = {begins}, and editing ends at t = {t_edit}"
@@ -138,23 +139,24 @@ def intervals_of(card: ModelCard, chosen: Intervals, t_start: int | None = None)
         source = card.interval_source()
     except ModelUnavailable:
         source = None
-    return intervals_plot(chosen, source if isinstance(source, Curves) else None, t_start)
+    curves = source if isinstance(source, Curves) else None
+    return intervals_plot(chosen, curves, t_start, card.last_timestep + 1)
 
 
-def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int) -> str:
+def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int, T: int) -> str:
     """Labels of the time axis that do not touch: those inside come first, in their order, and the ends where there is
     room for them."""
     half = lambda text: 3.3 * len(text) + 3  # noqa: E731
     taken: list[tuple[float, float]] = []
     body = ""
     for t in inner:
-        text = f"t = {t}" if t > 850 else f"{t}"
+        text = f"t = {t}" if t > 0.85 * T else f"{t}"
         middle = min(max(float(x(t)), PAD + half(text)), WIDTH - 6 - half(text))
         if any(middle - half(text) < right and left < middle + half(text) for left, right in taken):
             continue
         taken.append((middle - half(text), middle + half(text)))
         body += f'<text class="tick" x="{middle:.1f}" y="{line}" text-anchor="middle">{text}</text>'
-    for text, anchor, left in (("t = 1000", "start", PAD), ("0", "end", WIDTH - 6)):
+    for text, anchor, left in ((f"t = {T}", "start", PAD), ("0", "end", WIDTH - 6)):
         box = (left, left + 2 * half(text)) if anchor == "start" else (left - 2 * half(text), left)
         if not any(box[0] < right and other < box[1] for other, right in taken):
             body += f'<text x="{left}" y="{line}" text-anchor="{anchor}">{text}</text>'

@@ -118,9 +118,9 @@ def save(session: Session, name: str | None, process: Process, steps: float, see
     result = session.compose.history.latest(session.compose.composition)
     if result is not None:
         preset = replace(preset, thumbnail=thumbnail(result.frame.pixels))
+    preset = session.own[session.keep(preset)]
     path = session.write(preset)
-    session.keep(preset)
-    note = f'<p class="words" role="status">“{escape(name)}” is among your directions now.</p>'
+    note = f'<p class="words" role="status">“{escape(preset.name)}” is among your directions now.</p>'
     return gr.update(value=str(path), visible=True), note, to_publish(session)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from core.discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
 from core.discovery.methods import DEFAULT_METHOD, METHODS
 from core.imaging import to_pil
 from core.models.loader import models
-from core.studio.discover.analysis import analyse_picture
+from core.studio.discover.analysis import analyse_picture, timestep_from_share
 from core.studio.discover.exploration import MAX_COUNT, Exploration, requested_regions
 from core.studio.discover.preset import as_preset
 from core.studio.discover.search import explore
@@ -104,8 +105,9 @@ def analyse(session: Session, image: str | None, timestep: int, size: int, model
     tells how far it is.
     """
     started = time.monotonic()
-    picture = given_picture(image, model, placement)
-    analysis = yield from stream_progress(analyse_picture(models.get(model), picture, timestep, size))
+    loaded, picture = models.get(model), given_picture(image, model, placement)
+    t = timestep_from_share(loaded, timestep)
+    analysis = yield from stream_progress(analyse_picture(loaded, picture, t, size))
     basis = analysis.basis
     values = [round(value, 5) for value in basis.values.tolist()]
     about = {"model": model, "timestep": basis.t, "basis": len(basis), "values": values}
@@ -143,20 +145,21 @@ def discover(
     painted = given_mask(mask, loaded.card.resolution, picture.placement)
     areas = requested_regions(regions, method, loaded.card.resolution, painted)
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
-    job = explore(Exploration(loaded, picture, areas, method, settings, timestep, size, injection), bool(refine))
+    t = timestep_from_share(loaded, timestep)
+    job = explore(Exploration(loaded, picture, areas, method, settings, t, size, injection), bool(refine))
     exploration = yield from stream_progress(job, beside=2)
-    presets = [as_preset(exploration, row) for row in exploration.rows]
-    for preset in presets:
-        session.keep(preset)
+    keys = [session.keep(as_preset(exploration, row)) for row in exploration.rows]
+    presets = [session.own[key] for key in keys]
     analysis = exploration.require_analysis()
     about = {"model": model, "method": method, "timestep": analysis.t, "basis": len(analysis.basis)}
-    about |= {"directions": [row.as_json() for row in exploration.rows]}
+    rows = [replace(row, name=preset.name) for row, preset in zip(exploration.rows, presets, strict=True)]
+    about |= {"directions": [row.as_json() for row in rows]}
     regions = spectra(exploration)
     drawings = all_svg(spectrum_plot(regions))
-    about |= {"csv": csv_text(direction_rows(exploration.rows)), "spectrum_csv": csv_text(spectrum_rows(regions))}
+    about |= {"csv": csv_text(direction_rows(rows)), "spectrum_csv": csv_text(spectrum_rows(regions))}
     about |= {"chart_svg": drawings[0], "split_svg": drawings[1] if len(drawings) > 1 else ""}
     about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(picture)}
-    strips = [(side_by_side(row.frames), row.name) for row in exploration.rows if row.frames is not None]
+    strips = [(side_by_side(row.frames), row.name) for row in rows if row.frames is not None]
     yield [str(session.write(preset)) for preset in presets], strips, about
 
 

@@ -13,6 +13,7 @@ from core.discovery.interface import DiscoverySettings
 from core.errors import RequestError, VisitorError
 from core.models.loader import models
 from core.progress import Progress
+from core.studio.discover.analysis import timestep_from_share
 from core.studio.discover.exploration import Exploration, requested_regions
 from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
@@ -47,7 +48,8 @@ def requested_exploration(
     regions = requested_regions(value or [], method, model.card.resolution)
     rank, joint, individual, projection = (int(number or 0) for number in ranks[:4])
     settings = DiscoverySettings(int(count or 0), rank, joint, individual, projection, float(ranks[4] or 0))
-    return Exploration(model, picture, regions, method, settings, int(timestep or 0), int(size or 0), injection)
+    t = timestep_from_share(model, timestep or 0)
+    return Exploration(model, picture, regions, method, settings, t, int(size or 0), injection)
 
 
 @in_words

@@ -118,7 +118,7 @@ def edit_text(
         settings = training_settings("global", *SUGGESTED["global"])
         training = start_training(loaded, source_text, target_text, settings, session.text_edit)
         preset = yield from stream_progress(train_preset(training))
-        session.keep(preset)
+        preset = session.own[session.keep(preset)]
     job = edit_frames(loaded, source, preset, [strength], options, session.text_edit.forms)
     [frame] = yield from stream_progress(job)
     intervals = intervals_for(loaded.card, preset, options)
@@ -150,7 +150,7 @@ def train_direction(
     settings = training_settings(form, samples, steps, coefficient)
     training = start_training(models.get(model), source_text or "", target_text or "", settings, session.text_edit)
     preset = yield from stream_progress(train_preset(training))
-    session.keep(preset)
+    preset = session.own[session.keep(preset)]
     losses = [round(loss, 4) for loss in training.losses]
     about: dict[str, Any] = {"match": preset.measured.get("s_dir")}
     about["unknown_words"] = [one.word for one in unknown_words(MODELS[model], source_text or "", target_text or "")]

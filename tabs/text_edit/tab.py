@@ -351,7 +351,8 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     words = (
         f'<p class="words" role="status">{escape(intervals_in_words(preset, options, intervals, last_timestep))}</p>'
     )
-    moved = (drawing, *(gr.update(value=t) for t in (intervals.t_edit, intervals.t_boost)), words)
+    levels = (gr.update(value=t, maximum=last_timestep) for t in (intervals.t_edit, intervals.t_boost))
+    moved = (drawing, *levels, words)
     try:
         for value in fill(turn, strip, state.forms):
             yield value, *moved

@@ -105,6 +105,7 @@ def run_training(
             yield "", *over, gr.skip(), gr.skip()
             return
         state.made = state.saved = key = session.keep(preset)
+        preset = session.own[key]
         state.keep_sources(training)
         cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
         ended = "Done" if len(training.losses) == training.total else "Stopped early"

@@ -161,3 +161,13 @@ def test_time_and_accuracy(bound: float | None) -> None:
     assert front.count("L") == 2
     assert f"{at['<b>slow</b>'][0]:.1f} " not in front
     assert any(path.get("class") == "threshold" for path in drawing.iter("path")) == (bound is not None)
+
+
+def test_the_axis_is_that_of_the_model() -> None:
+    """Of a model with 4000 timesteps an interval that ends at 2000 takes as much as one that ends at 500 of 1000."""
+    usual, long = (parsed(intervals_plot(Intervals(T // 2, T // 10), None, None, T)) for T in (1000, 4000))
+    bands = [[(band.get("x"), band.get("width")) for band in drawing.iter("rect")] for drawing in (usual, long)]
+    assert bands[0] == bands[1]
+    ticks = [[text.text for text in drawing.iter("text")] for drawing in (usual, long)]
+    assert {"500", "100", "t = 1000"} < set(ticks[0])
+    assert {"2000", "400", "t = 4000"} < set(ticks[1])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from core.regions import box_mask, parse_regions
 from core.studio import measuring
 from core.studio.device import DEVICE
 from core.studio.discover import analysis, pictures
-from core.studio.discover.analysis import AnalysisCache, analyse_picture
+from core.studio.discover.analysis import AnalysisCache, analyse_picture, timestep_from_share
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.overlays import heat_overlay, outside_overlay
 from core.studio.discover.pictures import apply_to_others
@@ -422,3 +423,10 @@ def test_a_row_opened_elsewhere_does_what_its_pictures_show(model: DiffusionMode
         frames = finish(edit_frames(model, picture, as_preset(exploration, row), strengths, options))
         for frame, shown in zip(frames, row.frames, strict=True):
             assert torch.allclose(frame.pixels, shown, atol=1e-4)
+
+
+@pytest.mark.parametrize(("T", "asked", "expected"), [(1000, 600, 600), (100, 600, 60), (4000, 250, 1000)])
+def test_a_timestep_is_asked_for_in_thousandths(T: int, asked: float, expected: int) -> None:
+    """So that the page and programs ask every model in the same words, however many timesteps it has."""
+    model = SimpleNamespace(schedule=SimpleNamespace(T=T))
+    assert timestep_from_share(model, asked) == expected  # type: ignore[arg-type]

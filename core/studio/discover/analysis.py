@@ -100,6 +100,11 @@ def trajectory_timestep(model: DiffusionModel, timestep: int | None) -> int:
     return nearest_timestep(model, model.card.steps, LINEARISED_AT if timestep is None else timestep / T)
 
 
+def timestep_from_share(model: DiffusionModel, thousandths: float) -> int:
+    """The timestep at so many thousandths of T, from 0 for the picture to 1000 for noise."""
+    return round(thousandths * model.schedule.T / 1000)
+
+
 def require_basis_size(size: int) -> None:
     """Raises RequestError: so many basis vectors cannot be had."""
     require_range("basis size", size, MIN_BASIS_SIZE, MAX_BASIS_SIZE)
