@@ -22,7 +22,7 @@ from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_of
 from tabs.keeping import Keeping
-from tabs.picture import PictureChooser, own_widgets
+from tabs.picture import PictureChooser, own_widgets, panel_of
 from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
@@ -211,15 +211,16 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def restored(session: Session) -> tuple[Any, ...]:
         """The page was opened again by a visit that goes on: its picture, its presets, its strip."""
         if session.picture is None and not session.own:
-            return (gr.skip(),) * (len(chooser.widgets) + 7)
+            return (gr.skip(),) * (len(chooser.widgets) + 8)
         returned = return_to(session) if session.text_edit.returning is not None else ()
         session.seen[TAB] = session.picture
         if not returned:
             cards = Cards(preset_items(session.model_id, session.own), None, **PRESETS)
             returned = cards, gr.skip(), gr.skip(), visit_stage(session), *(gr.skip(),) * 4
-        return *own_widgets(session), returned[0], *returned[2:]
+        return panel_of(session), *own_widgets(session), returned[0], *returned[2:]
 
-    shell.found.then(restored, shell.session, [*chooser.widgets, picker, download, *shown], **QUIET)
+    restoring = [chooser.panels, *chooser.widgets, picker, download, *shown]
+    shell.found.then(restored, shell.session, restoring, **QUIET)
 
     @in_words
     def change_model(session: Session, model_id: str) -> tuple[Any, ...]:

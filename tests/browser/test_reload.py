@@ -94,6 +94,9 @@ def test_a_reload_finds_the_region_and_the_photograph(page: Page, tmp_path: Path
     expect(page.get_by_role("tab", name="Discover", exact=True)).to_have_attribute("aria-selected", "true")
     expect(own).to_have_attribute("aria-selected", "true")
     expect(page.locator("#discover .shape")).to_have_count(0)
+    tab(page, "Text edit")
+    in_text_edit = page.locator("#text-edit").get_by_role("tab", name="Your own", exact=True)
+    expect(in_text_edit).to_have_attribute("aria-selected", "true")
 
 
 def test_own_presets_are_renamed_and_deleted(page: Page, tmp_path: Path) -> None:
