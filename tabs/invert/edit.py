@@ -73,7 +73,6 @@ class Editor:
                     placeholder="a smiling face with glasses",
                     elem_id="targets",
                 )
-                self.told = gr.HTML(elem_id="targets-told")
             with gr.Column(min_width=240, scale=2):
                 self.attention = gr.Radio(
                     ATTENTION, value="auto", label="What stays in its place (attention)", elem_id="attention"
@@ -119,6 +118,8 @@ class Editor:
         with gr.Row(elem_classes="actions"):
             self.edit = gr.Button("Edit", variant="primary", min_width=140, elem_id="edit-inverted")
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-edit")
+        # Below the buttons: what appears when the prompts are left must not move the button that is being pressed.
+        self.told = gr.HTML(elem_id="targets-told")
         self.note = gr.HTML(elem_id="edit-said")
         self.cards = Cards([], None, elem_id="edited", visible=False, **CARDS)
         self.stage = Stage({}, elem_id="edit-stage")
