@@ -90,11 +90,11 @@ class PictureChooser:
                         visible=takes_words(model_id),
                         elem_classes="described",
                     )
-                    self.told = gr.HTML(elem_classes="told-of-words")
                     with gr.Row(elem_classes="seed"):
                         self.seed = gr.Number(1, label="Seed", precision=0, min_width=90, elem_classes="seed-number")
                         self.sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_classes="imagine")
                         self.surprise = gr.Button("Surprise me", variant="secondary", min_width=60)
+                    self.told = gr.HTML(elem_classes="told-of-words")  # below: buttons do not move under the pointer
         self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words, self.restore]
 
     def connect(

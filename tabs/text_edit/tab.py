@@ -109,13 +109,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                                 max_lines=1,
                                 elem_id="target-text",
                             )
-                            unknown = gr.HTML(elem_id="unknown-words")
                             form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
                             with gr.Accordion("Training settings", open=False):
                                 samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
                                 train_steps = gr.Slider(8, 60, short, step=1, label="Steps", info="of the process")
                                 coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="How strongly the words count (λ)")
                             train = gr.Button("Train this direction", variant="primary", elem_id="train")
+                            # Below the button, so that it does not move while it is pressed.
+                            unknown = gr.HTML(elem_id="unknown-words")
                         with gr.Row(visible=False) as stopping:
                             stop = gr.Button("Stop and keep", elem_id="stop", min_width=120)
                             discard = gr.Button("Discard", elem_id="discard", min_width=100)

@@ -194,8 +194,11 @@ def test_discarding_a_training_leaves_nothing(page: Page) -> None:
     finished(page, "Angry")
     page.get_by_role("tab", name="From words").click()
     page.locator("#target-text input, #target-text textarea").fill("a dog on a skateboard")
+    place = "(button) => button.getBoundingClientRect().top + scrollY"
+    before = page.locator("#train").evaluate(place)
     page.locator("#target-text input, #target-text textarea").press("Tab")
     expect(page.locator("#unknown-words")).to_contain_text("has never read “dog”, “skateboard”")
+    assert page.locator("#train").evaluate(place) == before, "a button that is being pressed does not move"
     page.get_by_role("button", name="Train this direction").click()
     expect(page.locator("#training .chart")).to_be_visible()
     page.locator("#discard").click()
