@@ -12,8 +12,6 @@ from ..errors import RequestError
 from ..photo.placement import Placement
 from ..process import USUAL_STEPS, Process
 
-MAX_TIMESTEPS = 100_000  # of the models that can be opened
-
 Form = Literal["trained", "per_timestep", "global"]
 IntervalSource = Literal["preset", "curves"]
 
@@ -75,7 +73,7 @@ class EditOptions:
             ("below which it is boosted (t_boost)", self.t_boost),
         ):
             if level is not None:
-                require_range(f"The noise level {words}", level, 0, MAX_TIMESTEPS)
+                require_range(f"The noise level {words}", level, 0, 1000)
         if self.form not in ("trained", "per_timestep", "global"):
             raise RequestError(f"There is no form {self.form!r} of a direction: use trained, per_timestep or global.")
         if self.source not in ("preset", "curves"):

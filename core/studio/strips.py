@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from ..imaging import content_hash
@@ -62,7 +61,7 @@ class Strip:
         """The picture nearest to the strength that is looked at, if there is any."""
         return min(self.frames, key=lambda frame: abs(frame.strength - self.strength), default=None)
 
-    @cached_property
+    @property
     def made(self) -> dict[str, Any]:
         """Everything that the pictures depend on beside their strength, for their file of numbers."""
         return what_made_it(MODELS[self.picture.model_id], self.preset, self.options)

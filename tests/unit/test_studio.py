@@ -227,7 +227,7 @@ def test_intervals_are_the_visitors_then_the_presets_then_the_models(model: Diff
         {"steps": 3},
         {"steps": 1001},
         {"seed": -1},
-        {"t_edit": 100_001},
+        {"t_edit": 1001},
         {"form": "odd"},
         {"injection": "odd"},
         {"steps": "9"},
