@@ -37,6 +37,7 @@ class Strip:
     seconds: float = 0.0
     domain: Domain | None = None
     number: int = field(default_factory=_numbers.__next__)
+    _settings: dict[str, Any] | None = field(default=None, init=False)
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -63,8 +64,11 @@ class Strip:
 
     @property
     def made(self) -> dict[str, Any]:
-        """Everything that the pictures depend on beside their strength, for their file of numbers."""
-        return what_made_it(MODELS[self.picture.model_id], self.preset, self.options)
+        """Everything that the pictures depend on beside their strength, for their file of numbers. Worked out once:
+        every report of a computation shows it."""
+        if self._settings is None:
+            self._settings = what_made_it(MODELS[self.picture.model_id], self.preset, self.options)
+        return self._settings | {"direction": self.preset.name}  # which may have been renamed
 
     def add(self, frames: Sequence[Frame]) -> None:
         """Further pictures; one of a strength that is there already takes its place."""

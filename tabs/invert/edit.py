@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from html import escape
 from typing import Any, Literal
 
 import gradio as gr
@@ -342,14 +341,10 @@ def cards(edits: PromptEdits) -> Any:
 
 def remarks(edits: PromptEdits, model: TextToImage) -> str:
     """What the visitor should know of what was done."""
-    notes = []
+    cut_off = []
     for number, prompt in enumerate(edits.prompts, start=1):
         if cut := model.words_cut(prompt):
             what = "The target prompt" if len(edits.prompts) == 1 else f"Target prompt {number}"
-            notes.append(cut_note(what, prompt, cut))
+            cut_off.append(cut_note(what, prompt, cut))
     told = remark(edits.card, edits.inversion.prompt, *edits.prompts)
-    if told:
-        notes.append(f'<div class="message" role="status">{escape(told)}</div>')
-    if edits.note:
-        notes.append(f'<div class="message" role="status">{escape(edits.note)}</div>')
-    return "".join(notes)
+    return "".join(cut_off) + notes([words for words in (told, edits.note) if words])

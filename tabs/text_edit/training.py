@@ -11,7 +11,7 @@ import gradio as gr
 from torch import Tensor
 
 from core import presets
-from core.errors import RequestError, VisitorError, shortened
+from core.errors import VisitorError, shortened
 from core.imaging import to_pil
 from core.models.cards import MODELS
 from core.models.loader import models
@@ -195,9 +195,7 @@ def rename_own(session: Session, key: str | None, name: str | None) -> tuple[Any
 @in_words
 def removal_question(session: Session, key: str | None) -> str:
     """What a visitor is asked before a preset of their own is deleted."""
-    preset = session.own.get(key or "")
-    if key is None or preset is None:
-        raise RequestError("Only directions of your own can be deleted. Choose one of them.")
+    key, preset = session.own_preset(key, "deleted")
     mixed = "It also leaves your composition. " if key in session.compose.composition else ""
     return f"Delete “{preset.name}”? {mixed}What was saved as a file stays."
 

@@ -170,6 +170,12 @@ class Session:
         there = (key for key in same if presets.to_bytes(replace(self.own[key], name=preset.name)) == data)
         return next(there, None) or self.keep(preset)
 
+    def own_preset(self, key: str | None, what: str) -> tuple[str, Preset]:
+        """One of the visitor's own presets, with its id. what: is done with it. Raises RequestError: there is none."""
+        if key is None or key not in self.own:
+            raise RequestError(f"Only directions of your own can be {what}. Choose one of them.")
+        return key, self.own[key]
+
     def rename(self, key: str | None, name: str) -> Preset:
         """Give one of the visitor's own presets another name.
 
@@ -177,19 +183,17 @@ class Session:
             RequestError: there is none, no name, or another direction has it.
         """
         name = " ".join("".join(c if c.isprintable() else " " for c in name[:400]).split())[:MAX_NAME]
-        if key not in self.own:
-            raise RequestError("Only directions of your own can be renamed. Choose one of them.")
+        key, preset = self.own_preset(key, "renamed")
         if not name:
             raise RequestError("A direction needs a name.")
-        if name.lower() in self._names(self.own[key].model, key):
+        if name.lower() in self._names(preset.model, key):
             raise RequestError(f"There is another direction called “{name}”. Choose another name.")
-        self.own[key] = replace(self.own[key], name=name)
+        self.own[key] = replace(preset, name=name)
         return self.own[key]
 
     def remove(self, key: str | None) -> None:
         """Delete one of the visitor's own presets, also from the composition. Raises RequestError: there is none."""
-        if key not in self.own:
-            raise RequestError("Only directions of your own can be deleted. Choose one of them.")
+        key, _ = self.own_preset(key, "deleted")
         del self.own[key]
         if key in self.compose.composition:
             self.compose.change(self.compose.composition.remove(key))
