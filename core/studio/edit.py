@@ -147,7 +147,8 @@ def edit_work(
     forms: Forms | None = None,
 ) -> Work:
     """Of `edit_frames`."""
-    steps, averaged = options.step_count, 0 if options.form == "trained" else preset.direction.steps
+    steps = options.steps_taken([preset.injection])
+    averaged = 0 if options.form == "trained" else preset.direction.steps
     return Work(2 * steps + 2 * averaged, steps * (1 + 2 * len(strengths)) + 2 * MEAN_OVER * averaged)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
+from ..calibration import steps_taken
 from ..directions import Injection
 from ..errors import RequestError
 from ..photo.placement import Placement
@@ -101,6 +103,11 @@ class EditOptions:
     def step_count(self) -> int:
         """Steps of the process."""
         return USUAL_STEPS[self.process] if self.steps is None else self.steps
+
+    def steps_taken(self, suggested: Collection[Injection]) -> int:
+        """Steps that an edit takes with directions that suggest these injections."""
+        injections = suggested if self.injection is None else [self.injection]
+        return steps_taken(self.step_count, injections) if self.process == "anchored" else self.step_count
 
 
 @dataclass(frozen=True)

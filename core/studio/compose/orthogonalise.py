@@ -61,7 +61,7 @@ def comparison_work(chosen: Sequence[Preset], metric: Metric, times: int = 1) ->
     """Of a comparison of presets, done for so many editing intervals."""
     count = len(chosen)
     if metric == "effect":
-        steps = EditOptions().step_count
+        steps = EditOptions().steps_taken([preset.injection for preset in chosen])
         return Work(4 * steps * times, 2 * steps * (2 * count + 8) * times)
     return Work(120.0 * times, (120.0 + 2 * count) * times)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...asyrp.prompts import suggested_name, templates
 from ...cache import Cache, Counted
+from ...calibration import steps_taken
 from ...clip import ImageText
 from ...discovery.locality import roir
 from ...discovery.naming import Namer, Suggestion, agree, describe_changes
@@ -29,6 +30,7 @@ from .exploration import Exploration
 from .rows import DirectionRow
 
 STEPS = USUAL_STEPS["anchored"]
+DRAWN = steps_taken(STEPS, ["symmetric"])  # steps of a picture, at most
 
 
 def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
@@ -106,7 +108,7 @@ def _namer(card: ModelCard) -> Namer:
 
 def others_work(exploration: Exploration, row: DirectionRow, pictures: Sequence[Picture], strength: float) -> Work:
     """Of `apply_to_others`."""
-    return Work(2.0 * STEPS, 3.0 * STEPS * len(pictures))
+    return Work(2.0 * DRAWN, 3.0 * DRAWN * len(pictures))
 
 
 @device_job(others_work)

@@ -19,7 +19,7 @@ from ..device import DEVICE, exclusively
 from ..jobs import Work, device_job
 from .analysis import MIN_FIRST_VECTORS, PRODUCT, Analysis, analyse_picture, basis_work, first_look, keep_analysis
 from .exploration import MAX_COUNT, Exploration
-from .pictures import STEPS, draw_rows
+from .pictures import DRAWN, draw_rows
 from .rows import DirectionRow, carry_over, keep_pinned
 
 MAX_ROWS = 24  # in all
@@ -34,7 +34,7 @@ def explore_work(exploration: Exploration, refining: bool = True) -> Work:
     regions = max(1, len(exploration.regions))
     rows = min(MAX_ROWS, regions * exploration.settings.count)
     products = 2 * regions * (MIN_FIRST_VECTORS + (exploration.size if refining else 0))
-    drawn = 2 * Work(6.0 * STEPS, STEPS * (2.0 + 4 * rows))
+    drawn = 2 * Work(6.0 * DRAWN, DRAWN * (2.0 + 4 * rows))
     return basis_work(exploration.size) + Work(PRODUCT * products, PRODUCT * products) + drawn
 
 
