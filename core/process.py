@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from .anchoring import PathCache, edit_anchored, source_path
@@ -50,7 +51,8 @@ def edit_pictures(
         latent = yield from stage(job, about, total=total)
         return (yield from stage(edit(model, latent.repeat(rows), weighted, settings), str.capitalize, steps, total))
 
-    timesteps = grid(model.schedule, steps, [direction for direction, _ in weighted], settings)
+    with_effect = [direction for direction, c in weighted if torch.as_tensor(c).any()]
+    timesteps = grid(model.schedule, steps, with_effect, settings)
     steps, total = len(timesteps), 2 * len(timesteps)
     settings = replace(settings, steps=steps)
     strengths = [(calibrated(model.schedule, timesteps, direction, settings), c) for direction, c in weighted]
