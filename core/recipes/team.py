@@ -157,6 +157,8 @@ def _take(folder: Path, team: Team) -> Any:
         lock.acquire(blocking=False)
         others = hidden.glob("lock-*") if team.share is None else [hidden / "lock"]
         if not any(is_held(other) for other in others):
+            if team.share is None:
+                _clear(folder)
             return lock
         lock.release()
     except Timeout:
@@ -166,6 +168,12 @@ def _take(folder: Path, team: Team) -> Any:
     raise RequestError(
         f"Another run works in {folder}. Wait until it is done, stop it, or choose another output folder."
     )
+
+
+def _clear(folder: Path) -> None:
+    """Take away files that a killed process had begun to write."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def is_held(path: Path) -> bool:

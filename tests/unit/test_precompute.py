@@ -4,12 +4,14 @@ import errno
 import io
 import json
 import os
+import random
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from small_recipes import FILES, SMALL, assert_alike, launched, run, visible, write_recipe
+from small_recipes import FILES, SMALL, assert_alike, launched, run, start_two, visible, write_recipe
 
 from core import presets, tensor_file
 from core.cli import main
@@ -260,6 +262,24 @@ def test_shares_of_a_job_array(whole: Path, tmp_path: Path) -> None:
     done, _ = run(path)
     assert [key.partition("-")[0] for key in done.outcome.made] == ["preset"], "the sum, which needs what both made"
     assert_alike(whole, tmp_path / "made", exactly=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(2))
+def test_one_of_two_processes_is_killed_at_any_moment(kill: int, whole: Path, tmp_path: Path) -> None:
+    """KILL_SEED tries other moments. At rest, two processes take about ten seconds for all of it."""
+    chance = random.Random(f"{os.environ.get('KILL_SEED', '')} {kill}")
+    path, rank, moment = write_recipe(tmp_path), chance.randrange(2), chance.uniform(1, 12)
+    processes = start_two(path)
+    time.sleep(moment)
+    processes[rank].kill()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode is not None, "the other one ends by itself"
+    done, _ = run(path)
+    done.outcome.require_complete()
+    assert_alike(whole, tmp_path / "made")
+    assert not [file for file in (tmp_path / "made").rglob("*") if file.suffix in (".partial", ".unfinished")]
 
 
 @pytest.mark.slow
