@@ -94,11 +94,22 @@ def join_team(share: tuple[int, int] | None = None) -> Team:
     return Team(state.process_index, state.num_processes)
 
 
+def launched_rank() -> int:
+    """Which one this process is of those that were launched together, before they have joined."""
+    return _launched("RANK", 0)
+
+
 def _launched_size() -> int:
-    for variable in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
+    return max(1, _launched("SIZE", 1))
+
+
+def _launched(what: str, otherwise: int) -> int:
+    """As torchrun and accelerate, Open MPI, MPICH and MVAPICH tell it."""
+    world = "WORLD_SIZE" if what == "SIZE" else what
+    for variable in (world, f"OMPI_COMM_WORLD_{what}", f"PMI_{what}", f"MV2_COMM_WORLD_{what}"):
         if os.environ.get(variable, "").isdigit():
-            return max(1, int(os.environ[variable]))
-    return 1
+            return int(os.environ[variable])
+    return otherwise
 
 
 def read_share(text: str | None) -> tuple[int, int] | None:
