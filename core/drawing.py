@@ -4,15 +4,15 @@ files that bring their own."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 42
-LETTER = 6.2  # width of a letter at the size of the labels
+WIDTH, HEIGHT = 440, 260
+LEFT, RIGHT, TOP, BOTTOM = 50, 14, 16, 46
+LETTER = 7.0  # width of a letter at the size of the labels
 
 # The lines' colours, told apart by people who are colour-blind too (Okabe and Ito 2008), and their dashes.
 COLOURS = 6
@@ -27,17 +27,21 @@ STYLE = "\n".join(
         + " }",
         "@media (prefers-color-scheme: dark) { .plot { --ink: #f2f0ee; --quiet: #a8a29e; --grid: #3f3b38; "
         "--paper: #1c1a19; " + " ".join(f"--line-{i}: {colour};" for i, colour in enumerate(_DARK)) + " } }",
-        ".plot text { font: 11px system-ui, sans-serif; fill: var(--quiet); }",
+        ".plot text { font: 13px system-ui, sans-serif; fill: var(--quiet); }",
         ".plot .label { fill: var(--ink); }",
         ".plot .grid { stroke: var(--grid); fill: none; }",
         ".plot .mark { stroke: var(--quiet); stroke-dasharray: 3 3; fill: none; }",
         *(
-            f".plot .line-{i} {{ stroke: var(--line-{i}); fill: none; stroke-width: 2; stroke-dasharray: {dash or 'none'}; }} "
+            f".plot .line-{i} {{ stroke: var(--line-{i}); fill: none; stroke-width: 2; "
+            f"stroke-dasharray: {dash or 'none'}; }} "
             f".plot .dot-{i} {{ fill: var(--line-{i}); }} .plot .band-{i} {{ fill: var(--line-{i}); opacity: 0.15; }}"
             for i, dash in enumerate(_DASHES)
         ),
     ]
 )
+
+
+Values = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Line:
     are marked, and say their values."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    error: Sequence[float] | None = None
+    x: Values
+    y: Values
+    error: Values | None = None
     dots: bool = True
 
 
@@ -77,9 +81,9 @@ def line_plot(
     y that the axis reaches in any case.
     """
     drawn = [_finite(line) for line in lines]
-    xs = np.concatenate([x for x, _, _ in drawn]) if drawn else np.zeros(0)
-    if not len(xs):
+    if not any(len(x) for x, _, _ in drawn):
         return ""
+    xs = np.concatenate([np.asarray(line.x, dtype=float) for line in lines])
     low = np.concatenate([y - e for _, y, e in drawn])
     high = np.concatenate([y + e for _, y, e in drawn])
     levels = [mark.at for mark in marks if mark.level]
@@ -98,13 +102,13 @@ def line_plot(
 
     body = []
     for value, label in ticks(least, most):
-        y = float(at_y(value))
-        body.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        body.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    for value, label in ticks(left, right, 6):
-        x = float(at_x(value))
-        body.append(f'<path class="grid" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>')
-        body.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{label}</text>')
+        level = float(at_y(value))
+        body.append(f'<path class="grid" d="M{LEFT} {level:.1f}H{WIDTH - RIGHT}"/>')
+        body.append(f'<text x="{LEFT - 6}" y="{level + 4:.1f}" text-anchor="end">{label.replace("-", "−")}</text>')
+    for value, label in _places(xs, left, right):
+        place = float(at_x(value))
+        body.append(f'<path class="grid" d="M{place:.1f} {HEIGHT - BOTTOM}v4"/>')
+        body.append(f'<text x="{place:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     body.append(f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     if y_label:
@@ -112,21 +116,22 @@ def line_plot(
         body.append(f'<text class="label" transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
     body += [_mark(mark, at_x, at_y) for mark in marks]
     for i, (line, (x, y, e)) in enumerate(zip(lines, drawn, strict=True)):
-        colour = i % COLOURS
-        if line.error is not None and len(x) > 1:
-            edge = [*zip(at_x(x), at_y(y + e), strict=True), *zip(at_x(x)[::-1], at_y(y - e)[::-1], strict=True)]
-            body.append(f'<path class="band-{colour}" d="{_path(edge)}Z"/>')
-        points = list(zip(at_x(x), at_y(y), strict=True))
-        body.append(f'<path class="line-{colour}" d="{_path(points)}"/>')
+        colour, points = i % COLOURS, list(zip(at_x(x), at_y(y), strict=True))
+        if line.error is not None:
+            upper, lower = (list(zip(at_x(x), at_y(y + side * e), strict=True)) for side in (1, -1))
+            for above, below in zip(_runs(line, upper), _runs(line, lower), strict=True):
+                body.append(f'<path class="band-{colour}" d="{_path([*above, *reversed(below)])}Z"/>')
+        body += [f'<path class="line-{colour}" d="{_path(run)}"/>' for run in _runs(line, points)]
         if line.dots:
             for (a, b), value_x, value_y in zip(points, x, y, strict=True):
                 said = escape(f"{line.name}: {value_y:.3g} at {value_x:g}")
-                body.append(f'<circle class="dot-{colour}" cx="{a:.1f}" cy="{b:.1f}" r="3"><title>{said}</title></circle>')
+                dot = f'<circle class="dot-{colour}" cx="{a:.1f}" cy="{b:.1f}" r="3">'
+                body.append(f"{dot}<title>{said}</title></circle>")
     for row, entries in enumerate(legend):
-        y = HEIGHT + 6 + 18 * row
-        for i, x, name in entries:
-            body.append(f'<path class="line-{i % COLOURS}" d="M{x:.0f} {y}h22"/>')
-            body.append(f'<text class="label" x="{x + 27:.0f}" y="{y + 4}">{escape(name)}</text>')
+        line_at = HEIGHT + 6 + 18 * row
+        for i, begin, name in entries:
+            body.append(f'<path class="line-{i % COLOURS}" d="M{begin:.0f} {line_at}h22"/>')
+            body.append(f'<text class="label" x="{begin + 27:.0f}" y="{line_at + 4}">{escape(name)}</text>')
     style = f"<style>{STYLE} .plot {{ background: var(--paper); }}</style>" if alone else ""
     space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
     return (
@@ -158,11 +163,32 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return least - margin, most + margin
 
 
+def _places(xs: np.ndarray, left: float, right: float) -> list[tuple[float, str]]:
+    """Of the labels below: the values themselves where there are few, and room for all of them."""
+    values = np.unique(xs)
+    room = np.diff(values).min(initial=np.inf) * (WIDTH - LEFT - RIGHT) / (right - left)
+    if len(values) <= 9 and room >= 5 * LETTER:
+        return [(float(value), f"{value:g}".replace("-", "−")) for value in values]
+    return [(value, label.replace("-", "−")) for value, label in ticks(left, right, 6)]
+
+
+def _runs(line: Line, points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """The points (those that are finite) in pieces that end where the line has no value."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    left = iter(points)
+    for x, y in zip(line.x, line.y, strict=True):
+        if math.isfinite(x) and math.isfinite(y):
+            runs[-1].append(next(left))
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if len(run) > 1]
+
+
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + " L".join(f"{a:.1f} {b:.1f}" for a, b in points)
 
 
-def _mark(mark, at_x, at_y) -> str:  # type: ignore[no-untyped-def]
+def _mark(mark: Mark, at_x: Callable[[float], np.ndarray], at_y: Callable[[float], np.ndarray]) -> str:
     if mark.level:
         y = float(at_y(mark.at))
         words = f'<text x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{escape(mark.words)}</text>'

@@ -6,7 +6,7 @@ count as the direction's doing; how much that is, `reconstruction` says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..asyrp.loss import directional_loss, text_direction
 from ..discovery.locality import mean_squares, roir
-from ..errors import RequestError
+from ..errors import ModelUnavailable, RequestError
 from ..instruments import Instruments
 from ..metrics import psnr
 from ..parts import Parts
@@ -51,12 +51,12 @@ Table = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def measure(gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor) -> Table:
-    """Everything that can be measured of a batch.
+def measure(gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor) -> tuple[Table, list[str]]:
+    """Everything that can be measured of a batch, and in sentences what could not.
 
     originals: pixels (N, 3, R, R) in [-1, 1]. edited: (N, K, 3, R, R), at each of the subject's strengths.
 
-    Returns: float64 (N, K) under the keys of `MEASURES`, as far as they can be had and with no number where one is
+    The table has float64 (N, K) under the keys of `MEASURES`, as far as they can be had and with no number where one is
     undefined (0 / 0); "attributes" (N, K, A), changes in standard deviations; "features" (N, K, F) float32, and
     "original_features" (N, F); "rank_correlation" (N,) of strength and own change.
     """
@@ -65,19 +65,22 @@ def measure(gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor)
     rows = edited.flatten(0, 1)
     before = edited[:, [subject.zero]].expand_as(edited).flatten(0, 1)
     table: Table = {
-        "mse": (rows - before).square().mean((1, 2, 3)).double().numpy(),
-        "reconstruction": psnr(rows, originals.repeat_interleave(K, dim=0)).double().numpy(),
+        "mse": _numbers((rows - before).square().mean((1, 2, 3))),
+        "reconstruction": _numbers(psnr(rows, originals.repeat_interleave(K, dim=0))),
     }
-    if gauges.distance is not None:
-        pairs = zip(before.split(PIECE), rows.split(PIECE), strict=True)
-        table["distance"] = _numbers(torch.cat([gauges.distance(a, b).flatten().cpu() for a, b in pairs]))
-    if gauges.identity is not None:
-        pairs = zip(before.split(PIECE), rows.split(PIECE), strict=True)
-        table["identity"] = _numbers(torch.cat([gauges.identity(a, b).flatten().cpu() for a, b in pairs]))
+    said: list[str] = []
+    for key, compare in (("distance", gauges.distance), ("identity", gauges.identity)):
+        if compare is not None:
+            try:
+                table[key] = _compared(compare, before, rows)
+            except ModelUnavailable as error:
+                said.append(f"{MEASURES[key][0]} is not measured. {error.message}")
     table |= _by_clip(gauges, subject, rows, K)
-    labels = None if gauges.parts is None else np.concatenate([gauges.parts.label_maps(p) for p in rows.split(PIECE)])
-    if labels is not None:
-        table |= _parts_kept(labels.reshape(N, K, *labels.shape[1:]), subject.zero, len(gauges.parts.names))
+    labels = None
+    if gauges.parts is not None:
+        labels = np.concatenate([gauges.parts.label_maps(part) for part in rows.split(PIECE)])
+        labels = labels.reshape(N, K, *labels.shape[1:])
+        table |= _parts_kept(labels, subject.zero, len(gauges.parts.names))
     masks = _masks(subject, labels, gauges.parts, N, K, edited.shape[-1])
     if masks is not None:
         inside, outside = (_numbers(part) for part in mean_squares(before, rows, masks))
@@ -97,10 +100,18 @@ def measure(gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor)
     if "own" in table:
         table["rank_correlation"] = rank_correlation(subject.strengths, table["own"])
     if gauges.features is not None:
-        found = torch.cat([gauges.features(p).cpu() for p in rows.split(PIECE)]).float().numpy()
-        table["features"] = found.reshape(N, K, -1)
-        table["original_features"] = torch.cat([gauges.features(p).cpu() for p in originals.split(PIECE)]).numpy()
-    return table
+        table["features"] = _features(gauges.features, rows).reshape(N, K, -1)
+        table["original_features"] = _features(gauges.features, originals)
+    return table, said
+
+
+def _compared(compare: Callable[[Tensor, Tensor], Tensor], before: Tensor, after: Tensor) -> np.ndarray:
+    pairs = zip(before.split(PIECE), after.split(PIECE), strict=True)
+    return _numbers(torch.cat([compare(a, b).flatten().cpu() for a, b in pairs]))
+
+
+def _features(features: Callable[[Tensor], Tensor], pixels: Tensor) -> np.ndarray:
+    return torch.cat([features(part).cpu().float() for part in pixels.split(PIECE)]).numpy()
 
 
 def changes(probe: Instruments, before: Tensor, after: Tensor) -> dict[str, float]:
@@ -161,13 +172,13 @@ def _parts_kept(labels: np.ndarray, zero: int, count: int) -> Table:
 def _masks(
     subject: Subject, labels: np.ndarray | None, parts: Parts | None, N: int, K: int, resolution: int
 ) -> np.ndarray | None:
-    """Boolean (N K, R, R), True where the direction should act; None where nothing says where.
+    """Boolean (N K, R, R), True where the direction should act; None where nothing says where. labels: (N, K, s, s).
 
     A part is where the picture shows it at strength 0 or at the strength concerned: glasses are where they come.
     """
     if subject.part and labels is not None and parts is not None and subject.part in parts.names:
-        shown = (labels == parts.names.index(subject.part)).reshape(N, K, *labels.shape[1:])
-        either = (shown | shown[:, [subject.zero]]).reshape(N * K, *labels.shape[1:])
+        shown = labels == parts.names.index(subject.part)
+        either = (shown | shown[:, [subject.zero]]).reshape(N * K, *labels.shape[2:])
         pick = ((np.arange(resolution) + 0.5) * labels.shape[-1] / resolution).astype(int)
         found: np.ndarray = either[:, pick][:, :, pick]
         return found
@@ -203,5 +214,3 @@ def require_known(gauges: Gauges, subject: Subject) -> None:
     if subject.part and gauges.parts is not None and subject.part not in gauges.parts.names:
         known = ", ".join(gauges.parts.names)
         raise RequestError(f"There is no part “{subject.part[:60]}” in these pictures. Choose one of: {known}.")
-
-

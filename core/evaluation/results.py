@@ -196,9 +196,7 @@ class Joined:
             for k, sums in enumerate(self._edited):
                 sums.add(table["features"][:, k])
 
-    def found(
-        self, intervals: tuple[int, int], shown: Sequence[Shown] = (), remarks: Sequence[str] = ()
-    ) -> Found:
+    def found(self, intervals: tuple[int, int], shown: Sequence[Shown] = (), remarks: Sequence[str] = ()) -> Found:
         """What all of them say together."""
         means = {key: self._moments[key].means for key in MEASURES if key in self._moments}
         errors = {key: self._moments[key].errors for key in MEASURES if key in self._moments}
