@@ -29,6 +29,7 @@ STYLE = "\n".join(
         "--paper: #1c1a19; " + " ".join(f"--line-{i}: {colour};" for i, colour in enumerate(_DARK)) + " } }",
         ".plot text { font: 13px system-ui, sans-serif; fill: var(--quiet); }",
         ".plot .label { fill: var(--ink); }",
+        ".plot .words { fill: var(--ink); stroke: var(--paper); stroke-width: 4px; paint-order: stroke; }",
         ".plot .grid { stroke: var(--grid); fill: none; }",
         ".plot .mark { stroke: var(--quiet); stroke-dasharray: 3 3; fill: none; }",
         *(
@@ -114,7 +115,6 @@ def line_plot(
     if y_label:
         turned = f"translate(11 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)"
         body.append(f'<text class="label" transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
-    body += [_mark(mark, at_x, at_y) for mark in marks]
     for i, (line, (x, y, e)) in enumerate(zip(lines, drawn, strict=True)):
         colour, points = i % COLOURS, list(zip(at_x(x), at_y(y), strict=True))
         if line.error is not None:
@@ -127,6 +127,7 @@ def line_plot(
                 said = escape(f"{line.name}: {value_y:.3g} at {value_x:g}")
                 dot = f'<circle class="dot-{colour}" cx="{a:.1f}" cy="{b:.1f}" r="3">'
                 body.append(f"{dot}<title>{said}</title></circle>")
+    body += [_mark(mark, at_x, at_y, drawn) for mark in marks]
     for row, entries in enumerate(legend):
         line_at = HEIGHT + 6 + 18 * row
         for i, begin, name in entries:
@@ -150,7 +151,11 @@ def ticks(least: float, most: float, about: int = 4) -> list[tuple[float, str]]:
     return [(float(value), f"{value:.{digits}f}") for value in values]
 
 
-def _finite(line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Points = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y and the error of y
+Place = Callable[[np.ndarray | float], np.ndarray]  # where values lie on the drawing
+
+
+def _finite(line: Line) -> Points:
     x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
     e = np.zeros_like(y) if line.error is None else np.nan_to_num(np.asarray(line.error, dtype=float))
     known = np.isfinite(x) & np.isfinite(y)
@@ -188,16 +193,31 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + " L".join(f"{a:.1f} {b:.1f}" for a, b in points)
 
 
-def _mark(mark: Mark, at_x: Callable[[float], np.ndarray], at_y: Callable[[float], np.ndarray]) -> str:
+def _mark(mark: Mark, at_x: Place, at_y: Place, drawn: Sequence[Points]) -> str:
+    width = LETTER * len(mark.words)
     if mark.level:
         y = float(at_y(mark.at))
-        words = f'<text x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{escape(mark.words)}</text>'
+        lefts = (WIDTH - RIGHT - width, LEFT + 4.0, (LEFT + WIDTH - RIGHT - width) / 2)
+        left = min(lefts, key=lambda left: _crossings((left, y - 17), (left + width, y - 2), at_x, at_y, drawn))
+        words = f'<text class="words" x="{left:.1f}" y="{y - 5:.1f}">{escape(mark.words)}</text>'
         return f'<path class="mark" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>{words}'
     x = float(at_x(mark.at))
-    half = LETTER * len(mark.words) / 2
-    middle = min(max(x, LEFT + half), WIDTH - RIGHT - half)
-    words = f'<text x="{middle:.1f}" y="{TOP - 2}" text-anchor="middle">{escape(mark.words)}</text>'
+    middle = min(max(x, LEFT + width / 2), WIDTH - RIGHT - width / 2)
+    words = f'<text class="words" x="{middle:.1f}" y="{TOP - 3}" text-anchor="middle">{escape(mark.words)}</text>'
     return f'<path class="mark" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>{words}'
+
+
+def _crossings(
+    low: tuple[float, float], high: tuple[float, float], at_x: Place, at_y: Place, drawn: Sequence[Points]
+) -> int:
+    """How much of the lines lies in a box of the drawing."""
+    count = 0
+    for x, y, _ in drawn:
+        if len(x):
+            fine = np.linspace(0, len(x) - 1, 200)
+            a, b = (at(np.interp(fine, np.arange(len(x)), v)) for at, v in ((at_x, x), (at_y, y)))
+            count += int(((low[0] < a) & (a < high[0]) & (low[1] < b) & (b < high[1])).sum())
+    return count
 
 
 def _legend(lines: Sequence[Line]) -> list[list[tuple[int, float, str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -165,7 +166,9 @@ def _files(source: str, count: int | None) -> PictureFiles:
     if count is not None:
         _require_positive("--count", count)
     folder = Path(source).expanduser()
-    return files_of(folder, count) if folder.is_dir() else follow(dataset_files(source, count, login()))
+    if folder.is_dir() or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source, re.ASCII):
+        return files_of(folder, count)
+    return follow(dataset_files(source, count, login()))
 
 
 def _print_summary(evaluation: Evaluation) -> None:

@@ -226,10 +226,8 @@ def curves_plot(measured: MeasuredCurves, title: str) -> str:
         Line("x_t, what is seen", curves.t, curves.noisy, dots=False),
     ]
     marks = [
-        Mark(
-            curves.edit_threshold, f"{curves.edit_threshold:g}: t_edit of equal texts, {curves.t_edit(1.0)}", level=True
-        ),
-        Mark(curves.boost_threshold, f"{curves.boost_threshold:g}: t_boost, {curves.t_boost()}", level=True),
+        Mark(curves.edit_threshold, f"{curves.edit_threshold:g}: t_edit up to {curves.t_edit(1.0)}", level=True),
+        Mark(curves.boost_threshold, f"{curves.boost_threshold:g}: t_boost {curves.t_boost()}", level=True),
     ]
     words = f"Perceptual distance to the picture along the inversion of {measured.count} pictures, {title}"
     return line_plot(words, lines, "t", "perceptual distance", marks, downwards=True, alone=True, include=(0.0,))

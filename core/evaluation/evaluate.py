@@ -41,7 +41,7 @@ SHOWN = 4  # pictures of each direction on the page
 THUMBNAIL = 144  # pixels of their sides at most
 STRENGTHS = 5  # of a strip, if none are given
 ALONE = Team()
-KEPT_BYTES = 48 * 2**20  # of the paths or latents of a batch, for the next direction
+KEPT_BYTES = 256 * 2**20  # of a batch's paths or latents, for the next direction; more is computed again
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,14 @@ def evaluate(
         raise RequestError("Two of the directions have the same name: their figures could not be told apart.")
     files = team.first(files)
     pieces = _pieces(model, subjects, files, gauges, options, batch)
-    kept = Kept(PathCache(KEPT_BYTES), LatentCache(KEPT_BYTES))
+    last: dict[tuple[str, ...], Kept] = {}  # of the batch at hand alone
 
     def work(unit: Unit) -> Job[Mapping[str, bytes]]:
         piece = pieces[unit]
+        if piece.names not in last:
+            last.clear()
+            last[piece.names] = Kept(PathCache(KEPT_BYTES), LatentCache(KEPT_BYTES))
+        kept = last[piece.names]
         measured = yield from _measured(model, subjects[piece.subject], piece, files, gauges, options, kept)
         return {unit.files[0]: _packed(measured)}
 
