@@ -20,6 +20,8 @@ LAYERS = (
     {"core.studio"},
     {"core.studio.visit"},
     {"core.api", "core.deploy"},
+    {"core.recipes"},
+    {"core.evaluation"},
     {"core.cli"},
     {"core.__main__"},
     {"tabs"},
