@@ -30,13 +30,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.directions import changes
 from benchmarks.samplers import DEFAULTS, figures
 from core import instruments, presets
 from core.calibration import calibrated, uneven_timesteps
 from core.delta_block import DeltaBlock
 from core.directions import CompositeDirection, Direction, ImplicitDirection
 from core.editing import EditSettings, sample_latent
+from core.evaluation.measures import changes
 from core.intervals import Intervals
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,11 +14,12 @@ from .output import WHICH_PRESET, Commands, command, follow, login, print_note, 
 
 if TYPE_CHECKING:
     from ..evaluation.gauges import Gauges
-    from ..evaluation.pictures import PictureFiles
     from ..evaluation.results import Evaluation
     from ..evaluation.subject import Subject
     from ..presets import Preset
     from ..progress import Job
+    from ..recipes.pictures import Readable
+    from ..recipes.recipe import PictureSource, Purpose, Recipe
     from ..recipes.team import Team
 
 T = TypeVar("T")
@@ -65,6 +67,7 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--part", help="of the pictures outside which nothing should change, such as Mouth")
     evaluate.add_argument("--identity", type=Path, metavar="FILE.onnx", help="a face embedding to compare people by")
     evaluate.add_argument("--batch", type=int, default=8, help="pictures that are edited together (8)")
+    evaluate.set_defaults(shares=None)
     _add_team(evaluate)
 
 
@@ -87,12 +90,15 @@ def measure_curves(options: argparse.Namespace) -> None:
     team = _team(options)
     model = load_model(options.model)
     out = options.out or Path(f"curves-{file_name(model.card.id).removesuffix('.safetensors')}")
-    files = None if options.pictures is None else _files(options.pictures, options.count)
+    pictures = None
+    if options.pictures is not None:
+        pictures = _found(_source(options.pictures, options.count), model.card.resolution, team)
     distance = metrics.perceptual(model.card, model.device)
     with folder_lock(out, team):
-        job = curves_together(model, files, distance, out, options.count, options.steps, team)
-        measured = follow(job) if team.main else _quietly(job)
+        job = curves_together(model, pictures, distance, out, options.count, options.steps, team)
+        measured = _followed(job, team)
         if measured is None:
+            _print_wait(team)
             return
         try:
             image_text = measuring.image_text(model.card)
@@ -102,8 +108,6 @@ def measure_curves(options: argparse.Namespace) -> None:
         ends = editing_ends(measured.curves, texts, image_text)
         write(out / "t_edit.csv", ends_as_csv(ends).encode(), "file t_edit.csv")
         write(out / "curves.svg", curves_plot(measured, model.card.title).encode(), "file curves.svg")
-    for name, why in measured.left_out:
-        print_note(f"left out: {name}: {why}")
     rows = [["source", "target", "similarity", "t_edit"]]
     rows += [[e.source, e.target, f"{e.similarity:.3f}", str(e.t_edit)] for e in ends if e.similarity is not None]
     if len(rows) > 1:
@@ -120,6 +124,7 @@ def measure_curves(options: argparse.Namespace) -> None:
 
 def evaluate_directions(options: argparse.Namespace) -> None:
     from ..evaluation.evaluate import evaluate
+    from ..evaluation.from_recipe import pictures_of, presets_of
     from ..evaluation.gauges import gauges_of
     from ..recipes.team import folder_lock
     from ..studio.frames import EditOptions
@@ -128,19 +133,35 @@ def evaluate_directions(options: argparse.Namespace) -> None:
     given = ("process", "steps", "injection", "t_edit", "t_boost", "seed")
     how = EditOptions(**{key: getattr(options, key) for key in given})
     team = _team(options)
-    model, presets = model_of(several_presets(options.presets), options.model)
-    if options.pictures is None:
-        raise RequestError("Say with --pictures which pictures to measure on: a folder, or a data set on the Hub.")
-    files = _files(options.pictures, options.count)
+    recipe = _recipe(options.presets)
+    if recipe is None:
+        model, presets = model_of(several_presets(options.presets), options.model)
+        if options.pictures is None:
+            raise RequestError("Say with --pictures which pictures to measure on: a folder, or a data set on the Hub.")
+        asked: list[tuple[Preset, Purpose | None]] = [(preset, None) for preset in presets]
+    else:
+        made = presets_of(recipe)
+        model, presets = model_of([preset for preset, _ in made.presets], options.model or recipe.model)
+        asked = [(preset, purpose) for preset, (_, purpose) in zip(presets, made.presets, strict=True)]
+        for words in (*made.unusable, *(f"{name} is not made yet" for name in made.missing)):
+            print_note(f"left out: {words}")
+        if options.strengths is None and recipe.measure is not None:
+            options.shares = recipe.measure.strengths
+    if options.pictures is not None:
+        source = _source(options.pictures, options.count)
+    else:
+        assert recipe is not None  # refused above
+        source = pictures_of(recipe)
+        source = source if options.count is None else replace(source, count=options.count)
+    pictures = _found(source, model.card.resolution, team)
     gauges = gauges_of(model.card, model.device, options.identity)
-    subjects = [_subject(preset, options, gauges) for preset in presets]
+    subjects = [_subject(preset, purpose, options, gauges) for preset, purpose in asked]
     with folder_lock(options.out, team):
-        job = evaluate(model, subjects, files, options.out, gauges, how, team, options.batch)
-        evaluation = follow(job) if team.main else _quietly(job)
+        job = evaluate(model, subjects, pictures, str(source), options.out, gauges, how, team, options.batch)
+        evaluation = _followed(job, team)
     if evaluation is None:
+        _print_wait(team)
         return
-    for name, why in evaluation.left_out:
-        print_note(f"left out: {name}: {why}")
     for words in evaluation.missing:
         print_note(words)
     _print_summary(evaluation)
@@ -148,27 +169,65 @@ def evaluate_directions(options: argparse.Namespace) -> None:
         print(options.out / f"evaluation.{ending}")
 
 
-def _subject(preset: Preset, options: argparse.Namespace, gauges: Gauges) -> Subject:
+def _recipe(sources: list[str]) -> Recipe | None:
+    """The recipe, if one is given in place of presets. Raises RequestError: with others. RecipeError."""
+    from ..recipes.reading import read_recipe
+
+    if not any(source.lower().endswith((".yaml", ".yml")) for source in sources):
+        return None
+    if len(sources) > 1:
+        raise RequestError("Give one recipe, or presets, not both.")
+    return read_recipe(sources[0])
+
+
+def _subject(preset: Preset, purpose: Purpose | None, options: argparse.Namespace, gauges: Gauges) -> Subject:
+    """Its strengths and what it is for: as the command says, else the recipe, else the preset itself."""
     from ..evaluation.evaluate import usual_strengths
     from ..evaluation.subject import Subject, purpose_of, with_zero
 
-    known = {} if gauges.probe is None else gauges.probe.known
-    attribute, sign, part = purpose_of(preset, known, gauges.parts)
+    attribute, sign, part = purpose_of(preset, {} if gauges.probe is None else gauges.probe.known, gauges.parts)
+    also: tuple[str, ...] = ()
+    if purpose is not None:
+        attribute, sign, part, also = purpose.attribute, purpose.sign, purpose.part or part, purpose.also
     if options.attribute and options.attribute != attribute:
-        attribute, sign = options.attribute, 1
-    strengths = usual_strengths(preset) if options.strengths is None else with_zero(options.strengths)
-    return Subject(preset, strengths, attribute, sign, part=options.part or part)
+        attribute, sign, also = options.attribute, 1, ()
+    if options.strengths is not None:
+        strengths = with_zero(options.strengths)
+    elif options.shares is not None:
+        strengths = with_zero([share * preset.unit for share in options.shares])
+    else:
+        strengths = usual_strengths(preset)
+    return Subject(preset, strengths, attribute, sign, also, options.part or part)
 
 
-def _files(source: str, count: int | None) -> PictureFiles:
-    from ..evaluation.pictures import dataset_files, files_of
+def _source(text: str, count: int | None) -> PictureSource:
+    """A folder, or a data set on the Hub by its name. Raises RequestError: the count is none."""
+    from ..recipes.recipe import PictureSource
 
     if count is not None:
         _require_positive("--count", count)
-    folder = Path(source).expanduser()
-    if folder.is_dir() or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source, re.ASCII):
-        return files_of(folder, count)
-    return follow(dataset_files(source, count, login()))
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", text, re.ASCII)
+    folder = Path(text).expanduser()
+    if found is None or folder.is_dir():
+        return PictureSource(folder, count=count)
+    return PictureSource(dataset=found[1], revision=found[2] or "main", count=count)
+
+
+def _found(source: PictureSource, resolution: int, team: Team) -> Readable:
+    """The pictures that can be read; the main process says which cannot."""
+    from ..recipes.pictures import readable_pictures
+
+    found = _followed(readable_pictures(source, resolution, login()), team)
+    for name, why in found.left_out if team.main else ():
+        print_note(f"left out: {name}: {why}")
+    return found
+
+
+def _followed(job: Job[T], team: Team) -> T:
+    """Run a job to its end; the main process tells of it."""
+    from ..progress import finish
+
+    return follow(job) if team.main else finish(job)
 
 
 def _print_summary(evaluation: Evaluation) -> None:
@@ -187,14 +246,18 @@ def _team(options: argparse.Namespace) -> Team:
     """The processes of this run. Raises RequestError: the share is not understood."""
     from ..recipes.team import join_team
 
-    return join_team(None)
+    if options.share is None:
+        return join_team()
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", options.share)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise RequestError(f"The share {options.share[:40]!r} is not understood: write K/N, such as 2/8.")
+    return join_team((int(found[1]), int(found[2])))
 
 
-def _quietly(job: Job[T]) -> T:
-    """Run a job to its end; another process tells of it."""
-    from ..progress import finish
-
-    return finish(job)
+def _print_wait(team: Team) -> None:
+    """After a share of the work, while others are not done."""
+    if team.share is not None:
+        print_note("This share is done. The run that finishes last writes the tables; any later one does so again.")
 
 
 def _require_positive(name: str, value: int) -> None:

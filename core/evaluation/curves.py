@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..asyrp.loss import similarity
 from ..clip import ImageText
 from ..curves import measure_curves
@@ -27,12 +26,13 @@ from ..kept_on_disk import keep
 from ..metrics import Distance
 from ..models.loader import DiffusionModel
 from ..progress import Job, stage
+from ..recipes.pictures import Readable as Pictures
+from ..recipes.pictures import load_pictures
 from ..recipes.team import HIDDEN, Team
 from ..recipes.units import Unit, run_units
 from ..sampling import sample
 from ..studio.sample import sample_picture
 from ..tensor_file import write
-from .pictures import PictureFiles, read_batch
 from .results import as_csv
 
 BATCH = 4  # pictures of a unit
@@ -46,11 +46,10 @@ Texts = tuple[str, str]
 
 @dataclass(frozen=True)
 class MeasuredCurves:
-    """curves: means over `count` pictures. left_out: files that could not be used, each with the reason."""
+    """curves: means over `count` pictures."""
 
     curves: Curves
     count: int
-    left_out: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class EditingEnd:
 
 def curves_together(
     model: DiffusionModel,
-    files: PictureFiles | None,
+    pictures: Pictures | None,
     distance: Distance,
     out: Path,
     count: int = COUNT,
@@ -75,45 +74,44 @@ def curves_together(
     team: Team = ALONE,
     batch: int = BATCH,
 ) -> Job[MeasuredCurves | None]:
-    """The curves of a model, over pictures of a folder or, without one, over `count` that the model makes itself.
+    """The curves of a model, over pictures or, without any, over `count` that the model makes itself.
 
     They are kept where the model is looked up (`core.kept_on_disk`), and written to `curves.json` of a folder. Of
-    several processes, the main one joins and writes; the others return None.
+    several processes, the main one joins and writes; the others return None, and so does a share of the work as long as
+    others are not done.
 
     Raises:
-        RequestError: no picture can be used, or steps out of range. ResourceError: a unit failed.
+        RequestError: steps out of range. ResourceError: a unit failed.
     """
     steps = min(steps, model.schedule.T)
     model.schedule.timesteps(steps)  # in range
-    files = team.first(files)
-    total = count if files is None else len(files.names)
+    pictures = team.first(pictures)
+    total = count if pictures is None else len(pictures.files)
     parts: dict[Unit, range] = {}
     for first in range(0, total, batch):
         part = range(first, min(first + batch, total))
-        which = [f"seed {seed}" for seed in part] if files is None else [str(_stamp(files, n)) for n in part]
-        said = json.dumps([__version__, model.fingerprint, str(model.dtype), model.card.perceptual, steps, which])
+        which = [f"seed {i}" if pictures is None else pictures.digests[i] for i in part]
+        said = json.dumps([model.fingerprint, str(model.dtype), model.card.perceptual, steps, which])
         key = f"curves-{first}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
         label = f"pictures {part.start + 1} to {part.stop}"
         parts[Unit(key, (f"{HIDDEN}/measured/{key}.npz",), label, cost=len(part))] = part
 
     def work(unit: Unit) -> Job[Mapping[str, bytes]]:
-        part, left_out = parts[unit], tuple[tuple[str, str], ...]()
-        if files is None:
+        part = parts[unit]
+        if pictures is None:
             pixels = yield from _made(model, part)
         else:
-            read = read_batch(files, [files.names[n] for n in part], model.card.resolution)
-            pixels, left_out = read.pixels, read.left_out
+            pixels = load_pictures([pictures.files[i] for i in part], model.card.resolution)
+        curves = yield from stage(measure_curves(model, pixels, distance, steps), previews=False)
+        table = {"count": np.array(len(part)), "t": curves.t}
+        table |= {"predicted_x0": curves.predicted_x0, "noisy": curves.noisy}
         written = io.BytesIO()
-        table = {"count": np.array(len(pixels)), "left_out": np.array(left_out, dtype=str).reshape(-1, 2)}
-        if len(pixels):
-            curves = yield from stage(measure_curves(model, pixels, distance, steps), previews=False)
-            table |= {"t": curves.t, "predicted_x0": curves.predicted_x0, "noisy": curves.noisy}
         np.savez(written, **table)  # type: ignore[arg-type]
         return {unit.files[0]: written.getvalue()}
 
     outcome = yield from run_units(list(parts), work, out, team)
     outcome.require_complete()
-    if not team.main:
+    if not team.main or not all(unit.is_done(out) for unit in parts):
         return None
     measured = joined([out / unit.files[0] for unit in parts])
     content = measured.curves.as_json() | {"pictures": measured.count}
@@ -123,20 +121,16 @@ def curves_together(
 
 
 def joined(units: Sequence[Path]) -> MeasuredCurves:
-    """The mean over all pictures, of the means of the units. Raises RequestError: there are none."""
-    count, left_out = 0, []
-    t, predicted_x0, noisy = (np.zeros(0) for _ in range(3))
+    """The mean over all pictures, of the means of the units (at least one)."""
+    tables = []
     for path in units:
         with np.load(path, allow_pickle=False) as table:
-            n = int(table["count"])
-            left_out += [(str(name), str(why)) for name, why in table["left_out"]]
-            if n:
-                t, count = table["t"], count + n
-                predicted_x0 = n * table["predicted_x0"] + (predicted_x0 if len(predicted_x0) else 0)
-                noisy = n * table["noisy"] + (noisy if len(noisy) else 0)
-    if not count:
-        raise RequestError("None of the pictures can be used, so there is nothing to measure curves on.")
-    return MeasuredCurves(Curves(t, predicted_x0 / count, noisy / count), count, tuple(left_out))
+            tables.append(dict(table))
+    counts = [int(table["count"]) for table in tables]
+    predicted_x0, noisy = (
+        np.average([table[key] for table in tables], axis=0, weights=counts) for key in ("predicted_x0", "noisy")
+    )
+    return MeasuredCurves(Curves(tables[0]["t"], predicted_x0, noisy), sum(counts))
 
 
 def _made(model: DiffusionModel, seeds: range) -> Job[Tensor]:
@@ -147,14 +141,6 @@ def _made(model: DiffusionModel, seeds: range) -> Job[Tensor]:
     for seed in seeds:
         made.append((yield from stage(sample_picture(model, seed), "making pictures", previews=False)).pixels)
     return torch.cat(made)
-
-
-def _stamp(files: PictureFiles, n: int) -> tuple[str, int, int]:
-    try:
-        about = (files.folder / files.names[n]).stat()
-    except OSError:  # gone meanwhile: it will be left out
-        return files.names[n], 0, 0
-    return files.names[n], about.st_size, about.st_mtime_ns
 
 
 # --------------------------------------------------------------------------------------------------- what follows of it

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .. import __version__, presets
+from .. import presets
 from ..anchoring import PathCache
 from ..editing import EditSettings
 from ..errors import RequestError
@@ -24,15 +24,16 @@ from ..latents import LatentCache
 from ..models.loader import DiffusionModel
 from ..process import Kept, edit_pictures
 from ..progress import Job, stage
+from ..recipes.pictures import Readable as Pictures
+from ..recipes.pictures import load_pictures
 from ..recipes.team import HIDDEN, Team
 from ..recipes.units import Unit, run_units
 from ..studio.edit import intervals_for, strip_strengths, what_is_assumed
 from ..studio.frames import EditOptions
 from ..tensor_file import write
 from .gauges import Gauges
-from .measures import Table, lacking_words, measure, require_known
+from .measures import VERSION, Table, lacking_words, measure, require_known
 from .page import page
-from .pictures import PictureFiles, read_batch
 from .results import Evaluation, Found, Joined, Shown
 from .subject import Subject, with_zero
 
@@ -46,17 +47,22 @@ KEPT_BYTES = 256 * 2**20  # of a batch's paths or latents, for the next directio
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a unit is: a direction and some files."""
+    """What a unit is: a direction and some pictures, by number."""
 
     subject: int
-    names: tuple[str, ...]
-    shows: bool
+    pictures: range
+
+    @property
+    def shows(self) -> bool:
+        """Whether some of its pictures are on the page."""
+        return self.pictures.start == 0
 
 
 def evaluate(
     model: DiffusionModel,
     subjects: Sequence[Subject],
-    files: PictureFiles,
+    pictures: Pictures,
+    source: str,
     out: Path,
     gauges: Gauges,
     options: EditOptions = EditOptions(),
@@ -65,38 +71,37 @@ def evaluate(
 ) -> Job[Evaluation | None]:
     """Measure directions on pictures, and write `evaluation.csv`, `evaluation.json` and `evaluation.html` to a folder.
 
-    What was measured before with the same settings, on the same files, is not computed again. Of several processes, the
-    main one joins and writes; the others return None.
+    source: of the pictures, in words. What was measured before with the same settings, on the same pictures, is not
+    computed again. Of several processes, the main one joins and writes; the others return None, and so does a share of
+    the work as long as others are not done.
 
     Raises:
-        PresetError: a preset is for another model. RequestError: an attribute or part is unknown, or no picture can be
-            used. ResourceError: a unit failed; the message says which and why, and everything else is kept.
+        PresetError: a preset is for another model. RequestError: an attribute or part is unknown, or two directions
+            have one name. ResourceError: a unit failed; the message says which and why, and everything else is kept.
     """
     for subject in subjects:
         presets.require_model(subject.preset, model)
         require_known(gauges, subject)
     if len({subject.preset.name for subject in subjects}) < len(subjects):
         raise RequestError("Two of the directions have the same name: their figures could not be told apart.")
-    files = team.first(files)
-    pieces = _pieces(model, subjects, files, gauges, options, batch)
-    last: dict[tuple[str, ...], Kept] = {}  # of the batch at hand alone
+    pictures = team.first(pictures)
+    pieces = _pieces(model, subjects, pictures, gauges, options, batch)
+    last: dict[range, Kept] = {}  # of the batch at hand alone
 
     def work(unit: Unit) -> Job[Mapping[str, bytes]]:
         piece = pieces[unit]
-        if piece.names not in last:
+        if piece.pictures not in last:
             last.clear()
-            last[piece.names] = Kept(PathCache(KEPT_BYTES), LatentCache(KEPT_BYTES))
-        kept = last[piece.names]
-        measured = yield from _measured(model, subjects[piece.subject], piece, files, gauges, options, kept)
+            last[piece.pictures] = Kept(PathCache(KEPT_BYTES), LatentCache(KEPT_BYTES))
+        kept = last[piece.pictures]
+        measured = yield from _measured(model, subjects[piece.subject], piece, pictures, gauges, options, kept)
         return {unit.files[0]: _packed(measured)}
 
     outcome = yield from run_units(list(pieces), work, out, team)
     outcome.require_complete()
-    if not team.main:
+    if not team.main or not all(unit.is_done(out) for unit in pieces):
         return None
-    evaluation = _joined(model, subjects, files, pieces, out, gauges, options)
-    if not evaluation.count:
-        raise RequestError(f"None of the {len(files.names)} pictures in {files.source} can be used.")
+    evaluation = _joined(model, subjects, pictures, source, pieces, out, gauges, options)
     write_results(evaluation, out)
     return evaluation
 
@@ -120,7 +125,7 @@ def usual_strengths(preset: presets.Preset) -> tuple[float, ...]:
 def _pieces(
     model: DiffusionModel,
     subjects: Sequence[Subject],
-    files: PictureFiles,
+    pictures: Pictures,
     gauges: Gauges,
     options: EditOptions,
     batch: int,
@@ -128,18 +133,15 @@ def _pieces(
     """All directions of a batch come one after the other, so that what they share of it is at hand."""
     how = [_digest(_how(model, subject, gauges, options)) for subject in subjects]
     pieces = {}
-    for first in range(0, len(files.names), batch):
-        names = files.names[first : first + batch]
-        which = [(name, *_stamp(files.folder / name)) for name in names]
+    for first in range(0, len(pictures.files), batch):
+        part = range(first, min(first + batch, len(pictures.files)))
+        which = [pictures.digests[i] for i in part]
         for n, subject in enumerate(subjects):
-            key = f"{presets.file_name(subject.preset.name)[:40]}-{first}-{_digest([how[n], which])}"
-            unit = Unit(
-                key,
-                (f"{HIDDEN}/measured/{key}.npz",),
-                f"{subject.preset.name}, pictures {first + 1} to {first + len(names)}",
-                cost=len(names) * len(subject.strengths),
-            )
-            pieces[unit] = _Piece(n, names, shows=first == 0)
+            name = presets.file_name(subject.preset.name).removesuffix(presets.SUFFIX)
+            key = f"{name[:40]}-{first}-{_digest([how[n], which])}"
+            label = f"{subject.preset.name}, pictures {part.start + 1} to {part.stop}"
+            cost = len(part) * len(subject.strengths)
+            pieces[Unit(key, (f"{HIDDEN}/measured/{key}.npz",), label, cost)] = _Piece(n, part)
     return pieces
 
 
@@ -152,7 +154,7 @@ def _how(model: DiffusionModel, subject: Subject, gauges: Gauges, options: EditO
         content.update(direction[name].detach().float().cpu().contiguous().numpy().tobytes())
     gauge = ("probe", "image_text", "distance", "parts", "identity", "features")
     return {
-        "version": __version__,
+        "measures": VERSION,
         "weights": model.fingerprint,
         "dtype": str(model.dtype),
         "direction": content.hexdigest(),
@@ -171,14 +173,6 @@ def _intervals(model: DiffusionModel, preset: presets.Preset, options: EditOptio
     return intervals.t_edit, intervals.t_boost
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        about = path.stat()
-    except OSError:  # gone meanwhile: it will be left out
-        return 0, 0
-    return about.st_size, about.st_mtime_ns
-
-
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -187,20 +181,15 @@ def _measured(
     model: DiffusionModel,
     subject: Subject,
     piece: _Piece,
-    files: PictureFiles,
+    pictures: Pictures,
     gauges: Gauges,
     options: EditOptions,
     kept: Kept,
 ) -> Job[Table]:
-    """What a unit's file holds: the measures, names, files that were left out, and pictures for the page."""
-    batch = read_batch(files, piece.names, model.card.resolution)
-    table: Table = {"names": np.array(batch.names, dtype=str)}
-    table["left_out"] = np.array(batch.left_out, dtype=str).reshape(-1, 2)
-    if not batch.names:
-        return table
-    edited = yield from edited_at(model, subject, batch.pixels, options, kept)
-    measured, said = measure(gauges, subject, batch.pixels, edited)
-    table |= measured
+    """What a unit's file holds: the measures, what was not measured, and pictures for the page."""
+    pixels = load_pictures([pictures.files[i] for i in piece.pictures], model.card.resolution)
+    edited = yield from edited_at(model, subject, pixels, options, kept)
+    table, said = measure(gauges, subject, pixels, edited)
     table["said"] = np.array(said, dtype=str)
     if piece.shows:
         table["shown"] = _thumbnails(edited[:SHOWN])
@@ -241,7 +230,8 @@ def _packed(table: Table) -> bytes:
 def _joined(
     model: DiffusionModel,
     subjects: Sequence[Subject],
-    files: PictureFiles,
+    pictures: Pictures,
+    source: str,
     pieces: Mapping[Unit, _Piece],
     out: Path,
     gauges: Gauges,
@@ -250,20 +240,15 @@ def _joined(
     """All units' files in the order of the units, so that however many processes made them the sums are the same."""
     attributes = list(gauges.probe.known) if gauges.probe is not None else []
     found: list[Found] = []
-    left_out: dict[str, str] = {}
     for n, subject in enumerate(subjects):
         joined, shown = Joined(subject, attributes), []
         remarks = [*what_is_assumed(model.card, subject.preset, options), *lacking_words(gauges, subject)]
         for unit in (unit for unit, piece in pieces.items() if piece.subject == n):
             with np.load(out / unit.files[0], allow_pickle=False) as archive:
                 table = dict(archive)
-            left_out |= dict(table.pop("left_out").tolist())
-            names = table.pop("names").tolist()
-            if not names:
-                continue
             remarks += [words for words in table.pop("said").tolist() if words not in remarks]
             if "shown" in table:
-                shown += [Shown(name, row) for name, row in zip(names, table.pop("shown"), strict=False)]
+                shown += [Shown(path.name, row) for path, row in zip(pictures.files, table.pop("shown"), strict=False)]
             joined.add(table)
         found.append(joined.found(_intervals(model, subject.preset, options), shown, remarks))
     return Evaluation(
@@ -274,12 +259,11 @@ def _joined(
         process=options.process,
         steps=options.step_count,
         seed=options.seed,
-        source=files.source,
-        count=found[0].count if found else 0,
+        source=source,
+        count=len(pictures.files),
         found=tuple(found),
-        left_out=tuple(sorted(left_out.items())),
+        left_out=pictures.left_out,
         names=dict(gauges.names),
         missing=gauges.missing,
-        version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -23,6 +23,7 @@ from .gauges import Gauges
 from .statistics import rank_correlation
 from .subject import Subject
 
+VERSION = 1  # of what is measured, and how: figures of another version are not those of this one
 PIECE = 16  # pictures in one pass of an instrument
 
 # The measures of a picture at each strength, in the order of tables: key -> (what it is called, what it says).
@@ -51,10 +52,13 @@ Table = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def measure(gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor) -> tuple[Table, list[str]]:
+def measure(
+    gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor, masks: np.ndarray | None = None
+) -> tuple[Table, list[str]]:
     """Everything that can be measured of a batch, and in sentences what could not.
 
-    originals: pixels (N, 3, R, R) in [-1, 1]. edited: (N, K, 3, R, R), at each of the subject's strengths.
+    originals: pixels (N, 3, R, R) in [-1, 1]. edited: (N, K, 3, R, R), at each of the subject's strengths. masks:
+    boolean (N, R, R), where the direction should act, if that is known better than the subject says it.
 
     The table has float64 (N, K) under the keys of `MEASURES`, as far as they can be had and with no number where one is
     undefined (0 / 0); "attributes" (N, K, A), changes in standard deviations; "features" (N, K, F) float32, and
@@ -81,13 +85,13 @@ def measure(gauges: Gauges, subject: Subject, originals: Tensor, edited: Tensor)
         labels = np.concatenate([gauges.parts.label_maps(part) for part in rows.split(PIECE)])
         labels = labels.reshape(N, K, *labels.shape[1:])
         table |= _parts_kept(labels, subject.zero, len(gauges.parts.names))
-    masks = _masks(subject, labels, gauges.parts, N, K, edited.shape[-1])
-    if masks is not None:
-        inside, outside = (_numbers(part) for part in mean_squares(before, rows, masks))
-        there = masks.any((1, 2))  # a part that a picture does not show changes by no number
+    M = _masks(subject, labels, gauges.parts, N, K, edited.shape[-1]) if masks is None else masks.repeat(K, axis=0)
+    if M is not None:
+        inside, outside = (_numbers(part) for part in mean_squares(before, rows, M))
+        there = M.any((1, 2))  # a part that a picture does not show changes by no number
         table |= {"mse_inside": np.where(there, inside, np.nan), "mse_outside": outside}
-        table["roir"] = _numbers(roir(before, rows, masks))
-        table["psnr_outside"] = _numbers(psnr(rows, before, torch.from_numpy(~masks)[:, None]))
+        table["roir"] = _numbers(roir(before, rows, M))
+        table["psnr_outside"] = _numbers(psnr(rows, before, torch.from_numpy(~M)[:, None]))
     table = {key: values.reshape(N, K) for key, values in table.items()}
 
     if gauges.probe is not None:

@@ -67,7 +67,7 @@ def page(evaluation: Evaluation) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="generator" content="h-space studio {escape(evaluation.version)}">'
+        '<meta name="generator" content="h-space studio">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{CSS}\n{STYLE}</style></head><body>'
         + "\n".join(part for part in body if part)
         + f"<script>{SCRIPT}</script></body></html>\n"
@@ -99,7 +99,7 @@ def _facts(evaluation: Evaluation) -> str:
         "Process": f"{evaluation.process}, {evaluation.steps} steps, seed {evaluation.seed}",
         "Measured by": "; ".join(f"{what}: {by}" for what, by in evaluation.names.items()),
         "Not measured": " ".join(evaluation.missing),
-        "Made": f"{evaluation.created[:16].replace('T', ', ')} UTC, by h-space studio {evaluation.version}",
+        "Made": f"{evaluation.created[:16].replace('T', ', ')} UTC, by h-space studio",
     }
     rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items() if value)
     return f'<dl class="facts">{rows}</dl>'

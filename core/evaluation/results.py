@@ -122,7 +122,6 @@ class Evaluation:
     left_out: tuple[tuple[str, str], ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
-    version: str = ""
     created: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -143,7 +142,6 @@ class Evaluation:
             "measures": {key: {"name": name, "what": what} for key, (name, what) in MEASURES.items()},
             "not_measured": list(self.missing),
             "directions": [found.as_json() for found in self.found],
-            "version": self.version,
             "created": self.created,
         }
 

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 from core.directions import GlobalDirection
 from core.evaluation.evaluate import evaluate
 from core.evaluation.gauges import Gauges
-from core.evaluation.pictures import files_of
 from core.evaluation.results import Evaluation
 from core.evaluation.subject import Subject
 from core.models.loader import DiffusionModel
 from core.presets import Preset
 from core.progress import finish
+from core.recipes.pictures import Readable, readable_pictures
+from core.recipes.recipe import PictureSource
 from core.studio.frames import EditOptions
 
 STRENGTHS = (-1.0, 0.0, 2.0)
@@ -56,11 +57,17 @@ def pictures(folder, count: int, seed: int = 0):  # type: ignore[no-untyped-def]
     return folder
 
 
+def found_in(folder) -> Readable:  # type: ignore[no-untyped-def]
+    """All pictures of a folder that can be read."""
+    return finish(readable_pictures(PictureSource(folder), 32))
+
+
 def run(folder, out, subjects=None, model: DiffusionModel | None = None, batch: int = 4, **how) -> Evaluation:  # type: ignore[no-untyped-def]
     """Measure everything in a folder."""
     subjects = subjects or [Subject(preset("Wider", 1), STRENGTHS), Subject(preset("Lower", 2), STRENGTHS)]
     options = EditOptions(steps=STEPS, **how)
-    job = evaluate(model or small_model(), subjects, files_of(folder), out, gauges(), options, batch=batch)
+    pictures = found_in(folder)
+    job = evaluate(model or small_model(), subjects, pictures, "pictures", out, gauges(), options, batch=batch)
     found = finish(job)
     assert found is not None
     return found

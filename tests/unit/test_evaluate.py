@@ -13,7 +13,7 @@ import pytest
 import torch
 from held_out import pictures as portraits
 from PIL import Image
-from small_evaluations import STEPS, STRENGTHS, gauges, pictures, preset, run
+from small_evaluations import STEPS, STRENGTHS, found_in, gauges, pictures, preset, run
 from small_models import small_model
 
 from core import cli
@@ -21,11 +21,11 @@ from core.editing import EditSettings, edit, invert
 from core.errors import ModelUnavailable, PresetError, RequestError, ResourceError
 from core.evaluation import evaluate as evaluating
 from core.evaluation.evaluate import edited_at, evaluate, usual_strengths
-from core.evaluation.pictures import files_of, read_batch
 from core.evaluation.subject import Subject
 from core.imaging import to_pixels
 from core.intervals import Intervals
 from core.progress import Running, finish
+from core.recipes.team import Team
 from core.studio import library
 from core.studio.frames import EditOptions
 from tests.two_processes import run_in_two
@@ -40,13 +40,13 @@ def folder(tmp_path: Path) -> Path:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each picture was edited, by its file's name."""
     counted: Counter[str] = Counter()
-    read = evaluating.read_batch
+    load = evaluating.load_pictures
 
-    def counting(files, names, resolution):  # type: ignore[no-untyped-def]
-        counted.update(names)
-        return read(files, names, resolution)
+    def counting(files, resolution):  # type: ignore[no-untyped-def]
+        counted.update(path.name for path in files)
+        return load(files, resolution)
 
-    monkeypatch.setattr(evaluating, "read_batch", counting)
+    monkeypatch.setattr(evaluating, "load_pictures", counting)
     return counted
 
 
@@ -118,7 +118,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path, calls:
     calls.clear()
     subjects = [Subject(preset("Wider", 1), STRENGTHS), Subject(preset("Lower", 2), STRENGTHS)]
     options = EditOptions(steps=STEPS)
-    job = Running(evaluate(small_model(), subjects, files_of(folder), out, gauges(), options, batch=4))
+    job = Running(evaluate(small_model(), subjects, found_in(folder), "pictures", out, gauges(), options, batch=4))
     for _ in job:
         if sum(calls.values()) == 12:  # three units of four pictures were begun
             job.close()
@@ -193,32 +193,28 @@ def test_broken_pictures_are_left_out_counted_and_said(folder: Path, tmp_path: P
     assert "0005a.jpg" in (tmp_path / "out" / "evaluation.html").read_text()
 
 
-def test_a_batch_of_broken_pictures_only(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "pictures", 3)
+def test_without_a_picture_that_can_be_read(tmp_path: Path) -> None:
     for n in range(4):
-        (folder / f"a{n}.png").write_bytes(b"x")
-    assert run(folder, tmp_path / "out", batch=3).count == 3
-    for path in folder.glob("0*"):
-        path.unlink()
-    with pytest.raises(RequestError, match="None of the 4 pictures"):
-        run(folder, tmp_path / "out", batch=3)
+        (tmp_path / f"a{n}.png").write_bytes(b"x")
+    with pytest.raises(RequestError, match="no picture"):
+        run(tmp_path, tmp_path / "out")
 
 
-def test_pictures_of_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no folder"):
-        files_of(tmp_path / "absent")
-    (tmp_path / "a.txt").write_text("")
-    with pytest.raises(RequestError, match="no pictures"):
-        files_of(tmp_path)
-    pictures(tmp_path / "b" / "c", 3)
-    pictures(tmp_path / "a", 2)
-    files = files_of(tmp_path, 4)
-    assert files.names == ("a/0000.png", "a/0001.png", "b/c/0000.png", "b/c/0001.png")
-    batch = read_batch(files, files.names[:2], 32)
-    torch.testing.assert_close(batch.pixels[1:], to_pixels(tmp_path / "a" / "0001.png", 32))
-    gone = read_batch(files, ["gone.png"], 32)
-    assert (gone.names, gone.pixels.shape) == ((), (0, 3, 32, 32))
-    assert gone.left_out[0][0] == "gone.png"
+def test_shares_of_the_work_are_joined_by_whoever_is_last(folder: Path, tmp_path: Path, calls: Counter[str]) -> None:
+    """As in a job array: each run has a share and waits for nobody."""
+    run(folder, tmp_path / "whole")
+    calls.clear()
+    subjects = [Subject(preset("Wider", 1), STRENGTHS), Subject(preset("Lower", 2), STRENGTHS)]
+    options, out = EditOptions(steps=STEPS), tmp_path / "out"
+    share = evaluate(
+        small_model(), subjects, found_in(folder), "pictures", out, gauges(), options, Team(share=(1, 2)), batch=4
+    )
+    assert finish(share) is None
+    assert 0 < sum(calls.values()) < 20
+    assert not (out / "evaluation.csv").exists()
+    run(folder, out)
+    assert sum(calls.values()) == 20
+    assert (out / "evaluation.csv").read_bytes() == (tmp_path / "whole" / "evaluation.csv").read_bytes()
 
 
 def test_what_cannot_be_evaluated_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -55,7 +55,6 @@ def evaluation(name: str = "Wider", **changes: object) -> Evaluation:
         left_out=(("broken.png", "This file is empty."),),
         names={"identity": "cosine"},
         missing=("Nothing is measured by CLIP.",),
-        version="1.2.3",
         created="2026-11-29T18:51:02+00:00",
     )
     return replace(made, **changes)
