@@ -183,12 +183,17 @@ def _recipe(sources: list[str]) -> Recipe | None:
 def _subject(preset: Preset, purpose: Purpose | None, options: argparse.Namespace, gauges: Gauges) -> Subject:
     """Its strengths and what it is for: as the command says, else the recipe, else the preset itself."""
     from ..evaluation.evaluate import usual_strengths
-    from ..evaluation.subject import Subject, purpose_of, with_zero
+    from ..evaluation.subject import Subject, part_called, purpose_of, with_zero
 
     attribute, sign, part = purpose_of(preset, {} if gauges.probe is None else gauges.probe.known, gauges.parts)
     also: tuple[str, ...] = ()
     if purpose is not None:
-        attribute, sign, part, also = purpose.attribute, purpose.sign, purpose.part or part, purpose.also
+        attribute, sign, also = purpose.attribute, purpose.sign, purpose.also
+        wanted = part_called(purpose.part, gauges.parts)
+        if gauges.parts is not None and wanted in gauges.parts.names:
+            part = wanted
+        elif wanted:
+            print_note(f"{preset.name}: nothing here knows the part “{wanted}” of a picture.")
     if options.attribute and options.attribute != attribute:
         attribute, sign, also = options.attribute, 1, ()
     if options.strengths is not None:
@@ -197,7 +202,9 @@ def _subject(preset: Preset, purpose: Purpose | None, options: argparse.Namespac
         strengths = with_zero([share * preset.unit for share in options.shares])
     else:
         strengths = usual_strengths(preset)
-    return Subject(preset, strengths, attribute, sign, also, options.part or part)
+    return Subject(
+        preset, strengths, attribute, sign, also, part_called(options.part, gauges.parts) if options.part else part
+    )
 
 
 def _source(text: str, count: int | None) -> PictureSource:

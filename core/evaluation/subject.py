@@ -70,6 +70,12 @@ def purpose_of(preset: Preset, known: Mapping[str, Attribute], parts: Parts | No
     return attribute, sign, part if parts is not None and part in parts.names and not preset.region else ""
 
 
+def part_called(name: str, parts: Parts | None) -> str:
+    """The network's own name of a part, whatever letters are large; the name as it is where it has none."""
+    known = {} if parts is None else {part.lower(): part for part in parts.names}
+    return known.get(name.lower(), name)
+
+
 def with_zero(strengths: Sequence[float]) -> tuple[float, ...]:
     """Ascending, each once, 0 among them."""
     return tuple(sorted({*(float(c) for c in strengths), 0.0}))

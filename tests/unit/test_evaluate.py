@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -24,6 +25,7 @@ from core.evaluation.evaluate import edited_at, evaluate, usual_strengths
 from core.evaluation.subject import Subject
 from core.imaging import to_pixels
 from core.intervals import Intervals
+from core.models.cards import PRESETS
 from core.progress import Running, finish
 from core.recipes.team import Team
 from core.studio import library
@@ -304,6 +306,48 @@ def test_two_processes_give_the_same_table(
     assert len(found["directions"][0]["attributes"]) == 20
 
 
+RECIPE = """
+model: avatars
+output: made
+directions:
+  smiling: {source: face, target: smiling face, purpose: {attribute: smile, part: mouth, also: [mouth_open, age]}}
+  closed eyes: {source: face, target: face with closed eyes, purpose: {attribute: eye_open, sign: -1, part: cheeks}}
+  beard: {source: face, target: face with a beard}
+measure: {pictures: PICTURES, count: 2, strengths: [1]}
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_says_what_is_measured_on_what(
+    portrait_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, made, out = tmp_path / "faces.yaml", tmp_path / "made", tmp_path / "out"
+    recipe.write_text(RECIPE.replace("PICTURES", str(portrait_files)))
+    command = ["evaluate", str(recipe), "--steps", "4", "--out", str(out)]
+    assert cli.main(command) == 1
+    assert "hspace precompute" in capsys.readouterr().err, "nothing was made yet"
+    for name in ("smiling", "closed-eyes"):
+        (made / "presets").mkdir(parents=True, exist_ok=True)
+        shutil.copy(PRESETS / "directions" / "avatars" / f"{name}.safetensors", made / "presets")
+    (made / ".work").mkdir()
+    shutil.copy(PRESETS / "directions" / "avatars" / "old.safetensors", made / ".work")
+    (made / "broken.safetensors").write_bytes(b"broken")
+    assert cli.main(command) == 0
+    said = capsys.readouterr().err
+    assert "beard is not made yet" in said
+    assert "broken.safetensors" in said
+    assert "the part “cheeks”" in said
+    found = json.loads((out / "evaluation.json").read_text())
+    eyes, smiling = found["directions"]
+    assert (eyes["direction"], eyes["attribute"], eyes["sign"], eyes["part"]) == ("Closed eyes", "eye_open", -1, "Eyes")
+    assert (smiling["part"], smiling["implied"]) == ("Mouth", ["mouth_open", "age"])
+    assert not {row["other_attribute"] for row in smiling["strengths"]} & {"smile", "mouth_open", "age"}
+    assert [row["strength"] for row in smiling["strengths"]] == [0, 1]
+    assert found["pictures"]["used"] == 2
+    assert cli.main(["evaluate", str(recipe), "smiling"]) == 1
+    assert "one recipe" in capsys.readouterr().err
+
+
 def test_the_command_says_what_is_wrong(
     portrait_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,6 +359,7 @@ def test_the_command_says_what_is_wrong(
         (["smiling", *pictures_of, "--attribute", "nose", *out], "attribute “nose”"),
         (["smiling", *pictures_of, "--part", "Tail", *out], "part “Tail”"),
         (["smiling", *pictures_of, "--count", "0", *out], "--count"),
+        (["smiling", *pictures_of, "--share", "3/2", *out], "3/2"),
         (["smiling", *pictures_of, "--identity", str(tmp_path / "absent.onnx"), *out], "absent.onnx"),
         (["purple", *pictures_of, *out], "purple"),
         ([str(portrait_files), *pictures_of, *out], "no presets"),
