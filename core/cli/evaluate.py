@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ModelUnavailable, RequestError
 from .choosing import model_of, several_presets
-from .output import WHICH_PRESET, Commands, command, follow, login, print_note, print_table
+from .output import WHICH_PRESET, Commands, command, login, print_note, print_table
+from .recipes import tell
 
 if TYPE_CHECKING:
     from ..evaluation.gauges import Gauges
     from ..evaluation.results import Evaluation
     from ..evaluation.subject import Subject
     from ..presets import Preset
-    from ..progress import Job
     from ..recipes.pictures import Readable
     from ..recipes.recipe import PictureSource, Purpose, Recipe
     from ..recipes.team import Team
@@ -65,6 +65,9 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--seed", type=int, default=0, help="of the boosting noise")
     evaluate.add_argument("--attribute", help="that all of the directions are for, as the probe calls it")
     evaluate.add_argument("--part", help="of the pictures outside which nothing should change, such as Mouth")
+    evaluate.add_argument(
+        "--lacking", action="store_true", help="of each direction only on pictures that lack what it is for"
+    )
     evaluate.add_argument("--identity", type=Path, metavar="FILE.onnx", help="a face embedding to compare people by")
     evaluate.add_argument("--batch", type=int, default=8, help="pictures that are edited together (8)")
     evaluate.set_defaults(shares=None)
@@ -81,13 +84,13 @@ def measure_curves(options: argparse.Namespace) -> None:
     from ..evaluation.curves import curves_plot, curves_together, editing_ends, ends_as_csv, papers_texts, read_texts
     from ..intervals import PublishedTable
     from ..presets import file_name
-    from ..recipes.team import folder_lock
+    from ..recipes.team import folder_lock, join_team, read_share
     from ..studio import measuring
     from ..tensor_file import write
 
     _require_positive("--count", options.count)
     texts = papers_texts() if options.texts is None else read_texts(options.texts)
-    team = _team(options)
+    team = join_team(read_share(options.share))
     model = load_model(options.model)
     out = options.out or Path(f"curves-{file_name(model.card.id).removesuffix('.safetensors')}")
     pictures = None
@@ -96,7 +99,7 @@ def measure_curves(options: argparse.Namespace) -> None:
     distance = metrics.perceptual(model.card, model.device)
     with folder_lock(out, team):
         job = curves_together(model, pictures, distance, out, options.count, options.steps, team)
-        measured = _followed(job, team)
+        measured = tell(job, team.main)
         if measured is None:
             _print_wait(team)
             return
@@ -126,13 +129,13 @@ def evaluate_directions(options: argparse.Namespace) -> None:
     from ..evaluation.evaluate import evaluate
     from ..evaluation.from_recipe import pictures_of, presets_of
     from ..evaluation.gauges import gauges_of
-    from ..recipes.team import folder_lock
+    from ..recipes.team import folder_lock, join_team, read_share
     from ..studio.frames import EditOptions
 
     _require_positive("--batch", options.batch)
     given = ("process", "steps", "injection", "t_edit", "t_boost", "seed")
     how = EditOptions(**{key: getattr(options, key) for key in given})
-    team = _team(options)
+    team = join_team(read_share(options.share))
     recipe = _recipe(options.presets)
     if recipe is None:
         model, presets = model_of(several_presets(options.presets), options.model)
@@ -158,7 +161,7 @@ def evaluate_directions(options: argparse.Namespace) -> None:
     subjects = [_subject(preset, purpose, options, gauges) for preset, purpose in asked]
     with folder_lock(options.out, team):
         job = evaluate(model, subjects, pictures, str(source), options.out, gauges, how, team, options.batch)
-        evaluation = _followed(job, team)
+        evaluation = tell(job, team.main)
     if evaluation is None:
         _print_wait(team)
         return
@@ -202,9 +205,8 @@ def _subject(preset: Preset, purpose: Purpose | None, options: argparse.Namespac
         strengths = with_zero([share * preset.unit for share in options.shares])
     else:
         strengths = usual_strengths(preset)
-    return Subject(
-        preset, strengths, attribute, sign, also, part_called(options.part, gauges.parts) if options.part else part
-    )
+    part = part_called(options.part or part, gauges.parts)
+    return Subject(preset, strengths, attribute, sign, also, part, options.lacking)
 
 
 def _source(text: str, count: int | None) -> PictureSource:
@@ -224,17 +226,10 @@ def _found(source: PictureSource, resolution: int, team: Team) -> Readable:
     """The pictures that can be read; the main process says which cannot."""
     from ..recipes.pictures import readable_pictures
 
-    found = _followed(readable_pictures(source, resolution, login()), team)
+    found = tell(readable_pictures(source, resolution, login()), team.main)
     for name, why in found.left_out if team.main else ():
         print_note(f"left out: {name}: {why}")
     return found
-
-
-def _followed(job: Job[T], team: Team) -> T:
-    """Run a job to its end; the main process tells of it."""
-    from ..progress import finish
-
-    return follow(job) if team.main else finish(job)
 
 
 def _print_summary(evaluation: Evaluation) -> None:
@@ -247,18 +242,6 @@ def _print_summary(evaluation: Evaluation) -> None:
         table.append([row["direction"], f"{row['strength']:g}", *(shown(row, key) for key in keys)])
     print_table(table)
     print_note(f"{evaluation.count} pictures, {evaluation.process} process of {evaluation.steps} steps")
-
-
-def _team(options: argparse.Namespace) -> Team:
-    """The processes of this run. Raises RequestError: the share is not understood."""
-    from ..recipes.team import join_team
-
-    if options.share is None:
-        return join_team()
-    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", options.share)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise RequestError(f"The share {options.share[:40]!r} is not understood: write K/N, such as 2/8.")
-    return join_team((int(found[1]), int(found[2])))
 
 
 def _print_wait(team: Team) -> None:

@@ -32,7 +32,7 @@ from ..studio.edit import intervals_for, strip_strengths, what_is_assumed
 from ..studio.frames import EditOptions
 from ..tensor_file import write
 from .gauges import Gauges
-from .measures import VERSION, Table, lacking_words, measure, require_known
+from .measures import VERSION, Table, lacking, lacking_words, measure, require_known
 from .page import page
 from .results import Evaluation, Found, Joined, Shown
 from .subject import Subject, with_zero
@@ -161,7 +161,7 @@ def _how(model: DiffusionModel, subject: Subject, gauges: Gauges, options: EditO
         "texts": [preset.source_text, preset.target_text],
         "region": preset.region,
         "strengths": subject.strengths,
-        "purpose": [subject.attribute, subject.sign, subject.part],
+        "purpose": [subject.attribute, subject.sign, subject.part, subject.lacking],
         "process": [options.process, options.step_count, options.seed, options.injection or preset.injection],
         "intervals": _intervals(model, preset, options),
         "gauges": [[name for name in gauge if getattr(gauges, name) is not None], gauges.names],
@@ -188,9 +188,13 @@ def _measured(
 ) -> Job[Table]:
     """What a unit's file holds: the measures, what was not measured, and pictures for the page."""
     pixels = load_pictures([pictures.files[i] for i in piece.pictures], model.card.resolution)
+    rows = lacking(gauges, subject, pixels)
+    if not len(rows):
+        return {}
+    pixels = pixels[rows]
     edited = yield from edited_at(model, subject, pixels, options, kept)
     table, said = measure(gauges, subject, pixels, edited)
-    table["said"] = np.array(said, dtype=str)
+    table |= {"said": np.array(said, dtype=str), "rows": rows.numpy()}
     if piece.shows:
         table["shown"] = _thumbnails(edited[:SHOWN])
     return table
@@ -246,10 +250,16 @@ def _joined(
         for unit in (unit for unit, piece in pieces.items() if piece.subject == n):
             with np.load(out / unit.files[0], allow_pickle=False) as archive:
                 table = dict(archive)
+            if not table:  # no picture of it lacks what the direction is for
+                continue
+            rows = table.pop("rows")
             remarks += [words for words in table.pop("said").tolist() if words not in remarks]
             if "shown" in table:
-                shown += [Shown(path.name, row) for path, row in zip(pictures.files, table.pop("shown"), strict=False)]
+                names = [pictures.files[row].name for row in rows]  # the unit that shows some begins with the first
+                shown += [Shown(name, row) for name, row in zip(names, table.pop("shown"), strict=False)]
             joined.add(table)
+        if not joined.count:
+            remarks.append("None of the pictures lacks what this direction is for, so nothing was measured.")
         found.append(joined.found(_intervals(model, subject.preset, options), shown, remarks))
     return Evaluation(
         model=model.card.id,

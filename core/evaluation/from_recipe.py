@@ -24,8 +24,8 @@ def presets_of(recipe: Recipe) -> Made:
     """Raises RequestError: none of them was made yet."""
     purposes: dict[str, Purpose | None] = {}
     for direction in recipe.directions:
-        names = direction.names if isinstance(direction, RegionDirection) else ()
-        purposes |= dict.fromkeys((direction.name, *names), direction.purpose)
+        names = direction.preset_names if isinstance(direction, RegionDirection) else [direction.name]
+        purposes |= dict.fromkeys(names, direction.purpose)
     found: dict[str, Preset] = {}
     unusable = []
     for path in sorted(recipe.output.rglob(f"*{presets.SUFFIX}")):

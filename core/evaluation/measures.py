@@ -118,6 +118,16 @@ def _features(features: Callable[[Tensor], Tensor], pixels: Tensor) -> np.ndarra
     return torch.cat([features(part).cpu().float() for part in pixels.split(PIECE)]).numpy()
 
 
+def lacking(gauges: Gauges, subject: Subject, pixels: Tensor) -> Tensor:
+    """Which of pictures (N, 3, R, R) lack what a direction is for, as numbers of rows: those whose attribute lies on
+    the near side of its mean among the model's pictures; all, if there is no attribute or it is not asked for."""
+    if not subject.lacking or not subject.attribute or gauges.probe is None:
+        return torch.arange(len(pixels))
+    with torch.no_grad():
+        value = torch.cat([gauges.probe.attributes(part)[subject.attribute].cpu() for part in pixels.split(PIECE)])
+    return ((value - gauges.probe.known[subject.attribute].mean) * subject.sign < 0).nonzero()[:, 0]
+
+
 def changes(probe: Instruments, before: Tensor, after: Tensor) -> dict[str, float]:
     """Mean change of every attribute from pictures (N, 3, H, W) to others, in standard deviations of the population."""
     with torch.no_grad():

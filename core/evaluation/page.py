@@ -166,6 +166,10 @@ def _direction(evaluation: Evaluation, found: Found, anchor: str) -> str:
         said.append(f"Inside means {found.subject.part.lower()}, as each picture shows it.")
     elif preset.region:
         said.append("Inside means the region that it was found for.")
+    if found.subject.lacking:
+        said.append(
+            f"Measured on {_counted(found.count, 'picture')} that {'lacks' if found.count == 1 else 'lack'} it."
+        )
     t_edit, t_boost = found.intervals
     boosted = f", boosted below t = {t_boost}" if t_boost > 0 else ", no boosting"
     said.append(f"Edited down to t = {t_edit}{boosted}, {preset.injection} injection.")

@@ -32,7 +32,7 @@ class Subject:
     attribute: the probe's, whose change upwards (sign 1) or downwards (-1) is the direction's own; "": known by its
     texts alone. also: attributes that the words imply, not counted as side effects. part: of the picture, by the
     model's network of parts, outside which nothing should change; "": the preset's region, if it has one. strengths:
-    ascending, 0 among them.
+    ascending, 0 among them. lacking: only pictures count that lack what it is for.
     """
 
     preset: Preset
@@ -41,6 +41,7 @@ class Subject:
     sign: int = 1
     also: tuple[str, ...] = ()
     part: str = ""
+    lacking: bool = False
 
     @property
     def main(self) -> int:

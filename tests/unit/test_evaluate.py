@@ -25,10 +25,10 @@ from core.evaluation.evaluate import edited_at, evaluate, usual_strengths
 from core.evaluation.subject import Subject
 from core.imaging import to_pixels
 from core.intervals import Intervals
-from core.models.cards import PRESETS
+from core.models.cards import MODELS, PRESETS
 from core.progress import Running, finish
 from core.recipes.team import Team
-from core.studio import library
+from core.studio import library, measuring
 from core.studio.frames import EditOptions
 from tests.two_processes import run_in_two
 
@@ -306,6 +306,41 @@ def test_two_processes_give_the_same_table(
     assert len(found["directions"][0]["attributes"]) == 20
 
 
+@pytest.mark.slow
+def test_only_pictures_that_lack_it(portrait_files: Path, tmp_path: Path) -> None:
+    """Of one batch some, of another one none: what is left is what a folder without the others gives."""
+    probe = measuring.probe(MODELS["avatars"])
+    assert probe is not None
+    files = sorted(portrait_files.iterdir())
+    frowns = [p for p in files if probe.attributes(to_pixels(p, 128))["smile"] < probe.known["smile"].mean]
+    smiles = [p for p in files if p not in frowns]
+    assert smiles
+    assert len(frowns) >= 2
+    (mixed := tmp_path / "mixed").mkdir()
+    (some := tmp_path / "some").mkdir()
+    for n, path in enumerate([*smiles[:2], *smiles[:2], *frowns[:2]]):
+        shutil.copy(path, mixed / f"{n}.png")
+    for n, path in enumerate(frowns[:2]):
+        shutil.copy(path, some / f"{n}.png")
+    means = []
+    for folder, more in ((mixed, ["--lacking"]), (some, [])):
+        out = folder / "out"
+        arguments = ["smiling", "--steps", "4", "--strengths", "1", "--batch", str(len(smiles[:2])), *more]
+        assert cli.main(["evaluate", *arguments, "--pictures", str(folder), "--out", str(out)]) == 0
+        rows = list(csv.DictReader((out / "evaluation.csv").open()))
+        assert [row["pictures"] for row in rows] == ["2", "2"]
+        means.append([float(rows[1][key]) for key in ("own", "identity", "distance", "roir")])
+    assert means[0] == pytest.approx(means[1], rel=0.02)
+    all_smile = tmp_path / "smiles"
+    all_smile.mkdir()
+    shutil.copy(smiles[0], all_smile)
+    assert (
+        cli.main(["evaluate", *arguments, "--lacking", "--pictures", str(all_smile), "--out", str(all_smile / "o")])
+        == 0
+    )
+    assert "None of the pictures lacks" in (all_smile / "o" / "evaluation.html").read_text()
+
+
 RECIPE = """
 model: avatars
 output: made
@@ -327,8 +362,9 @@ def test_a_recipe_says_what_is_measured_on_what(
     assert cli.main(command) == 1
     assert "hspace precompute" in capsys.readouterr().err, "nothing was made yet"
     for name in ("smiling", "closed-eyes"):
-        (made / "presets").mkdir(parents=True, exist_ok=True)
-        shutil.copy(PRESETS / "directions" / "avatars" / f"{name}.safetensors", made / "presets")
+        folder = made / "directions" / "avatars"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PRESETS / "directions" / "avatars" / f"{name}.safetensors", folder)
     (made / ".work").mkdir()
     shutil.copy(PRESETS / "directions" / "avatars" / "old.safetensors", made / ".work")
     (made / "broken.safetensors").write_bytes(b"broken")

@@ -17,7 +17,7 @@ from core.discovery import locality
 from core.errors import ModelUnavailable, RequestError
 from core.evaluation import gauges as gauging
 from core.evaluation.gauges import Embedding, Gauges, gauges_of
-from core.evaluation.measures import MEASURES, largest_other, measure, require_known
+from core.evaluation.measures import MEASURES, lacking, largest_other, measure, require_known
 from core.evaluation.statistics import FeatureSums, Moments, frechet_distance, rank_correlation
 from core.evaluation.subject import SEEN_IN, Subject, purpose_of, with_zero
 from core.models.cards import MODELS
@@ -182,6 +182,19 @@ def test_every_measure_against_a_plain_reference(gauges: Gauges, edited: tuple[T
     features = gauges.probe.features(rows[2]).numpy()
     np.testing.assert_allclose(table["features"][2], features, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(table["original_features"], gauges.probe.features(originals).numpy(), 1e-3, 1e-4)
+
+
+def test_pictures_that_lack_what_a_direction_is_for(gauges: Gauges) -> None:
+    """Smiles below the population's mean, or above it for the opposite; all of them if it is not asked for."""
+    assert gauges.probe is not None
+    faces = pixels(people(6))
+    below = (gauges.probe.attributes(faces)["smile"] < gauges.probe.known["smile"].mean).tolist()
+    assert 0 < sum(below) < 6
+    for sign in (1, -1):
+        rows = lacking(gauges, smiling(sign=sign, lacking=True), faces).tolist()
+        assert rows == [n for n in range(6) if below[n] == (sign == 1)]
+    assert lacking(gauges, smiling(), faces).tolist() == list(range(6))
+    assert lacking(gauges, smiling(attribute="", lacking=True), faces).tolist() == list(range(6))
 
 
 def test_what_goes_down_counts_the_other_way(gauges: Gauges, edited: tuple[Tensor, Tensor]) -> None:
