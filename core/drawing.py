@@ -10,8 +10,8 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 50, 14, 16, 46
+WIDTH, HEIGHT = 440, 270
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 26, 46
 LETTER = 7.0  # width of a letter at the size of the labels
 
 # The lines' colours, told apart by people who are colour-blind too (Okabe and Ito 2008), and their dashes.
@@ -113,8 +113,7 @@ def line_plot(
     middle = (LEFT + WIDTH - RIGHT) / 2
     body.append(f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     if y_label:
-        turned = f"translate(11 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)"
-        body.append(f'<text class="label" transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
+        body.append(f'<text class="label" x="2" y="13">{escape(y_label)}</text>')
     for i, (line, (x, y, e)) in enumerate(zip(lines, drawn, strict=True)):
         colour, points = i % COLOURS, list(zip(at_x(x), at_y(y), strict=True))
         if line.error is not None:

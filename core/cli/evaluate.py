@@ -199,6 +199,9 @@ def _subject(preset: Preset, purpose: Purpose | None, options: argparse.Namespac
             print_note(f"{preset.name}: nothing here knows the part “{wanted}” of a picture.")
     if options.attribute and options.attribute != attribute:
         attribute, sign, also = options.attribute, 1, ()
+    if attribute and gauges.probe is None:
+        print_note(f"{preset.name}: nothing here reads attributes off these pictures; “{attribute}” is not measured.")
+        attribute, sign, also = "", 1, ()
     if options.strengths is not None:
         strengths = with_zero(options.strengths)
     elif options.shares is not None:

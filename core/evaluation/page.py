@@ -244,6 +244,8 @@ def _plots(found: Found) -> str:
         drawn.append(("Frechet distance to the originals", [Line("Frechet distance", x, found.frechet)], ""))
     made = ""
     for title, lines, label in drawn:
+        if max(np.isfinite(line.y).sum() for line in lines) < 2:  # one strength alone is told by the table
+            continue
         svg = line_plot(f"{found.name}: {title.lower()}", lines, "strength", label, include=(0.0,))
         made += f"<figure><h3>{escape(title)}</h3>{svg}</figure>" if svg else ""
     return made
