@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from core import presets
+from core.drawing import ticks
 from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
 from core.models.cards import ModelCard
@@ -161,16 +162,6 @@ def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int, T: in
         if not any(box[0] < right and other < box[1] for other, right in taken):
             body += f'<text x="{left}" y="{line}" text-anchor="{anchor}">{text}</text>'
     return body
-
-
-def ticks(least: float, most: float, about: int = 4) -> list[tuple[float, str]]:
-    """Round values between two, about so many, each with a label that says exactly where it is."""
-    span = max(most - least, 1e-9)
-    power = 10.0 ** math.floor(math.log10(span / about))
-    step = next(s * power for s in (1, 2, 5, 10) if span / (s * power) <= about)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    values = np.arange(math.ceil(least / step - 1e-9), math.floor(most / step + 1e-9) + 1) * step
-    return [(float(value), f"{value:.{digits}f}") for value in values]
 
 
 def spectrum_plot(spectra: Sequence[Spectrum]) -> str:
