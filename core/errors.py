@@ -29,6 +29,10 @@ class RequestError(VisitorError):
     """A prompt or a setting is outside what the app can do."""
 
 
+class RecipeError(VisitorError):
+    """A recipe file has mistakes: a line of the message for each, with the line of the file and the field."""
+
+
 class DeviceRefused(VisitorError):
     """There is no GPU for this request now.
 

@@ -20,6 +20,7 @@ LAYERS = (
     {"core.studio"},
     {"core.studio.visit"},
     {"core.api", "core.deploy"},
+    {"core.recipes"},
     {"core.cli"},
     {"core.__main__"},
     {"tabs"},
