@@ -2,8 +2,8 @@
 
     python -m benchmarks.portraits_as_pie_bench FOLDER --portraits 20
 
-They are those of `benchmarks.inversion`: one word of the prompt changes, and the mask is the part of the face that is
-concerned, in runs over the portrait's own pixels, 128x128.
+They are those of `benchmarks.portrait_edits`: one word of the prompt changes, and the mask is the part of the face that
+is concerned, in runs over the portrait's own pixels, 128x128.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.inversion import Case, Swap, cases
+from benchmarks.portrait_edits import Case, Swap, cases
 from core.imaging import to_pil
 from core.pie_bench.data import MAPPING, PICTURES, runs_of
 

@@ -1,4 +1,4 @@
-"""Runs of PIE-Bench: nothing is done twice, whoever stops; several processes give the rows of one; the table at last."""
+"""Runs of PIE-Bench: nothing is done twice, whoever stops; several processes give the rows of one; the table."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from test_pie_bench_data import item, mapped, picture
 from two_processes import run_in_two
 
 from benchmarks import portraits_as_pie_bench
-from benchmarks.inversion import cases
+from benchmarks.portrait_edits import cases
 from core import cli
 from core.errors import RequestError
 from core.inversion.solution import InversionSettings
