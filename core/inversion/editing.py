@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention_control import StepControl
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..progress import Job, Previews, Progress, Running
 from ..regions import Region
 from ..text_to_image import TextToImage, read_prompt
-from .alignment import align, scales
+from .alignment import align, places, scales
 from .inversion import Inversion
 from .sampler import Conditioning, denoise_batch
 from .solution import Solution
+from .word_blend import WordBlend
 
 Attention: TypeAlias = Literal["none", "swap", "refine"]
 
@@ -29,11 +30,13 @@ SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents'
 @dataclass(frozen=True)
 class Target:
     """What the picture is to become. strength: 0 is the source, 1 the target prompt, more goes beyond. weights: of the
-    attention to words of the prompt, 1 unless given."""
+    attention to words of the prompt, 1 unless given. blend: a word of the source prompt and one of this prompt; the
+    picture stays outside the places of either (`word_blend`)."""
 
     prompt: str
     strength: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
+    blend: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _checked(targets: Sequence[Target], settings: PromptEditSettings) -> list[Ta
     request = "Write a target prompt: what the picture should show instead."
     targets = [replace(target, prompt=read_prompt(target.prompt, request)) for target in targets]
     for target in targets:
-        if target.weights and settings.attention == "none":
+        if (target.weights or target.blend) and settings.attention == "none":
             raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
         if not -5 <= target.strength <= 5:
             raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
@@ -151,21 +154,37 @@ def _conditioning(
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
     own = inversion.solution.guidance_beside(guidance)
-    strength = s[:, None, None, None]
+    strength, blend = s[:, None, None, None], word_blend(model, inversion.prompt, targets)
     return Conditioning(
         text=torch.where(s[:, None, None] == 0, embedded[:1], embedded),
         guidance=own + strength.clamp(0, 1) * (guidance - own),
         strength=strength,
-        control=attention_control(model, inversion, targets, settings),
+        control=attention_control(model, inversion, targets, settings, blend.record if blend.acts else None),
         mask=_latent_mask(settings.region, model),
+        blend=lambda done, S: blend.mask(model.latent_shape[1:], done, S),
     )
 
 
+def word_blend(model: TextToImage, source: str, targets: Sequence[Target]) -> WordBlend:
+    """Of targets that have a word to blend by. Raises RequestError: one of these is not in its prompt."""
+    tokens = []
+    for prompt, word in ((p, w) for t in targets for p, w in zip((source, t.prompt), t.blend or ("", ""), strict=True)):
+        tokens.append(places(model, prompt, word))
+        if word and not tokens[-1].any():
+            raise RequestError(f"{quoted(word)} is not a word of {quoted(prompt)}. Blend by one of its words.")
+    return WordBlend(torch.stack(tokens[::2]), torch.stack(tokens[1::2]))
+
+
 def attention_control(
-    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: PromptEditSettings
+    model: TextToImage,
+    inversion: Inversion,
+    targets: Sequence[Target],
+    settings: PromptEditSettings,
+    record: Callable[[Tensor], None] | None = None,
 ) -> Callable[[int, int], StepControl | None]:
     """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source. Re-weighting
-    acts at every step."""
+    acts at every step. record: as of `StepControl`, at every step, of maps of the size up to which self-attention is
+    replaced."""
     if settings.attention == "none":
         return lambda i, S: None
     aligned = [align(model, inversion.prompt, target.prompt, settings.attention) for target in targets]
@@ -181,12 +200,12 @@ def attention_control(
     def at(i: int, S: int) -> StepControl | None:
         done = 1 - (i + 1) / S
         cross, itself = done < settings.cross_steps, done < settings.self_steps
-        if not cross and not itself and not weighted:
+        if not cross and not itself and not weighted and record is None:
             return None
         tokens = self_tokens if itself else 0
         if not cross and not weighted:
-            return StepControl(len(targets), self_tokens=tokens)
-        return StepControl(len(targets), mapping, share if cross else zero, scale, tokens)
+            return StepControl(len(targets), self_tokens=tokens, record=record, recorded_tokens=self_tokens)
+        return StepControl(len(targets), mapping, share if cross else zero, scale, tokens, record, self_tokens)
 
     return at
 

@@ -146,7 +146,7 @@ def from_mapping(id_: str, item: Any, folder: Path) -> Entry:
     runs = item["mask"]
     if not isinstance(runs, list) or len(runs) % 2 or not all(isinstance(n, int) and n >= 0 for n in runs):
         raise RequestError("its mask is not a list of starts and lengths")
-    words = str(item.get("blended_word") or "").split(" ")
+    words = str(item.get("blended_word") or "").split()
     return Entry(
         id_,
         folder,
@@ -154,7 +154,7 @@ def from_mapping(id_: str, item: Any, folder: Path) -> Entry:
         prompt(item["original_prompt"], "original_prompt"),
         prompt(item["editing_prompt"], "editing_prompt"),
         tuple(runs),
-        (words[0], words[1]) if len(words) == 2 else None,
+        (words[0], words[1]) if len(words) > 1 else None,
         str(item.get("editing_type_id", "")),
     )
 

@@ -45,9 +45,9 @@ CSV, TABLE, SETTINGS = "results.csv", "table.md", "settings.json"
 class EditSettings:
     """How edits are made; the defaults are those of PnPInversion's script.
 
-    seed: of whatever is random, anew before each edit. attention, cross_steps, self_steps: of prompt-to-prompt.
-    reweight: of the attention to the blended word of the target. jpeg: results are kept and measured as JPEG of
-    Pillow's quality, 75, as that script keeps them where pictures are JPEG; else as PNG.
+    seed: of whatever is random, anew before each edit. attention, cross_steps, self_steps: of prompt-to-prompt, which
+    also blends by the blended words. reweight: of the attention to that of the target. jpeg: results are kept and
+    measured as JPEG of Pillow's quality, 75, as that script keeps them where pictures are JPEG; else as PNG.
 
     Raises:
         RequestError: a setting is out of range.
@@ -171,13 +171,19 @@ def make_edit(entry: Entry, method: str, model: TextToImage, settings: EditSetti
     pixels = torch.from_numpy(sample.picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     inverting = invert(model, pixels, entry.source, method, settings.inversion)
     inversion = yield from stage(inverting, total=2 * settings.steps, previews=False)
-    word = entry.blended[1] if entry.blended else ""
-    known = bool(word) and settings.attention != "none" and set(words_of(word)) <= set(words_of(entry.target))
-    target = Target(entry.target, weights={word: settings.reweight} if known and len(words_of(word)) == 1 else {})
-    editing = edit(model, inversion, [target], settings.edit)
+    editing = edit(model, inversion, [target_of(entry, settings)], settings.edit)
     pixels = yield from stage(editing, first=settings.steps, total=2 * settings.steps, previews=False)
     facts: Values = {"reconstruction_psnr": inversion.measures["psnr"]}
     return to_pil(pixels)[0], facts | {name: inversion.measures[name] for name in INVERSIONS[1:]}
+
+
+def target_of(entry: Entry, settings: EditSettings) -> Target:
+    """The target with its blended words, those that its prompts have."""
+    pairs = zip(entry.blended or (), (entry.source, entry.target), strict=False)
+    known = [len(words_of(word)) == 1 and words_of(word)[0] in words_of(prompt) for word, prompt in pairs]
+    if entry.blended is None or settings.attention == "none" or not all(known):
+        return Target(entry.target)
+    return Target(entry.target, weights={entry.blended[1]: settings.reweight}, blend=entry.blended)
 
 
 def made_here(benchmark: Benchmark, out: Path, method: str, settings: EditSettings) -> dict[str, Path]:

@@ -92,13 +92,14 @@ def test_a_run_makes_pictures_rows_and_a_table(tmp_path: Path) -> None:
 
 def test_edits_are_those_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """50 steps, guidance 7.5 and seed 1234 before each; refined attention for 0.4 and 0.6 of the steps; the blended
-    word counts twice, where the target has it."""
+    words count twice and are blended by, where the prompts have them."""
     assert EditSettings() == EditSettings(50, 7.5, 1234, "refine", 0.4, 0.6, 2.0, False)
     assert EditSettings().inversion == InversionSettings(50, 7.5, seed=1234)
     asked = []
 
     def seen(model, inversion, targets, settings):
-        asked.append((targets[0].prompt, dict(targets[0].weights), settings.attention, settings.cross_steps))
+        [target] = targets
+        asked.append((target.prompt, dict(target.weights), target.blend, settings.attention, settings.cross_steps))
         return real(model, inversion, targets, settings)
 
     real = running.edit
@@ -111,8 +112,12 @@ def test_edits_are_those_of_the_settings(tmp_path: Path, monkeypatch: pytest.Mon
     items["has"]["blended_word"] = "cat smiling"
     benchmark = data.read(mapped(folder, items))
     run(benchmark, tmp_path / "out", "direct")
-    assert [weights for _, weights, *_ in asked] == [{"smiling": 2.0}, {}, {}]
-    assert {(prompt, *rest) for prompt, _, *rest in asked} == {("a smiling a", "refine", 0.4)}
+    assert [(weights, blend) for _, weights, blend, *_ in asked] == [
+        ({"smiling": 2.0}, ("cat", "smiling")),
+        ({}, None),
+        ({}, None),
+    ]
+    assert {(prompt, *rest) for prompt, _, _, *rest in asked} == {("a smiling a", "refine", 0.4)}
 
 
 def test_results_can_be_kept_as_jpeg_for_the_published_evaluation(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ LAYERS = (
     {"core.studio.visit"},
     {"core.api", "core.deploy"},
     {"core.recipes"},
+    {"core.pie_bench"},
     {"core.cli"},
     {"core.__main__"},
     {"tabs"},
