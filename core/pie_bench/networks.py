@@ -6,6 +6,7 @@ Each is read from the Hub's cache, or downloaded, or from a folder. One that can
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,7 +184,8 @@ def load_lpips(device: torch.device | str = "cpu") -> Lpips:
     import lpips  # loads torchvision's models
 
     try:
-        network = lpips.LPIPS(net="squeeze", verbose=False)
+        with warnings.catch_warnings(action="ignore"):  # it asks torchvision in a way that is going out of use
+            network = lpips.LPIPS(net="squeeze", verbose=False)
     except Exception as error:  # download errors of several libraries
         raise ModelUnavailable("LPIPS with SqueezeNet has to be downloaded once and cannot be reached.") from error
     return Lpips(network.to(device).eval().requires_grad_(False))

@@ -280,7 +280,7 @@ def _join(benchmark: Benchmark, out: Path, methods: Sequence[str], side: int | N
 
 def slug(name: str) -> str:
     """A name as part of a path."""
-    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")[:60] or "-"
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")[:50] or "-"
 
 
 def key(entry: Entry, method: str) -> str:
