@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from ..errors import ModelUnavailable
 from ..hub_access import hub_answers, unreachable
+from ..precision import in_float64
 from .measures import Networks
 
 Network = TypeVar("Network")
@@ -111,9 +112,9 @@ class DinoKeys:
             self.network((x - mean) / deviation)
         finally:
             hook.remove()
-        keys = found[0].double().cpu()  # (P, E)
+        keys = in_float64(found[0])  # (P, E)
         norm = keys.norm(dim=1, keepdim=True)
-        return (keys @ keys.T) / (norm @ norm.T).clamp(min=1e-8)
+        return ((keys @ keys.T) / (norm @ norm.T).clamp(min=1e-8)).cpu()
 
 
 def read_dino(folder: Path, device: torch.device | str = "cpu") -> Any:
