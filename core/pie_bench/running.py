@@ -109,8 +109,9 @@ def run(
             outcome = yield from _edit_all(benchmark, out, methods, model, settings, team)
         places: dict[str, dict[str, Path]] = {}
         for method in methods:
-            made = made_here(benchmark, out, method, settings)
-            places[method] = {id_: path for id_, path in made.items() if path.is_file()}  # others have failed already
+            pictures = made_here(benchmark, out, method, settings)
+            done = [entry.id for entry in benchmark.entries if (out / facts_file(entry, method)).is_file()]
+            places[method] = {id_: pictures[id_] for id_ in done}  # others have failed already
         for name, folder in results.items():
             places[name] = made_elsewhere(benchmark, folder)
         outcome += yield from _measure_all(benchmark, out, places, side, networks, team)
@@ -153,7 +154,7 @@ def _edit_all(
         pictures = made_here(benchmark, out, method, settings)
         for entry in benchmark.entries:
             picture = str(pictures[entry.id].relative_to(out))
-            files = (picture, f"edits/{key(entry, method)}.json")
+            files = (picture, facts_file(entry, method))
             unit = Unit(key(entry, method), files, f"{entry.id} by {method}", COST.get(method, 2.0))
             units[unit] = (entry, method)
 
@@ -264,7 +265,7 @@ def _join(benchmark: Benchmark, out: Path, methods: Sequence[str], side: int | N
         rows[method] = {}
         for entry in benchmark.entries:
             if (path := out / row_file(row_key(entry, method, side, networks))).is_file():
-                facts = out / "edits" / f"{key(entry, method)}.json"
+                facts = out / facts_file(entry, method)
                 made = from_json(facts.read_bytes()) if facts.is_file() else {}
                 rows[method][entry.id] = from_json(path.read_bytes()) | made
     ids = [entry.id for entry in benchmark.entries]
@@ -287,6 +288,10 @@ def key(entry: Entry, method: str) -> str:
     """Of one edit: another prompt, picture or mask under the same id has another key."""
     described = repr((entry.content, entry.source, entry.target, entry.mask, entry.blended, entry.id, method))
     return f"{slug(entry.id)}.{slug(method)}.{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+
+
+def facts_file(entry: Entry, method: str) -> str:
+    return f"edits/{key(entry, method)}.json"
 
 
 def row_key(entry: Entry, method: str, side: int | None, networks: Networks) -> str:

@@ -220,6 +220,27 @@ def test_what_fails_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert [row["direct|mse_unedit_part"] != "" for row in rows_of(out)] == [True, False, True]
 
 
+def test_the_result_of_another_prompt_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of a result is there already, but of what the benchmark asked for before."""
+    folder, out = tmp_path / "data", tmp_path / "out"
+    made_folder(folder, 1)
+    run(data.read(folder), out, "direct")
+    items = json.loads((folder / data.MAPPING).read_text())
+    items["000"]["editing_prompt"] = "a dog"
+    changed = data.read(mapped(folder, items))
+
+    def failing(*_: object) -> None:
+        raise RequestError("not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "make_edit", failing)
+        assert list(run(changed, out, "direct").failed.values()) == ["not now"]
+    assert rows_of(out)[0]["direct|mse_unedit_part"] == ""
+    before = (out / "pictures" / "direct" / "kind/0.png").read_bytes()
+    assert run(changed, out, "direct").complete
+    assert (out / "pictures" / "direct" / "kind/0.png").read_bytes() != before
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     benchmark, out = made_folder(tmp_path / "data", 1), tmp_path / "out"
     run(benchmark, out, "direct")
