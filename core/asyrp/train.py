@@ -5,6 +5,7 @@ CLIP embeddings. `Sources` can be shared by many trainings. A `Training` can be 
 saved, and run on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -85,7 +86,7 @@ class Sources:
 
 CHUNK = 8  # latents whose trajectories are computed together
 
-# Of a chunk of n latents: predicted images (K, n, 3, H, W) float16, and the sum of the mean squares of h (K,).
+# Of a chunk of n latents: predicted images (K, n, 3, H, W) float16, and the mean squares of h (K, n).
 Part = tuple[Tensor, Tensor]
 
 
@@ -104,11 +105,11 @@ def source_trajectories(
     chunk, parts = chunk or CHUNK, [] if begun is None else begun
     timesteps = [t for t in reversed(model.schedule.timesteps(steps)) if t >= t_edit]
     for start in range(chunk * len(parts), len(x_T), chunk):
-        x, P, squares = x_T[start : start + chunk].to(model.device), [], torch.zeros(len(timesteps))
+        x, P, squares = x_T[start : start + chunk].to(model.device), [], []
         for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
             with torch.no_grad():
                 features = model.features(x, t)
-                squares[k] = features.h.float().square().mean().cpu() * len(x)
+                squares.append(features.h.float().square().mean((1, 2, 3)).cpu())
                 eps = model.eps(features, x, t)
                 require_finite(eps)
                 P_t = model.codec.decode(model.schedule.predicted_x0(x, eps, t))
@@ -116,15 +117,20 @@ def source_trajectories(
                 x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
             if k + 1 < len(timesteps):
                 yield Progress(start, len(x_T), "preparing")
-        parts.append((torch.stack(P), squares))
+        parts.append((torch.stack(P), torch.stack(squares)))
         done = min(start + chunk, len(x_T))
         if done < len(x_T):
             yield Progress(done, len(x_T), "preparing", P[-1].float(), kept=True)
-    total = torch.zeros(len(timesteps))
-    for _, squares in parts:
-        total += squares
     yield Progress(len(x_T), len(x_T), "preparing")
-    return Sources(x_T, steps, timesteps, torch.cat([P for P, _ in parts], 1), (total / len(x_T)).sqrt().tolist())
+    return joined_sources(x_T, steps, timesteps, parts)
+
+
+def joined_sources(x_T: Tensor, steps: int, timesteps: list[int], parts: Sequence[Part]) -> Sources:
+    """The trajectories of x_T (N, C, h, w) from those of its chunks, which may go on further down."""
+    K = len(timesteps)
+    P = torch.cat([P[:K] for P, _ in parts], 1)
+    h_rms = torch.cat([squares[:K] for _, squares in parts], 1).mean(1).sqrt().tolist()
+    return Sources(x_T, steps, timesteps, P, h_rms)
 
 
 _BEGUN = ("model", "image_text", "source", "target", "settings", "x_T", "sources", "wide")  # what a training is

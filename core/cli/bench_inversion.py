@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import RequestError, quoted
-from .output import Commands, command, follow, print_note
+from .output import Commands, command, print_note
+from .recipes import tell
 
 METHODS = ("direct", "anchored")  # the one with a published figure to compare with, and ours
 
@@ -40,15 +41,17 @@ def add_to(commands: Commands) -> None:
     )
     bench.add_argument("--dino", help="folder or repository of DINO ViT-B/8")
     bench.add_argument("--clip", help="folder or repository of CLIP ViT-L/14")
-    bench.add_argument("--share", metavar="K/N", help="the K-th of N parts, for runs that are started one by one")
+    bench.add_argument(
+        "--share", metavar="K/N", help="only the K-th of N shares, for a job array; without it the shares are joined"
+    )
 
 
 def bench_inversion(options: argparse.Namespace) -> None:
     from ..models.placing import best_device
     from ..pie_bench import data, model, networks, running
-    from ..recipes.team import join_team
+    from ..recipes.team import join_team, read_share
 
-    team = join_team(parsed_share(options.share))
+    team = join_team(read_share(options.share))
     names = ("steps", "guidance", "seed", "attention", "cross_steps", "self_steps", "reweight", "jpeg")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     settings, results = running.EditSettings(**given), parsed_results(options.results)
@@ -63,21 +66,12 @@ def bench_inversion(options: argparse.Namespace) -> None:
     running.require_known(methods)
     judges = networks.load(best_device(), options.dino or networks.DINO, options.clip or networks.CLIP)
     loaded = model.load(options.model or model.STABLE_DIFFUSION_1_4) if methods else None
-    outcome = follow(running.run(benchmark, options.out, methods, loaded, judges, settings, results, team))
+    job = running.run(benchmark, options.out, methods, loaded, judges, settings, results, team)
+    outcome = tell(job, team.main)
     if team.main:
         print((options.out / running.TABLE).read_text())
         print_note(f"One row per picture is in {options.out / running.CSV}.")
         outcome.require_complete()
-
-
-def parsed_share(text: str | None) -> tuple[int, int] | None:
-    """ "2/4" as (2, 4). Raises RequestError."""
-    if text is None:
-        return None
-    part, _, parts = text.partition("/")
-    if part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts):
-        return int(part), int(parts)
-    raise RequestError(f"--share {quoted(text)} is not understood: 2/4 is the second of four parts.")
 
 
 def parsed_results(texts: list[str]) -> dict[str, Path]:

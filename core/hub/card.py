@@ -16,6 +16,8 @@ from ..models.cards import MODELS, Hub
 from ..presets import About
 
 BEGIN, END = "<!-- directions: this part is written by h-space studio -->", "<!-- end of directions -->"
+BEGIN_FIGURES = "<!-- figures: this part is written by h-space studio -->"
+END_FIGURES = "<!-- end of figures -->"
 TAGS = ["h-space", "semantic-direction", "diffusion"]
 SHOWN_MEASURES = 3
 # Those of the Hub's licence identifiers that suit a direction; others are given by name.
@@ -62,9 +64,18 @@ def card(repository: str, rows: Sequence[CardRow], old: str | None = None) -> st
     ours = "\n\n".join((BEGIN, _table(rows), _use(repository, rows), _licences(rows), END))
     if old is None:
         return f"---\n{_metadata(rows)}\n---\n\n# Directions in h-space\n\n{ours}\n"
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return before + ours + after if begin and end else f"{old.rstrip()}\n\n{ours}\n"
+    return _replaced(old, BEGIN, END, ours)
+
+
+def replaced(text: str, begin: str, end: str, content: str) -> str:
+    """A card with the part between two marks replaced, or added at the end."""
+    return _replaced(text, begin, end, "\n\n".join((begin, content, end)))
+
+
+def _replaced(text: str, begin: str, end: str, ours: str) -> str:
+    before, first, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    return before + ours + after if first and last else f"{text.rstrip()}\n\n{ours}\n"
 
 
 def _metadata(rows: Sequence[CardRow]) -> str:

@@ -86,13 +86,13 @@ def publish(owned: Sequence[Preset], repository: str, token: str, private: bool 
     files: dict[str, bytes] = {}
     rows: dict[str, CardRow] = {}
     for entry in listing.entries:
-        thumbnail = _thumbnail_path(entry.path)
+        thumbnail = thumbnail_path(entry.path)
         rows[entry.path] = CardRow(entry.path, thumbnail if thumbnail in sizes else None, entry.kind, entry.about)
     for preset, path, content in zip(owned, paths, contents, strict=True):
         files[path] = content
-        thumbnail, picture = _thumbnail_path(path), preset.picture()
+        thumbnail, picture = thumbnail_path(path), preset.picture()
         if picture is not None:
-            files[thumbnail] = _webp(picture)
+            files[thumbnail] = webp(picture)
         rows[path] = CardRow(path, thumbnail if picture is not None else None, preset.direction.kind, preset)
     in_order = sorted(rows.values(), key=lambda row: (row.about.model, row.about.name.lower()))
     files["README.md"] = card(repository, in_order, old_card).encode()
@@ -134,12 +134,12 @@ def _paths(owned: Sequence[Preset], listing: Listing) -> list[str]:
     return paths
 
 
-def _webp(picture: Image.Image) -> bytes:
+def webp(picture: Image.Image) -> bytes:
     """A thumbnail encoded anew: nothing else that its file may hold is published."""
     encoded = io.BytesIO()
     picture.save(encoded, "WEBP", quality=85)
     return encoded.getvalue()
 
 
-def _thumbnail_path(path: str) -> str:
+def thumbnail_path(path: str) -> str:
     return f"thumbnails/{path.removeprefix(FOLDER + '/').removesuffix(presets.SUFFIX)}.webp"

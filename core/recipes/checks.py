@@ -30,10 +30,7 @@ def available(recipe: Recipe) -> list[str]:
     """Names by which a composition can mean directions of the recipe."""
     names = []
     for direction in recipe.directions:
-        if isinstance(direction, RegionDirection):
-            names += [*direction.names, *([direction.name] if direction.count == 1 else [])]
-        else:
-            names.append(direction.name)
+        names += direction.preset_names if isinstance(direction, RegionDirection) else [direction.name]
     return list(dict.fromkeys(names))
 
 
@@ -48,8 +45,8 @@ def _names(recipe: Recipe, mistakes: Mistakes) -> None:
     for direction in recipe.directions:
         place = f"directions.{direction.name}"
         names = [direction.name]
-        if isinstance(direction, RegionDirection) and direction.names:
-            place, names = f"{place}.names", list(direction.names)
+        if isinstance(direction, RegionDirection):
+            place, names = f"{place}.names" if direction.names else place, direction.preset_names
         for name in names:
             file = presets.file_name(name)
             if file in taken:
@@ -84,8 +81,7 @@ def _region(direction: RegionDirection, place: str, mistakes: Mistakes) -> None:
     labels = [shape.label for shape in direction.regions]
     for label in {label for label in labels if labels.count(label) > 1}:
         mistakes.at(f"{place}.regions", f"“{label}” stands there twice.")
-    most = direction.discovery.count * (max(1, len(direction.regions)) if method.per_region else 1)
-    if len(direction.names) > most:
+    if len(direction.names) > (most := direction.count):
         mistakes.at(f"{place}.names", f"has {len(direction.names)} names for {most} directions (see “count”).")
 
 

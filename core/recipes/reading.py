@@ -88,6 +88,7 @@ def parse_recipe(content: str, path: Path) -> Recipe:
             "shows": Field(_checked(200, read_word)),
             "output": Field(fields.path(folder)),
             "pictures": Field(_pictures(folder)),
+            "shown": Field(fields.path(folder)),
             "author": Field(fields.text(120)),
             "licence": Field(fields.text(80)),
             "defaults": Field(_defaults(folder)),

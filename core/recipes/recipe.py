@@ -10,7 +10,7 @@ from ..asyrp.train import TrainingSettings
 from ..directions import Injection
 from ..discovery.basis import BASIS_SIZE
 from ..discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
-from ..discovery.methods import DEFAULT_METHOD
+from ..discovery.methods import DEFAULT_METHOD, METHODS
 from ..errors import RecipeError
 from ..regions import Box
 
@@ -120,7 +120,15 @@ class RegionDirection(_Common):
     @property
     def count(self) -> int:
         """How many directions there will be at most."""
-        return self.discovery.count * max(1, len(self.regions))
+        return self.discovery.count * (max(1, len(self.regions)) if METHODS[self.method].per_region else 1)
+
+    @property
+    def preset_names(self) -> list[str]:
+        """Names of the directions that will be found, best first within a region: those that are given, then the
+        entry's own with a number; the entry's alone if there can be only one."""
+        if self.count == 1 and not self.names:
+            return [self.name]
+        return [*self.names, *(f"{self.name} {n}" for n in range(len(self.names) + 1, self.count + 1))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +167,8 @@ class Recipe:
 
     file: it. model: id of a listed one, OWNER/NAME[@REVISION] on the Hub, or a folder. shows: what its pictures show,
     one or two words; "": as its files say. output: the folder of results. pictures: for the directions from texts that
-    say none. measure: None: nothing is. lines: of the file, by the places of its fields.
+    say none. shown: the picture that thumbnails show edited; None: one that the model makes. measure: None: nothing is.
+    lines: of the file, by the places of its fields.
     """
 
     file: Path
@@ -168,6 +177,7 @@ class Recipe:
     directions: tuple[AnyDirection, ...]
     shows: str = ""
     pictures: PictureSource | None = None
+    shown: Path | None = None
     measure: Measuring | None = field(default_factory=Measuring)
     publish: Publishing | None = None
     author: str = ""

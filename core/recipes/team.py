@@ -101,6 +101,16 @@ def _launched_size() -> int:
     return 1
 
 
+def read_share(text: str | None) -> tuple[int, int] | None:
+    """K/N, as the command line has it; None: there is none. Raises RequestError."""
+    if text is None:
+        return None
+    k, _, n = text.partition("/")
+    if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n) <= 100_000):
+        raise RequestError(f"“{text[:40]}” is no share: write K/N, such as 1/8 for the first of eight.")
+    return int(k), int(n)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Raises ResourceError: a process that was waited for is no longer there."""

@@ -137,6 +137,12 @@ def _done(unit: Unit, work: Work, folder: Path) -> Job[None]:
     for name in unit.files:  # in this order: the last one says that it is done
         write(folder / name, contents[name], f"file {name}")
     _failure_file(folder / HIDDEN, unit).unlink(missing_ok=True)
+    unfinished_file(folder, unit).unlink(missing_ok=True)
+
+
+def unfinished_file(folder: Path, unit: Unit) -> Path:
+    """Where the work of a unit can keep what it has until now; it goes when the unit is done."""
+    return folder / HIDDEN / f"{unit.key}.unfinished"
 
 
 def _require_distinct(units: Sequence[Unit]) -> None:
@@ -184,6 +190,11 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _share(event: Progress) -> float:
+    """Of a unit's work that is done."""
+    return min(1.0, event.step / max(1, event.total))
+
+
 class _Told:
     """What the processes tell one another of their progress, in a small file for each."""
 
@@ -212,7 +223,7 @@ class _Told:
         """Tell where this process is; None: with a unit that is over."""
         now = time.monotonic()
         if event is None or now - self.written >= EVERY:
-            share = 0.0 if event is None else event.step / max(1, event.total)
+            share = 0.0 if event is None else _share(event)
             self._write({} if event is None else {"key": unit.key, "share": share, "note": event.note})
             self.written = now
 
@@ -242,7 +253,7 @@ class _Told:
         others = [] if self.team.share or not self.team.main else [str(r) for r in range(1, self.team.size)]
         states = [state for name in others if (state := self._read(name)).get("key")]
         if unit is not None and event is not None:
-            states.insert(0, {"key": unit.key, "share": event.step / max(1, event.total), "note": event.note})
+            states.insert(0, {"key": unit.key, "share": _share(event), "note": event.note})
         done = [one for one in self.units if one.is_done(self.folder)]
         by_key = {one.key: one for one in self.units}
         under_way = [(by_key[state["key"]], state) for state in states if state["key"] in by_key]

@@ -347,7 +347,7 @@ def test_a_killed_command_goes_on(portraits: Path, tmp_path: Path) -> None:
 def test_the_command_says_what_it_does_not_understand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made_folder(tmp_path / "data", 1)
     for others, words in (
-        (["--share", "5/4"], "second of four"),
+        (["--share", "5/4"], "is no share"),
         (["--results", "theirs"], "NAME=FOLDER"),
         (["--methods", "magic"], "no method “magic”"),
         (["--kinds", "7"], "no edit"),
