@@ -123,8 +123,13 @@ def rows_name(model: TextToImage, settings: InversionSettings, edits: PromptEdit
     return f"{model.fingerprint[:8]}-{hashlib.sha256(described.encode()).hexdigest()[:4]}"
 
 
+LATER = {"weight_steps": 1.0, "self_side": 4}  # settings that came later, with what was always so before
+
+
 def _described(name: str, settings: InversionSettings | PromptEditSettings) -> str:
-    values = (f"{field.name}={getattr(settings, field.name)!r}" for field in fields(settings))
+    known = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    later = {name: value for name, value in LATER.items() if known.get(name) == value}
+    values = (f"{name}={value!r}" for name, value in known.items() if name not in later)
     return f"{name}({', '.join(values)})"
 
 

@@ -37,6 +37,7 @@ from .measures import AS_PUBLISHED, MENDED, Networks, Values, as_published, mend
 INVERSIONS = ("reconstruction_psnr", "evaluations", "gradients", "seconds")  # beside the measures, of edits made here
 COST = {"latent-TOP as published": 30.0, "latent-TOP": 8.0, "null-text": 12.0, "teacher-forced": 12.0}  # else 2
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+SELF_SIDE = 2  # self-attention of up to 32x32 at 512 pixels; the paper of prompt-to-prompt has 16x16
 NO_NETWORKS, ALONE = Networks(), Team()
 CSV, TABLE, SETTINGS = "results.csv", "table.md", "settings.json"
 
@@ -71,7 +72,13 @@ class EditSettings:
 
     @property
     def edit(self) -> PromptEditSettings:
-        return PromptEditSettings(attention=self.attention, cross_steps=self.cross_steps, self_steps=self.self_steps)
+        return PromptEditSettings(
+            attention=self.attention,
+            cross_steps=self.cross_steps,
+            self_steps=self.self_steps,
+            weight_steps=self.cross_steps,
+            self_side=SELF_SIDE,
+        )
 
 
 def run(

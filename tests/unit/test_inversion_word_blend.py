@@ -103,7 +103,7 @@ def test_a_control_records_maps_as_they_are_used() -> None:
 
 def test_outside_the_words_an_edit_stays_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_blends, "THRESHOLD", 0.99)  # random weights attend nearly alike everywhere
-    monkeypatch.setattr(editing, "SELF_SIDE", 1)  # the small network has attention at the latents' own size only
+    monkeypatch.setattr(editing, "WORD_SIDE", 1)  # the small network has attention at the latents' own size only
     model = small_text_model()
     pixels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     inversion = finish(invert(model, pixels, "a photo of a cat", "direct", InversionSettings(steps=6)))
