@@ -192,11 +192,11 @@ def test_words_may_be_weighted_in_some_steps_and_self_attention_kept_in_larger_m
     controls = [at(i, 8) for i in range(7, -1, -1)]
     assert [control.self_tokens if control else 0 for control in controls] == [16, 16] + [0] * 6
     assert [control is not None for control in controls] == [True] * 4 + [False] * 4
-    whole = attention_control(
+    longer = attention_control(
         model, inversion, [Target(TARGET, weights={"dog": 3.0})], replace(settings, cross_steps=1)
     )
-    scales_ = [control.scale.max().item() for i in range(7, -1, -1) if (control := whole(i, 8))]
-    assert scales_ == [3.0] * 4 + [1.0] * 4
+    largest = [control.scale.max().item() for i in range(7, -1, -1) if (control := longer(i, 8))]
+    assert largest == [3.0] * 4 + [1.0] * 4
     with pytest.raises(RequestError, match="divided by 1 or more"):
         PromptEditSettings(self_side=0)
 
