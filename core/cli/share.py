@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .output import Commands, add_force, command, follow, login, naming, print_note, require_writable
+
+if TYPE_CHECKING:
+    from ..hub import Published
 
 
 def add_to(commands: Commands) -> None:
@@ -18,13 +22,21 @@ def add_to(commands: Commands) -> None:
     add_force(download)
 
     publish = command(
-        commands, "publish", publish_presets, "Publish presets on the Hub, with a card. Log in first: hf auth login."
+        commands,
+        "publish",
+        publish_presets,
+        "Publish presets, or all that a recipe made, on the Hub in one commit. Log in first: hf auth login.",
     )
-    publish.add_argument("repository", metavar="OWNER/NAME", help="it is made if it is not there")
-    publish.add_argument("presets", nargs="+", type=Path, metavar="FILE")
+    publish.add_argument(
+        "place",
+        metavar="OWNER/NAME | FOLDER | RECIPE.yaml",
+        help="the repository for the files that follow, which is made if it is not there; or what precompute made",
+    )
+    publish.add_argument("presets", nargs="*", type=Path, metavar="FILE")
+    publish.add_argument("--repo", metavar="OWNER/NAME", help="for a folder: where it goes, if its recipe does not say")
     publish.add_argument("--private", action="store_true", help="make a new repository private")
-    publish.add_argument("--author", help="instead of what the presets say")
-    publish.add_argument("--licence", help="instead of what the presets say")
+    publish.add_argument("--author", help="of these presets, instead of what they say")
+    publish.add_argument("--licence", help="of these presets, instead of what they say")
 
 
 def download_presets(options: argparse.Namespace) -> None:
@@ -52,12 +64,34 @@ def download_presets(options: argparse.Namespace) -> None:
 def publish_presets(options: argparse.Namespace) -> None:
     from .. import hub, presets
 
-    changes = {key: getattr(options, key) for key in ("author", "licence") if getattr(options, key) is not None}
-    owned = []
-    for path in options.presets:
-        with naming(path):
-            owned.append(replace(presets.load(path), **changes))
-    published = follow(hub.publish(owned, options.repository, login() or "", options.private))
+    place = Path(options.place).expanduser()
+    if not options.presets:
+        published = _publish_folder(place, options)
+    else:
+        changes = {key: getattr(options, key) for key in ("author", "licence") if getattr(options, key) is not None}
+        owned = []
+        for path in options.presets:
+            with naming(path):
+                owned.append(replace(presets.load(path), **changes))
+        published = follow(hub.publish(owned, options.repo or options.place, login() or "", options.private))
     for path in published.paths:
         print(path)
     print(f"{published.address} at {published.revision}")
+
+
+def _publish_folder(place: Path, options: argparse.Namespace) -> Published:
+    from ..errors import HubError, RequestError
+    from ..recipes.published import folder_and_target, publish_folder
+
+    folder, target = folder_and_target(place)
+    repository = options.repo or (target.repository if target is not None else "")
+    if not repository:
+        raise RequestError("Say where it goes: --repo OWNER/NAME, or “publish: OWNER/NAME” in the recipe.")
+    if options.author is not None or options.licence is not None:
+        raise RequestError("Author and licence of a recipe's directions stand in the recipe.")
+    private = options.private or (target is not None and target.private)
+    try:
+        return follow(publish_folder(folder, repository, login() or "", private))
+    except HubError as error:
+        words = f"{error.message} Nothing is lost: give the same command again, and it goes on."
+        raise HubError(words) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
@@ -18,12 +18,12 @@ from ..hub_access import BROWSE_DEADLINE, TRANSFER_DEADLINE, ask_hub, require_hu
 from ..presets import Preset
 from ..progress import Job, Progress
 from .browsing import Listing, list_presets
-from .card import CardRow, card
+from .card import BEGIN_FIGURES, END_FIGURES, CardRow, card, replaced
 from .files import read_range
 from .names import repository_id, required_token
 
 FOLDER = "directions"  # in a repository, with a folder for each model
-MAX_PUBLISHED = 50
+MAX_PUBLISHED = 200
 MAX_CARD = 2**20  # bytes
 
 
@@ -48,7 +48,14 @@ def account(token: str) -> str:
     return ask_hub(lambda: HfApi(token=token).whoami(), BROWSE_DEADLINE, "the account")["name"]
 
 
-def publish(owned: Sequence[Preset], repository: str, token: str, private: bool = False) -> Job[Published]:
+def publish(
+    owned: Sequence[Preset],
+    repository: str,
+    token: str,
+    private: bool = False,
+    others: Mapping[str, bytes] | None = None,
+    figures: str = "",
+) -> Job[Published]:
     """Upload presets with their thumbnails and a card of the repository, in one commit. Returns what was published.
 
     A repository that is not there is made. One of the same name and model is replaced, everything else in it stays.
@@ -59,6 +66,8 @@ def publish(owned: Sequence[Preset], repository: str, token: str, private: bool 
         repository: owner/name, of the token's account or one that it may write to.
         token: with write access; the visitor's own, or from OAuth on a Space.
         private: whether a new repository can be seen by its owner only.
+        others: further files of the same commit, by path.
+        figures: a part of the card, in Markdown, that shows some of them.
 
     Raises:
         RequestError: nothing to publish, or no token. PresetError: a preset cannot be written.
@@ -83,7 +92,7 @@ def publish(owned: Sequence[Preset], repository: str, token: str, private: bool 
     listing, sizes, old_card = ask_hub(open_repository, BROWSE_DEADLINE, repository)
     yield Progress(1, total, "Uploading")
     paths = _paths(owned, listing)
-    files: dict[str, bytes] = {}
+    files: dict[str, bytes] = dict(others or {})
     rows: dict[str, CardRow] = {}
     for entry in listing.entries:
         thumbnail = thumbnail_path(entry.path)
@@ -95,7 +104,8 @@ def publish(owned: Sequence[Preset], repository: str, token: str, private: bool 
             files[thumbnail] = webp(picture)
         rows[path] = CardRow(path, thumbnail if picture is not None else None, preset.direction.kind, preset)
     in_order = sorted(rows.values(), key=lambda row: (row.about.model, row.about.name.lower()))
-    files["README.md"] = card(repository, in_order, old_card).encode()
+    text = card(repository, in_order, old_card)
+    files["README.md"] = (replaced(text, BEGIN_FIGURES, END_FIGURES, figures) if figures else text).encode()
 
     additions = {path: CommitOperationAdd(path, content) for path, content in files.items()}
     for step, path in enumerate(paths, start=2):

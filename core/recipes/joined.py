@@ -19,17 +19,16 @@ from pathlib import Path
 from .. import presets
 from ..hub.card import BEGIN_FIGURES, END_FIGURES, CardRow, card, plain, replaced
 from ..hub.publishing import FOLDER, thumbnail_path, webp
-from ..presets import SUFFIX, Preset
+from ..presets import SUFFIX, About, Preset
 from ..tensor_file import write
 from .made import read_made
-from .recipe import AnyDirection
 from .units import Unit
 from .workshop import Workshop
 
 RECIPE = "recipe.yaml"
 
 
-def join(shop: Workshop, entries: Sequence[tuple[AnyDirection, Unit]]) -> list[str]:
+def join(shop: Workshop, entries: Sequence[Unit]) -> list[str]:
     """Write the folder from what is done, and return the paths of the presets in it. Files whose content is the same
     are left alone.
 
@@ -37,7 +36,7 @@ def join(shop: Workshop, entries: Sequence[tuple[AnyDirection, Unit]]) -> list[s
     """
     rows: list[CardRow] = []
     written: list[tuple[str, Preset]] = []
-    for _, unit in entries:
+    for unit in entries:
         made = read_made(shop, unit)
         for preset, strip in zip(made.presets, made.strips, strict=True):
             path = preset_path(preset)
@@ -70,12 +69,16 @@ def figure_path(path: str) -> str:
 def readme(file: Path, repository: str, rows: Sequence[CardRow]) -> str:
     """The card with a table, then the figures; the owner's own words around them stay."""
     old = file.read_text(encoding="utf-8") if file.is_file() else None
-    lines = ["## Figures", "One picture at rising strengths; the one in the middle of a row is hardly changed.", ""]
-    for row in rows:
-        about = row.about
-        lines += [f"**{plain(about.name)}**, from {about.strength_range[0]:g} to {about.strength_range[1]:g}", ""]
-        lines += [f"![{plain(about.name)}]({figure_path(row.path)})", ""]
-    return replaced(card(repository, rows, old), BEGIN_FIGURES, END_FIGURES, "\n".join(lines).strip())
+    figures = figures_text([(row.path, row.about) for row in rows])
+    return replaced(card(repository, rows, old), BEGIN_FIGURES, END_FIGURES, figures)
+
+
+def figures_text(shown: Sequence[tuple[str, About]]) -> str:
+    """The part of the card that shows every direction at rising strengths."""
+    lines = ["## Figures", "", "One picture at rising strengths, from left to right.", ""]
+    for path, about in shown:
+        lines += [f"**{plain(about.name)}**", "", f"![{plain(about.name)}]({figure_path(path)})", ""]
+    return "\n".join(lines).strip()
 
 
 def as_json(written: Sequence[tuple[str, Preset]]) -> str:

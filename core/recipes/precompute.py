@@ -6,7 +6,7 @@ presets with their measures; the folder that is published.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,12 +17,13 @@ from ..models.opening import open_model
 from ..progress import Job, stage
 from . import found, joined, kept, made, measured, shaped, sources, trained
 from .pictures import readable_pictures
-from .recipe import AnyDirection, PictureSource, Recipe, TextDirection
+from .recipe import AnyDirection, Composition, PictureSource, Recipe, RegionDirection, TextDirection
 from .team import ALONE, Team
 from .units import Outcome, Unit, run_units
 from .workshop import Workshop
 
 Plans = Mapping[str, trained.Planned]  # by the names of the directions
+Wanted = Sequence[AnyDirection]
 Task = Callable[[Unit], Job[Mapping[str, bytes]]]
 Tasks = dict[Unit, Task]
 
@@ -49,29 +50,40 @@ def precompute(recipe: Recipe, team: Team = ALONE, token: str | None = None) -> 
     shop = yield from open_workshop(recipe, team, token)
     plans = {one.name: trained.plan(shop, one) for one in recipe.texts}
     pictures = measured.pictures_unit(shop)
-    outcome = yield from _stage(shop, _first(shop, plans, pictures), 0)
-    outcome += yield from _stage(shop, _trainings(shop, plans), 1)
-    outcome += yield from _stage(shop, _shapes(shop, plans), 2)
-    outcome += yield from _stage(shop, _presets(shop, plans, pictures), 3)
+    wanted = recipe.directions if team.share is None else team.hand([one for one in recipe.directions if _alone(one)])
+    outcome = yield from _stage(shop, _first(shop, wanted, plans, pictures), "Preparing")
+    outcome += yield from _stage(shop, _trainings(shop, wanted, plans), "Training")
+    outcome += yield from _stage(shop, _shapes(shop, wanted, plans), "Shaping")
+    outcome += yield from _stage(shop, _presets(shop, wanted, plans, pictures), "Measuring")
     notes = tuple(readable.words for readable in shop.pictures.values() if readable.words)
     if team.share is not None or not team.main:
         return Precomputed(outcome, (), notes)
-    entries = [(one, made.unit(shop, one, plans, pictures)) for one in recipe.directions]
-    paths = joined.join(shop, [(one, unit) for one, unit in entries if unit.is_done(shop.folder)])
+    entries = [made.unit(shop, one, plans, pictures) for one in recipe.directions]
+    try:
+        paths = joined.join(shop, [unit for unit in entries if unit.is_done(shop.folder)])
+    except ResourceError as error:
+        return Precomputed(outcome + Outcome(failed={JOINED: error.message}), (), notes)
     return Precomputed(outcome, tuple(paths), notes)
 
 
-STAGES = 4
+JOINED = Unit("joined", ("README.md",), "the folder")
 
 
-def _stage(shop: Workshop, tasks: Tasks, number: int) -> Job[Outcome]:
+def _alone(direction: AnyDirection) -> bool:
+    """Whether a direction can be made without another one of the recipe: by a run that is one share of several, which
+    knows nothing of what the others have."""
+    return not isinstance(direction, Composition) and not (
+        isinstance(direction, TextDirection) and direction.corrections
+    )
+
+
+def _stage(shop: Workshop, tasks: Tasks, words: str) -> Job[Outcome]:
     units = list(tasks)
 
     def work(unit: Unit) -> Job[Mapping[str, bytes]]:
         return tasks[unit](unit)
 
-    job = run_units(units, work, shop.folder, shop.team)
-    words = ("Preparing", "Training", "Shaping", "Measuring")[number]
+    job = run_units(units, work, shop.folder, shop.team, dealt=shop.team.share is None)
     return (yield from stage(job, lambda note: f"{words}: {note}"))
 
 
@@ -114,22 +126,23 @@ def _sources(recipe: Recipe) -> list[PictureSource]:
     return list(dict.fromkeys(source for source in named if source is not None))
 
 
-def _first(shop: Workshop, plans: Plans, pictures: Unit) -> Tasks:
+def _first(shop: Workshop, wanted: Wanted, plans: Plans, pictures: Unit) -> Tasks:
     """What depends on nothing of the recipe. Trajectories only for trainings that are still to be done."""
     tasks: Tasks = {}
-    for one in shop.recipe.regions:
+    for one in (one for one in wanted if isinstance(one, RegionDirection)):
         unit = found.unit(shop, one)
         if unit.key not in {other.key for other in tasks}:  # the same under another name
             tasks[unit] = partial(found.find, shop, one)
-    for chunk in _chunks(shop, plans):
+    for chunk in _chunks(shop, wanted, plans):
         tasks[chunk.unit(shop)] = partial(sources.trajectories, shop, chunk)
     tasks[pictures] = partial(measured.make_pictures, shop)
     return tasks
 
 
-def _trainings(shop: Workshop, plans: Plans) -> Tasks:
+def _trainings(shop: Workshop, wanted: Wanted, plans: Plans) -> Tasks:
     tasks: Tasks = {}
-    for name, planned in plans.items():
+    for name in (one.name for one in wanted if isinstance(one, TextDirection)):
+        planned = plans[name]
         if planned.key not in {unit.key for unit in tasks}:  # directions of other forms share it
             tasks[planned.unit(shop, name)] = partial(_train, shop, plans, planned)
     return tasks
@@ -139,9 +152,9 @@ def _train(shop: Workshop, plans: Plans, planned: trained.Planned, unit: Unit) -
     return (yield from trained.train(shop, planned, _trajectories(shop, plans, planned), unit))
 
 
-def _shapes(shop: Workshop, plans: Plans) -> Tasks:
+def _shapes(shop: Workshop, wanted: Wanted, plans: Plans) -> Tasks:
     tasks: Tasks = {}
-    for one in shop.recipe.texts:
+    for one in (one for one in wanted if isinstance(one, TextDirection)):
         unit = shaped.unit(shop, one, plans)
         if unit is not None and unit.key not in {other.key for other in tasks}:
             tasks[unit] = partial(_shape, shop, plans, one)
@@ -152,11 +165,8 @@ def _shape(shop: Workshop, plans: Plans, one: TextDirection, unit: Unit) -> Job[
     return (yield from shaped.shape(shop, one, plans, _trajectories(shop, plans, plans[one.name]), unit))
 
 
-def _presets(shop: Workshop, plans: Plans, pictures: Unit) -> Tasks:
-    return {
-        made.unit(shop, one, plans, pictures): partial(_make, shop, plans, one, pictures)
-        for one in shop.recipe.directions
-    }
+def _presets(shop: Workshop, wanted: Wanted, plans: Plans, pictures: Unit) -> Tasks:
+    return {made.unit(shop, one, plans, pictures): partial(_make, shop, plans, one, pictures) for one in wanted}
 
 
 def _make(shop: Workshop, plans: Plans, one: AnyDirection, pictures: Unit, unit: Unit) -> Job[Mapping[str, bytes]]:
@@ -169,18 +179,18 @@ def _make(shop: Workshop, plans: Plans, one: AnyDirection, pictures: Unit, unit:
 # -------------------------------------------------------------------------------------------------------- trajectories
 
 
-def _needed(shop: Workshop, plans: Plans) -> list[tuple[sources.Start, int]]:
+def _needed(shop: Workshop, wanted: Wanted, plans: Plans) -> list[tuple[sources.Start, int]]:
     """Starts of what is still to be trained or shaped, with the timesteps down to which they are needed."""
     needed = []
-    for one in shop.recipe.texts:
+    for one in (one for one in wanted if isinstance(one, TextDirection)):
         planned, files = plans[one.name], [plans[one.name].file, shaped.final_file(shop, one, plans)]
         if not all((shop.folder / file).is_file() for file in files):
             needed.append((planned.start, planned.t_edit))
     return needed
 
 
-def _chunks(shop: Workshop, plans: Plans) -> list[sources.Chunk]:
-    return sources.chunks(shop, [one.start for one in plans.values()], _needed(shop, plans))
+def _chunks(shop: Workshop, wanted: Wanted, plans: Plans) -> list[sources.Chunk]:
+    return sources.chunks(shop, [one.start for one in plans.values()], _needed(shop, wanted, plans))
 
 
 def _trajectories(shop: Workshop, plans: Plans, planned: trained.Planned) -> Sources:

@@ -86,12 +86,14 @@ class Outcome:
         raise ResourceError("\n".join(lines))
 
 
-def run_units(units: Sequence[Unit], work: Work, folder: Path, team: Team = ALONE) -> Job[Outcome]:
+def run_units(units: Sequence[Unit], work: Work, folder: Path, team: Team = ALONE, dealt: bool = True) -> Job[Outcome]:
     """Compute the units whose files are not there, each in one of the processes, and return what came of all.
 
     All processes of the team call it with the same units. The longest units are dealt out first, in turn. Events count
     the work of all processes together. A unit's files are written when it is finished, each whole or not at all. What
     `work` raises is the failure of that unit alone; a full disk ends this process's work.
+
+    dealt: whether the units are to be shared out; False: these are this process's.
 
     Raises:
         ResourceError: another process has ended. ValueError: two units share a key or a file.
@@ -99,7 +101,8 @@ def run_units(units: Sequence[Unit], work: Work, folder: Path, team: Team = ALON
     _require_distinct(units)
     hidden = folder / HIDDEN
     missing = team.first([unit for unit in units if not unit.is_done(folder)])
-    mine = team.hand(sorted(missing, key=lambda unit: -unit.cost))
+    in_order = sorted(missing, key=lambda unit: -unit.cost)
+    mine = team.hand(in_order) if dealt else in_order
     made: list[str] = []
     failed: dict[Unit, str] = {}
     with _Told(hidden, missing, mine, folder, team) as told, _stoppable():
