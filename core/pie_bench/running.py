@@ -167,7 +167,7 @@ def _edit_all(
 
     def work(unit: Unit) -> Job[dict[str, bytes]]:
         picture, facts = yield from make_edit(*units[unit], model, settings)
-        return dict(zip(unit.files, (encoded(picture, settings.jpeg), to_json(facts)), strict=True))
+        return dict(zip(unit.files, (encoded(picture, unit.files[0]), to_json(facts)), strict=True))
 
     return (yield from run_units(list(units), work, out, team))
 
@@ -195,24 +195,24 @@ def target_of(entry: Entry, settings: EditSettings) -> Target:
 
 
 def made_here(benchmark: Benchmark, out: Path, method: str, settings: EditSettings) -> dict[str, Path]:
-    """Where the results of a method are, by the id of the edit: as the pictures are named, so that PnPInversion's own
-    evaluation finds those kept as JPEG."""
+    """Where the results of a method are, by the id of the edit: beside one another as the pictures are, with what tells
+    several edits of one picture apart. With `jpeg` they have the names of the pictures, under which PnPInversion's own
+    evaluation finds them."""
     names: dict[str, Path] = {}
     taken: set[Path] = set()
     for entry in benchmark.entries:
         path = out / "pictures" / slug(method) / entry.path
-        path = path if settings.jpeg else path.with_suffix(".png")
-        if path in taken:  # several edits of one picture
-            path = path.with_stem(f"{path.stem}-{slug(entry.id)}")
+        if not settings.jpeg or path in taken:
+            path = path.with_name(f"{path.stem}.{digest(entry, method)}{path.suffix if settings.jpeg else '.png'}")
         taken.add(path)
         names[entry.id] = path
     return names
 
 
-def encoded(picture: Image.Image, jpeg: bool) -> bytes:
-    """A result as a file."""
+def encoded(picture: Image.Image, name: str) -> bytes:
+    """A result as a file of this name."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG" if jpeg else "PNG")
+    picture.save(buffer, "JPEG" if name.lower().endswith((".jpg", ".jpeg")) else "PNG")
     return buffer.getvalue()
 
 
@@ -292,9 +292,14 @@ def slug(name: str) -> str:
 
 
 def key(entry: Entry, method: str) -> str:
-    """Of one edit: another prompt, picture or mask under the same id has another key."""
+    """Of one edit."""
+    return f"{slug(entry.id)}.{slug(method)}.{digest(entry, method)}"
+
+
+def digest(entry: Entry, method: str) -> str:
+    """Of one edit: another prompt, picture or mask under the same id has another one."""
     described = repr((entry.content, entry.source, entry.target, entry.mask, entry.blended, entry.id, method))
-    return f"{slug(entry.id)}.{slug(method)}.{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+    return hashlib.sha256(described.encode()).hexdigest()[:8]
 
 
 def facts_file(entry: Entry, method: str) -> str:

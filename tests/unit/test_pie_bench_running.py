@@ -79,7 +79,8 @@ def test_a_run_makes_pictures_rows_and_a_table(tmp_path: Path) -> None:
         mask = benchmark.entries[n].load().mask
         assert mask is not None
         for method in ("direct", "DDIB"):
-            result = np.array(Image.open(out / "pictures" / method / f"kind/{n}.png")) / 255
+            [path] = (out / "pictures" / method / "kind").glob(f"{n}.*.png")
+            result = np.array(Image.open(path)) / 255
             missed = ((source - result) * ~mask[..., None]) ** 2
             assert float(row[f"{method}|mse_unedit_part"]) == pytest.approx(missed.mean(), rel=1e-4)
             assert row[f"{method}|structure_distance"] == ""  # no network
@@ -135,7 +136,7 @@ def test_two_edits_of_one_picture_are_two_results(tmp_path: Path) -> None:
     items = {"1": item("a.png", mask=[]), "2": item("a.png", mask=[], editing_prompt="a dog")}
     run(data.read(mapped(folder, items)), tmp_path / "out", "direct")
     made = sorted((tmp_path / "out" / "pictures" / "direct").iterdir())
-    assert [path.name for path in made] == ["a-2.png", "a.png"]
+    assert len(made) == 2
     assert made[0].read_bytes() != made[1].read_bytes()
 
 
@@ -221,10 +222,11 @@ def test_what_fails_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_result_of_another_prompt_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file of a result is there already, but of what the benchmark asked for before."""
+    """The file of a result is there already, but of what was asked for before; with `jpeg` both have one name."""
     folder, out = tmp_path / "data", tmp_path / "out"
     made_folder(folder, 1)
-    run(data.read(folder), out, "direct")
+    jpeg = EditSettings(steps=3, jpeg=True)
+    run(data.read(folder), out, "direct", settings=jpeg)
     items = json.loads((folder / data.MAPPING).read_text())
     items["000"]["editing_prompt"] = "a dog"
     changed = data.read(mapped(folder, items))
@@ -234,10 +236,10 @@ def test_the_result_of_another_prompt_is_not_measured(tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patched:
         patched.setattr(running, "make_edit", failing)
-        assert list(run(changed, out, "direct").failed.values()) == ["not now"]
+        assert list(run(changed, out, "direct", settings=jpeg).failed.values()) == ["not now"]
     assert rows_of(out)[0]["direct|mse_unedit_part"] == ""
     before = (out / "pictures" / "direct" / "kind/0.png").read_bytes()
-    assert run(changed, out, "direct").complete
+    assert run(changed, out, "direct", settings=jpeg).complete
     assert (out / "pictures" / "direct" / "kind/0.png").read_bytes() != before
 
 
