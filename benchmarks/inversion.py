@@ -2,6 +2,8 @@
 
     python -m benchmarks.inversion                                  # everything; a day on two cores
     python -m benchmarks.inversion methods --portraits 100
+    python -m benchmarks.inversion published --portraits 10
+    python -m benchmarks.inversion ssim --portraits 10
     python -m benchmarks.inversion robustness --portraits 20
     python -m benchmarks.inversion race --portraits 20
     python -m benchmarks.inversion times
@@ -11,7 +13,9 @@
 methods: reconstruction against the picture and against what the autoencoder makes of it; and an edit in which one
 word of the prompt changes (prompt-to-prompt, no region): what it changes of the attribute that is meant, in standard
 deviations of the population, the similarity of identity, and PSNR outside the face part concerned. It succeeds where
-the probe finds that the changed word holds, and takes both pictures for the same person. robustness: the same
+the probe finds that the changed word holds, and takes both pictures for the same person. published: the same of
+latent-TOP as its paper has it, beside ours. ssim: the structural similarity of the reconstructions alone, of every
+method. robustness: the same
 portraits with noise and with changed source prompts (section 3 of the paper of latent-TOP); "decoded" is the source
 prompt decoded as if it were a target, because an anchored source comes back exactly by construction. race: the least
 iterations with which latent-TOP reconstructs as well as null-text as released, and the seconds of both. times: what a
@@ -40,13 +44,13 @@ from statistics import mean, median
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks import released_null_text
+from benchmarks.portrait_edits import Case, cases, holds
 from benchmarks.report import HELP, reported
 from core import metrics
+from core.inversion import latent_top
 from core.inversion.editing import PromptEditSettings, Target, edit
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
@@ -56,14 +60,14 @@ from core.models.t2i_cards import TextToImageCard
 from core.progress import finish
 from core.studio import measuring
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
-from training.dataset import held_out, to_pixels
 from training.evaluate_t2i import read_portraits
-from training.phrases import RULES
-from training.portraits import Portrait, from_vector, part_mask
 
 MODEL = "avatars-t2i"
 MEASURED = Path(__file__).parent / "measured"
-ORDER = ("latent-TOP", "CycleDiffusion", "DDIB")  # of the paper, best first
+PUBLISHED = latent_top.PUBLISHED.name
+ORDER = (PUBLISHED, "latent-TOP", "CycleDiffusion", "DDIB")  # of the paper, best first
+COMPARED_METHODS = [name for name in METHODS if name != PUBLISHED]  # that has a table of its own, on fewer portraits
+NO_DIFFERENCE = 120.0  # dB, the most that `metrics.psnr` says
 RELEASED = released_null_text.METHOD.name
 ANYONE = "a face"
 SAME = 0.68  # similarity of identity at which the probe errs as often about one person as about two (its card)
@@ -71,36 +75,6 @@ SAME = 0.68  # similarity of identity at which the probe errs as often about one
 Row = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Swap:
-    """A word for another: what stands before the noun or, with `after`, follows "with"; the attribute that is meant,
-    the way it should go, and the face part concerned."""
-
-    source: str
-    target: str
-    attribute: str
-    sign: int
-    part: str
-    after: bool = False
-
-
-SWAPS = (
-    Swap("smiling", "sad", "smile", -1, "mouth"),
-    Swap("sad", "smiling", "smile", 1, "mouth"),
-    Swap("angry", "worried", "brow_angle", -1, "brows"),
-    Swap("worried", "angry", "brow_angle", 1, "brows"),
-    Swap("old", "young", "age", -1, "face"),
-    Swap("young", "old", "age", 1, "face"),
-    Swap("pale", "tanned", "skin", 1, "skin"),
-    Swap("tanned", "pale", "skin", -1, "skin"),
-    Swap("closed eyes", "open eyes", "eye_open", 1, "eyes", after=True),
-    Swap("open eyes", "closed eyes", "eye_open", -1, "eyes", after=True),
-    Swap("mouth open", "mouth closed", "mouth_open", -1, "mouth", after=True),
-    Swap("mouth closed", "mouth open", "mouth_open", 1, "mouth", after=True),
-    Swap("black hair", "gray hair", "gray", 1, "hair", after=True),
-    Swap("brown hair", "gray hair", "gray", 1, "hair", after=True),
-    Swap("gray hair", "black hair", "gray", -1, "hair", after=True),
-)
 # Of latent-TOP; the first of each is its default here.
 OPTIONS: dict[str, tuple[object, ...]] = {
     "rate": (DEFAULTS.rate, 1e-2, 4e-2),
@@ -114,49 +88,6 @@ OPTIONS: dict[str, tuple[object, ...]] = {
     "prior_iterations": (DEFAULTS.prior_iterations, 0, 3),
     "tolerance": (DEFAULTS.tolerance, 1e-4, 1e-6),
 }
-BESIDES = ("glasses", "curly hair", "long hair", "short hair")  # also said of a portrait, the first that holds
-
-
-@dataclass(frozen=True)
-class Case:
-    """A held-out portrait (1, 3, R, R), its prompt, and the prompt with one word changed. mask: (R, R), True in the
-    face part concerned."""
-
-    number: int
-    pixels: Tensor
-    prompt: str
-    target: str
-    swap: Swap
-    mask: np.ndarray
-
-
-def holds() -> dict[str, Callable[[Portrait], bool]]:
-    """Of every phrase, when it is true."""
-    return {phrase: rule.holds for rule in RULES for phrase in (*rule.before, *rule.after)}
-
-
-def cases(count: int) -> list[Case]:
-    """The first `count` held-out portraits of which a word is true that has a counterpart, each with one of them."""
-    true, found = holds(), []
-    images, parameters = held_out(max(300, 2 * count))
-    for number, (image, row) in enumerate(zip(images, parameters, strict=True)):
-        portrait = from_vector(row)
-        possible = [swap for swap in SWAPS if true[swap.source](portrait)]
-        if not possible:
-            continue
-        swap = possible[number % len(possible)]
-        besides = [phrase for phrase in BESIDES if true[phrase](portrait)][:1]
-        prompts = [worded(swap, word, besides) for word in (swap.source, swap.target)]
-        found.append(Case(number, to_pixels(image[None]), *prompts, swap, part_mask(portrait, swap.part, len(image))))
-        if len(found) == count:
-            return found
-    raise ValueError(f"there are only {len(found)} such portraits")
-
-
-def worded(swap: Swap, word: str, besides: Sequence[str]) -> str:
-    """ "the old face with glasses": an article that does not change with the word."""
-    before, after = ([], [word, *besides]) if swap.after else ([word], [*besides])
-    return " ".join(["the", *before, "face"]) + (f" with {' and '.join(after)}" if after else "")
 
 
 class Rows:
@@ -168,6 +99,10 @@ class Rows:
             for line in path.read_text().splitlines():
                 key, row = json.loads(line)
                 self._rows[tuple(key)] = row
+
+    def known(self, key: tuple[object, ...]) -> Row:
+        """The row of a key if it is there, else an empty one."""
+        return self._rows.get(key, {})
 
     def get(self, key: tuple[object, ...], made: Callable[[], Row]) -> Row:
         """The row of a key, made now if it is not there yet."""
@@ -188,8 +123,13 @@ def rows_name(model: TextToImage, settings: InversionSettings, edits: PromptEdit
     return f"{model.fingerprint[:8]}-{hashlib.sha256(described.encode()).hexdigest()[:4]}"
 
 
+LATER = {"weight_steps": 1.0, "self_side": 4}  # settings that came later, with what was always so before
+
+
 def _described(name: str, settings: InversionSettings | PromptEditSettings) -> str:
-    values = (f"{field.name}={getattr(settings, field.name)!r}" for field in fields(settings))
+    known = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    later = {name: value for name, value in LATER.items() if known.get(name) == value}
+    values = (f"{name}={value!r}" for name, value in known.items() if name not in later)
     return f"{name}({', '.join(values)})"
 
 
@@ -212,6 +152,15 @@ class Bench:
         """Reconstruction and edit of one portrait by one method, with other settings if any are given."""
         inversion = self.inverted(case, method, **changes)
         return {**inversion.measures, **self.edited(case, inversion)}
+
+    def similarity(self, case: Case, method: str) -> Row:
+        """SSIM of one reconstruction. Where the rest of the row is measured already and says that the method makes what
+        the autoencoder makes, that need not be inverted again."""
+        if self.rows.known(("method", case.number, method)).get("psnr to bound", 0.0) >= NO_DIFFERENCE:
+            bound = self.model.decode(self.model.encode(case.pixels))
+            return {"ssim": metrics.ssim(bound.cpu(), case.pixels).item(), "ssim to bound": 1.0}
+        measures = self.inverted(case, method).measures
+        return {name: measures[name] for name in ("ssim", "ssim to bound")}
 
     def edited(self, case: Case, inversion: Inversion, **changes: Any) -> Row:
         """The edit of one inverted portrait, with other settings than a visitor's if any are given."""
@@ -246,10 +195,8 @@ def heading(first: str, others: Iterable[str]) -> None:
 
 COLUMNS = {
     "psnr": ".2f",
-    "ssim": ".4f",
     "distance": ".4f",
     "psnr to bound": ".2f",
-    "ssim to bound": ".4f",
     "distance to bound": ".4f",
     "success": ".0%",
     "own": "+.2f",
@@ -264,7 +211,6 @@ BELOW = "below bound"  # how far the PSNR of the median portrait is below the au
 IN_DB = ("psnr", BELOW, "psnr outside")
 COMPARED = {  # of `methods`: its columns, and what they are called
     "psnr": "PSNR",
-    "ssim": "SSIM",
     "distance": "distance",
     BELOW: BELOW,
     "success": "edit succeeds",
@@ -292,6 +238,21 @@ def methods(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
     heading("method", to_bound)
     for name, rows in table.items():
         print(f"| {name} | {' | '.join(format(mean(row[k] for row in rows), COLUMNS[k]) for k in to_bound)} |")
+    print()
+
+
+def ssim(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
+    """Means over portraits, one row per method: against the picture, and against what the autoencoder makes of it."""
+    table: dict[str, list[Row]] = {name: [] for name in names}
+    for case in chosen:
+        for name, rows in table.items():
+            known = bench.rows.known(("method", case.number, name))
+            made = partial(bench.similarity, case, name)
+            rows.append(known if "ssim" in known else bench.rows.get(("ssim", case.number, name), made))
+    heading("method", ("SSIM", "SSIM to bound"))
+    for name, rows in table.items():
+        means = (format(mean(row[k] for row in rows), ".4f") for k in ("ssim", "ssim to bound"))
+        print(f"| {name} | {' | '.join(means)} |")
     print()
 
 
@@ -421,7 +382,7 @@ def times(bench: Bench, chosen: Sequence[Case], names: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["methods", "robustness", "race", "times", "options", *EDITS]
+    everything = ["methods", "published", "ssim", "robustness", "race", "times", "options", *EDITS]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--guidance", type=float, default=DEFAULTS.guidance)
@@ -434,7 +395,7 @@ def main() -> None:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
     if arguments.write and set(what) <= UNRECORDED:
         parser.error(f"docs/benchmarks.md has no section for {' and '.join(what)}: leave --write out")
-    if arguments.write and arguments.methods and "methods" in what:
+    if arguments.write and arguments.methods and {"methods", "ssim"} & set(what):
         parser.error("--write writes the table of all methods: leave --methods out")
     card = text_to_image_card(MODEL)
     model = load_text_to_image(card)
@@ -446,10 +407,12 @@ def main() -> None:
     bench = Bench(card, model, rows, settings, visitors)
     chosen = cases(arguments.portraits)
     tables: dict[str, Callable[[], None]] = {
-        "methods": lambda: methods(bench, chosen, arguments.methods or list(METHODS)),
+        "methods": lambda: methods(bench, chosen, arguments.methods or COMPARED_METHODS),
+        "published": lambda: methods(bench, chosen, (PUBLISHED, latent_top.METHOD.name)),
+        "ssim": lambda: ssim(bench, chosen, arguments.methods or COMPARED_METHODS),
         "robustness": lambda: robustness(bench, chosen, arguments.methods or ORDER),
         "race": lambda: race(bench, chosen),
-        "times": lambda: times(bench, cases(4), arguments.methods or list(METHODS)),
+        "times": lambda: times(bench, cases(4), arguments.methods or COMPARED_METHODS),
         "options": lambda: options(bench, chosen),
         **{name: partial(edits, bench, chosen, name) for name in EDITS},
     }

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.inversion import MEASURED, SAME, Row, Rows, heading, holds, rows_name
-from benchmarks.inversion import cases as replacements
+from benchmarks.inversion import MEASURED, SAME, Row, Rows, heading, rows_name
+from benchmarks.portrait_edits import cases as replacements
+from benchmarks.portrait_edits import holds
 from benchmarks.report import HELP, reported
 from core.inversion.alignment import absence
 from core.inversion.editing import PromptEditSettings, Target, edit

@@ -6,6 +6,7 @@ conditional row is the source, the others are targets. Only the conditional rows
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,8 @@ class StepControl:
 
     mapping: (n, L, L), weight of source token j in the map of target token k; share: (n, L), how much of a target
     token's map comes from the source; scale: (n, L), its re-weighting. None: cross-attention is left alone.
-    self_tokens: self-attention maps of up to so many positions are the source's; 0 leaves them alone.
+    self_tokens: self-attention maps of up to so many positions are the source's; 0 leaves them alone. record: is given
+    the cross-attention maps of exactly `recorded_tokens` positions, (1 + n, heads, positions, L), as they are used.
     """
 
     targets: int
@@ -28,10 +30,17 @@ class StepControl:
     share: Tensor | None = None
     scale: Tensor | None = None
     self_tokens: int = 0
+    record: Callable[[Tensor], None] | None = None
+    recorded_tokens: int = 0
 
     def acts_on(self, cross: bool, positions: int) -> bool:
-        """Whether it changes cross- or self-attention maps of so many positions."""
-        return self.mapping is not None if cross else positions <= self.self_tokens
+        """Whether it changes or records cross- or self-attention maps of so many positions."""
+        if cross:
+            return self.mapping is not None or self._records(positions)
+        return positions <= self.self_tokens
+
+    def _records(self, positions: int) -> bool:
+        return self.record is not None and positions == self.recorded_tokens
 
     def apply(self, maps: Tensor, cross: bool) -> Tensor:
         """The maps with those of targets changed: (rows, heads, positions, keys), rows in the layout above.
@@ -39,9 +48,11 @@ class StepControl:
         Raises:
             ValueError: they are of an attention that it does not act on.
         """
-        first = len(maps) - self.targets - 1
+        first, records = len(maps) - self.targets - 1, cross and self._records(maps.shape[2])
         kept, source, target = maps[:first], maps[first : first + 1], maps[first + 1 :]
-        if cross:
+        if cross and self.mapping is None and records:
+            pass
+        elif cross:
             if self.mapping is None or self.share is None or self.scale is None:
                 raise ValueError("this control leaves cross-attention alone")
             mapping, share, scale = (value.to(maps) for value in (self.mapping, self.share, self.scale))
@@ -50,7 +61,10 @@ class StepControl:
             target = scale * (share * (source @ mapping[:, None]) + (1 - share) * target)
         else:
             target = source.expand_as(target)
-        return torch.cat((kept, source, target))
+        maps = torch.cat((kept, source, target))
+        if records and self.record is not None:
+            self.record(maps[first:].detach())
+        return maps
 
 
 class ControlledAttention(AttnProcessor2_0):

@@ -39,7 +39,8 @@ def perceptual(card: BaseCard, device: torch.device | str = "cpu") -> Distance:
 def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio in dB of pixels (B, 3, H, W) in [-1, 1]. Returns (B,).
 
-    where: boolean (B or 1, 1, H, W), the places that count; all of them if None.
+    where: boolean (B or 1, 1, H, W), the places that count; all of them if None. NaN where no place counts; 120 dB is
+    the most that is said.
     """
     squares = (a - b).square()
     counted = torch.ones_like(squares) if where is None else where.expand_as(squares).to(squares)
@@ -48,9 +49,20 @@ def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004, Eq. 13) of pixels (B, 3, H, W) in [-1, 1]. Returns (B,).
+    """Structural similarity (Wang et al. 2004, Eq. 13) of pixels (B, C, H, W) in [-1, 1], at least 11x11. Returns (B,).
 
-    Gaussian window of 11 pixels with a deviation of 1.5, K = (0.01, 0.03), the mean over channels and whole windows.
+    The mean of `ssim_map` of the pixels as the papers have them, in [0, 1]: SSIM compares means as well, so the same
+    pictures around another zero have another one.
+    """
+    return ssim_map((a + 1) / 2, (b + 1) / 2).mean((1, 2, 3))
+
+
+def ssim_map(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, Eq. 13) around each pixel (B, C, H, W) in [0, 1]: (B, C, H-10, W-10).
+
+    Gaussian window of 11 pixels with a deviation of 1.5, K = (0.01, 0.03), population variances. Whole windows only, as
+    in scikit-image and in torchmetrics up to 1.4.1; torchmetrics from 1.4.2 on continues pictures by their mirror image
+    and counts the windows over the border too, which at 128 pixels differs by up to 0.04.
     """
     window = torch.exp(-torch.linspace(-5, 5, 11, dtype=a.dtype, device=a.device).square() / (2 * 1.5**2))
     window = (window / window.sum()).expand(a.shape[1], 1, 1, -1)
@@ -61,7 +73,6 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     mean_a, mean_b = local(a), local(b)
     var_a, var_b = local(a * a) - mean_a**2, local(b * b) - mean_b**2
     covariance = local(a * b) - mean_a * mean_b
-    C1, C2 = (2 * 0.01) ** 2, (2 * 0.03) ** 2  # a range of 2
+    C1, C2 = 0.01**2, 0.03**2  # a range of 1
     map_ = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
-    map_ = map_ / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))
-    return map_.mean((1, 2, 3))
+    return map_ / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))

@@ -102,17 +102,23 @@ def scales(model: TextToImage, prompt: str, weights: Mapping[str, float]) -> Ten
         RequestError: a word that is not in the prompt, or a weight out of range.
     """
     scale = torch.ones(model.length)
-    words = words_of(prompt)
-    spans = _spans(model, words)
     for word, weight in weights.items():
-        places = [n for n, other in enumerate(words) if [other] == words_of(word)]
-        if not places:
+        there = places(model, prompt, word)
+        if not there.any():
             raise RequestError(f"{quoted(word)} is not a word of {quoted(prompt)}. Re-weight one of its words.")
         if not -5 <= weight <= 5:
             raise RequestError(f"The weight of {quoted(word)} must lie between -5 and 5, not {weight}.")
-        for n in places:
-            scale[spans[n].start : spans[n].stop] = weight
+        scale[there] = weight
     return scale
+
+
+def places(model: TextToImage, prompt: str, word: str) -> Tensor:
+    """(L,) boolean, the tokens of a word wherever the prompt has it."""
+    there, words = torch.zeros(model.length, dtype=torch.bool), words_of(prompt)
+    for other, span in zip(words, _spans(model, words), strict=True):
+        if [other] == words_of(word):
+            there[span.start : span.stop] = True
+    return there
 
 
 def words_of(prompt: str) -> list[str]:

@@ -11,29 +11,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention_control import StepControl
-from ..errors import RequestError
+from ..errors import RequestError, quoted
 from ..progress import Job, Previews, Progress, Running
 from ..regions import Region
 from ..text_to_image import TextToImage, read_prompt
-from .alignment import align, scales
+from .alignment import align, places, scales
 from .inversion import Inversion
 from .sampler import Conditioning, denoise_batch
 from .solution import Solution
+from .word_blend import WordBlend
 
 Attention: TypeAlias = Literal["none", "swap", "refine"]
 
 MAX_TARGETS = 16
-SELF_SIDE = 4  # self-attention is replaced in maps of up to 1/4 of the latents' side, 16x16 at 512 pixels
+WORD_SIDE = 4  # how many times smaller than the latents the maps are by which words are blended, 16x16 at 512 pixels
 
 
 @dataclass(frozen=True)
 class Target:
     """What the picture is to become. strength: 0 is the source, 1 the target prompt, more goes beyond. weights: of the
-    attention to words of the prompt, 1 unless given."""
+    attention to words of the prompt, 1 unless given. blend: a word of the source prompt and one of this prompt; the
+    picture stays outside the places of either (`word_blend`)."""
 
     prompt: str
     strength: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
+    blend: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class PromptEditSettings:
 
     guidance: at the target; None: the inversion's working guidance. attention: prompt-to-prompt, "swap" where words
     are replaced, "refine" where they are added, or "none". cross_steps, self_steps: share of the steps that are done,
-    from the beginning, in which cross- and self-attention maps are the source's. region: outside it the picture stays
+    from the beginning, in which cross- and self-attention maps are the source's; weight_steps: in which words are
+    re-weighted. self_side: how many times smaller than the latents self-attention maps have to be to be the source's:
+    at 4, those of up to 16x16 at 512 pixels. region: outside it the picture stays
     (local blend). skip: share of the steps left out; carry: how much of what holds an anchored source is added to
     targets, 0 lets them go and 1 keeps them close; None: what the method has.
 
@@ -57,17 +62,21 @@ class PromptEditSettings:
     region: Region | None = None
     skip: float | None = None
     carry: float | None = None
+    weight_steps: float = 1.0
+    self_side: int = 4
 
     def __post_init__(self) -> None:
         if self.guidance is not None and not 1 <= self.guidance <= 30:
             raise RequestError(f"The guidance must lie between 1 and 30, not {self.guidance}.")
         if self.attention not in ("none", "swap", "refine"):
             raise RequestError(f"There is no attention control {self.attention!r}. Choose none, swap or refine.")
-        for name in ("cross_steps", "self_steps"):
+        for name in ("cross_steps", "self_steps", "weight_steps"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RequestError(f"The share of {name.replace('_', ' ')} must lie between 0 and 1.")
         if self.skip is not None and not 0 <= self.skip <= 0.95:
             raise RequestError(f"The share of skipped steps must lie between 0 and 0.95, not {self.skip}.")
+        if self.self_side < 1:
+            raise RequestError(f"The side of self-attention maps must be divided by 1 or more, not {self.self_side}.")
         if self.carry is not None and not 0 <= self.carry <= 1:
             raise RequestError(f"What is carried to targets must lie between 0 and 1, not {self.carry}.")
 
@@ -136,7 +145,7 @@ def _checked(targets: Sequence[Target], settings: PromptEditSettings) -> list[Ta
     request = "Write a target prompt: what the picture should show instead."
     targets = [replace(target, prompt=read_prompt(target.prompt, request)) for target in targets]
     for target in targets:
-        if target.weights and settings.attention == "none":
+        if (target.weights or target.blend) and settings.attention == "none":
             raise RequestError("Words can be re-weighted with attention control only: choose swap or refine.")
         if not -5 <= target.strength <= 5:
             raise RequestError(f"The strength must lie between -5 and 5, not {target.strength}.")
@@ -151,21 +160,36 @@ def _conditioning(
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
     own = inversion.solution.guidance_beside(guidance)
-    strength = s[:, None, None, None]
+    strength, blend = s[:, None, None, None], word_blend(model, inversion.prompt, targets)
     return Conditioning(
         text=torch.where(s[:, None, None] == 0, embedded[:1], embedded),
         guidance=own + strength.clamp(0, 1) * (guidance - own),
         strength=strength,
-        control=attention_control(model, inversion, targets, settings),
+        control=attention_control(model, inversion, targets, settings, blend.record if blend.acts else None),
         mask=_latent_mask(settings.region, model),
+        blend=lambda done, S: blend.mask(model.latent_shape[1:], done, S),
     )
 
 
+def word_blend(model: TextToImage, source: str, targets: Sequence[Target]) -> WordBlend:
+    """Of targets that have a word to blend by. Raises RequestError: one of these is not in its prompt."""
+    tokens = []
+    for prompt, word in ((p, w) for t in targets for p, w in zip((source, t.prompt), t.blend or ("", ""), strict=True)):
+        tokens.append(places(model, prompt, word))
+        if word and not tokens[-1].any():
+            raise RequestError(f"{quoted(word)} is not a word of {quoted(prompt)}. Blend by one of its words.")
+    return WordBlend(torch.stack(tokens[::2]), torch.stack(tokens[1::2]))
+
+
 def attention_control(
-    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: PromptEditSettings
+    model: TextToImage,
+    inversion: Inversion,
+    targets: Sequence[Target],
+    settings: PromptEditSettings,
+    record: Callable[[Tensor], None] | None = None,
 ) -> Callable[[int, int], StepControl | None]:
-    """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source. Re-weighting
-    acts at every step."""
+    """Prompt-to-prompt as a function of step i of S, counted down. Targets of strength 0 are the source. record: as of
+    `StepControl`, at every step."""
     if settings.attention == "none":
         return lambda i, S: None
     aligned = [align(model, inversion.prompt, target.prompt, settings.attention) for target in targets]
@@ -174,19 +198,23 @@ def attention_control(
     still = torch.tensor([target.strength == 0 for target in targets])
     mapping[still], share[still], scale[still] = torch.eye(model.length), 1.0, 1.0
     mapping, share, scale = (value.to(model.device) for value in (mapping, share, scale))
-    zero, weighted = torch.zeros_like(share), any(target.weights for target in targets if target.strength != 0)
+    zero, one = torch.zeros_like(share), torch.ones_like(scale)
+    any_weights = any(target.weights for target in targets if target.strength != 0)
     height, width = inversion.solution.trajectory.shape[-2:]
-    self_tokens = (height // SELF_SIDE) * (width // SELF_SIDE)
+    self_tokens = (height // settings.self_side) * (width // settings.self_side)
+    recorded = (height // WORD_SIDE) * (width // WORD_SIDE)
 
     def at(i: int, S: int) -> StepControl | None:
         done = 1 - (i + 1) / S
         cross, itself = done < settings.cross_steps, done < settings.self_steps
-        if not cross and not itself and not weighted:
+        weighted = any_weights and done < settings.weight_steps
+        if not cross and not itself and not weighted and record is None:
             return None
         tokens = self_tokens if itself else 0
         if not cross and not weighted:
-            return StepControl(len(targets), self_tokens=tokens)
-        return StepControl(len(targets), mapping, share if cross else zero, scale, tokens)
+            return StepControl(len(targets), self_tokens=tokens, record=record, recorded_tokens=recorded)
+        kept, weights = share if cross else zero, scale if weighted else one
+        return StepControl(len(targets), mapping, kept, weights, tokens, record, recorded)
 
     return at
 

@@ -38,6 +38,7 @@ METHODS: dict[str, InversionMethod] = {
     for method in (
         anchored.METHOD,
         latent_top.METHOD,
+        latent_top.PUBLISHED,
         teacher_forced.METHOD,
         fixed_point.METHOD,
         direct.METHOD,

@@ -20,7 +20,8 @@ class Conditioning:
 
     text: (B, L, E). guidance: (B, 1, 1, 1). strength: (B, 1, 1, 1), how far predictions go from those with the
     source's text to those with the row's own. control: of attention at step i of the S that are done, counted down.
-    mask: (1, 1, h, w) in [0, 1], outside which every row is the first.
+    mask: (1, 1, h, w) in [0, 1], outside which every row is the first. blend: the same for each row (B, 1, h, w), after
+    `done` of S steps; None: nowhere.
     """
 
     text: Tensor
@@ -28,6 +29,7 @@ class Conditioning:
     strength: Tensor
     control: Callable[[int, int], StepControl | None] = lambda i, S: None
     mask: Tensor | None = None
+    blend: Callable[[int, int], Tensor | None] = lambda done, S: None
 
 
 def denoise_batch(
@@ -40,6 +42,9 @@ def denoise_batch(
     state: State = tuple(part.expand(len(rows.text), -1, -1, -1) for part in start)
     for i in range(first - 1, -1, -1):
         state, x0 = _step(model, solution, rows, rows.control(i, first), i, state)
+        for mask in (rows.mask, rows.blend(first - i, first)):
+            if mask is not None:
+                state = tuple(part[:1] + mask.to(part) * (part - part[:1]) for part in state)
         yield i, x0, state[0]
 
 
@@ -55,7 +60,4 @@ def _step(
         return model.guided(z, t, rows.text, unconditional, guidance, control, rows.strength)
 
     step = ReverseStep(model.schedule, eps, i, t, t_prev, solution.trajectory, rows.strength)
-    state, x0 = solution.decoder.step(step, state)
-    if rows.mask is not None:
-        state = tuple(part[:1] + rows.mask.to(part) * (part - part[:1]) for part in state)
-    return state, x0
+    return solution.decoder.step(step, state)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.inversion import MEASURED, SWAPS, Rows, cases, holds, rows_name
+from benchmarks.inversion import MEASURED, Rows, rows_name
+from benchmarks.portrait_edits import SWAPS, cases, holds
 from core import instruments
 from core.inversion.editing import PromptEditSettings
 from core.inversion.solution import DEFAULTS

@@ -183,6 +183,24 @@ def test_controls_follow_the_steps(model: TextToImage, inversion: Inversion) -> 
     assert [control.self_tokens if control else 0 for control in controls] == [4, 4] + [0] * 6
 
 
+def test_words_may_be_weighted_in_some_steps_and_self_attention_kept_in_larger_maps(
+    model: TextToImage, inversion: Inversion
+) -> None:
+    """As in PnPInversion: as long as cross-attention is the source's, and up to half of the latents' side."""
+    settings = PromptEditSettings(cross_steps=0.5, self_steps=0.25, weight_steps=0.5, self_side=2)
+    at = attention_control(model, inversion, [Target(TARGET, weights={"dog": 3.0})], settings)
+    controls = [at(i, 8) for i in range(7, -1, -1)]
+    assert [control.self_tokens if control else 0 for control in controls] == [16, 16] + [0] * 6
+    assert [control is not None for control in controls] == [True] * 4 + [False] * 4
+    longer = attention_control(
+        model, inversion, [Target(TARGET, weights={"dog": 3.0})], replace(settings, cross_steps=1)
+    )
+    largest = [control.scale.max().item() for i in range(7, -1, -1) if (control := longer(i, 8))]
+    assert largest == [3.0] * 4 + [1.0] * 4
+    with pytest.raises(RequestError, match="divided by 1 or more"):
+        PromptEditSettings(self_side=0)
+
+
 def test_steps_of_attention_count_from_where_an_edit_begins(model: TextToImage, inversion: Inversion) -> None:
     """A share smaller than that of the skipped steps still acts."""
     shares = [PromptEditSettings(skip=0.5, cross_steps=share, self_steps=0.0) for share in (0.0, 0.3)]

@@ -24,7 +24,7 @@ from core.inversion import (
     null_text,
     teacher_forced,
 )
-from core.inversion.optimise import gaussianity, minimise
+from core.inversion.optimise import Minimum, Objective, gaussianity, minimise, minimise_in_time
 from core.inversion.sampler import Conditioning, denoise_batch
 from core.inversion.solution import Solution, Task
 from core.progress import finish
@@ -308,6 +308,30 @@ def test_null_text_is_as_close_as_the_released_loop_for_less() -> None:
     assert 0 < gradients[0] < gradients[1]
 
 
+def test_the_rate_of_null_text_is_the_released_one_at_50_steps_and_positive_at_any_number() -> None:
+    for S in (10, 50):
+        for n in range(S):
+            assert null_text.schedule_at(n, S) == pytest.approx((1 - n / 100, 2e-5 * n))
+    for S in (1, 4, 100, 200, 999):
+        shares, growths = zip(*(null_text.schedule_at(n, S) for n in range(S)), strict=True)
+        assert shares[0] == 1
+        assert min(shares) > 0.5
+        assert growths[0] == 0 <= max(growths) < 1e-3
+
+
+def test_null_text_optimises_every_one_of_200_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the released rate, which is negative from the 100th on, half of them would lead away."""
+    rates = []
+
+    def recorded(task: Task, objective: Objective, start: list[Tensor], rate: list[float], *others: float) -> Minimum:
+        rates.extend(rate)
+        return minimise_in_time(task, objective, start, rate, *others)
+
+    monkeypatch.setattr(null_text, "minimise_in_time", recorded)
+    finish(null_text.invert(closed_form_task(SLOPE, SOURCE, EMPTY, steps=200, iterations=1)))
+    assert rates == pytest.approx([1e-2 * (1 - n / 400) for n in range(200)])
+
+
 def test_null_text_is_exact_where_an_embedding_is() -> None:
     """Without a slope the guided prediction is right when the empty embedding has the source's mean."""
     task = closed_form_task(0.0, SOURCE, EMPTY, **CONVERGED)
@@ -408,6 +432,54 @@ def test_latent_top_chooses_the_start_with_the_smallest_first_loss() -> None:
     assert min(losses) < losses[0]
 
 
+def test_latent_top_as_published_is_the_best_that_biases_can_do_at_every_step() -> None:
+    """From the plain prior, whatever the settings of our form say: closed form, as of `latent_top.invert` above."""
+    ours = {"late": 0.1, "prior_iterations": 2, "tolerance": 0.5, "start": "source", "shared": True, "gaussian": 3.0}
+    settings = CONVERGED | ours | {"starts": 1}
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, **settings)
+    solution = finish(latent_top.as_published(task))
+    prior = plain_inversion(task, SOURCE)
+    assert (solution.trajectory[9] - prior[9]).square().mean() < 1e-9
+    for i in range(9):
+        x, goal = solution.trajectory[i + 1 : i + 2], prior[i : i + 1]
+        null, least = best_null(task, x, goal, i)
+        assert (solution.trajectory[i] - goal).square().mean().item() == pytest.approx(least, abs=1e-10)
+        assert solution.unconditional[i].mean().item() == pytest.approx(null, abs=1e-4)
+
+
+def test_latent_top_as_published_hops_from_every_initialisation() -> None:
+    """Against the walk written out: 2 initialisations, the first of no bias, and hops kept where the loss falls."""
+    task = closed_form_task(SLOPE, SOURCE, EMPTY, starts=7, start_scale=0.1)
+    prior = plain_inversion(task, SOURCE)
+    a, b = coefficients(task, 9)
+
+    def first_loss(null: Tensor, z_T: Tensor) -> float:
+        mean = null.mean() + G * (SOURCE - null.mean())
+        x = prior[-1:] + z_T
+        return (a * x + b * (SLOPE * x + mean) - prior[9]).square().mean().item()
+
+    generator = task.generator()
+
+    def drawn(n: int) -> list[tuple[Tensor, Tensor]]:
+        shapes = (task.empty.shape[1:], task.x0.shape[1:])
+        return list(zip(*(0.1 * torch.randn(n, *shape, generator=generator) for shape in shapes), strict=True))
+
+    [(null, z_T)] = drawn(1)
+    places = [(task.empty, torch.zeros_like(task.x0)), (task.empty + null, z_T[None])]
+    before = [first_loss(*place) for place in places]
+    for rows in (2, 2, 1):  # 7 samples in all
+        for n, (null, z_T) in enumerate(drawn(rows)):
+            moved = (places[n][0] + null, places[n][1] + z_T)
+            if first_loss(*moved) < first_loss(*places[n]):
+                places[n] = moved
+    best = min(places, key=lambda place: first_loss(*place))
+    assert first_loss(*best) < min(before)  # a hop was kept
+    null, z_T = latent_top.start_with_hops(task, prior)
+    assert torch.allclose(null, best[0].to(null), rtol=0, atol=1e-6)
+    assert torch.allclose(z_T, best[1].to(z_T), rtol=0, atol=1e-6)
+    assert task.model.evaluations.forward == 2 * 7
+
+
 def test_latent_top_with_one_bias_for_all_steps() -> None:
     """Without a slope the same bias is right everywhere, and it serves every step."""
     task = closed_form_task(0.0, SOURCE, EMPTY, shared=True, starts=1, iterations=100, rate=0.05, tolerance=1e-12)
@@ -458,6 +530,8 @@ def test_gaussianity_is_small_for_white_noise_alone() -> None:
         # The prior (one more in its first step), starts, the first step with both predictions, and one conditional
         # prediction in each of the others; m iterations in the last fifth, else one.
         (latent_top.invert, 11 + 2 * 5 + 2 * 2 + 7 * (1 + 2) + 2 * (1 + 4), 2 * 1 + 7 * 1 + 2 * 3),
+        # The plain prior, 5 samples, and m iterations in every step.
+        (latent_top.as_published, 10 + 2 * 5 + 2 * 4 + 9 * (1 + 4), 2 * 3 + 9 * 3),
         (teacher_forced.invert, 11 + 10 * (1 + 4), 10 * 3),
         (fixed_point.invert, 2 * (10 * 3 + 1), 0),
         (anchored.invert, 10, 0),

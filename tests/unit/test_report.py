@@ -9,7 +9,6 @@ import pytest
 from benchmarks import inversion, samplers
 from benchmarks.report import DOCUMENT, as_markdown, reported, sections, write_section
 from core.inversion.editing import PromptEditSettings
-from core.inversion.methods import METHODS
 from core.inversion.solution import DEFAULTS
 from core.text_to_image import text_to_image_card
 
@@ -146,7 +145,10 @@ def test_what_has_no_section_is_not_written(
 ) -> None:
     recorded = {name.rpartition(".")[2] for name in sections() if name.startswith("benchmarks.inversion.")}
     assert not recorded & inversion.UNRECORDED
-    assert recorded | inversion.UNRECORDED == {"methods", "robustness", "race", "times", "options", *inversion.EDITS}
+    assert recorded | inversion.UNRECORDED == {
+        *("methods", "published", "ssim", "robustness", "race", "times", "options"),
+        *inversion.EDITS,
+    }
     monkeypatch.setattr("sys.argv", ["inversion", "options", "skip", "--write"])
     with pytest.raises(SystemExit):
         inversion.main()
@@ -180,9 +182,20 @@ def test_recorded_rows_give_the_documented_figures(capsys: pytest.CaptureFixture
         numbers = {number for what, number, *rest in bench.rows._rows if (what, *rest) == key}
         return [SimpleNamespace(number=number, prompt="", target="") for number in sorted(numbers)]
 
+    compared = inversion.COMPARED_METHODS
     for name, chosen, table in (
-        ("methods", cases("method", "DDIM"), lambda c: inversion.methods(bench, c, list(METHODS))),
-        ("robustness", cases("robust", "DDIB", "noise 5"), lambda c: inversion.robustness(bench, c, inversion.ORDER)),
+        ("methods", cases("method", "DDIM"), lambda c: inversion.methods(bench, c, compared)),
+        (
+            "published",
+            cases("method", inversion.PUBLISHED),
+            lambda c: inversion.methods(bench, c, (inversion.PUBLISHED, "latent-TOP")),
+        ),
+        ("ssim", cases("ssim", compared[-1]), lambda c: inversion.ssim(bench, c, compared)),
+        (
+            "robustness",
+            cases("robust", inversion.PUBLISHED, "the wrong word"),
+            lambda c: inversion.robustness(bench, c, inversion.ORDER),
+        ),
         ("race", cases("race", inversion.RELEASED, 10), lambda c: inversion.race(bench, c)),
         ("guidance", cases("guidance", "anchored", 3.0), lambda c: inversion.edits(bench, c, "guidance")),
     ):

@@ -20,7 +20,7 @@ LAYERS = (
     {"core.studio"},
     {"core.studio.visit"},
     {"core.api", "core.deploy"},
-    {"core.recipes", "core.evaluation"},
+    {"core.recipes", "core.evaluation", "core.pie_bench"},
     {"core.cli"},
     {"core.__main__"},
     {"tabs"},

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import av
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -62,8 +63,16 @@ def _mp4(frames: Sequence[Image.Image], per_second: float, buffer: io.BytesIO) -
         stream = container.add_stream("libx264", rate=round(per_second))
         stream.width, stream.height = (side - side % 2 for side in frames[0].size)
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "16"}
+        # Said, because players guess the colours of a video that does not say which they are by its size.
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709
+        context.color_range = ColorRange.MPEG
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            shown = av.VideoFrame.from_image(frame)
+            converted = shown.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            container.mux(stream.encode(converted))
         container.mux(stream.encode())
 
 
