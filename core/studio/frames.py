@@ -65,7 +65,7 @@ class EditOptions:
 
     def __post_init__(self) -> None:
         if self.process not in USUAL_STEPS:
-            raise RequestError(f"There is no process {self.process!r}: use {' or '.join(USUAL_STEPS)}.")
+            raise RequestError(f"There is no process {self.process!r}: use {', '.join(USUAL_STEPS)}.")
         require_range("steps", self.step_count, 4, 1000)
         require_range("seed", self.seed, 0, 2**31 - 1)
         for words, level in (
@@ -85,7 +85,7 @@ class EditOptions:
         """What differs from the usual."""
         said = []
         if self.process != "anchored":
-            said.append("as in the paper")
+            said.append("as in the paper" if self.process == "paper" else "as published")
         if self.step_count != USUAL_STEPS[self.process]:
             said.append(f"{self.step_count} steps")
         if self.form != "trained":

@@ -37,7 +37,7 @@ from tabs.compose.widgets import Mixer
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
-from tabs.process import process_choice, usual_steps
+from tabs.process import process_choice, shown_process, usual_steps
 from tabs.results import busy, foreign, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items, visit_stage
@@ -130,7 +130,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             *similarity.for_composition(visit),
             *share.for_composition(visit),
             in_force_words(visit),
-            *(visit.compose.restored or (gr.skip(),) * 3),
+            *(shown_process(*visit.compose.restored) if visit.compose.restored else (gr.skip(),) * 3),
         )
 
     def rendering(visit: Session, *values: Any) -> Values:
