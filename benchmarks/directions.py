@@ -23,9 +23,9 @@ from torch import Tensor
 
 from benchmarks import report
 from core import clip, instruments, metrics, presets
+from core.asyrp.forms import global_direction, mean_direction
 from core.asyrp.loss import s_dir
 from core.asyrp.prompts import templates
-from core.asyrp.train import global_direction, mean_direction
 from core.directions import Direction
 from core.editing import EditSettings, Intervals, edit, invert
 from core.models.cards import MODELS, PRESETS

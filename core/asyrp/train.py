@@ -352,38 +352,6 @@ def augmented(pixels: Tensor, amount: float, seed: int) -> Tensor:
     return view + sigma * torch.randn(view.shape, generator=generator).to(view)
 
 
-def mean_direction(
-    model: DiffusionModel, direction: ImplicitDirection, x_T: Tensor, t_edit: int
-) -> PerTimestepDirection:
-    """dh_mean (Appendix L.1): the mean of delta_h_t over the latents x_T (N, C, h, w) along their edited trajectories,
-    at every timestep of the direction's S >= t_edit. 20 latents suffice according to the paper."""
-    schedule = model.schedule
-    timesteps = [t for t in reversed(schedule.timesteps(direction.steps)) if t >= t_edit]
-    known = [t for t in timesteps if direction.acts_at(t)]
-    if not known:
-        raise RequestError(
-            f"This direction does nothing at noise levels from {t_edit} up. Let it act further down: a smaller end of "
-            "the editing interval (t_edit)."
-        )
-    there = direction.to(model.device)
-    x, means = x_T.to(model.device), []
-    with torch.no_grad():
-        for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
-            features = model.features(x, t)
-            eps_P = eps = model.eps(features, x, t)
-            if direction.acts_at(t):
-                delta_h = there.delta_h(features.h.float(), features.emb.float(), t)
-                means.append(delta_h.mean(0).cpu())
-                eps_P = model.eps(features, x, t, delta_h)
-            x = schedule.reverse_step(x, eps_P, eps, t, t_prev)
-    return PerTimestepDirection(torch.tensor(known[::-1]), torch.stack(means[::-1]), direction.steps, direction.t_start)
-
-
-def global_direction(mean: PerTimestepDirection) -> GlobalDirection:
-    """dh_global (Appendix L.1): the mean of dh_mean over the timesteps of the editing interval."""
-    return GlobalDirection(mean.deltas.mean(0, keepdim=True), mean.steps, mean.t_start)
-
-
 def train_direction(
     model: DiffusionModel,
     image_text: ImageText,

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from .. import presets
+from ..asyrp.forms import global_direction, mean_direction
 from ..asyrp.loss import similarity
-from ..asyrp.train import global_direction, mean_direction
 from ..directions import Direction, ImplicitDirection, PerTimestepDirection, parts_of
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable

@@ -9,14 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.asyrp import sources
+from core.asyrp.forms import global_direction, mean_direction
 from core.asyrp.loss import asyrp_loss, directional_loss, text_direction
 from core.asyrp.prompts import TABLE_3, coefficients
 from core.asyrp.train import (
     Training,
     TrainingSettings,
     augmented,
-    global_direction,
-    mean_direction,
     source_trajectories,
 )
 from core.directions import GlobalDirection, ImplicitDirection
