@@ -31,6 +31,7 @@ from core.editing import EditSettings, Intervals, edit, invert
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
+from core.studio.reference import reference_latents
 from training.dataset import held_out, to_pixels
 from training.make_directions import RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
@@ -145,6 +146,7 @@ def compare(arguments: argparse.Namespace) -> None:
     probe = instruments.load(PRESETS / model.card.instruments, model.device)
     prompts = templates(model.card)
     images, parameters = held_out(POOL)
+    reference = finish(reference_latents(model, arguments.steps))  # as the app and the command line average over
     inverted: dict[int, tuple[Tensor, Tensor]] = {}  # row -> x_T and what it gives unedited
     print("| direction | form | own change | largest other change | identity | S_dir | PSNR outside | rank corr. |")
     print("|---|---|---|---|---|---|---|---|")
@@ -164,7 +166,7 @@ def compare(arguments: argparse.Namespace) -> None:
         masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in rows])[
             :, None
         ]
-        mean = mean_direction(model, preset.direction, x_T[:20], preset.t_edit)
+        mean = mean_direction(model, preset.direction, reference, preset.t_edit)
         forms = {"implicit": preset.direction, "mean": mean, "global": global_direction(mean)}
         for form in arguments.forms:
             pictures = run(model, x_T, unedited, forms[form], preset.t_edit, arguments.steps)

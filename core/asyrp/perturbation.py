@@ -6,10 +6,16 @@ destroys the picture. A direction in eps is one of the model that `core.layers.a
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from ..directions import PerTimestepDirection
+from ..directions import Direction, PerTimestepDirection
+from ..models.loader import DiffusionModel
+from .forms import along_edit
+
+Space = Literal["h", "eps"]
 
 
 def random_like(direction: PerTimestepDirection, seed: int = 0) -> PerTimestepDirection:
@@ -21,6 +27,28 @@ def random_like(direction: PerTimestepDirection, seed: int = 0) -> PerTimestepDi
     return PerTimestepDirection(
         direction.timesteps, of_norms(z, norms(direction.deltas)), direction.steps, direction.t_start, direction.gain
     )
+
+
+def random_of_equal_share(
+    model: DiffusionModel, direction: Direction, x_T: Tensor, t_edit: int, space: Space, seed: int = 0
+) -> PerTimestepDirection:
+    """At each timestep at which a direction edits the latents x_T (N, C, h, w) a random shift of h, or of eps, that is
+    as large a share of what it shifts as delta_h is of h: ||delta|| / ||h|| or ||delta|| / ||eps||, mean over N. So
+    both spaces are disturbed equally.
+
+    Raises:
+        RequestError: the direction does nothing at noise levels from t_edit up.
+    """
+    steps = list(along_edit(model, direction, x_T, t_edit))[::-1]
+    sizes = []
+    for step in steps:
+        h = step.features.h.float()
+        share = (norms(step.delta_h) / norms(h)).mean()
+        sizes.append((share * norms(h if space == "h" else step.eps).mean()).cpu())
+    shape = model.card.h_shape if space == "h" else model.x_shape
+    z = torch.randn((len(steps), *shape), generator=torch.Generator().manual_seed(seed))
+    timesteps = torch.tensor([step.t for step in steps])
+    return PerTimestepDirection(timesteps, of_norms(z, torch.stack(sizes)), direction.steps, direction.t_start)
 
 
 def gaussian(

@@ -9,7 +9,7 @@ from small_models import small_model, trained_block
 
 from core.asyrp.consistency import compared, consistency
 from core.asyrp.forms import global_direction, in_eps, mean_direction
-from core.asyrp.perturbation import gaussian, random_like
+from core.asyrp.perturbation import gaussian, random_like, random_of_equal_share
 from core.asyrp.segmentation import segmentation_consistency
 from core.directions import GlobalDirection, ImplicitDirection, PerTimestepDirection
 from core.editing import EditSettings, edit, sample_latent
@@ -35,6 +35,26 @@ def test_a_random_shift_has_the_size_of_the_one_in_its_place() -> None:
     assert (random.steps, random.t_start) == (12, 900)
     assert torch.equal(random.deltas, random_like(shifts(), 4).deltas)
     assert not torch.equal(random.deltas, random_like(shifts(), 5).deltas)
+
+
+def test_shifts_of_equal_share_in_h_and_in_eps() -> None:
+    """||delta|| / ||h|| and ||delta|| / ||eps|| are those of the direction's delta_h, computed here on the way."""
+    model, x_T = small_model(), sample_latent(small_model(), 5, 1).x_T
+    delta = torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(0))
+    direction = GlobalDirection(delta, 8)
+    made = {space: random_of_equal_share(model, direction, x_T, 500, space, 1) for space in ("h", "eps")}
+    timesteps, x = [t for t in model.schedule.timesteps(8)[::-1] if t >= 500], x_T
+    with torch.no_grad():
+        for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+            features = model.features(x, t)
+            eps, shifted = model.eps(features, x, t), model.eps(features, x, t, delta)
+            share = delta.norm() / features.h.norm()
+            at = len(timesteps) - 1 - k
+            torch.testing.assert_close(made["h"].deltas[at].norm(), delta.norm())
+            torch.testing.assert_close(made["eps"].deltas[at].norm() / eps.norm(), share)
+            x = model.schedule.reverse_step(x, shifted, eps, t, t_prev)
+    assert made["h"].timesteps.tolist() == timesteps[::-1]
+    assert made["eps"].deltas.shape[1:] == model.x_shape
 
 
 def test_gaussian_noise_has_its_deviation() -> None:
