@@ -72,7 +72,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> DiffusionModel:
 
 def test_boundaries_of_what_can_be_read_from_h(model: DiffusionModel) -> None:
     """What every sample has is no boundary; normals are of unit length and move h across."""
-    t = 614  # of the trajectory of 40 steps
+    t = model.schedule.timesteps(40)[24]
     found = finish(prepare(model, t, 5, 48))
     assert "constant" not in found.names
     assert list(found.accuracies) == sorted(found.accuracies, reverse=True)
@@ -80,7 +80,7 @@ def test_boundaries_of_what_can_be_read_from_h(model: DiffusionModel) -> None:
     torch.testing.assert_close(found.normals.flatten(1).norm(dim=1), torch.ones(len(found.names)))
     assert found.nbytes == found.normals.nbytes
     with pytest.raises(RequestError, match="among those of 40 steps"):
-        finish(prepare(model, 613, 5, 48))
+        finish(prepare(model, t + 1, 5, 48))
     object.__setattr__(model.card, "instruments", None)
     with pytest.raises(RequestError, match="labels"):
         finish(prepare(model, t, 5, 48))
