@@ -18,6 +18,7 @@ from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
+from core.studio.compose.common_start import mixing_words
 from core.studio.domain import domain_of
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.keeping import Shown
@@ -288,7 +289,9 @@ def in_force_words(session: Session) -> str:
     try:
         chosen = [preset for preset, _ in applying.resolve(state.composition, available_presets(session))]
         options = EditOptions(source=state.source, boost=state.boost)
-        words = applying.intervals_in_words(MODELS[session.model_id], chosen, options)
+        words = (
+            f"{applying.intervals_in_words(MODELS[session.model_id], chosen, options)} {mixing_words(chosen)}".strip()
+        )
     except VisitorError as error:
         words = error.message
     return f'<p class="words" role="status">{escape(words)}</p>' if words else ""
