@@ -97,13 +97,16 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
     if not edited:
         editing = f"No editing: the direction begins to act at t = {begins}, and editing ends at t = {t_edit}"
         said = f'<p class="message" role="status">{editing}. Choose a lower t_edit.</p>'
+    strength = 0.0
+    if curves is not None and edited:  # of the interval that is edited, which may begin below T
+        strength = curves.editing_flexibility(begins) - curves.editing_flexibility(t_edit)
     drawing = said + _svg(body, f"{editing}, boosting below t = {t_boost}", height)
     if curves is None:
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'
     return drawing + (
         f'<p class="legend">Perceptual distance to the picture:{_key("from what is predicted", "plain")}'
         f"{_key('from what is seen', 'second')} {csv_link(curve_rows(curves), 'curves')}</p>"
-        f'<p class="legend">Editing strength of the interval: ξ = {curves.editing_strength(t_edit):.2f}; '
+        f'<p class="legend">Editing strength of the interval: ξ = {strength:.2f}; '
         f"left to change below it: {curves.editing_flexibility(t_edit):.2f}; quality deficiency where boosting begins: "
         f"γ = {curves.quality_deficiency(t_boost):.2f}.</p>"
     )

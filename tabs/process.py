@@ -11,7 +11,7 @@ from core.process import USUAL_STEPS, Process
 CHOICES = [
     ("In few steps, held to the picture", "anchored"),
     ("As in the paper, inverted first", "paper"),
-    ("As its authors published it: inverted plainly, Algorithm 1", "published"),
+    ("As its authors published it (Algorithm 1)", "published"),
 ]
 # Asyrp edits with S~ = 1,000 steps, and trains with 40.
 MOST_STEPS: dict[Process, int] = {"anchored": 100, "paper": 1000, "published": 1000}

@@ -34,7 +34,7 @@ from .jobs import Work, device_job
 from .latents import edit_together
 from .reference import reference_pictures
 from .strips import MAX_STRIPS, Strip
-from .turns import Turn
+from .turns import Turn, Turns
 
 # Form: samples, steps.
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40), "per_timestep": (64, 20)}
@@ -51,7 +51,8 @@ class TextEditState:
     last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
     a preset that was just trained or opened, until it is shown; saved: for the one that can be saved. returning: a
     strip of the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
-    last training prepared. trains: one runs. stop_training: set to stop it; discard_training: and to keep nothing."""
+    last training prepared. analyses: requests for one, of which the newest replaces all others. trains: one runs.
+    stop_training: set to stop it; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)
     strip: Strip | None = None
@@ -63,6 +64,7 @@ class TextEditState:
     forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     trains: bool = False
+    analyses: Turns = field(default_factory=Turns)
     stop_training: bool = False
     discard_training: bool = False
 

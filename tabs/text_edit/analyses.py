@@ -62,7 +62,7 @@ def _chosen(session: Session, key: str | None) -> tuple[Preset, Picture, float]:
 def compare_random(session: Session, key: str | None) -> Iterator[str]:
     """Figure 9: a random shift of the size of the direction's own, in h and in eps."""
     preset, picture, strength = _chosen(session, key)
-    model, turn = models.get(session.model_id), session.edits.begin()
+    model, turn = models.get(session.model_id), session.text_edit.analyses.begin()
     shown: list[Any] = []
     for space, name in (("h", "random in h"), ("eps", "random in the noise (ε)")):
         job = perturbed(model, picture, preset, strength, space)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def at_levels(session: Session, key: str | None) -> Iterator[str]:
     """Appendix L.1: delta h against the timestep, and how much it is the same for all pictures and timesteps."""
     preset, _, _ = _chosen(session, key)
     job = against_timesteps(models.get(session.model_id), preset)
-    for event in (running := Running(session.edits.begin().follow(job))):
+    for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
         yield progress_line(event, event.note.capitalize())
     yield consistency_plot(running.result) + csv_link(_rows(running.result), "consistency")
 
@@ -99,7 +99,7 @@ def imagine_with(session: Session, key: str | None) -> Iterator[str]:
     """Appendix M: new pictures from noise, with the direction and without."""
     preset, _, strength = _chosen(session, key)
     job = imagined(models.get(session.model_id), preset, strength, 0, NEW)
-    for event in (running := Running(session.edits.begin().follow(job))):
+    for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
         yield progress_line(event, "Imagining")
     pairs = list(zip(*running.result, strict=True))
     title = f"New pictures from noise, without and with {preset.name} {in_units(strength, preset.strength)}"

@@ -51,7 +51,7 @@ class WordsPanel:
                     file_count="multiple",
                     file_types=["image"],
                     type="filepath",
-                    height=110,
+                    height=170,
                     visible=False,
                     elem_id="training-pictures",
                 )
