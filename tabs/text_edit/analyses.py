@@ -64,12 +64,12 @@ def compare_random(session: Session, key: str | None) -> Iterator[str]:
     preset, picture, strength = _chosen(session, key)
     model, turn = models.get(session.model_id), session.text_edit.analyses.begin()
     shown: list[Any] = []
-    for space, name in (("h", "random in h"), ("eps", "random in the noise (ε)")):
+    for space, name in (("h", "in h"), ("eps", "in the noise ε")):
         job = perturbed(model, picture, preset, strength, space)  # type: ignore[arg-type]
         for event in (running := Running(turn.follow(job))):
             yield _so_far(shown) + progress_line(event, name.capitalize())
         distance = running.result.measures.distance
-        said = name if distance is None else f"{name}, visible change {distance:.2f}"
+        said = name if distance is None else f"{name}: {distance:.2f}"
         shown.append(((picture.pixels, running.result.pixels), said))
     yield _so_far(shown) + (
         '<p class="words" role="status">Both are as large a share of h, or of ε, as this direction is of h at the '
@@ -81,7 +81,8 @@ def compare_random(session: Session, key: str | None) -> Iterator[str]:
 def _so_far(shown: list[Any]) -> str:
     if not shown:
         return ""
-    return pairs_view("A random change in place of the direction", [pair for pair, _ in shown], [n for _, n in shown])
+    title = "A random change in place of the direction, and how visible it is"
+    return pairs_view(title, [pair for pair, _ in shown], [name for _, name in shown])
 
 
 @in_words
