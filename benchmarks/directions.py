@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks import report
 from core import instruments, presets
-from core.asyrp.train import global_direction, mean_direction
+from core.asyrp.forms import global_direction, mean_direction
 from core.directions import Direction
 from core.editing import EditSettings, Intervals, edit, invert
 from core.evaluation.gauges import Gauges, gauges_of
@@ -34,6 +34,7 @@ from core.evaluation.subject import Subject
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
+from core.studio.reference import reference_latents
 from training.dataset import held_out, to_pixels
 from training.make_directions import FOLDER, RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
@@ -142,6 +143,7 @@ def compare(arguments: argparse.Namespace) -> None:
     probe = gauges.probe
     assert probe is not None
     images, parameters = held_out(POOL)
+    reference = finish(reference_latents(model, arguments.steps))  # as the app and the command line average over
     inverted: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # row, t_boost -> x_T and what it gives unedited
     print("| direction | form | own change | largest other change | identity | S_dir | PSNR outside | rank corr. |")
     print("|---|---|---|---|---|---|---|---|")
@@ -163,7 +165,7 @@ def compare(arguments: argparse.Namespace) -> None:
         chosen = [inverted[row, boost] for row in rows.tolist()]
         x_T, unedited = (torch.stack(column) for column in zip(*chosen, strict=True))
         masks = np.stack([part_mask(from_vector(parameters[r]), recipe.part) for r in rows])
-        mean = mean_direction(model, preset.direction, x_T[:20], preset.t_edit)
+        mean = mean_direction(model, preset.direction, reference, preset.t_edit)
         forms = {"implicit": preset.direction, "mean": mean, "global": global_direction(mean)}
         for form in arguments.forms:
             pictures = run(model, x_T, unedited, forms[form], intervals, arguments.steps)

@@ -96,6 +96,19 @@ class Curves:
     def t_boost(self) -> int:
         return first_reaching(self.t, self.noisy, self.boost_threshold)
 
+    def editing_strength(self, t: int) -> float:
+        """xi_t of the interval [T, t] (section 4.1): LPIPS(x0, P_T) - LPIPS(x0, P_t), how much of a picture comes into
+        being in it."""
+        return float(self.predicted_x0[-1]) - self.editing_flexibility(t)
+
+    def editing_flexibility(self, t: int) -> float:
+        """Of the interval [t, 0] (Figure 3): LPIPS(x0, P_t), how much of a picture may still change in it."""
+        return float(np.interp(t, self.t, self.predicted_x0))
+
+    def quality_deficiency(self, t: int) -> float:
+        """gamma_t (section 4.2): LPIPS(x0, x_t), how much noise there is at t."""
+        return float(np.interp(t, self.t, self.noisy))
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         path.write_text(json.dumps(self.as_json()) + "\n")

@@ -33,7 +33,10 @@ def add_to(commands: Commands) -> None:
     )
     apply.add_argument("--strength", type=float, help="as the preset suggests if left out")
     apply.add_argument(
-        "--process", choices=["anchored", "paper"], default="anchored", help="as in the paper, or shorter"
+        "--process",
+        choices=["anchored", "paper", "published"],
+        default="anchored",
+        help="as in the paper, as its authors published it, or shorter",
     )
     apply.add_argument("--steps", type=int, help="of the process (8, or 40 as in the paper)")
     apply.add_argument("--form", choices=["trained", "per_timestep", "global"], default="trained")
