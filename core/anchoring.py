@@ -107,7 +107,7 @@ def source_path(
     Raises:
         ResourceError: out of memory.
     """
-    schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.card.id, len(timesteps))
+    schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.key, len(timesteps))
     key = (content, tuple(timesteps), model.fingerprint, route, seed if route == "noised" else 0)
     total = steps if route == "inverted" else 1
     kept = cache.get(key) if cache is not None else None

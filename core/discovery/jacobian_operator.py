@@ -54,7 +54,8 @@ class Jacobian:
             features = model.features(self.x_t, t)
             P_t = model.schedule.predicted_x0(self.x_t, model.eps(features, self.x_t, t), t)
         self._pixels = model.codec.derivative(P_t)
-        self._decoder = LinearisedDecoder(model.unet.unet, features, dtype)
+        branches = model.unet.shifted_branches(features)
+        self._decoders = [(weight, LinearisedDecoder(network, at, dtype)) for weight, network, at in branches]
         self._chunk = chunk
         self._graph: tuple[Tensor, Tensor] | None = None
         self.forwards = self.reverses = 0
@@ -92,7 +93,9 @@ class Jacobian:
         P_t is linear in (x_t, output of the network), and x_t does not change with h: its change is zero. From there on
         it is the derivative of the codec at P_t.
         """
-        output = self._decoder(V)[:, : self.x_t.shape[1]].to(self.x_t.dtype)
+        channels = self.x_t.shape[1]
+        output = sum(weight * decoder(V)[:, :channels].to(self.x_t.dtype) for weight, decoder in self._decoders)
+        assert isinstance(output, Tensor)
         zero, schedule = torch.zeros_like(output), self.model.schedule
         eps = schedule.eps_from_output(output, zero, self.t)
         return self._pixels(schedule.predicted_x0(zero, eps, self.t))

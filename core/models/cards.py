@@ -105,13 +105,14 @@ class BaseCard:
 class ModelCard(BaseCard):
     """One unconditional model.
 
-    h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
-    what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
-    own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
-    framing: how its pictures show a face, None: they show none. parts: folder of the network that knows the parts of
-    what they show, if there is one. domain_limit: the largest perceptual distance of pictures that it knows to what it
-    denoises them to (`core.domain`), None: not measured. shows: what it has learned, for a sentence. levels: its noise
-    levels, where they are others than those of the paper's models; known once it was loaded.
+    h_shape: (C, H, W) of h-space. codec: key of `CODECS`, "vq" for the autoencoder among its files, or "kl" for that of
+    a text-to-image model. domain_word: what its pictures show, as the source prompt says it. curves: the Asyrp paper's
+    table, or the file with the model's own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are
+    made, None: by the model itself. framing: how its pictures show a face, None: they show none. parts: folder of the
+    network that knows the parts of what they show, if there is one. domain_limit: the largest perceptual distance of
+    pictures that it knows to what it denoises them to (`core.domain`), None: not measured. shows: what it has learned,
+    for a sentence. levels: its noise levels, where they are others than those of the paper's models; known once it was
+    loaded.
     """
 
     h_shape: tuple[int, int, int]

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 from torch.nn import functional as F
 
-CodecName = Literal["identity", "gray", "haar", "vq"]
+CodecName = Literal["identity", "gray", "haar", "vq", "kl"]
 
 
 class Codec(Protocol):
