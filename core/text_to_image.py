@@ -93,10 +93,11 @@ class Autoencoder:
         """Of `decode` at x (1, C, h, w): changes of x (n, C, h, w) to those of the pixels; see `core.linearised`. Its
         weights are shared with the autoencoder's where that works in float32."""
         dtype = self._wide
-        shared = {id(p): p for p in self.vae.parameters()} if self.vae.dtype == dtype else {}
+        same = self.vae.dtype == dtype
+        shared: dict[int, Any] = {id(p): p for p in self.vae.parameters()} if same else {}
         decoder, post = copy.deepcopy((self.vae.decoder, self.vae.post_quant_conv), shared)
         for module in (decoder, post):
-            if module is not None and not shared:
+            if module is not None and not same:
                 nn.Module.to(module, dtype)
         linear = Linearisation([module for module in (decoder, post) if module is not None])
         point = x.detach().to(self.vae.device, dtype) / self.vae.config.scaling_factor + self._shift

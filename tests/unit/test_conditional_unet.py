@@ -380,6 +380,7 @@ def test_half_precision_on_the_way_through() -> None:
     unet = network("stable-diffusion-1-5", torch.bfloat16)
     _, text = inputs(unet, 2)
     small = small_text_model()
+    nn.Module.to(small.codec.vae, torch.bfloat16)
     model = DiffusionModel(
         with_prompt(small, "a cat").card,
         PromptedUNet(unet, Prompt(text[:1], text[1:], 7.5)),
