@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -70,6 +70,7 @@ class Autoencoder:
     """
 
     vae: AutoencoderKL
+    lossless: ClassVar[bool] = False
 
     @property
     def rows(self) -> int:

@@ -43,6 +43,15 @@ def test_strength_0_is_the_picture(model: DiffusionModel) -> None:
     assert (made[1] - made[2]).abs().max() > 1e-3
 
 
+def test_a_small_strength_is_a_small_change(model: DiffusionModel) -> None:
+    """What the autoencoder loses of a picture does not appear with the first step away from strength 0."""
+    pixels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 1.6 - 0.8
+    lost = (model.codec.decode(model.codec.encode(pixels)) - pixels).abs().mean()
+    made = finish(edit_pictures(model, pixels, 2, [(direction(model), [1e-7, 1.0])], EditSettings(6)))
+    assert (made[0] - pixels[0]).abs().mean() < 1e-2 * lost
+    assert (made[1] - pixels[0]).abs().max() > 1e-3
+
+
 @torch.no_grad()
 def test_anchored_steps_written_out(model: DiffusionModel) -> None:
     """Against the two updates by hand, with the whole networks and a hook at the mid block."""
@@ -70,7 +79,8 @@ def test_anchored_steps_written_out(model: DiffusionModel) -> None:
         source, moved = eps(path.x[k + 1], t, None), eps(x, t, delta_h)
         r = path.x[k] - model.schedule.reverse_step(path.x[k + 1], source, source, t, t_prev)
         x = model.schedule.reverse_step(x, moved, moved, t, t_prev) + r
-    torch.testing.assert_close(made, model.codec.decode(x).clamp(-1, 1)[0], rtol=0, atol=2e-4)
+    change = model.codec.decode(x) - model.codec.decode(path.x[0])
+    torch.testing.assert_close(made, (path.pixels + change).clamp(-1, 1)[0], rtol=0, atol=2e-4)
 
 
 def test_the_papers_process(model: DiffusionModel) -> None:
