@@ -74,6 +74,11 @@ def apply_preset(options: argparse.Namespace) -> None:
     if options.model is not None:
         model = models.get(follow(open_model(options.model)).id)
         preset = presets.for_model(preset, model)
+    elif preset.family == "text-to-image":
+        raise PresetError(
+            f"“{preset.name}” was made for the text-to-image model {preset.model}, which needs to be told what a "
+            f'picture shows. Use it from Python: hspace.load_model("{preset.model}", prompt=...), then hspace.edit.'
+        )
     elif preset.model not in MODELS:
         raise PresetError(
             f"“{preset.name}” was made for the model {preset.model}, which this app does not have. Say where it is: "
