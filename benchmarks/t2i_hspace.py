@@ -6,7 +6,7 @@ are beside changed words.
     python -m benchmarks.t2i_hspace transfer --sources 4 --portraits 12
     python -m benchmarks.t2i_hspace beside --each 2
     python -m benchmarks.t2i_hspace speed --write                 # also into docs/benchmarks.md
-    python -m benchmarks.t2i_hspace options --portraits 3         # which defaults; printed only
+    python -m benchmarks.t2i_hspace options --portraits 3         # which defaults
 
 Held-out portraits, bound to one prompt for all of them, analysed at 0.6 T and edited in few anchored steps.
 
@@ -28,115 +28,39 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import pairwise
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
-from benchmarks.inversion import MEASURED, SWAPS, Bench, Case, Row, Rows, cases, heading
+from benchmarks.inversion import MEASURED, Case, Row, Rows, cases, heading
 from benchmarks.report import HELP, reported
-from core import instruments, metrics
-from core.asyrp.prompt_shift import prompt_shift
+from benchmarks.t2i_beside import beside
+from benchmarks.t2i_study import MODEL, PROMPT, RECOGNISED, REGIONS, Study, between, crossing
 from core.conditional_unet import ShiftedBranch
-from core.directions import Direction
-from core.discovery.basis import Basis, krylov_basis
+from core.discovery.basis import Basis
 from core.discovery.interface import DiscoverySettings, FoundDirection
-from core.discovery.jacobian_operator import Jacobian, nearest_timestep, place
 from core.discovery.locality import mean_squares, strength_for
 from core.discovery.methods import discover
-from core.editing import EditSettings
-from core.inversion.editing import PromptEditSettings, Target, edit
-from core.inversion.solution import DEFAULTS
-from core.models.cards import PRESETS
-from core.models.loader import DiffusionModel
-from core.process import USUAL_STEPS, Kept, edit_pictures
-from core.progress import finish
-from core.prompted import with_prompt
-from core.regions import Region, ready_made_region
+from core.regions import Region
 from core.text_to_image import load_text_to_image, text_to_image_card
 
-MODEL, PROMPT = "avatars-t2i", "a face"
 METHODS = ("contrast", "jive_individual", "projection", "jacobian", "global")
-REGIONS = ("Eyes", "Mouth")
 KINDS = ("smile", "mouth_open", "eye_open", "brow_angle", "brow_raise", "gaze", "gaze_y")
 CHANGE = 0.1  # root mean square inside, pixels in [-1, 1]: plainly visible
 FACTORS = (0.5, 1.0, 2.0, 4.0)  # of the suggested strength
-RECOGNISED = 0.5  # standard deviations from one end to the other on the source
 COUNT = 5  # directions of a region
-CLOSED_FORM = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0)  # strengths
-
-
-@dataclass
-class Study:
-    """The model bound to a prompt, the probe, and what is measured already."""
-
-    rows: Rows
-    guidance: float = 1.0
-    shifted: ShiftedBranch = "both"
-    kept: Kept = field(default_factory=Kept)
-
-    @cached_property
-    def text_model(self):
-        return load_text_to_image(text_to_image_card(MODEL))
-
-    @cached_property
-    def model(self) -> DiffusionModel:
-        return with_prompt(self.text_model, PROMPT, self.guidance, self.shifted)
-
-    @cached_property
-    def probe(self) -> instruments.Instruments:
-        folder = text_to_image_card(MODEL).instruments
-        assert folder is not None
-        return instruments.load(PRESETS / folder)
-
-    def regions(self) -> list[Region]:
-        return [ready_made_region("face", label, self.model.card.resolution) for label in REGIONS]
-
-    def analysed(self, pixels: Tensor, model: DiffusionModel | None = None) -> Basis:
-        model = model or self.model
-        t = nearest_timestep(model, model.card.steps)
-        return finish(krylov_basis(Jacobian(model, finish(place(model, pixels, t)), t)))
-
-    def edited(self, pixels: Tensor, direction: Direction, strengths: Sequence[float]) -> Tensor:
-        """(n, 3, R, R) of one picture, or of n pictures at one strength each."""
-        settings = EditSettings(USUAL_STEPS["anchored"], injection="symmetric")
-        rows = len(strengths) // len(pixels)
-        return finish(
-            edit_pictures(self.model, pixels, rows, [(direction, list(strengths))], settings, kept=self.kept)
-        ).cpu()
-
-    def readings(self, pixels: Tensor) -> np.ndarray:
-        """(n, attributes), in standard deviations of the population."""
-        read = self.probe.attributes(pixels)
-        return np.stack([read[name].numpy() / known.spread for name, known in self.probe.known.items()], axis=1)
-
-    def identity(self, before: Tensor, after: Tensor) -> np.ndarray:
-        return (self.probe.identity(before) * self.probe.identity(after)).sum(1).numpy()
-
-    @property
-    def attributes(self) -> list[str]:
-        return list(self.probe.known)
-
-
-def crossing(values: Sequence[float], goal: float) -> tuple[int, float] | None:
-    """The first place k + share at which a sequence that begins at 0 reaches a goal; None: nowhere."""
-    for k, (low, high) in enumerate(pairwise([0.0, *values])):
-        if low < goal <= high:
-            return k, (goal - low) / (high - low)
-    return None
-
-
-def between(values: np.ndarray, start: float, place_of: tuple[int, float]) -> float:
-    """The value at such a place; at strength 0 it is `start`."""
-    k, share = place_of
-    low = start if k == 0 else values[k - 1]
-    return float(low + share * (values[k] - low))
+# Of binding: the prompt, None for the portrait's own; guidance of analysis and decoding; the branch that is shifted.
+OPTIONS: tuple[tuple[str | None, float, ShiftedBranch], ...] = (
+    (PROMPT, 1.0, "both"),
+    (None, 1.0, "both"),
+    (PROMPT, 3.0, "both"),
+    (PROMPT, 3.0, "conditional"),
+)
 
 
 # ------------------------------------------------------------------------------------------------------------ locality
@@ -189,6 +113,27 @@ def locality(study: Study, chosen: Sequence[Case]) -> None:
         roirs = [row["roir"] for row in rows]
         about = f"{median(roirs):.2f} | {mean(roirs):.2f} | {mean(row['identity'] for row in rows):.3f}"
         print(f"| {label} | {method} | {about} | {mean(row['reached'] for row in rows):.0%} |")
+    print()
+
+
+def options(study: Study, chosen: Sequence[Case]) -> None:
+    """The first direction by contrast, with other ways to bind the model."""
+    print(f"{len(chosen)} portraits, root mean square change inside {CHANGE:g}\n")
+    heading(
+        "prompt", ("guidance", "shifted", *(f"ROIR of {label.lower()}" for label in REGIONS), "identity", "reached")
+    )
+    for prompt, guidance, shifted in OPTIONS:
+        table: dict[str, list[Row]] = {label: [] for label in REGIONS}
+        for case in chosen:
+            bound, bases = Study(study.rows, prompt or case.prompt, guidance, shifted), {}
+            for region in bound.regions():
+                made = partial(local, bound, case, bases, region, "contrast")
+                key = ("locality", bound.model.key, case.number, region.label, "contrast")
+                table[region.label].append(study.rows.get(key, made))
+        every = [row for rows in table.values() for row in rows]
+        cells = [f"{median(row['roir'] for row in rows):.2f}" for rows in table.values()]
+        cells += [f"{mean(row['identity'] for row in every):.3f}", f"{mean(row['reached'] for row in every):.0%}"]
+        print(f"| {prompt or 'its own'} | {guidance:g} | {shifted} | {' | '.join(cells)} |", flush=True)
     print()
 
 
@@ -273,151 +218,6 @@ def transfer(study: Study, sources: Sequence[Case], others: Sequence[Case]) -> N
     print()
 
 
-# -------------------------------------------------------------------------------------------------------------- beside
-
-
-def of_change(case: Case) -> tuple[str, int]:
-    return case.swap.attribute, case.swap.sign
-
-
-def words_row(study: Study, bench: Bench, case: Case) -> Row:
-    """Prompt-to-prompt on the anchored inversion: one word changed, at seven strengths."""
-    inversion = bench.inverted(case, "anchored")
-    strengths = [s / 6 for s in range(1, 10)]
-    made = finish(edit(bench.model, inversion, [Target(case.target, s) for s in strengths], bench.edits)).cpu()
-    outside, column = torch.from_numpy(~case.mask)[None, None], study.attributes.index(case.swap.attribute)
-    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    full = made[5:6]
-    back = (full + case.pixels - bench.model.decode(bench.model.encode(case.pixels)).cpu()).clamp(-1, 1)
-    return {
-        "own": own[5],
-        "identity": study.identity(case.pixels, full)[0],
-        "psnr": metrics.psnr(full, case.pixels, outside).item(),
-        "given back": metrics.psnr(back, case.pixels, outside).item(),
-        "monotone": spearmanr([0.0, *strengths[:6]], [0.0, *own[:6]])[0],
-    }
-
-
-def direction_row(study: Study, case: Case, direction: Direction, strengths: Sequence[float], goal: float) -> Row:
-    """A direction at the strength that changes the attribute as much as the words do."""
-    made = study.edited(case.pixels, direction, strengths)
-    outside, column = torch.from_numpy(~case.mask)[None, None], study.attributes.index(case.swap.attribute)
-    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    place_of = crossing(own, goal)
-    if place_of is None:
-        return {"reached": 0, "own": own.max(), "monotone": spearmanr([0.0, *strengths], [0.0, *own])[0]}
-    k, share = place_of
-    below = 0.0 if k == 0 else strengths[k - 1]
-    a = below + share * (strengths[k] - below)
-    grid = [a * (n + 1) / 6 for n in range(6)]
-    made = study.edited(case.pixels, direction, grid)
-    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    return {
-        "reached": 1,
-        "own": own[-1],
-        "identity": study.identity(case.pixels, made[-1:])[0],
-        "psnr": metrics.psnr(made[-1:], case.pixels, outside).item(),
-        "monotone": spearmanr([0.0, *grid], [0.0, *own])[0],
-        "strength": a,
-    }
-
-
-def closed_form(study: Study, case: Case) -> Direction:
-    """The shift of h from the word to its counterpart, whatever the picture."""
-    pair = [
-        f"the face with {word}" if case.swap.after else f"the {word} face"
-        for word in (case.swap.source, case.swap.target)
-    ]
-    source, target = (with_prompt(study.text_model, prompt) for prompt in pair)
-    return finish(prompt_shift(source, target))
-
-
-def discovered(study: Study, table: Sequence[tuple[Case, str, int, Row]], change: tuple[str, int]) -> tuple | None:
-    """(source, region, number, sign) of the direction that did most of a change on other portraits per strength."""
-    found = [
-        (row["others"] * row["same"], source, label, k, change[1] * np.sign(row["own"]))
-        for source, label, k, row in table
-        if row["recognised"] and study.attributes[int(row["attribute"])] == change[0]
-    ]
-    return max(found, key=lambda one: one[0])[1:] if found else None
-
-
-def beside(study: Study, each: int, sources: Sequence[Case], others: Sequence[Case]) -> None:
-    card = text_to_image_card(MODEL)
-    settings = replace(DEFAULTS, guidance=card.working_guidance)
-    bench = Bench(card, study.text_model, study.rows, settings, PromptEditSettings(cross_steps=card.cross_steps))
-    taken = {case.number for case in (*sources, *others)}
-    groups: dict[tuple[str, int], list[Case]] = {}
-    for case in cases(150):
-        group = groups.setdefault(of_change(case), [])
-        if case.number not in taken and len(group) < each:
-            group.append(case)
-    table, shifts, kept = transfer_rows(study, sources, others), {}, {}
-    heading(
-        "change", ("portraits", "by", "identity", "words", "PSNR", "words", "given back", "monotone", "words", "lost")
-    )
-    won = {"identity": 0, "psnr": 0, "both": 0, "compared": 0}
-    for change in dict.fromkeys((swap.attribute, swap.sign) for swap in SWAPS):
-        pairs: dict[str, list[tuple[Row, Row]]] = {"closed form": [], "discovered": []}
-        lost = dict.fromkeys(pairs, 0)
-        for case in groups.get(change, []):
-            words = study.rows.get(("words", study.model.key, case.number), partial(words_row, study, bench, case))
-            if words["own"] < RECOGNISED:
-                continue
-
-            def shifted(case: Case = case, goal: float = words["own"]) -> Row:
-                key = case.swap.source, case.swap.target
-                if key not in shifts:
-                    shifts[key] = closed_form(study, case)
-                return direction_row(study, case, shifts[key], CLOSED_FORM, goal)
-
-            rows = {"closed form": study.rows.get(("closed form", study.model.key, case.number), shifted)}
-            if best := discovered(study, table, change):
-                source, label, k, sign = best
-
-                def found(case: Case = case, goal: float = words["own"], best: tuple = best) -> Row:
-                    source, label, k, sign = best
-                    if source.number not in kept:
-                        kept[source.number] = first_directions(study, source)
-                    _, one, a = [part for part in kept[source.number] if part[0].label == label][k]
-                    strengths = [sign * a * factor for factor in (0.5, 1.0, 2.0, 3.0, 4.0)]
-                    return direction_row(study, case, one.direction, strengths, goal)
-
-                key = ("discovered", study.model.key, case.number, source.number, label, k)
-                rows["discovered"] = study.rows.get(key, found)
-            for by, row in rows.items():
-                if row["reached"]:
-                    pairs[by].append((row, words))
-                else:
-                    lost[by] += 1
-        compared = {by: rows for by, rows in pairs.items() if rows and len(rows) >= lost[by]}
-        if not compared:
-            print(f"| {change[0]} {change[1]:+d} | {len(groups.get(change, []))} | none |" + " |" * 8)
-            won["compared"] += 1
-            continue
-
-        def gain(rows: Sequence[tuple[Row, Row]], name: str) -> float:
-            return mean(ours[name] - theirs[name] for ours, theirs in rows)
-
-        by = max(compared, key=lambda name: gain(compared[name], "identity"))
-        rows = compared[by]
-        columns = [mean(row[k][name] for row in rows) for name in ("identity", "psnr") for k in (0, 1)]
-        columns += [mean(words["given back"] for _, words in rows)]
-        columns += [mean(row[k]["monotone"] for row in rows) for k in (0, 1)]
-        formats = (".3f", ".3f", ".2f", ".2f", ".2f", ".2f", ".2f")
-        cells = " | ".join(format(value, f) for value, f in zip(columns, formats, strict=True))
-        print(f"| {change[0]} {change[1]:+d} | {len(rows)} | {by} | {cells} | {lost[by]} |", flush=True)
-        better = gain(rows, "identity") >= 0, gain(rows, "psnr") >= 0
-        won["identity"] += better[0]
-        won["psnr"] += better[1]
-        won["both"] += all(better)
-        won["compared"] += 1
-    print(
-        f"\nOf {won['compared']} changes, a direction keeps identity no worse for {won['identity']}, PSNR outside for "
-        f"{won['psnr']}, both for {won['both']}.\n"
-    )
-
-
 # --------------------------------------------------------------------------------------------------------------- speed
 
 
@@ -449,7 +249,7 @@ def speed(study: Study, chosen: Sequence[Case]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["locality", "transfer", "beside", "speed"]
+    everything = ["options", "locality", "transfer", "beside", "speed"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sources", type=int, default=4, help="portraits on which directions are found, for transfer")
@@ -464,10 +264,15 @@ def main() -> None:
     study = Study(Rows(arguments.run / f"t2i_hspace-{fingerprint[:8]}.jsonl"))
     chosen = cases(arguments.portraits + arguments.sources)
     sources, others = chosen[: arguments.sources], chosen[arguments.sources :]
+
+    def beside_words() -> None:
+        beside(study, arguments.each, transfer_rows(study, sources, others), partial(first_directions, study), chosen)
+
     tables: dict[str, Callable[[], None]] = {
+        "options": partial(options, study, others),
         "locality": partial(locality, study, others),
         "transfer": partial(transfer, study, sources, others),
-        "beside": partial(beside, study, arguments.each, sources, others),
+        "beside": beside_words,
         "speed": partial(speed, study, chosen[:4]),
     }
     for name in (name for name in tables if name in what):
