@@ -24,6 +24,7 @@ from core.prompted import with_prompt
 from core.regions import Region
 from core.text_to_image import text_to_image_card
 
+SAMPLES = 8  # pictures that the closed form is averaged over
 CLOSED_FORM = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0)  # strengths
 Found = tuple[Region, FoundDirection, float]
 
@@ -35,18 +36,18 @@ def of_change(case: Case) -> tuple[str, int]:
 def words_row(study: Study, bench: Bench, case: Case) -> Row:
     """Prompt-to-prompt on the anchored inversion: one word changed, at seven strengths."""
     inversion = bench.inverted(case, "anchored")
-    strengths = [s / 6 for s in range(1, 10)]
+    strengths = [s / 6 for s in range(1, 7)]
     made = finish(edit(bench.model, inversion, [Target(case.target, s) for s in strengths], bench.edits)).cpu()
     outside, column = torch.from_numpy(~case.mask)[None, None], study.attributes.index(case.swap.attribute)
     own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    full = made[5:6]
+    full = made[-1:]
     back = (full + case.pixels - bench.model.decode(bench.model.encode(case.pixels)).cpu()).clamp(-1, 1)
     return {
-        "own": own[5],
+        "own": own[-1],
         "identity": study.identity(case.pixels, full)[0],
         "psnr": metrics.psnr(full, case.pixels, outside).item(),
         "given back": metrics.psnr(back, case.pixels, outside).item(),
-        "monotone": spearmanr([0.0, *strengths[:6]], [0.0, *own[:6]])[0],
+        "monotone": spearmanr([0.0, *strengths], [0.0, *own])[0],
     }
 
 
@@ -81,7 +82,7 @@ def closed_form(study: Study, case: Case) -> Direction:
         for word in (case.swap.source, case.swap.target)
     ]
     source, target = (with_prompt(study.text_model, prompt) for prompt in pair)
-    return finish(prompt_shift(source, target))
+    return finish(prompt_shift(source, target, samples=SAMPLES))
 
 
 def discovered(study: Study, table: Sequence[tuple[Case, str, int, Row]], change: tuple[str, int]) -> tuple | None:
