@@ -19,7 +19,7 @@ LAYERS = (
     METHODS,
     {"core.studio"},
     {"core.studio.visit"},
-    {"core.api", "core.deploy"},
+    {"core.api", "core.api_directions", "core.deploy"},
     {"core.cli"},
     {"core.__main__"},
     {"tabs"},
