@@ -124,8 +124,8 @@ class Prompt:
 
     text, empty: (1, L, E), embeddings of the prompt and of what guidance pushes away from. guidance: G of
     classifier-free guidance, eps(0) + G (eps(C) - eps(0)); 1 is none. shifted: whether delta_h acts on the prompt's
-    branch alone, which multiplies its effect by G, or on both; without guidance the two are the same. words: the
-    prompt itself.
+    branch alone, which multiplies its effect by G, or on both; without guidance the two are the same. words,
+    empty_words: what was embedded.
     """
 
     text: Tensor
@@ -133,6 +133,7 @@ class Prompt:
     guidance: float = 1.0
     shifted: ShiftedBranch = "both"
     words: str = ""
+    empty_words: str = ""
 
     def __post_init__(self) -> None:
         if self.shifted not in get_args(ShiftedBranch):

@@ -36,7 +36,7 @@ def with_prompt(
     if not 1 <= guidance <= MAX_GUIDANCE:
         raise RequestError(f"The guidance must lie between 1 and {MAX_GUIDANCE}, not {guidance}.")
     text, away = model.embed([prompt, empty]).split(1)
-    bound = Prompt(text, away, float(guidance), shifted, prompt)
+    bound = Prompt(text, away, float(guidance), shifted, prompt, empty)
     conditioning = f"“{prompt}”"
     if guidance != 1:
         conditioning += f", guidance {guidance:g} from “{empty}”, {shifted}"
