@@ -25,7 +25,7 @@ from core.regions import Region
 from core.text_to_image import text_to_image_card
 
 SAMPLES = 8  # pictures that the closed form is averaged over
-CLOSED_FORM = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0)  # strengths
+CLOSED_FORM = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)  # strengths
 Found = tuple[Region, FoundDirection, float]
 
 

@@ -41,7 +41,7 @@ OnProgress = Callable[[Progress], None]
 T = TypeVar("T")
 
 # Of the shift of h between two prompts, by `python -m benchmarks.t2i_hspace beside`.
-USUAL_STRENGTH, USUAL_RANGE = 8.0, (-16.0, 24.0)
+USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
 
 
 def discover(

@@ -76,6 +76,7 @@ def h_space_card(model: TextToImage) -> ModelCard:
         licence=card.licence if card else "unknown",
         instruments=card.instruments if card else None,
         half=card.half if card else False,
+        unit=card.unit if card else 1.0,
         framing=like.framing if like else None,
         parts=like.parts if like else None,
         domain_limit=like.domain_limit if like else None,

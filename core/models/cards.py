@@ -86,7 +86,8 @@ class BaseCard:
 
     resolution: side of its pictures in pixels. perceptual: the distance that measures reconstructions and edits.
     instruments: folder of the probe that reads attributes and identity off its pictures, if there is one. half: half
-    precision is good enough where the machine is faster with it. steps: default number of DDIM steps.
+    precision is good enough where the machine is faster with it. steps: default number of DDIM steps. unit: norm of the
+    shifts of h that Discover finds, at strength 1, so that visible edits have strengths of tens.
     """
 
     id: str
@@ -99,6 +100,7 @@ class BaseCard:
     instruments: str | None = None
     half: bool = True
     steps: int = 40
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from core.conditional_unet import ConditionalFeatures, Prompt, PromptedUNet, Shi
 from core.discovery.basis import krylov_basis
 from core.discovery.interface import DiscoverySettings
 from core.discovery.jacobian_operator import Jacobian
+from core.discovery.locality import measure_locality
 from core.discovery.methods import discover
 from core.models.loader import DiffusionModel
 from core.progress import finish
@@ -362,6 +363,24 @@ def test_contrast_and_jacobian_are_those_of_the_dense_matrix() -> None:
     assert best.value == pytest.approx(ratio[-1] ** 0.5, rel=1e-2)
     expected = vectors[:, -1] / np.linalg.norm(vectors[:, -1])
     assert abs(best.direction.delta.flatten().double().numpy() @ expected) > 0.99
+
+
+def test_another_unit_of_h() -> None:
+    """The same directions, responses and edits; strengths are that much smaller."""
+    jacobian, _ = exact(3.0, "both")
+    model = replace(jacobian.model, card=replace(jacobian.model.card, unit=4.0))
+    other = Jacobian(model, jacobian.x_t, T, dtype=torch.float64)
+    V, Y = torch.randn(2, *jacobian.h_shape).double(), torch.randn(2, 3, 16, 16).double()
+    torch.testing.assert_close(other.forward(V), 4 * jacobian.forward(V), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(other.reverse(Y), 4 * jacobian.reverse(Y), rtol=1e-5, atol=1e-6)
+    settings = DiscoverySettings(count=2)
+    found = [discover(finish(krylov_basis(j, 64)), [MOUTH], "jacobian", settings) for j in (jacobian, other)]
+    for one, same in zip(*found, strict=True):
+        torch.testing.assert_close(same.direction.delta.abs(), 4 * one.direction.delta.abs(), rtol=1e-2, atol=1e-4)
+        assert same.inside == pytest.approx(4 * one.inside, rel=1e-3)
+        assert same.ratio == pytest.approx(one.ratio, rel=1e-3)
+        [measured] = measure_locality(other, [same], MOUTH)
+        assert measured.inside == pytest.approx(same.inside, rel=1e-3)
 
 
 def test_the_network_is_left_as_it_is() -> None:
