@@ -2,8 +2,8 @@
 
 model = load_model("avatars-t2i", prompt="a face")
 [smile, *others] = discover(model, "portrait.png", "Mouth")
-old = between_prompts("avatars-t2i", "the face", "the old face")
-edit(model, "portrait.png", old, strength=old.strength)
+smiling = between_prompts("avatars-t2i", "the sad face", "the smiling face")
+edit(model, "portrait.png", smiling)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Place = str | Region | np.ndarray | Sequence[float]
 OnProgress = Callable[[Progress], None]
 T = TypeVar("T")
 
-# Of the shift of h between two prompts, by `python -m benchmarks.t2i_hspace beside`.
+# Of the shift of h between two prompts: a plain change where h takes the words up ("sad" to "smiling").
 USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
 
 

@@ -154,7 +154,7 @@ def test_the_embedded_model_as_the_document_has_it(tmp_path: Path, monkeypatch: 
     names: dict[str, Any] = {"hspace": hspace, "Image": Image}
     exec(lines, names)
     before = np.asarray(Image.open("portrait.png").convert("RGB").resize((128, 128)), int)
-    for name in ("mouth.png", "old.png"):
+    for name in ("mouth.png", "smile.png"):
         assert np.abs(np.asarray(Image.open(name), int) - before).max() > 50
     mouth = names["mouth"][0]
     assert (mouth.model, mouth.prompt, mouth.method) == ("avatars-t2i", "a face", "contrast")
