@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import edit, find_faces, load_model, load_preset, wrap_model
+    from .api import between_prompts, discover, edit, find_faces, load_model, load_preset, wrap_model
     from .errors import (
         HubError,
         ImageError,
@@ -39,6 +39,8 @@ __all__ = [
     "RequestError",
     "ResourceError",
     "VisitorError",
+    "between_prompts",
+    "discover",
     "edit",
     "find_faces",
     "load_model",
@@ -47,7 +49,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(["edit", "find_faces", "load_model", "load_preset", "wrap_model"], "api"),
+    **dict.fromkeys(
+        ["between_prompts", "discover", "edit", "find_faces", "load_model", "load_preset", "wrap_model"], "api"
+    ),
     **dict.fromkeys([name for name in __all__ if name.endswith("Error") or name == "ModelUnavailable"], "errors"),
     **{"Crop": "imaging", "Placement": "photo.placement", "Preset": "presets", "Progress": "progress"},
 }

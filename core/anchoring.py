@@ -107,7 +107,7 @@ def source_path(
     Raises:
         ResourceError: out of memory.
     """
-    schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.card.id, len(timesteps))
+    schedule, steps, content = model.schedule, len(timesteps), latent_key(pixels, model.key, len(timesteps))
     key = (content, tuple(timesteps), model.fingerprint, route, seed if route == "noised" else 0)
     total = steps if route == "inverted" else 1
     kept = cache.get(key) if cache is not None else None
@@ -158,7 +158,8 @@ def edit_anchored(
     """Edited pictures (B, 3, H, W) in [-1, 1], a row for each picture of the path. `settings.steps` is the path's S.
 
     weighted: directions with their strengths, one for all rows or one per row (B,). Rows of strength 0 are the pictures
-    themselves; equal rows are computed once, and nothing is computed before a direction acts.
+    themselves; equal rows are computed once, and nothing is computed before a direction acts. What an autoencoder loses
+    of a picture is given back to its edits, so that they come from the picture itself as the strength goes up from 0.
     chunk: rows per network call, by default what fits in memory.
 
     Raises:
@@ -186,11 +187,16 @@ def edit_anchored(
 
     x_path, eps_path = path.x[:, rows], path.eps[:, rows]
     x, moved, previews = x_path[-1], False, Previews(seconds=0)
+    lost: Tensor | None = None
 
     def pictures(x: Tensor) -> Tensor:
         """All rows, of the targets at hand."""
+        nonlocal lost
+        if lost is None and not model.codec.lossless:
+            lost = path.pixels[rows] - model.codec.decode(x_path[0]).to(path.pixels)
+        decoded = model.codec.decode(x).to(path.pixels)
         made = path.pixels.clone()
-        made[edited] = model.codec.decode(x).clamp(-1, 1)[target_of].to(made)
+        made[edited] = (decoded if lost is None else decoded + lost).clamp(-1, 1)[target_of]
         return made
 
     for k in range(steps - 1, -1, -1):

@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import hub, presets
+from .api_directions import between_prompts, discover, prompted_model
 from .directions import Injection
 from .editing import EditSettings
 from .errors import HubError, RequestError
@@ -37,6 +38,7 @@ from .models.cards import MODELS
 from .models.loader import DiffusionModel, load, models
 from .models.opening import open_model
 from .models.placing import usable_device
+from .models.t2i_cards import TEXT_TO_IMAGE
 from .models.wrapping import read_model, wrap_model
 from .photo import yunet
 from .photo.faces import found_faces
@@ -50,7 +52,16 @@ from .studio.edit import MAX_STRENGTH, intervals_for, what_is_assumed
 from .studio.frames import EditOptions, require_range
 from .studio.photographs import RETURNED, placed, require_returned
 
-__all__ = ["DEFAULT_MODEL", "edit", "find_faces", "load_model", "load_preset", "wrap_model"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "between_prompts",
+    "discover",
+    "edit",
+    "find_faces",
+    "load_model",
+    "load_preset",
+    "wrap_model",
+]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +76,12 @@ _ON_THE_HUB = re.compile(
 
 
 def load_model(
-    name_or_folder: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    name_or_folder: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    prompt: str | None = None,
+    guidance: float | None = None,
 ) -> DiffusionModel:
     """A model, frozen and ready to edit.
 
@@ -76,6 +92,9 @@ def load_model(
         device: the GPU if there is one.
         dtype: of the network; half precision where the machine computes in it natively and the model is as good with
             it, else float32. The sampler around the network is float32 in any case.
+        prompt: of a text-to-image model ("avatars-t2i", "stable-diffusion-1-5", ...), what the picture shows; needed
+            there, and of no use elsewhere. The model is bound to it, and edited with as any other.
+        guidance: of a text-to-image model, 1 (none) if left out.
 
     Returns:
         The model. By its name and without further wishes, it is loaded once for the process.
@@ -90,8 +109,15 @@ def load_model(
         raise RequestError(f"A model is loaded by its name or from its folder, not from {given}. {known}")
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise RequestError(f"The precision is a dtype of floats, such as torch.float32, not {shortened(dtype)}.")
-    device = None if device is None else usable_device(device)
     name = str(name_or_folder)
+    if name in TEXT_TO_IMAGE:
+        if prompt is None:
+            raise RequestError(f"{name} draws what a prompt says: give the prompt that the picture shows (prompt=...).")
+        return prompted_model(name, prompt, 1.0 if guidance is None else guidance, device, dtype)
+    if prompt is not None or guidance is not None:
+        models_with_prompts = ", ".join(TEXT_TO_IMAGE)
+        raise RequestError(f"{name} takes no prompt and no guidance. Models that do: {models_with_prompts}.")
+    device = None if device is None else usable_device(device)
     if name in MODELS:
         return models.get(name) if device is None and dtype is None else load(MODELS[name], device, dtype)
     if os.path.isdir(name):

@@ -61,7 +61,7 @@ def invert(
     """
     if not 0 <= iterations <= 20:
         raise RequestError(f"The number of iterations must lie between 0 and 20, not {iterations}.")
-    key = latent_key(pixels, model.card.id, steps, iterations)
+    key = latent_key(pixels, model.key, steps, iterations)
     known = cache.get(key) if cache is not None else None
     if known is not None:
         yield Progress(steps, steps, "inverting", pixels)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from . import tensor_file
 from .cache import Cache, Counted
+from .conditional_unet import PromptedUNet, ShiftedBranch
 from .directions import Direction, Injection, from_state
 from .errors import PresetError
 from .intervals import Intervals
@@ -36,7 +37,7 @@ from .tensor_file import Damaged, Limits, expect, header, integers, numbers, par
 log = logging.getLogger(__name__)
 
 FORMAT = "h-space-direction"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".safetensors"
 
 LIMITS = Limits(64 * 2**20, other_kind="it holds numbers of a kind that no direction has")
@@ -48,6 +49,7 @@ MAX_THUMBNAIL_SIDE = 256
 MAX_MEASURES = 64
 
 INJECTIONS = {"asymmetric", "symmetric"}
+Family = Literal["unconditional", "text-to-image"]
 Certainty = Literal["exact", "claimed", "unknown"]
 # In words, for whoever uses a direction; from the surest on.
 CERTAINTIES: dict[str, str] = {
@@ -69,10 +71,20 @@ _TEXT_LIMITS = {
     "licence": 80,
     "author": 120,
     "created": 40,
+    "prompt": 2000,
 }
+# What version 2 says of directions of text-to-image models, and what that is of all others.
+_OF_PROMPTS: dict[str, Any] = {"family": "unconditional", "prompt": "", "guidance": 1.0, "shifted": "both"}
+
+
+def _says_the_family(about: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew unconditional models only."""
+    expect(not about.keys() & _OF_PROMPTS.keys(), "it has fields of a newer version")
+    return about | _OF_PROMPTS
+
 
 # How to read older files: MIGRATIONS[n] turns the metadata of version n into that of version n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _says_the_family}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,8 @@ class About:
     parameters: the method's own settings. source_text, target_text or region: what it was found from. timestep: of
     methods that work at one t. injection, t_edit, t_boost: how it is best applied (None: by the model's curves).
     strength, strength_range: suggested. measured: its effect, name -> number. thumbnail: PNG, WebP or JPEG.
+    family: of the model. Of a text-to-image model also prompt, guidance and shifted, with which it is best applied
+    (see `core.prompted`); the prompt may be another one, if it says what the picture shows.
     """
 
     name: str
@@ -107,6 +121,10 @@ class About:
     licence: str = "mit"
     author: str = ""
     created: str = ""
+    family: Family = "unconditional"
+    prompt: str = ""
+    guidance: float = 1.0
+    shifted: ShiftedBranch = "both"
 
     @property
     def unit(self) -> float:
@@ -156,8 +174,11 @@ def to_bytes(preset: Preset, dtype: torch.dtype | None = None) -> bytes:
     about["direction"] = state
     if preset.certainty == "exact" == _unsaid_certainty(preset.parameters):  # as in all older files
         del about["certainty"]
+    version = VERSION
+    if {name: about[name] for name in _OF_PROMPTS} == _OF_PROMPTS:  # older copies of the app can use it
+        version, about = 1, {name: value for name, value in about.items() if name not in _OF_PROMPTS}
     try:
-        metadata = {"format": FORMAT, "format_version": str(VERSION), "preset": json.dumps(about, allow_nan=False)}
+        metadata = {"format": FORMAT, "format_version": str(version), "preset": json.dumps(about, allow_nan=False)}
     except (TypeError, ValueError, RecursionError) as error:
         raise PresetError(f"This preset cannot be saved: {error}.") from error
     data = tensor_file.to_bytes(tensors, metadata)
@@ -264,6 +285,19 @@ def for_model(preset: Preset, model: DiffusionModel) -> Preset:
     return replace(preset, model=model.card.id)
 
 
+def of_prompt(model: DiffusionModel) -> dict[str, Any]:
+    """What a preset says of the prompt and guidance that a model is bound to: nothing of an unconditional one."""
+    if not isinstance(model.unet, PromptedUNet):
+        return {}
+    bound = model.unet.prompt
+    return {
+        "family": "text-to-image",
+        "prompt": bound.words,
+        "guidance": bound.guidance,
+        "shifted": bound.shifted,
+    }
+
+
 def works(about: About) -> bool | None:
     """Whether a direction was seen to do what its texts say, on the weights that it names; None: nobody has looked."""
     return bool(about.measured[WORKS]) if WORKS in about.measured else None
@@ -350,6 +384,8 @@ def _metadata(head: dict[str, Any]) -> dict[str, Any]:
     for older in range(version, VERSION):
         try:
             about = MIGRATIONS[older](about)
+        except Damaged:
+            raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise Damaged("its description is damaged") from error
     return about
@@ -366,6 +402,7 @@ def _about(about: dict[str, Any]) -> About:
     for key in ("name", "model", "fingerprint"):
         expect(bool(values.get(key)), f"its {key} is missing")
     expect(values.get("injection", "asymmetric") in INJECTIONS, "its injection mode is unknown")
+    _check_prompt(_OF_PROMPTS | values)
     certainty = values.setdefault("certainty", _unsaid_certainty(values.get("parameters")))
     expect(isinstance(certainty, str) and certainty in CERTAINTIES, "how sure its weights are is not understood")
     for key in ("timestep", "t_edit", "t_boost"):
@@ -386,6 +423,16 @@ def _about(about: dict[str, Any]) -> About:
     values["parameters"] = values.get("parameters") or {}
     values["thumbnail"] = _thumbnail(values.get("thumbnail"))
     return About(**values)
+
+
+def _check_prompt(values: dict[str, Any]) -> None:
+    """What is said of the family and of the prompt."""
+    family, shifted = values["family"], values["shifted"]
+    expect(isinstance(family, str) and family in get_args(Family), "the family of its model is unknown")
+    expect(isinstance(shifted, str) and shifted in get_args(ShiftedBranch), "the branch that it acts on is unknown")
+    expect(numbers([values["guidance"]], 100) and values["guidance"] >= 1, "its guidance is out of range")
+    said = {name: values[name] for name in _OF_PROMPTS}
+    expect(family != "unconditional" or said == _OF_PROMPTS, "its model takes no prompt")
 
 
 def _unsaid_certainty(parameters: Any) -> Certainty:

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from .unet import Features, SplitUNet
+from .unet import Features, SplitNetwork
 
 Shift = Callable[[Features], Tensor | None]
 
@@ -40,7 +40,7 @@ class Query:
 
 
 @torch.no_grad()
-def outputs(unet: SplitUNet, queries: Sequence[Query]) -> list[tuple[Tensor, Tensor, int | list[int]]]:
+def outputs(unet: SplitNetwork, queries: Sequence[Query]) -> list[tuple[Tensor, Tensor, int | list[int]]]:
     """The network's raw output (N, C_out, h, w) for each query, with the rows of x and the timesteps that it is for:
     one each, or a single one for all.
 

@@ -6,10 +6,12 @@ has the precision of the sampler (float32, or float64 where a method asks for it
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -17,8 +19,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .attention_control import StepControl, control_attention
+from .conditional_unet import SplitConditionalUNet
 from .errors import ModelUnavailable, RequestError
 from .finite import finite, require_finite
+from .linearised import Linearisation
 from .memory import explain_memory_errors
 from .models.cards import Embedded
 from .models.pipelines import pipelines
@@ -28,6 +32,7 @@ from .schedule import Schedule
 log = logging.getLogger(__name__)
 
 FEWER_PROMPTS = "Try fewer target prompts at once, or choose a smaller model."
+MAX_DECODED, MAX_DECODED_PIXELS = 16, 2**20  # pictures and their pixels in one call of the autoencoder
 MAX_PROMPT = 2000  # characters; models read far fewer (`TextToImage.words_cut`)
 
 
@@ -67,23 +72,70 @@ class Evaluations:
 class Autoencoder:
     """A model's codec (`core.models.codec.Codec`): pixels (B, 3, H, W) in [-1, 1] <-> latents of about unit variance.
 
-    Encoding takes the mode of the posterior, so that it is deterministic.
+    Encoding takes the mode of the posterior, so that it is deterministic. What comes out is float32, or float64 of a
+    network in float64.
     """
 
     vae: AutoencoderKL
+    lossless: ClassVar[bool] = False
+
+    @property
+    def rows(self) -> int:
+        """How many pictures it takes at once: 16 at 128x128, 4 at 512x512."""
+        side = self.vae.config.sample_size
+        return max(1, min(MAX_DECODED, MAX_DECODED_PIXELS // side**2))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.vae.parameters())
 
     def encode(self, pixels: Tensor) -> Tensor:
-        posterior = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
-        return (posterior.mode().float() - self._shift) * self.vae.config.scaling_factor
+        parts = [self.vae.encode(part).latent_dist.mode() for part in self._given(pixels).split(self.rows)]
+        return (torch.cat(parts).to(self._wide) - self._shift) * self.vae.config.scaling_factor
 
     def decode(self, x: Tensor) -> Tensor:
-        x = x.float() / self.vae.config.scaling_factor + self._shift
-        pixels = self.vae.decode(x.to(self.vae.device, self.vae.dtype)).sample.float()
+        x = x.to(self._wide) / self.vae.config.scaling_factor + self._shift
+        return torch.cat([self._decoded(part) for part in x.split(self.rows)])
+
+    def derivative(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Of `decode` at x (1, C, h, w): changes of x (n, C, h, w) to those of the pixels; see `core.linearised`. Its
+        weights are shared with the autoencoder's where that works in float32."""
+        dtype = self._wide
+        same = self.vae.dtype == dtype
+        shared: dict[int, Any] = {id(p): p for p in self.vae.parameters()} if same else {}
+        decoder, post = copy.deepcopy((self.vae.decoder, self.vae.post_quant_conv), shared)
+        for module in (decoder, post):
+            if module is not None and not same:
+                nn.Module.to(module, dtype)
+        linear = Linearisation([module for module in (decoder, post) if module is not None])
+        point = x.detach().to(self.vae.device, dtype) / self.vae.config.scaling_factor + self._shift
+
+        def decoded(z: Tensor) -> Tensor:
+            return decoder(z if post is None else post(z))
+
+        def product(dx: Tensor) -> Tensor:
+            changes = dx.to(dtype) / self.vae.config.scaling_factor
+            made = [linear.apply(partial(decoded, part)) for part in changes.split(self.rows)]
+            return torch.cat(made).to(dx.dtype)
+
+        linear.record(partial(decoded, point))
+
+        return product
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        pixels = self.vae.decode(self._given(z)).sample.to(self._wide)
         if self.vae.dtype == torch.float16 and not finite(pixels):
             nn.Module.to(self.vae, torch.float32)  # it may overflow in half precision where the U-Net does not
-            pixels = self.vae.decode(x.to(self.vae.device)).sample.float()
+            pixels = self.vae.decode(z.to(self.vae.device)).sample.float()
         require_finite(pixels, dtype=self.vae.dtype)
         return pixels
+
+    def _given(self, values: Tensor) -> Tensor:
+        return values.to(self.vae.device, self.vae.dtype)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        return torch.promote_types(self.vae.dtype, torch.float32)
 
     @property
     def _shift(self) -> float:
@@ -156,11 +208,19 @@ class TextToImage:
 
     # ------------------------------------------------------------------------------------------------------ network
 
-    def eps(self, x: Tensor, t: int | Sequence[int], text: Tensor, control: StepControl | None = None) -> Tensor:
-        """Predicted noise (B, C, h, w) in x's precision, differentiable in x and text.
+    def eps(
+        self,
+        x: Tensor,
+        t: int | Sequence[int],
+        text: Tensor,
+        control: StepControl | None = None,
+        delta_h: Tensor | None = None,
+    ) -> Tensor:
+        """Predicted noise (B, C, h, w) in x's precision, differentiable in x, text and delta_h.
 
         x: (B, C, h, w). t: one timestep for all rows, or one per row. text: (B, L, E), or (1, L, E) for all rows.
-        control: of attention maps; the rows then stay together in one call.
+        control: of attention maps; the rows then stay together in one call. delta_h: shift of h, of each row or (1,
+        ...) for all of them.
 
         Raises:
             ResourceError: out of memory, even with one row per call.
@@ -168,10 +228,17 @@ class TextToImage:
         text = text.expand(len(x), -1, -1)
         timesteps = [t] * len(x) if isinstance(t, int) else list(t)
         with explain_memory_errors(FEWER_PROMPTS):
+            delta_h = None if delta_h is None else delta_h.expand(len(x), -1, -1, -1)
             if control is not None:
-                return self._eps(x, timesteps, text, control)
+                return self._eps(x, timesteps, text, control, delta_h)
             parts = [slice(i, i + self.rows) for i in range(0, len(x), self.rows)]
-            return torch.cat([self._fitting(x[part], timesteps[part], text[part]) for part in parts])
+            shifts = [None if delta_h is None else delta_h[part] for part in parts]
+            return torch.cat(
+                [
+                    self._fitting(x[part], timesteps[part], text[part], shift)
+                    for part, shift in zip(parts, shifts, strict=True)
+                ]
+            )
 
     def guided(
         self,
@@ -221,21 +288,37 @@ class TextToImage:
         eps[rows] = start + strength[rows].to(eps) * (eps[rows] - start)
         return eps
 
-    def _fitting(self, x: Tensor, timesteps: list[int], text: Tensor) -> Tensor:
+    def _fitting(self, x: Tensor, timesteps: list[int], text: Tensor, delta_h: Tensor | None) -> Tensor:
         """Halves the batch for as long as it does not fit."""
         try:
-            return self._eps(x, timesteps, text, None)
+            return self._eps(x, timesteps, text, None, delta_h)
         except (torch.OutOfMemoryError, MemoryError):
             if len(x) == 1:
                 raise
         half = len(x) // 2
         parts = (slice(half), slice(half, None))
-        return torch.cat([self._fitting(x[part], timesteps[part], text[part]) for part in parts])
+        return torch.cat(
+            [
+                self._fitting(x[part], timesteps[part], text[part], None if delta_h is None else delta_h[part])
+                for part in parts
+            ]
+        )
 
-    def _eps(self, x: Tensor, timesteps: list[int], text: Tensor, control: StepControl | None) -> Tensor:
+    def _eps(
+        self,
+        x: Tensor,
+        timesteps: list[int],
+        text: Tensor,
+        control: StepControl | None,
+        delta_h: Tensor | None = None,
+    ) -> Tensor:
         arguments: dict[str, Any] = {} if control is None else {"cross_attention_kwargs": {"control": control}}
 
         def asked() -> Tensor:
+            if delta_h is not None:
+                split = SplitConditionalUNet(self.unet)
+                given, prompts, shift = (value.to(self.device, self.dtype) for value in (x, text, delta_h))
+                return split.decode(split.encode(given, timesteps, prompts, control), shift, control)
             return self.unet(
                 x.to(self.device, self.dtype),
                 torch.tensor(timesteps, device=self.device),

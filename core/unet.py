@@ -5,8 +5,10 @@ forward, made of its own modules. The encoder runs once per sampling step, howev
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from diffusers import UNet2DModel
@@ -45,6 +47,11 @@ class Features:
         timesteps = self.timesteps[rows.cpu() if isinstance(rows, Tensor) else rows]
         return Features(self.h[rows], skips, self.emb[rows], timesteps)
 
+    def to(self, dtype: torch.dtype) -> Self:
+        """The same in another precision."""
+        skips = tuple(skip.to(dtype) for skip in self.skips)
+        return replace(self, h=self.h.to(dtype), skips=skips, emb=self.emb.to(dtype))
+
     def repeat(self, n: int) -> "Features":
         """Every row n times in a row: (B, ...) -> (B n, ...)."""
         return self.select(torch.arange(len(self.h), device=self.h.device).repeat_interleave(n))
@@ -62,28 +69,47 @@ class Features:
         return replace(self, h=h, skips=skips, emb=emb, timesteps=self.timesteps.expand(n))
 
 
-class SplitUNet:
-    """Encoder and decoder of a frozen diffusers `UNet2DModel`; `decode(encode(x, t))` equals `unet(x, t).sample`.
+class SplitNetwork(ABC):
+    """A frozen network as everything above sees it: two halves, whatever family it is of.
 
     Differentiable in x and in delta_h. Forward-mode differentiation (`torch.func.jvp`) does not pass through fused
     attention: call `use_plain_attention()` first.
 
-    Raises:
-        ValueError: the network is class-conditional.
+    passes: how many rows the network computes for one.
     """
 
-    def __init__(self, unet: UNet2DModel) -> None:
-        if unet.class_embedding is not None:
-            raise ValueError("class-conditional networks are not supported")
-        self.unet = unet.eval().requires_grad_(False)
-        self._wide: SplitUNet | None = None
+    passes = 1
 
-    def in_float32(self) -> "SplitUNet":
+    def __init__(self, unet: Any) -> None:
+        self.unet = unet.eval().requires_grad_(False)
+        self._wide: Self | None = None
+
+    @abstractmethod
+    def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
+        """Down path and mid block. x: (B, C, H, W) in the network's dtype. t: one timestep for all rows, or one each.
+
+        Raises:
+            ValueError: another number of timesteps than of rows.
+        """
+
+    @abstractmethod
+    def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
+        """Up path at h + delta_h. delta_h: broadcastable to h, or None. Returns the raw output (B, C_out, H, W)."""
+
+    def of(self, unet: nn.Module) -> Self:
+        """The same halves of another network of the same shape."""
+        return type(self)(unet)
+
+    def shifted_branches(self, features: Features) -> "list[tuple[float, SplitNetwork, Features]]":
+        """Plain decoders whose weighted outputs add up to this one's, but for what does not depend on delta_h."""
+        return [(1.0, self, features)]
+
+    def in_float32(self) -> Self:
         """The same network computing in float32, for what half precision cannot hold; made once and kept."""
         if self.dtype in (torch.float32, torch.float64):
             return self
         if self._wide is None:
-            self._wide = SplitUNet(nn.Module.to(copy.deepcopy(self.unet), torch.float32))
+            self._wide = self.of(nn.Module.to(copy.deepcopy(self.unet), torch.float32))
         return self._wide
 
     @property
@@ -116,6 +142,19 @@ class SplitUNet:
         for module in self.unet.modules():
             if isinstance(module, Attention):
                 module.set_processor(AttnProcessor() if plain else AttnProcessor2_0())
+
+
+class SplitUNet(SplitNetwork):
+    """Encoder and decoder of a frozen diffusers `UNet2DModel`; `decode(encode(x, t))` equals `unet(x, t).sample`.
+
+    Raises:
+        ValueError: the network is class-conditional.
+    """
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        if unet.class_embedding is not None:
+            raise ValueError("class-conditional networks are not supported")
+        super().__init__(unet)
 
     def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
         """Down path and mid block. x: (B, C, H, W) in the network's dtype. t: one timestep for all rows, or one each.

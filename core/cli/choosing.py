@@ -57,6 +57,11 @@ def model_of(made_for: Sequence[Preset], name: str | None) -> tuple[DiffusionMod
     if len(ids) > 1:
         raise RequestError(f"These directions are of several models ({', '.join(sorted(ids))}): take one at a time.")
     (model_id,) = ids
+    if made_for[0].family == "text-to-image":
+        raise PresetError(
+            f"“{made_for[0].name}” was made for the text-to-image model {model_id}, which needs to be told what a picture "
+            f'shows. Use it from Python: hspace.load_model("{model_id}", prompt=...), then hspace.edit.'
+        )
     if model_id not in MODELS:
         raise PresetError(
             f"“{made_for[0].name}” was made for the model {model_id}, which this app does not have. Say where it is: "

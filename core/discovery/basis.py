@@ -38,7 +38,8 @@ class Basis:
     whole: float64 (k, k), the Gram matrix of the responses over the whole image, diagonal but for their rounding. t:
     timestep. steps: S, the step count at which a strength of 1 adds a direction once per step (see `locality`).
     forwards, reverses: how many products were made for it. dtype: the precision of these products. newest:
-    (b, 3, R, R), the responses that `krylov_basis` goes on from; None where it has to begin anew.
+    (b, 3, R, R), the responses that `krylov_basis` goes on from; None where it has to begin anew. unit: of h, in which
+    the vectors are written.
     """
 
     vectors: Tensor
@@ -50,6 +51,7 @@ class Basis:
     reverses: int = 0
     dtype: torch.dtype = torch.float32
     newest: Tensor | None = None
+    unit: float = 1.0
     _grams: dict[bytes, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -101,8 +103,8 @@ class Basis:
         return torch.from_numpy(np.flatnonzero(mask)).to(self.responses.device)
 
     def direction(self, y: Tensor) -> GlobalDirection:
-        """The unit vector sum_j y_j q_j of h-space. y: (k,), not zero."""
-        delta = torch.tensordot(y.to(self.vectors) / y.norm().to(self.vectors), self.vectors, dims=1)
+        """The unit vector sum_j y_j q_j, in units of h. y: (k,), not zero."""
+        delta = self.unit * torch.tensordot(y.to(self.vectors) / y.norm().to(self.vectors), self.vectors, dims=1)
         return GlobalDirection(delta[None].cpu(), self.steps)
 
     def response(self, y: Tensor) -> Tensor:
@@ -241,5 +243,5 @@ def rayleigh_ritz(jacobian: Jacobian, Q: Tensor, JQ: Tensor, memory: int = RESPO
         responses = responses.bfloat16()
     rows = responses.flatten(1).float()
     whole = (rows @ rows.T).cpu().double()
-    steps = jacobian.model.card.steps
-    return Basis(vectors, responses, whole, jacobian.t, steps, jacobian.forwards, jacobian.reverses, jacobian.dtype)
+    steps, counts = jacobian.model.card.steps, (jacobian.forwards, jacobian.reverses)
+    return Basis(vectors, responses, whole, jacobian.t, steps, *counts, jacobian.dtype, unit=jacobian.unit)

@@ -31,7 +31,7 @@ class Jacobian:
 
     x_t: (1, C, h, w) in network space. dtype: of the products, float32 by default: on a CPU bfloat16 takes 0.6 of the
     time and is wrong by two per cent (see benchmarks/discovery.py). chunk: rows per call, by default what fits in
-    memory. forwards, reverses: how many products were made.
+    memory. forwards, reverses: how many products were made. unit: in which h is measured (`ModelCard.unit`).
 
     Raises:
         ValueError: x_t has more than one row.
@@ -48,13 +48,14 @@ class Jacobian:
         if len(x_t) != 1:
             raise ValueError(f"the Jacobian is that of one image, not of {len(x_t)}")
         wide = torch.promote_types(dtype, torch.float32)
-        self.model, self.t, self.dtype = model, t, dtype
+        self.model, self.t, self.dtype, self.unit = model, t, dtype, model.card.unit
         self.x_t = x_t.to(model.device, wide)
         with torch.no_grad():
             features = model.features(self.x_t, t)
             P_t = model.schedule.predicted_x0(self.x_t, model.eps(features, self.x_t, t), t)
         self._pixels = model.codec.derivative(P_t)
-        self._decoder = LinearisedDecoder(model.unet.unet, features, dtype)
+        branches = model.unet.shifted_branches(features)
+        self._decoders = [(weight, LinearisedDecoder(network, at, dtype)) for weight, network, at in branches]
         self._chunk = chunk
         self._graph: tuple[Tensor, Tensor] | None = None
         self.forwards = self.reverses = 0
@@ -92,10 +93,12 @@ class Jacobian:
         P_t is linear in (x_t, output of the network), and x_t does not change with h: its change is zero. From there on
         it is the derivative of the codec at P_t.
         """
-        output = self._decoder(V)[:, : self.x_t.shape[1]].to(self.x_t.dtype)
+        channels = self.x_t.shape[1]
+        output = sum(weight * decoder(V)[:, :channels].to(self.x_t.dtype) for weight, decoder in self._decoders)
+        assert isinstance(output, Tensor)
         zero, schedule = torch.zeros_like(output), self.model.schedule
         eps = schedule.eps_from_output(output, zero, self.t)
-        return self._pixels(schedule.predicted_x0(zero, eps, self.t))
+        return self.unit * self._pixels(schedule.predicted_x0(zero, eps, self.t))
 
     def _transposed(self, Y: Tensor) -> Tensor:
         if self._graph is None or len(self._graph[0]) != len(Y):  # one graph serves every batch of that size

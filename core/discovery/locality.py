@@ -41,9 +41,9 @@ def strength_for(found: FoundDirection, region: Region, change: float = VISIBLE_
 
 
 def delta_at(direction: Direction, jacobian: Jacobian) -> Tensor:
-    """delta_h (1, C, H, W) of a direction that does not depend on h, at the Jacobian's timestep."""
+    """delta_h (1, C, H, W) of a direction that does not depend on h, at the Jacobian's timestep and in its unit."""
     h = torch.zeros(1, *jacobian.h_shape)
-    return direction.delta_h(h, torch.zeros(1, 1), jacobian.t)
+    return direction.delta_h(h, torch.zeros(1, 1), jacobian.t) / jacobian.unit
 
 
 def measure_locality(jacobian: Jacobian, found: Sequence[FoundDirection], region: Region) -> list[FoundDirection]:

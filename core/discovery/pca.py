@@ -118,13 +118,13 @@ def directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySetti
     nearest = min(range(len(timesteps)), key=lambda i: abs(timesteps[i] - basis.t))
     found = []
     for j in range(min(settings.count, principal.components.shape[1])):
-        axes = principal.components[:, j]
+        axes = basis.unit * principal.components[:, j]
         direction = (
             GlobalDirection(axes, steps)
             if len(timesteps) == 1
             else PerTimestepDirection(torch.tensor(timesteps), axes, steps)
         )
-        found.append(FoundDirection(direction, principal.deviations[nearest, j].item(), NAME, ""))
+        found.append(FoundDirection(direction, principal.deviations[nearest, j].item() / basis.unit, NAME, ""))
     return found
 
 

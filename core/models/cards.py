@@ -86,7 +86,8 @@ class BaseCard:
 
     resolution: side of its pictures in pixels. perceptual: the distance that measures reconstructions and edits.
     instruments: folder of the probe that reads attributes and identity off its pictures, if there is one. half: half
-    precision is good enough where the machine is faster with it. steps: default number of DDIM steps.
+    precision is good enough where the machine is faster with it. steps: default number of DDIM steps. unit: norm of the
+    shifts of h that Discover finds, at strength 1, so that visible edits have strengths of tens.
     """
 
     id: str
@@ -99,19 +100,21 @@ class BaseCard:
     instruments: str | None = None
     half: bool = True
     steps: int = 40
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard(BaseCard):
     """One unconditional model.
 
-    h_shape: (C, H, W) of h-space. codec: key of `CODECS`, or "vq" for the autoencoder among its files. domain_word:
-    what its pictures show, as the source prompt says it. curves: the Asyrp paper's table, or the file with the model's
-    own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are made, None: by the model itself.
-    framing: how its pictures show a face, None: they show none. parts: folder of the network that knows the parts of
-    what they show, if there is one. domain_limit: the largest perceptual distance of pictures that it knows to what it
-    denoises them to (`core.domain`), None: not measured. shows: what it has learned, for a sentence. levels: its noise
-    levels, where they are others than those of the paper's models; known once it was loaded.
+    h_shape: (C, H, W) of h-space. codec: key of `CODECS`, "vq" for the autoencoder among its files, or "kl" for that of
+    a text-to-image model. domain_word: what its pictures show, as the source prompt says it. curves: the Asyrp paper's
+    table, or the file with the model's own curves (relative to `PRESETS`); None: not known. drawn: how new pictures are
+    made, None: by the model itself. framing: how its pictures show a face, None: they show none. parts: folder of the
+    network that knows the parts of what they show, if there is one. domain_limit: the largest perceptual distance of
+    pictures that it knows to what it denoises them to (`core.domain`), None: not measured. shows: what it has learned,
+    for a sentence. levels: its noise levels, where they are others than those of the paper's models; known once it was
+    loaded.
     """
 
     h_shape: tuple[int, int, int]

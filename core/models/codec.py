@@ -12,15 +12,19 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 from torch.nn import functional as F
 
-CodecName = Literal["identity", "gray", "haar", "vq"]
+CodecName = Literal["identity", "gray", "haar", "vq", "kl"]
 
 
 class Codec(Protocol):
     """encode: pixels (B, 3, H, W) in [-1, 1] -> x (B, C, h, w); decode: back. Differentiable, any float dtype.
 
     derivative: of `decode` at a point x (1, C, h, w): changes of x (n, C, h, w) to those of the pixels, linear and
-    differentiable. rows: how many pictures it takes at once, None: any number. nbytes: of its weights.
+    differentiable. rows: how many pictures it takes at once, None: any number. nbytes: of its weights. lossless: what
+    is encoded comes back, to rounding, if it is what the network works on.
     """
+
+    @property
+    def lossless(self) -> bool: ...
 
     @property
     def rows(self) -> int | None: ...
@@ -38,6 +42,7 @@ class Codec(Protocol):
 class Linear:
     """What codecs without a network have in common."""
 
+    lossless: ClassVar[bool] = True
     rows: ClassVar[int | None] = None
     nbytes: ClassVar[int] = 0
 
@@ -101,6 +106,7 @@ class VQ:
     precision of what comes in; the network works in its own.
     """
 
+    lossless = False
     rows = 4  # at 256x256 and in float32 a picture takes about 0.6 GB
 
     def __init__(self, network: VQModel, scale: float = 1.0) -> None:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -29,7 +29,7 @@ from ..kept_on_disk import keep, recall
 from ..kept_on_disk import place as place_on_disk
 from ..queries import Query, outputs
 from ..schedule import Schedule
-from ..unet import Features, SplitUNet
+from ..unet import Features, SplitNetwork, SplitUNet
 from .cards import MODELS, BaseCard, Hub, ModelCard
 from .codec import VQ, Codec
 from .folders import fingerprint_of, obtain
@@ -47,15 +47,22 @@ class DiffusionModel:
     """A frozen diffusion model ready for use. The network runs in `dtype`, the sampler around it in float32.
 
     fingerprint: 16 hex digits of the SHA-256 of the weights; tells whether a direction was made for this network.
+    conditioning: what else the network is bound to (`core.prompted`), so that it tells apart what is kept.
     """
 
     card: ModelCard
-    unet: SplitUNet
+    unet: SplitNetwork
     schedule: Schedule
     codec: Codec
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    conditioning: str = field(default="", kw_only=True)
+
+    @property
+    def key(self) -> str:
+        """Tells apart what its network computes from what others do, by the card and by what it is bound to."""
+        return f"{self.card.id} {self.conditioning}" if self.conditioning else self.card.id
 
     @property
     def x_shape(self) -> tuple[int, int, int]:
@@ -109,12 +116,12 @@ class DiffusionModel:
     def _is_half(self) -> bool:
         return self.unet.dtype.itemsize < torch.float32.itemsize
 
-    def _in_float32(self) -> SplitUNet:
+    def _in_float32(self) -> SplitNetwork:
         """For what half precision could not hold."""
         log.warning("%s computed values that are not numbers in %s: again in float32", self.card.id, self.dtype)
         return self.unet.in_float32()
 
-    def _answers(self, unet: SplitUNet, queries: Sequence[Query]) -> list[Tensor]:
+    def _answers(self, unet: SplitNetwork, queries: Sequence[Query]) -> list[Tensor]:
         return [
             self.schedule.eps_from_output(
                 output[:, : x.shape[1]].to(torch.promote_types(x.dtype, torch.float32)), x, timesteps
@@ -133,7 +140,7 @@ class DiffusionModel:
             budget = 2**30 if free is None else free // 4
         _, height, width = self.x_shape
         first_level = self.unet.unet.config.block_out_channels[0] * height * width * self.dtype.itemsize
-        return max(1, budget // (ACTIVATIONS * first_level))
+        return max(1, budget // (ACTIVATIONS * first_level * self.unet.passes))
 
 
 ACTIVATIONS = 24  # peak of live activations per picture, in first-level feature maps (measured: 17 to 23)

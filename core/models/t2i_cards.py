@@ -41,6 +41,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             working_guidance=5.0,  # by `benchmarks.inversion guidance`: with less more edits fail
             cross_steps=0.0,  # by `benchmarks.inversion attention`: with more an edit fails more often
             known_by="avatars",
+            unit=4.0,  # by `benchmarks.t2i_hspace transfer`: in units of 1 a visible smile takes 90 to 180
         ),
         TextToImageCard(
             id="stable-diffusion-1-5",

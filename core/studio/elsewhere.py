@@ -27,6 +27,7 @@ import torch
 
 from ..cache import Cache
 from ..clip import ImageText
+from ..conditional_unet import PromptedUNet
 from ..errors import DeviceRefused, ResourceError
 from ..instruments import Instruments
 from ..models import loader as unconditional
@@ -37,6 +38,7 @@ from ..models.loader import DiffusionModel, models
 from ..models.pipelines import pipelines
 from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..progress import Job, Progress
+from ..prompted import with_prompt
 from ..text_to_image import TextToImage, load_text_to_image, missing_words
 from . import jobs, measuring
 from .discover.analysis import ANALYSES
@@ -82,6 +84,9 @@ class Named:
     """Models and instruments by their names, each side's own."""
 
     def name_of(self, value: object) -> Hashable | None:
+        if isinstance(value, DiffusionModel) and isinstance(value.unet, PromptedUNet):
+            bound = value.unet.prompt
+            return "prompted", (value.card.id, bound.words, bound.guidance, bound.shifted, bound.empty_words)
         if isinstance(value, DiffusionModel):
             return "model", value.card
         if isinstance(value, TextToImage):
@@ -99,6 +104,9 @@ class Named:
             MODELS.setdefault(of.id, of)  # it may have been opened since this process was made
             model = models.get(of.id)
             return model if model.card == of else replace(model, card=of)
+        if kind == "prompted":
+            model_id, *bound = of
+            return with_prompt(load_text_to_image(TEXT_TO_IMAGE[model_id]), *bound)
         if kind == "text-to-image":
             model_id, rows = of
             return replace(load_text_to_image(TEXT_TO_IMAGE[model_id]), rows=rows)

@@ -121,6 +121,7 @@ class Linear:
     """A model whose eps is k x, and k x + delta where h is shifted by delta: its ODE has a closed form."""
 
     k: float = 0.6
+    key: str = "linear"
 
     def __post_init__(self) -> None:
         sigma = torch.linspace(0.001, 3.0, 1000, dtype=torch.float64)

@@ -97,7 +97,7 @@ def test_the_model_is_left_as_it_is() -> None:
 
 def test_weights_are_shared_in_equal_precision() -> None:
     model = small_model()
-    twin = Jacobian(model, point(model), T)._decoder._split.unet
+    twin = Jacobian(model, point(model), T)._decoders[0][1]._split.unet
     own = {p.data_ptr() for p in model.unet.unet.parameters()}
     assert all(p.data_ptr() in own for p in twin.parameters())
     assert sum(1 for _ in twin.up_blocks.parameters()) > 20

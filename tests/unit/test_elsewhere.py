@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from layouts import make
-from small_text_models import small_pipeline
+from small_text_models import small_pipeline, small_text_model
 from torch import Tensor, nn
 
 from core import studio
@@ -33,6 +33,7 @@ from core.models.opening import describe
 from core.models.pipelines import PipelineLoader
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Job, Progress, finish
+from core.prompted import with_prompt
 from core.regions import Region
 from core.studio import elsewhere, jobs, library, measuring
 from core.studio.discover.exploration import Exploration
@@ -183,6 +184,19 @@ def test_models_and_instruments_travel_by_name(avatars: DiffusionModel) -> None:
     assert there[1] is instruments
     assert there[2] is words
     assert there[3] == torch.device("cpu")
+
+
+def test_a_model_that_is_bound_to_a_prompt_travels_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text_model = small_text_model()
+    monkeypatch.setitem(TEXT_TO_IMAGE, "small", replace(TEXT_TO_IMAGE["avatars-t2i"], id="small"))
+    monkeypatch.setattr(elsewhere, "load_text_to_image", lambda card: text_model)
+    bound, (a, b) = with_prompt(text_model, "a cat", 3.0, "conditional", "a dog"), ends()
+    packed = a.pack([bound])
+    assert len(packed) < 20_000
+    [there] = b.unpack(packed)
+    assert (there.key, there.fingerprint) == (bound.key, bound.fingerprint)
+    assert there.unet.unet is text_model.unet
+    assert torch.equal(there.unet.prompt.empty, bound.unet.prompt.empty)
 
 
 # -------------------------------------------------------------------------------------------------- models in a process

@@ -16,12 +16,27 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save as tensors_to_bytes
+from small_models import small_model
+from small_text_models import small_text_model
 
 from core import presets, tensor_file
 from core.delta_block import DeltaBlock
 from core.directions import CompositeDirection, Direction, GlobalDirection, ImplicitDirection, PerTimestepDirection
 from core.errors import PresetError, ResourceError
-from core.presets import Preset, file_name, from_bytes, load, require_model, save, shelf, to_bytes
+from core.presets import (
+    Preset,
+    describe,
+    file_name,
+    from_bytes,
+    header_size,
+    load,
+    of_prompt,
+    require_model,
+    save,
+    shelf,
+    to_bytes,
+)
+from core.prompted import with_prompt
 
 H, E = (32, 4, 4), 64
 
@@ -477,7 +492,7 @@ def test_values_that_are_not_finite() -> None:
 
 def test_versions() -> None:
     data = to_bytes(preset())
-    for version, words in (("2", "newer version of the app"), ("0", "version is damaged"), ("x", "version is damaged")):
+    for version, words in (("3", "newer version of the app"), ("0", "version is damaged"), ("x", "version is damaged")):
         changed = data.replace(b'"format_version":"1"', f'"format_version":"{version}"'.encode())
         assert changed != data
         with pytest.raises(PresetError, match=words):
@@ -487,7 +502,8 @@ def test_versions() -> None:
 def test_older_versions_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
     older = rewritten(to_bytes(preset()), name=..., title="Old name")
     monkeypatch.setattr(presets, "VERSION", 2)
-    monkeypatch.setitem(presets.MIGRATIONS, 1, lambda about: {"name": about.pop("title"), **about})
+    migrate = presets.MIGRATIONS[1]
+    monkeypatch.setitem(presets.MIGRATIONS, 1, lambda about: migrate({"name": about.pop("title"), **about}))
     assert from_bytes(older).name == "Old name"
     for damaged in (rewritten(older, title=...), rewritten(older, title=7)):
         with pytest.raises(PresetError):
@@ -495,6 +511,67 @@ def test_older_versions_are_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "VERSION", 3)
     monkeypatch.setitem(presets.MIGRATIONS, 2, lambda about: {**about, "author": about["author"].upper()})
     assert from_bytes(rewritten(older, author="jo")).author == "JO", "one version after the other"
+
+
+TEXT_TO_IMAGE = {"family": "text-to-image", "prompt": "the smiling face", "guidance": 3.0, "shifted": "conditional"}
+
+
+def test_a_preset_of_a_text_to_image_model_is_of_version_2() -> None:
+    made = preset(**TEXT_TO_IMAGE)
+    data = to_bytes(made)
+    assert b'"format_version":"2"' in data
+    read = from_bytes(data)
+    assert {name: getattr(read, name) for name in TEXT_TO_IMAGE} == TEXT_TO_IMAGE
+    about, _ = describe(data[: header_size(data[:16], len(data))], len(data))
+    assert about.prompt == "the smiling face"
+
+
+def test_what_a_model_is_bound_to_is_what_its_presets_say() -> None:
+    bound = with_prompt(small_text_model(), "the smiling face", 3.0, "conditional")
+    assert of_prompt(bound) == TEXT_TO_IMAGE
+    assert of_prompt(small_model()) == {}
+
+
+def test_presets_of_unconditional_models_are_written_as_before() -> None:
+    """A copy of the app from before can read them, and files from before say the family."""
+    data = to_bytes(preset())
+    assert b'"format_version":"1"' in data
+    assert b"family" not in data
+    assert from_bytes(data).family == "unconditional"
+    current = data.replace(b'"format_version":"1"', b'"format_version":"2"')
+    assert from_bytes(current).family == "unconditional"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"family": "flow"}, "family of its model"),
+        ({"family": 3}, "family of its model"),
+        ({"shifted": "neither"}, "branch"),
+        ({"guidance": 0.5}, "guidance"),
+        ({"guidance": "3"}, "guidance"),
+        ({"prompt": "x" * 2001}, "longer than 2000"),
+        ({"prompt": 1}, "not text"),
+        ({"family": "unconditional"}, "takes no prompt"),
+    ],
+)
+def test_what_is_said_of_a_prompt_is_checked(changed: dict[str, object], words: str) -> None:
+    data = to_bytes(preset(**TEXT_TO_IMAGE))
+    with pytest.raises(PresetError, match=words):
+        from_bytes(rewritten(data, **changed))
+    with pytest.raises(PresetError, match="newer version"):
+        from_bytes(data.replace(b'"format_version":"2"', b'"format_version":"1"'))
+
+
+def test_a_preset_of_a_text_to_image_model_belongs_to_its_weights() -> None:
+    model = with_prompt(small_text_model(), "a cat")
+    direction = GlobalDirection(torch.zeros(1, *model.card.h_shape), 40)
+    made = preset(direction, **TEXT_TO_IMAGE, model="small", fingerprint=model.fingerprint)
+    presets.require_model(made, model)
+    with pytest.raises(PresetError, match="other weights"):
+        presets.require_model(replace(made, fingerprint="1" * 16), model)
+    with pytest.raises(PresetError, match="does not have the shape"):
+        presets.require_model(replace(made, direction=GlobalDirection(torch.zeros(1, 5, 1, 1), 40)), model)
 
 
 def test_other_safetensors_files_are_not_presets() -> None:

@@ -19,7 +19,7 @@ LAYERS = (
     METHODS,
     {"core.studio"},
     {"core.studio.visit"},
-    {"core.api", "core.deploy"},
+    {"core.api", "core.api_directions", "core.deploy"},
     {"core.recipes", "core.evaluation", "core.pie_bench"},
     {"core.cli"},
     {"core.__main__"},

@@ -79,7 +79,7 @@ ANALYSES = AnalysisCache()
 
 def analysis_key(model: DiffusionModel, picture: Picture, t: int, size: int) -> Key:
     """What tells analyses apart: picture, model, its weights, timestep, basis vectors asked for."""
-    return latent_key(picture.pixels, model.card.id, model.card.steps), model.card.id, model.fingerprint, t, size
+    return latent_key(picture.pixels, model.key, model.card.steps), model.key, model.fingerprint, t, size
 
 
 def keep_analysis(analysis: Analysis) -> None:

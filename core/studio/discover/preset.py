@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...imaging import thumbnail
-from ...presets import Preset
+from ...presets import Preset, of_prompt
 from ...regions import Region
 from ..edit import MAX_STRENGTH
 from .exploration import Exploration
@@ -50,6 +50,7 @@ def as_preset(exploration: Exploration, row: DirectionRow) -> Preset:
         measured={name: round(value, 5) for name, value in measured.items() if value and math.isfinite(value)},
         thumbnail=None if row.frames is None else thumbnail(row.frames[2]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **of_prompt(exploration.model),
     )
 
 

@@ -86,7 +86,7 @@ def _prepared_settings(exploration: Exploration, t: int) -> Job[DiscoverySetting
     method, model = find_method(exploration.method), exploration.model
     if method.prepare is None:
         return exploration.settings
-    key = method.name, model.card.id, model.fingerprint, t
+    key = method.name, model.key, model.fingerprint, t
     prepared = PREPARED.get(key)
     if prepared is None:
         prepared = yield from stage(exclusively(method.prepare(model, t, MAX_COUNT)), str.capitalize)

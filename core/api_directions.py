@@ -1,0 +1,184 @@
+"""The library's ways to new directions: found in a picture, or between two prompts.
+
+model = load_model("avatars-t2i", prompt="a face")
+[smile, *others] = discover(model, "portrait.png", "Mouth")
+smiling = between_prompts("avatars-t2i", "the sad face", "the smiling face")
+edit(model, "portrait.png", smiling)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from numbers import Real
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from .asyrp.prompt_shift import SAMPLES, STEPS, everywhere, prompt_shift
+from .discovery.basis import BASIS_SIZE
+from .discovery.interface import DiscoverySettings
+from .discovery.methods import DEFAULT_METHOD
+from .errors import RequestError
+from .imaging import Crop, Source, to_pixels
+from .models.loader import DiffusionModel
+from .models.pipelines import load as load_pipeline
+from .models.placing import usable_device
+from .presets import Preset, of_prompt
+from .progress import Job, Progress, Running
+from .prompted import with_prompt
+from .regions import Region, parse_regions, ready_made_region, region_from_mask
+from .studio.discover.analysis import analyse_picture
+from .studio.discover.exploration import Exploration
+from .studio.discover.preset import as_preset
+from .studio.discover.search import find_rows
+from .studio.frames import Picture
+from .text_to_image import TextToImage, load_text_to_image, text_to_image_card
+
+Place = str | Region | np.ndarray | Sequence[float]
+OnProgress = Callable[[Progress], None]
+T = TypeVar("T")
+
+# Of the shift of h between two prompts: a plain change where h takes the words up ("sad" to "smiling").
+USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
+
+
+def discover(
+    model: DiffusionModel,
+    picture: Source,
+    region: Place | Iterable[Place] = (),
+    *,
+    count: int = 5,
+    method: str = DEFAULT_METHOD,
+    size: int = BASIS_SIZE,
+    timestep: int | None = None,
+    crop: Crop | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Preset]:
+    """Directions that change a region of a picture, per region the best first. A second region of the same picture
+    costs milliseconds.
+
+    Args:
+        model: from `load_model` or `wrap_model`; a text-to-image model bound to what the picture shows.
+        picture: as `edit` takes it.
+        region: the label of a ready-made one ("Mouth"), a box (left, top, right, bottom) in fractions, a boolean array
+            (R, R), a `Region`, or several of them; none for a method that looks at the whole picture.
+        count: directions per region.
+        method: of `core.discovery.methods`.
+        size: vectors of the basis: more are finer and slower.
+        timestep: at which the picture is analysed, 0.6 T if left out.
+        crop: the square part of the picture to use; the largest, by default.
+        on_progress: called after every step.
+
+    Returns:
+        Presets for `edit`, with a suggested strength each; the sign means nothing. No pictures of them are made.
+
+    Raises:
+        RequestError: there is no such region or method, or a number is out of range. ImageError: it is no picture.
+        ResourceError: out of memory.
+    """
+    if not isinstance(model, DiffusionModel):
+        raise RequestError("discover takes a model, a picture and a region, in this order.")
+    pixels = to_pixels(picture, model.card.resolution, crop)
+    settings = DiscoverySettings(count=count)
+    places = _places(region)
+    regions = [_region(place, f"region {k}", model) for k, place in enumerate(places, start=1)]
+    exploration = Exploration(
+        model, Picture(pixels, model.card.id), regions, method, settings, timestep=timestep, size=size
+    )
+    job = analyse_picture(model, exploration.picture, timestep, size)
+    exploration.analysis = _followed(job, on_progress)
+    return [as_preset(exploration, row) for row in find_rows(exploration)]
+
+
+def between_prompts(
+    model: str | TextToImage,
+    source: str,
+    target: str,
+    *,
+    per_timestep: bool = True,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Preset:
+    """The shift of h from one prompt to another as a direction for any picture, in seconds and without training
+    (`core.asyrp.prompt_shift`).
+
+    Args:
+        model: the id of a text-to-image model, such as "avatars-t2i", or the model.
+        source, target: what pictures show, and what they should show; the shift is what the words differ in.
+        per_timestep: a shift for each timestep, or their mean for all of them.
+        samples, steps, seed: of the pictures that are drawn for it.
+        on_progress: called after every step.
+
+    Raises:
+        RequestError: there is no such model, a prompt is empty, or a number is out of range. ModelUnavailable: its
+        files are not here and cannot be fetched. ResourceError: out of memory.
+    """
+    text_model = load_text_to_image(text_to_image_card(model)) if isinstance(model, str) else model
+    bound, other = with_prompt(text_model, source), with_prompt(text_model, target)
+    shift = _followed(prompt_shift(bound, other, samples=samples, steps=steps, seed=seed), on_progress)
+    return Preset(
+        shift if per_timestep else everywhere(shift),
+        name=" ".join(target.split())[:80],
+        model=bound.card.id,
+        fingerprint=bound.fingerprint,
+        description=f"The shift of h from “{source}” to “{target}”, mean of {samples} pictures."[:2000],
+        method="prompt shift",
+        parameters={"samples": samples, "steps": steps, "seed": seed},
+        source_text=source[:300],
+        target_text=target[:300],
+        injection="symmetric",
+        t_edit=0,
+        t_boost=0,
+        strength=USUAL_STRENGTH,
+        strength_range=USUAL_RANGE,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **of_prompt(bound),
+    )
+
+
+def prompted_model(
+    name: str,
+    prompt: str,
+    guidance: float,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> DiffusionModel:
+    """A listed text-to-image model, bound to a prompt; loaded once for the process if nothing else is wished for."""
+    card = text_to_image_card(name)
+    if device is None and dtype is None:
+        return with_prompt(load_text_to_image(card), prompt, guidance)
+    loaded = load_pipeline(card, None if device is None else usable_device(device), dtype)
+    return with_prompt(TextToImage.from_pipeline(loaded.pipeline, card.id, loaded.fingerprint), prompt, guidance)
+
+
+def _followed(job: Job[T], on_progress: OnProgress | None) -> T:
+    running = Running(job)
+    for event in running:
+        if on_progress is not None:
+            on_progress(event)
+    return running.result
+
+
+def _places(region: Place | Iterable[Place]) -> list[Place]:
+    """One region is a list of itself."""
+    if isinstance(region, str | Region | np.ndarray):
+        return [region]
+    items = list(region)
+    if len(items) == 4 and all(isinstance(item, Real) for item in items):
+        return [items]  # type: ignore[list-item]
+    return items  # type: ignore[return-value]
+
+
+def _region(place: Place, label: str, model: DiffusionModel) -> Region:
+    if isinstance(place, Region):
+        return place
+    if isinstance(place, str):
+        return ready_made_region(model.card.domain_word, place, model.card.resolution)
+    if isinstance(place, np.ndarray):
+        return region_from_mask(place, label, model.card.resolution)
+    [made] = parse_regions([{"label": label, "boxes": [list(place)]}], model.card.resolution)
+    return made

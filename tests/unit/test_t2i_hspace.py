@@ -1,0 +1,55 @@
+"""Directions of h-space in the embedded text-to-image model, and how the benchmark compares them."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.t2i_study import between, crossing
+from core import instruments
+from core.discovery.basis import krylov_basis
+from core.discovery.interface import DiscoverySettings
+from core.discovery.jacobian_operator import Jacobian, nearest_timestep, place
+from core.discovery.locality import roir, strength_for
+from core.discovery.methods import discover
+from core.editing import EditSettings
+from core.models.cards import PRESETS
+from core.models.pipelines import load
+from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.process import edit_pictures
+from core.progress import finish
+from core.prompted import with_prompt
+from core.regions import ready_made_region
+from core.text_to_image import TextToImage
+from training.dataset import to_pixels
+from training.portraits import HELD_OUT, render, sample
+
+CARD = TEXT_TO_IMAGE["avatars-t2i"]
+
+
+def test_where_a_sequence_reaches_a_goal() -> None:
+    assert crossing([1.0, 3.0], 0.5) == (0, 0.5)
+    assert crossing([1.0, 3.0], 2.0) == (1, 0.5)
+    assert crossing([1.0, 3.0], 4.0) is None
+    assert crossing([2.0, 1.0, 3.0], 1.5) == (0, 0.75), "the first place"
+    assert between(np.array([10.0, 20.0]), 4.0, (0, 0.5)) == 7.0
+    assert between(np.array([10.0, 20.0]), 4.0, (1, 0.5)) == 15.0
+
+
+@pytest.mark.slow
+def test_what_is_found_on_one_mouth_is_a_smile_on_others() -> None:
+    """Nobody tells it what a smile is: the direction that changes the mouth most per change of the rest."""
+    loaded = load(CARD, dtype=torch.float32)
+    text_model = TextToImage.from_pipeline(loaded.pipeline, CARD.id, loaded.fingerprint)
+    model, probe = with_prompt(text_model, "a face"), instruments.load(PRESETS / str(CARD.instruments))
+    source, *others = (to_pixels(np.asarray(render(sample(HELD_OUT + k)))[None]) for k in (6, 2, 20, 21, 22))
+    t, mouth = nearest_timestep(model, 40), ready_made_region("face", "Mouth", 128)
+    basis = finish(krylov_basis(Jacobian(model, finish(place(model, source, t)), t), 48))
+    [found] = discover(basis, [mouth], "contrast", DiscoverySettings(count=1))
+    a, n = 2 * strength_for(found, mouth), len(others)
+    settings, pixels = EditSettings(7, injection="symmetric"), torch.cat(others)
+    made = finish(edit_pictures(model, pixels, 2, [(found.direction, [-a, a] * n)], settings)).unflatten(0, (n, 2))
+    smile = probe.attributes(made[:, 1])["smile"] - probe.attributes(made[:, 0])["smile"]
+    change = smile / probe.known["smile"].spread
+    assert (change.sign() == change.sign()[0]).all(), change
+    assert change.abs().mean() > 0.5, change
+    assert min(roir(pixels, made[:, side], mouth.mask).median() for side in (0, 1)) < 0.7
