@@ -2,6 +2,7 @@
 
     python -m benchmarks.directions                       # 100 portraits, every form: over an hour on two cores
     python -m benchmarks.directions --portraits 16 --forms implicit
+    python -m benchmarks.directions --folder outputs/avatars-paper/directions/avatars     # others of the same names
     python -m benchmarks.directions --write               # also write the figures into presets and docs/benchmarks.md
 
 Per direction and form, at strength 1 against strength 0 (both through the same sampler), on portraits that lack the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
 from training.dataset import held_out, to_pixels
-from training.make_directions import RECIPES, Recipe, preset_path
+from training.make_directions import FOLDER, RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
 from training.targets import values, visible
 
@@ -75,9 +77,11 @@ def lacking(recipe: Recipe, probe: instruments.Instruments, count: int) -> np.nd
     return np.flatnonzero(seen & ((value - probe.known[recipe.attribute].mean) * recipe.sign < 0))[:count]
 
 
-def run(model: DiffusionModel, x_T: Tensor, unedited: Tensor, direction: Direction, t_edit: int, steps: int) -> Tensor:
+def run(
+    model: DiffusionModel, x_T: Tensor, unedited: Tensor, direction: Direction, intervals: Intervals, steps: int
+) -> Tensor:
     """Pictures (len(STRENGTHS), N, 3, H, W) of the latents x_T (N, C, h, w) at each strength; `unedited` at 0."""
-    settings, others = EditSettings(steps, Intervals(t_edit, 0)), [c for c in STRENGTHS if c != 0]
+    settings, others = EditSettings(steps, intervals), [c for c in STRENGTHS if c != 0]
     made = []
     for part in x_T.split(4):
         strengths = torch.tensor(others).repeat_interleave(len(part))
@@ -129,6 +133,9 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", default=["implicit", "mean", "global"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="where the presets are; those of the app by default"
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
         help="write the figures of the implicit form into the presets, the table of all into docs/benchmarks.md",
@@ -145,29 +152,33 @@ def compare(arguments: argparse.Namespace) -> None:
     probe = instruments.load(PRESETS / model.card.instruments, model.device)
     prompts = templates(model.card)
     images, parameters = held_out(POOL)
-    inverted: dict[int, tuple[Tensor, Tensor]] = {}  # row -> x_T and what it gives unedited
+    inverted: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # row, t_boost -> x_T and what it gives unedited
     print("| direction | form | own change | largest other change | identity | S_dir | PSNR outside | rank corr. |")
     print("|---|---|---|---|---|---|---|---|")
     began = time.time()
     for recipe in (RECIPES[name] for name in arguments.names or RECIPES):
-        path = preset_path(recipe.name)
+        path = preset_path(recipe.name, arguments.folder)
         if not path.exists():
             continue
         preset = presets.load(path)
         rows = lacking(recipe, probe, arguments.portraits)
-        new = [row for row in rows if row not in inverted]
+        intervals = Intervals(preset.t_edit, preset.t_boost or 0)
+        boost = intervals.t_boost
+        new = [row for row in rows if (row, boost) not in inverted]
         for part in np.array_split(new, max(1, len(new) // 16)) if new else []:
             latents = finish(invert(model, to_pixels(images[part]), arguments.steps)).x_T
-            plain = finish(edit(model, latents, settings=EditSettings(arguments.steps)))
-            inverted.update(zip(part.tolist(), zip(latents, plain, strict=True), strict=True))
-        x_T, unedited = (torch.stack(column) for column in zip(*(inverted[row] for row in rows.tolist()), strict=True))
+            plain = finish(edit(model, latents, settings=EditSettings(arguments.steps, intervals)))
+            both = zip(latents, plain, strict=True)
+            inverted.update(zip([(row, boost) for row in part.tolist()], both, strict=True))
+        chosen = [inverted[row, boost] for row in rows.tolist()]
+        x_T, unedited = (torch.stack(column) for column in zip(*chosen, strict=True))
         masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in rows])[
             :, None
         ]
         mean = mean_direction(model, preset.direction, x_T[:20], preset.t_edit)
         forms = {"implicit": preset.direction, "mean": mean, "global": global_direction(mean)}
         for form in arguments.forms:
-            pictures = run(model, x_T, unedited, forms[form], preset.t_edit, arguments.steps)
+            pictures = run(model, x_T, unedited, forms[form], intervals, arguments.steps)
             e = effect(recipe, pictures, masks, probe, image_text, prompts)
             print(
                 f"| {recipe.name} | {form} | {e.own:+.2f} {recipe.attribute} | {e.other:.2f} {e.which} | "

@@ -8,8 +8,8 @@
 An image-text model has words that go together: a face with red lips is a smiling one. So a little of other directions
 is added, with the weights that make the changes of all other attributes vanish as far as they can: the projection of
 InterFaceGAN (Shen et al. 2020, section 3.3) with the responses of the pictures in place of the inner product, solved by
-least squares for the few directions that serve best. The sum is then learned by one f_t of the same size, along the
-trajectories that the sum makes, so that the direction stays one network.
+least squares for the few directions that serve best. The sum is then learned by one f_t (`core/asyrp/corrections.py`).
+The weights that it finds stand in `presets/avatars.yaml` under `corrections`.
 
 Everything is measured and learned on portraits of the training seeds. All directions are read before the first is
 written; those that serve others serve as they were.
@@ -28,19 +28,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.directions import changes
 from benchmarks.samplers import DEFAULTS, figures
 from core import instruments, presets
-from core.calibration import calibrated, uneven_timesteps
-from core.delta_block import DeltaBlock
+from core.asyrp.corrections import Examples, corrected, examples, in_units_of_the_first, learned
 from core.directions import CompositeDirection, Direction, ImplicitDirection
-from core.editing import EditSettings, sample_latent
-from core.intervals import Intervals
+from core.editing import sample_latent
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
-from core.process import USUAL_STEPS
+from core.progress import Running, finish
 from training.dataset import load as load_portraits
 from training.dataset import to_pixels
 from training.make_directions import RECIPES, Recipe, preset_path, training_latents
@@ -53,8 +50,6 @@ ENOUGH = 0.85  # of the largest other change: a correction that leaves more is n
 RIDGE = 0.02  # against large weights; changes are in standard deviations
 STRONGEST = 0.4  # of another direction
 HALF = 0.5  # the strength at which directions that serve others are measured
-STRENGTHS = (1.0, -0.7, 0.5)  # of the trajectories that f_t learns from
-BATCH, STEPS, RATE = 48, 1500, 2e-3
 
 
 @dataclass(frozen=True)
@@ -87,19 +82,8 @@ class Shipped:
 
     def sum(self, name: str, weights: Weights) -> CompositeDirection:
         """A direction with some of others, where it acts itself."""
-        own, others = self.presets[name], [self.presets[other] for other in weights]
-        start = own.direction.t_start
-        return CompositeDirection(
-            (own.direction, *(begun_at(other.direction, start) for other in others)),
-            (1.0, *weights.values()),
-            (own.t_edit, *(max(own.t_edit, other.t_edit) for other in others)),
-        )
-
-
-def begun_at(direction: Direction, t_start: int | None) -> Direction:
-    """The same from a timestep on, if it begins before."""
-    starts = [start for start in (direction.t_start, t_start) if start is not None]
-    return replace(direction, t_start=min(starts, default=None))
+        own, others = self.presets[name], [(self.presets[other], weight) for other, weight in weights.items()]
+        return corrected(own.direction, own.t_edit, [(one.direction, one.t_edit, weight) for one, weight in others])
 
 
 class Measured:
@@ -171,62 +155,15 @@ def say(what: str, change: dict[str, float], numbers: list[float]) -> None:
     print(f"  {what}: {[round(n, 3) for n in numbers]}", ", ".join(f"{name} {v:+.2f}" for name, v in most), flush=True)
 
 
-def in_its_units(model: DiffusionModel, whole: CompositeDirection, t_edit: int) -> CompositeDirection:
-    """The sum as one direction has to make it: in the app each part counts by its own interval and gain, and as one
-    direction all of it by those of the first."""
-    steps = USUAL_STEPS["anchored"]
-    settings = EditSettings(steps, Intervals(t_edit, 0))
-    counted = calibrated(model.schedule, uneven_timesteps(model.schedule, steps), whole, settings).weights
-    return replace(whole, weights=tuple(weight / counted[0] for weight in counted))
-
-
-@torch.no_grad()
-def trajectories(
-    model: DiffusionModel, direction: CompositeDirection, t_edit: int, x_T: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """h (M, C, h, w), emb (M, E) and the shift (M, C, h, w) wherever the sum acts, along what it makes of the
-    latents x_T (N, C, h, w) at each of `STRENGTHS`."""
-    schedule, rows = model.schedule, []
-    timesteps = schedule.timesteps(direction.steps)[::-1]
-    for c in STRENGTHS:
-        for part in x_T.split(16):
-            x = part
-            for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
-                if t < t_edit:
-                    break
-                features = model.features(x, t)
-                eps_P = eps = model.eps(features, x, t)
-                h, emb = features.h.float(), features.emb.float().expand(len(x), -1)
-                delta = direction.delta_h(h, emb, t)
-                if delta.any():
-                    rows.append((h.half(), emb, delta.half()))
-                    eps_P = model.eps(features, x, t, c * delta)
-                x = schedule.reverse_step(x, eps_P, eps, t, t_prev)
-    h, emb, delta = (torch.cat(column) for column in zip(*rows, strict=True))
-    return h, emb, delta
-
-
-def learned(start: ImplicitDirection, examples: tuple[Tensor, Tensor, Tensor]) -> ImplicitDirection:
-    """One f_t that does what the sum does, from that of the direction itself; prints how near it comes."""
-    h, emb, delta = examples
-    f_t = DeltaBlock(start.f_t.conv1.in_channels, start.f_t.temb_proj.in_features, start.f_t.conv1.out_channels)
-    f_t.load_state_dict(start.f_t.state_dict())
-    f_t.train().requires_grad_(True)
-    optimiser = torch.optim.Adam(f_t.parameters(), lr=RATE)
-    generator = torch.Generator().manual_seed(0)
-    size = delta.float().square().mean()
-    recent = []
-    for step in range(STEPS):
-        optimiser.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS))
-        rows = torch.randint(len(h), (BATCH,), generator=generator)
-        loss = F.mse_loss(f_t(h[rows].float(), emb[rows]), delta[rows].float()) / size
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        recent.append(loss.item())
-        if step in (0, STEPS // 4, STEPS - 1):
-            print(f"  step {step}: {math.sqrt(np.mean(recent[-50:])):.3f} of the shift is missed", flush=True)
-    return replace(start, f_t=f_t.eval().requires_grad_(False))
+def learned_in_words(model: DiffusionModel, own: ImplicitDirection, shown: Examples) -> ImplicitDirection:
+    """One f_t that does what the sum does; prints how near it comes."""
+    running, recent = Running(learned(own, shown, model.device)), []
+    for event in running:
+        recent.append(event.loss)
+        if event.step in (1, event.total // 4, event.total):
+            missed = math.sqrt(np.mean(np.square(recent[-50:])))
+            print(f"  step {event.step}: {missed:.3f} of the shift is missed", flush=True)
+    return running.result
 
 
 def measured_effects(
@@ -271,8 +208,8 @@ def main() -> None:
         if not weights:
             continue
         whole = shipped.sum(recipe.name, weights)
-        taught = in_its_units(model, whole, preset.t_edit)
-        one = learned(preset.direction, trajectories(model, taught, preset.t_edit, x_T))
+        taught = in_units_of_the_first(model, whole, preset.t_edit)
+        one = learned_in_words(model, preset.direction, finish(examples(model, taught, preset.t_edit, x_T)))
         change, numbers = measured(one, preset.t_edit)
         say("as one f_t", change, numbers)
         if numbers[1] > ENOUGH * before:

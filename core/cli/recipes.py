@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ..errors import RecipeError
 from .output import Commands, command, follow, login, print_note
 
 if TYPE_CHECKING:
@@ -34,9 +35,14 @@ def add_to(commands: Commands) -> None:
 def precompute_recipe(options: argparse.Namespace) -> None:
     from ..recipes.precompute import precompute
     from ..recipes.reading import read_recipe
-    from ..recipes.team import folder_lock, join_team, read_share
+    from ..recipes.team import folder_lock, join_team, launched_rank, read_share
 
-    recipe = read_recipe(options.recipe)
+    try:
+        recipe = read_recipe(options.recipe)
+    except RecipeError:
+        if launched_rank() > 0:  # one process says it
+            raise SystemExit(1) from None
+        raise
     team = join_team(read_share(options.share))
     with folder_lock(recipe.output, team):
         done = tell(precompute(recipe, team, login()), team.main)
@@ -45,7 +51,9 @@ def precompute_recipe(options: argparse.Namespace) -> None:
             print_note(note)
         for path in done.presets:
             print(recipe.output / path)
-    done.outcome.require_complete()
+        done.outcome.require_complete()
+    elif not done.outcome.complete:
+        raise SystemExit(1)
 
 
 def tell(job: Job[T], aloud: bool) -> T:

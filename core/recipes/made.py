@@ -48,7 +48,8 @@ def unit(shop: Workshop, direction: AnyDirection, plans: Mapping[str, Planned], 
     said = {name: value for name, value in asdict(direction).items() if name not in ("note", "training", "pictures")}
     common = (said, recipe.author, recipe.licence, recipe.measure, shop.t_boost(), pictures.key)
     key = shop.key("preset", _made_of(shop, direction, plans), common)
-    return Unit(key, (f"{HIDDEN}/{key}.safetensors",), f"{direction.name}, its measures", 400.0)
+    count = direction.count if isinstance(direction, RegionDirection) else 1
+    return Unit(key, (f"{HIDDEN}/{key}.safetensors",), f"{direction.name}, its measures", 400.0 * count)
 
 
 def _made_of(shop: Workshop, direction: AnyDirection, plans: Mapping[str, Planned]) -> list[Any]:

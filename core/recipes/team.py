@@ -94,11 +94,22 @@ def join_team(share: tuple[int, int] | None = None) -> Team:
     return Team(state.process_index, state.num_processes)
 
 
+def launched_rank() -> int:
+    """Which one this process is of those that were launched together, before they have joined."""
+    return _launched("RANK", 0)
+
+
 def _launched_size() -> int:
-    for variable in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
+    return max(1, _launched("SIZE", 1))
+
+
+def _launched(what: str, otherwise: int) -> int:
+    """As torchrun and accelerate, Open MPI, MPICH and MVAPICH tell it."""
+    world = "WORLD_SIZE" if what == "SIZE" else what
+    for variable in (world, f"OMPI_COMM_WORLD_{what}", f"PMI_{what}", f"MV2_COMM_WORLD_{what}"):
         if os.environ.get(variable, "").isdigit():
-            return max(1, int(os.environ[variable]))
-    return 1
+            return int(os.environ[variable])
+    return otherwise
 
 
 def read_share(text: str | None) -> tuple[int, int] | None:
@@ -157,6 +168,8 @@ def _take(folder: Path, team: Team) -> Any:
         lock.acquire(blocking=False)
         others = hidden.glob("lock-*") if team.share is None else [hidden / "lock"]
         if not any(is_held(other) for other in others):
+            if team.share is None:
+                _clear(folder)
             return lock
         lock.release()
     except Timeout:
@@ -166,6 +179,12 @@ def _take(folder: Path, team: Team) -> Any:
     raise RequestError(
         f"Another run works in {folder}. Wait until it is done, stop it, or choose another output folder."
     )
+
+
+def _clear(folder: Path) -> None:
+    """Take away files that a killed process had begun to write."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def is_held(path: Path) -> bool:

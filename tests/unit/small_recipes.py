@@ -1,13 +1,17 @@
 """A recipe with everything in it that is computed in seconds, and ways to run it."""
 
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from core import presets
+from core.cli import main
 from core.presets import Preset
 from core.progress import Running
 from core.recipes.precompute import Precomputed, precompute
@@ -20,15 +24,21 @@ SMALL = """\
 model: avatars
 output: made
 defaults:
-  texts: {steps: 4, samples: 6, batch: 3, epochs: 2, t_edit: 300}
+  texts: {steps: 4, samples: 4, batch: 2, t_edit: 600}
   regions: {count: 1, size: 8, refine: no}
 directions:
   smiling: {source: face, target: smiling face, purpose: {attribute: smile, part: mouth}}
-  sad: {source: face, target: sad face, samples: 3, form: global, mean_over: 2}
+  sad: {source: face, target: sad face, samples: 2, form: global, mean_over: 2}
   hair: {regions: {hair: [0.1, 0, 0.9, 0.3]}}
   happy: {sum: {smiling: 1, hair: 0.3}}
-measure: {count: 2, strengths: [0.5, 1]}
+measure: {count: 1, strengths: [1]}
 publish: me/faces
+"""
+TINY = """\
+model: avatars
+output: made
+directions: {smiling: {source: face, target: smiling face, steps: 4, samples: 2, batch: 2, t_edit: 600}}
+measure: false
 """
 FILES = [f"directions/avatars/{name}.safetensors" for name in ("smiling", "sad", "hair", "happy")]
 
@@ -83,6 +93,26 @@ LAUNCH = [
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+
+
+def start_two(path: Path) -> list[Any]:
+    """`hspace precompute` in two processes that know of one another as `accelerate launch` has it; forks of this one,
+    which saves reading all libraries again."""
+    fork = multiprocessing.get_context("fork")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def take_part(rank: int) -> None:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+        os.environ.update(where | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        os.environ.update({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"})
+        sys.exit(main(["precompute", str(path)]))
+
+    processes = [fork.Process(target=take_part, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    return processes
 
 
 def launched(*command: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,49 @@
+"""The recipe of the shipped directions: it says what their files say."""
+
+from pathlib import Path
+
+import pytest
+
+from core import presets
+from core.asyrp.prompts import coefficients
+from core.models.cards import PRESETS
+from core.recipes.reading import read_recipe
+from training.make_directions import RECIPE, RECIPES, preset_path
+from training.portraits import PARTS
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = read_recipe(RECIPE)
+PAPER = read_recipe(ROOT / "training" / "avatars_paper.yaml")
+
+
+def test_every_shipped_direction_is_in_it() -> None:
+    files = {path.stem for path in (PRESETS / "directions" / "avatars").glob("*.safetensors")}
+    assert {presets.file_name(one.name).removesuffix(presets.SUFFIX) for one in SHIPPED.texts} == files
+    assert len(SHIPPED.directions) == 15
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_says_how_the_file_was_made(name: str) -> None:
+    preset, one = presets.load(preset_path(name)), SHIPPED.direction(name)
+    training, said = one.training, preset.parameters
+    assert (one.source, one.target) == (preset.source_text, preset.target_text)
+    assert (training.t_edit, one.t_boost, training.t_start) == (preset.t_edit, preset.t_boost, preset.direction.t_start)
+    assert training.steps == preset.direction.steps
+    assert [training.samples, training.epochs, training.augment] == [said[k] for k in ("samples", "epochs", "augment")]
+    l_clip = coefficients(one.source, one.target).l_clip if training.l_clip is None else training.l_clip
+    assert (l_clip, training.l_recon, list(training.strengths)) == (said["l_clip"], said["l_recon"], said["strengths"])
+    assert (one.strength_range or (-1.0, 2.0)) == preset.strength_range
+    assert one.corrections == said.get("corrections", {})
+    assert one.purpose is not None
+    assert one.purpose.part in PARTS
+
+
+def test_the_papers_settings_are_told_by_what_is_left_out() -> None:
+    assert [one.name for one in PAPER.texts] == [one.name for one in SHIPPED.texts]
+    for one, ours in zip(PAPER.texts, SHIPPED.texts, strict=True):
+        training = one.training
+        assert (one.source, one.target, one.purpose) == (ours.source, ours.target, ours.purpose)
+        assert (training.l_clip, training.l_recon, training.t_edit, training.t_start, one.t_boost) == (None,) * 5
+        assert (training.strengths, training.augment, one.corrections) == ((1.0,), 0, {})
+        same = [(getattr(one.training, name), getattr(ours.training, name)) for name in ("steps", "samples", "epochs")]
+        assert all(a == b for a, b in same), "so that the two can be compared"
