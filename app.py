@@ -30,6 +30,7 @@ from tabs.discover import tab as discover
 from tabs.invert import endpoints as invert_endpoints
 from tabs.invert import tab as invert
 from tabs.shell import FAULT, TITLE, Shell
+from tabs.text_edit import analyses as text_edit_analyses
 from tabs.text_edit import endpoints as text_edit_endpoints
 from tabs.text_edit import tab as text_edit
 from tabs.theme import theme
@@ -43,6 +44,7 @@ if ON_ZEROGPU:
 TABS = [text_edit, discover, compose, invert]
 ENDPOINTS = [
     text_edit_endpoints,
+    text_edit_analyses,
     compose_endpoints,
     table_endpoints,
     discover_endpoints,

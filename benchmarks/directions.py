@@ -20,19 +20,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks import report
-from core import clip, instruments, metrics, presets
-from core.asyrp.loss import s_dir
-from core.asyrp.prompts import templates
-from core.asyrp.train import global_direction, mean_direction
+from core import instruments, presets
+from core.asyrp.forms import global_direction, mean_direction
 from core.directions import Direction
 from core.editing import EditSettings, Intervals, edit, invert
-from core.models.cards import MODELS, PRESETS
+from core.evaluation.gauges import Gauges, gauges_of
+from core.evaluation.measures import measure
+from core.evaluation.results import Joined
+from core.evaluation.subject import Subject
+from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, load
 from core.progress import finish
+from core.studio.reference import reference_latents
 from training.dataset import held_out, to_pixels
 from training.make_directions import FOLDER, RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
@@ -91,38 +93,27 @@ def run(
     return torch.stack([edited.get(c, unedited) for c in STRENGTHS])
 
 
-@torch.no_grad()
-def changes(probe: instruments.Instruments, before: Tensor, after: Tensor) -> dict[str, float]:
-    """Mean change of every attribute from pictures (N, 3, H, W) to others, in standard deviations of the population."""
-    old, new = probe.attributes(before), probe.attributes(after)
-    return {name: ((new[name] - old[name]).mean() / probe.known[name].spread).item() for name in old}
-
-
-@torch.no_grad()
-def effect(
-    recipe: Recipe,
-    pictures: Tensor,
-    masks: Tensor,
-    probe: instruments.Instruments,
-    image_text: clip.ImageText,
-    prompts: tuple[str, ...],
-) -> Effect:
-    """pictures: (len(STRENGTHS), N, 3, H, W); masks: (N, 1, H, W), True in the part concerned."""
-    before, after = pictures[STRENGTHS.index(0.0)], pictures[STRENGTHS.index(1.0)]
-    change = changes(probe, before, after)
-    others = {name: abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also)}
-    which = max(others, key=others.get)
-    along = torch.stack([probe.attributes(row)[recipe.attribute] for row in pictures]) * recipe.sign
-    towards = s_dir(image_text, before, after, recipe.source, recipe.target, prompts)
-    correlations = [spearmanr(STRENGTHS, column.numpy()).statistic for column in along.T]
+def effect(recipe: Recipe, preset: presets.Preset, pictures: Tensor, masks: np.ndarray, gauges: Gauges) -> Effect:
+    """pictures: (len(STRENGTHS), N, 3, H, W); masks: boolean (N, H, W), True in the part concerned."""
+    assert gauges.probe is not None
+    subject = Subject(preset, STRENGTHS, recipe.attribute, recipe.sign, recipe.also)
+    joined = Joined(subject, list(gauges.probe.known))
+    unedited = pictures[subject.zero]
+    for rows in torch.arange(len(unedited)).split(16):
+        table, said = measure(gauges, subject, unedited[rows], pictures[:, rows].transpose(0, 1), masks[rows.numpy()])
+        assert not said, said
+        joined.add(table)
+    found, one = joined.found((preset.t_edit or 0, 0)), STRENGTHS.index(1.0)
+    assert found.rank_correlation is not None
+    which, other = found.others[one]
     return Effect(
-        own=change[recipe.attribute] * recipe.sign,
-        other=others[which],
+        own=float(found.means["own"][one]),
+        other=other,
         which=which,
-        identity=(probe.identity(before) * probe.identity(after)).sum(1).mean().item(),
-        s_dir=towards.mean().item(),
-        psnr_outside=metrics.psnr(after, before, ~masks).mean().item(),
-        monotone=float(np.mean(correlations)),
+        identity=float(found.means["identity"][one]),
+        s_dir=float(found.means["s_dir"][one]),
+        psnr_outside=float(found.means["psnr_outside"][one]),
+        monotone=found.rank_correlation[0],
     )
 
 
@@ -148,10 +139,11 @@ def main() -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """A row for each direction and form."""
     model = load(MODELS["avatars"])
-    image_text = clip.load_embedded(model.card.clip.folder, model.device)
-    probe = instruments.load(PRESETS / model.card.instruments, model.device)
-    prompts = templates(model.card)
+    gauges = replace(gauges_of(model.card, model.device), features=None, parts=None)
+    probe = gauges.probe
+    assert probe is not None
     images, parameters = held_out(POOL)
+    reference = finish(reference_latents(model, arguments.steps))  # as the app and the command line average over
     inverted: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # row, t_boost -> x_T and what it gives unedited
     print("| direction | form | own change | largest other change | identity | S_dir | PSNR outside | rank corr. |")
     print("|---|---|---|---|---|---|---|---|")
@@ -172,14 +164,12 @@ def compare(arguments: argparse.Namespace) -> None:
             inverted.update(zip([(row, boost) for row in part.tolist()], both, strict=True))
         chosen = [inverted[row, boost] for row in rows.tolist()]
         x_T, unedited = (torch.stack(column) for column in zip(*chosen, strict=True))
-        masks = torch.stack([torch.from_numpy(part_mask(from_vector(parameters[r]), recipe.part)) for r in rows])[
-            :, None
-        ]
-        mean = mean_direction(model, preset.direction, x_T[:20], preset.t_edit)
+        masks = np.stack([part_mask(from_vector(parameters[r]), recipe.part) for r in rows])
+        mean = mean_direction(model, preset.direction, reference, preset.t_edit)
         forms = {"implicit": preset.direction, "mean": mean, "global": global_direction(mean)}
         for form in arguments.forms:
             pictures = run(model, x_T, unedited, forms[form], intervals, arguments.steps)
-            e = effect(recipe, pictures, masks, probe, image_text, prompts)
+            e = effect(recipe, preset, pictures, masks, gauges)
             print(
                 f"| {recipe.name} | {form} | {e.own:+.2f} {recipe.attribute} | {e.other:.2f} {e.which} | "
                 f"{e.identity:.3f} | {e.s_dir:.3f} | {e.psnr_outside:.1f} dB | {e.monotone:.2f} |",

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.directions import POOL, changes, lacking
+from benchmarks.directions import POOL, lacking
 from benchmarks.report import HELP, reported
 from core import instruments, metrics, presets
 from core.anchoring import Route, edit_anchored, source_path
 from core.calibration import calibrated, uneven_timesteps
 from core.directions import Direction, parts_of
 from core.editing import EditSettings, acts, edit, invert
+from core.evaluation.measures import changes, largest_other
 from core.intervals import Intervals
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
@@ -101,7 +102,7 @@ def figures(
 ) -> list[float]:
     """[own change, largest other change, identity, PSNR outside]. masks: (N, 1, H, W), True in the part concerned."""
     change = changes(probe, before, after)
-    other = max(abs(v) for name, v in change.items() if name not in (recipe.attribute, *recipe.also))
+    _, other = largest_other(change, recipe.attribute, recipe.also)
     identity = (probe.identity(before) * probe.identity(after)).sum(1).mean().item()
     return [change[recipe.attribute] * recipe.sign, other, identity, metrics.psnr(after, before, ~masks).mean().item()]
 

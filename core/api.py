@@ -221,7 +221,8 @@ def edit(
         steps: of the process, 4 to 1000; by default 8, or 40 as in the paper. A strength means the same at any number.
         seed: of the boosting noise, the same for every strength; without effect where `t_boost` is 0.
         process: "anchored": the source is held on its path, and what that takes is given to the edit
-            (`core.anchoring`); or "paper": DDIM inversion and the asymmetric reverse process (Asyrp, Algorithm 1).
+            (`core.anchoring`); "paper": DDIM inversion and the asymmetric reverse process (Asyrp, Algorithm 1); or
+            "published": the same with the plain inversion and the timesteps of Asyrp's authors (`core.algorithm_1`).
         injection: where the shift of h acts, "asymmetric" (in P_t only) or "symmetric" (in P_t and D_t); as the preset
             says if left out.
         t_edit: end of the editing interval: the direction acts at timesteps t >= t_edit, of 0 to 1000. As the preset

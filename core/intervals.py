@@ -96,6 +96,19 @@ class Curves:
     def t_boost(self) -> int:
         return first_reaching(self.t, self.noisy, self.boost_threshold)
 
+    def editing_strength(self, t: int) -> float:
+        """xi_t of the interval [T, t] (section 4.1): LPIPS(x0, P_T) - LPIPS(x0, P_t), how much of a picture comes into
+        being in it."""
+        return float(self.predicted_x0[-1]) - self.editing_flexibility(t)
+
+    def editing_flexibility(self, t: int) -> float:
+        """Of the interval [t, 0] (Figure 3): LPIPS(x0, P_t), how much of a picture may still change in it."""
+        return float(np.interp(t, self.t, self.predicted_x0))
+
+    def quality_deficiency(self, t: int) -> float:
+        """gamma_t (section 4.2): LPIPS(x0, x_t), how much noise there is at t."""
+        return float(np.interp(t, self.t, self.noisy))
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         path.write_text(json.dumps(self.as_json()) + "\n")
@@ -131,12 +144,14 @@ class PublishedTable:
     """Knots (similarity, t_edit) and t_boost as printed in Asyrp's table 2, for a model whose curves are not here.
 
     Linear between the knots. Beyond them the slope is that of the line fitted to the four nearest knots (or as many
-    as there are); prompts less alike than the table's therefore get an estimate. levels: of the model.
+    as there are); prompts less alike than the table's therefore get an estimate. levels: of the model. texts: the pairs
+    of prompts of the knots, in the paper's words.
     """
 
     knots: tuple[tuple[float, int], ...]
     boost: int
     levels: Levels = None
+    texts: tuple[tuple[str, str], ...] = ()
 
     def t_edit(self, similarity: float) -> int:
         return as_noisy_as(self._printed(similarity), self.levels)
@@ -154,64 +169,71 @@ class PublishedTable:
         return max(0, round(float(t[end] + slope * (similarity - s[end]))))
 
 
+def _published(boost: int, rows: str) -> PublishedTable:
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows.strip().splitlines()]
+    knots = tuple((float(similarity), int(t)) for _, _, similarity, t in cells)
+    return PublishedTable(knots, boost, texts=tuple((source, target) for source, target, _, _ in cells))
+
+
+# Asyrp, Table 2: source | target | cosine similarity | t_edit; and t_boost.
 PUBLISHED: dict[str, PublishedTable] = {
-    "CelebA-HQ": PublishedTable(
-        knots=(
-            (0.905, 515),  # Person -> Young person
-            (0.899, 513),  # Face -> Smiling face
-            (0.894, 513),  # Face -> Sad face
-            (0.892, 512),  # Face -> Angry face
-            (0.886, 512),  # Face -> Tanned face
-            (0.880, 511),  # Face -> Disgusted face
-            (0.875, 509),  # Person -> Person with makeup
-            (0.868, 506),  # Human -> Zombie
-            (0.861, 505),  # Person -> Person with bald head
-            (0.835, 499),  # Person -> Person with curly hair
-            (0.802, 490),  # Human -> Neanderthal
-            (0.797, 489),  # Person -> Mark Zuckerberg
-            (0.710, 461),  # Person -> Nicolas Cage
-            (0.667, 446),  # Human -> Painting in the style of Pixar
-            (0.565, 403),  # Photo -> Painting in Modigliani style
-            (0.443, 321),  # Photo -> Self-portrait by Frida Kahlo
-        ),
-        boost=167,
+    "CelebA-HQ": _published(
+        167,
+        """
+        Person | Young person | 0.905 | 515
+        Face | Smiling face | 0.899 | 513
+        Face | Sad face | 0.894 | 513
+        Face | Angry face | 0.892 | 512
+        Face | Tanned face | 0.886 | 512
+        Face | Disgusted face | 0.880 | 511
+        Person | Person with makeup | 0.875 | 509
+        Human | Zombie | 0.868 | 506
+        Person | Person with bald head | 0.861 | 505
+        Person | Person with curly hair | 0.835 | 499
+        Human | Neanderthal | 0.802 | 490
+        Person | Mark Zuckerberg | 0.797 | 489
+        Person | Nicolas Cage | 0.710 | 461
+        Human | Painting in the style of Pixar | 0.667 | 446
+        Photo | Painting in Modigliani style | 0.565 | 403
+        Photo | Self-portrait by Frida Kahlo | 0.443 | 321
+        """,
     ),
-    "LSUN-church": PublishedTable(
-        knots=(
-            (0.912, 371),  # Church -> Gothic Church
-            (0.898, 367),  # Church -> Temple
-            (0.841, 349),  # Church -> Department store
-            (0.793, 333),  # Church -> Wooden House
-            (0.784, 330),  # Church -> Ancient traditional Asian tower
-            (0.774, 326),  # Church -> Red brick wall Church
-            (0.702, 301),  # Church -> Factory
-        ),
-        boost=293,
+    "LSUN-church": _published(
+        293,
+        """
+        Church | Gothic Church | 0.912 | 371
+        Church | Temple | 0.898 | 367
+        Church | Department store | 0.841 | 349
+        Church | Wooden House | 0.793 | 333
+        Church | Ancient traditional Asian tower | 0.784 | 330
+        Church | Red brick wall Church | 0.774 | 326
+        Church | Factory | 0.702 | 301
+        """,
     ),
-    "LSUN-bedroom": PublishedTable(
-        knots=(
-            (0.912, 370),  # Bedroom -> Princess Bedroom
-            (0.917, 371),  # Bedroom -> Hotel Bedroom
-        ),
-        boost=221,
+    "LSUN-bedroom": _published(
+        221,
+        """
+        Bedroom | Princess Bedroom | 0.912 | 370
+        Bedroom | Hotel Bedroom | 0.917 | 371
+        """,
     ),
-    "AFHQ": PublishedTable(
-        knots=(
-            (0.883, 430),  # Dog -> Happy Dog
-            (0.866, 422),  # Dog -> Sleepy Dog
-            (0.860, 419),  # Dog -> Angry Dog
-            (0.850, 412),  # Dog -> Wolf
-            (0.690, 302),  # Dog -> Yorkshire Terrier
-        ),
-        boost=167,
+    "AFHQ": _published(
+        167,
+        """
+        Dog | Happy Dog | 0.883 | 430
+        Dog | Sleepy Dog | 0.866 | 422
+        Dog | Angry Dog | 0.860 | 419
+        Dog | Wolf | 0.850 | 412
+        Dog | Yorkshire Terrier | 0.690 | 302
+        """,
     ),
-    "METFACES": PublishedTable(
-        knots=(
-            (0.921, 330),  # Painting of a person -> Painting of a Sad person
-            (0.908, 320),  # Painting of a person -> Painting of a Smiling person
-            (0.879, 291),  # Painting of a person -> Painting of a Disgusted person
-        ),
-        boost=180,
+    "METFACES": _published(
+        180,
+        """
+        Painting of a person | Painting of a Sad person | 0.921 | 330
+        Painting of a person | Painting of a Smiling person | 0.908 | 320
+        Painting of a person | Painting of a Disgusted person | 0.879 | 291
+        """,
     ),
 }
 

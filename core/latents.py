@@ -16,6 +16,9 @@ class Latent:
     """x_T: float32 (B, C, H, W) in network space at t = T-1, made by `steps` inversion steps of model `model_id`.
 
     key: tells latents apart: (content, model, steps, iterations); steps is 0 for one that was sampled.
+
+    A latent belongs to the precision that made it: a network in bfloat16 does not take down quite the way that the same
+    network in float32 came up (`python -m benchmarks.published`). Invert again after a change of precision.
     """
 
     x_T: Tensor

@@ -59,15 +59,20 @@ class Parts:
         self.net = net.eval().requires_grad_(False)
         self.names = names
 
-    @torch.no_grad()
     def label_map(self, pixels: Tensor) -> np.ndarray:
         """The index in `names` at each pixel (size, size) of the network's own resolution, of pixels (1, 3, H, W) or
         (3, H, W) in [-1, 1]."""
+        labels: np.ndarray = self.label_maps(pixels[None] if pixels.ndim == 3 else pixels[:1])[0]
+        return labels
+
+    @torch.no_grad()
+    def label_maps(self, pixels: Tensor) -> np.ndarray:
+        """The same (B, size, size) of pictures (B, 3, H, W)."""
         x = pixels.detach().float().cpu()
-        x = x[None] if x.ndim == 3 else x[:1]
         if x.shape[-2:] != (self.net.size, self.net.size):
             x = F.interpolate(x, (self.net.size, self.net.size), mode="bicubic", antialias=True, align_corners=False)
-        return self.net(x)[0].argmax(0).numpy()
+        labels: np.ndarray = self.net(x).argmax(1).numpy()
+        return labels
 
     def found(self, pixels: Tensor) -> dict[str, np.ndarray]:
         """The parts that a picture shows, by name: boolean masks (R, R) at its own resolution. Each pixel belongs to

@@ -11,6 +11,7 @@ from math import sqrt
 from typing import Any, Literal, get_args
 
 import diffusers
+import numpy as np
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
@@ -24,7 +25,8 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 class Schedule:
     """Noise levels a_t, t = 0..T-1, and what the network predicts.
 
-    alphas_cumprod: float64 (T,), decreasing. prediction_type: "epsilon", "v_prediction" or "sample" (x0).
+    alphas_cumprod: float64 (T,), decreasing. prediction_type: "epsilon", "v_prediction" or "sample" (x0). truncated:
+    timesteps are cut to whole numbers and not rounded, see `timesteps`.
 
     Raises:
         ValueError: another prediction type.
@@ -32,6 +34,7 @@ class Schedule:
 
     alphas_cumprod: Tensor
     prediction_type: PredictionType = "epsilon"
+    truncated: bool = False
 
     def __post_init__(self) -> None:
         if self.prediction_type not in get_args(PredictionType):
@@ -64,7 +67,10 @@ class Schedule:
         return 1.0 if t < 0 else self.alphas_cumprod[t].item()
 
     def timesteps(self, steps: int) -> list[int]:
-        """S timesteps from 0 to T-1, ascending, evenly spaced and rounded as in Asyrp (its Algorithm 1).
+        """S timesteps from 0 to T-1, ascending, evenly spaced and rounded.
+
+        Asyrp (Algorithm 1, lines 3 and 9) says no more than that they go from 0 to T. The authors' released code cuts
+        them to whole numbers, in floating point: `truncated`. With S = 40 and T = 1000, 18 of them are one lower then.
 
         The noise levels that a trajectory visits are [-1] + timesteps.
 
@@ -73,6 +79,8 @@ class Schedule:
         """
         if not 2 <= steps <= self.T:
             raise RequestError(f"The number of steps must lie between 2 and {self.T}, not {steps}.")
+        if self.truncated:
+            return [int(share * (self.T - 1)) for share in np.linspace(0, 1, steps)]  # as they write it
         return torch.linspace(0, self.T - 1, steps, dtype=torch.float64).round().long().tolist()
 
     def eps_from_output(self, output: Tensor, x: Tensor, t: int | Sequence[int]) -> Tensor:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from core import presets
+from core.asyrp.consistency import AtTimestep
+from core.drawing import ticks
 from core.errors import ModelUnavailable
 from core.intervals import Curves, Intervals
 from core.models.cards import ModelCard
@@ -96,12 +98,51 @@ def intervals_plot(chosen: Intervals, curves: Curves | None, t_start: int | None
     if not edited:
         editing = f"No editing: the direction begins to act at t = {begins}, and editing ends at t = {t_edit}"
         said = f'<p class="message" role="status">{editing}. Choose a lower t_edit.</p>'
+    strength = 0.0
+    if curves is not None and edited:  # of the interval that is edited, which may begin below T
+        strength = curves.editing_flexibility(begins) - curves.editing_flexibility(t_edit)
     drawing = said + _svg(body, f"{editing}, boosting below t = {t_boost}", height)
     if curves is None:
         return drawing + '<p class="legend">From the table that the Asyrp paper prints for this model.</p>'
     return drawing + (
         f'<p class="legend">Perceptual distance to the picture:{_key("from what is predicted", "plain")}'
         f"{_key('from what is seen', 'second')} {csv_link(curve_rows(curves), 'curves')}</p>"
+        f'<p class="legend">Editing strength of the interval: ξ = {strength:.2f}; '
+        f"left to change below it: {curves.editing_flexibility(t_edit):.2f}; quality deficiency where boosting begins: "
+        f"γ = {curves.quality_deficiency(t_boost):.2f}.</p>"
+    )
+
+
+def consistency_plot(rows: Sequence[AtTimestep]) -> str:
+    """How much a direction's shift is the same for all pictures and at all noise levels, along the generation (the
+    noisiest at the left), and how large it is."""
+    height, top = 170, 18
+    bottom = height - 26
+    T = max(row.t for row in rows)
+    low = min(row.t for row in rows)
+    x = lambda t: 30 + (WIDTH - 40) * (T - np.asarray(t, dtype=float)) / max(1, T - low)  # noqa: E731
+    y = lambda v: bottom - (bottom - top) * np.clip(np.asarray(v, dtype=float), 0, 1)  # noqa: E731
+    t, largest = np.array([row.t for row in rows]), max(max(row.size for row in rows), 1e-9)
+    lines = {
+        "plain": [row.across for row in rows],
+        "second": [row.along for row in rows],
+        "faint": [row.size / largest for row in rows],
+    }
+    body = ""
+    for value in (0.0, 0.5, 1.0):
+        body += f'<path class="grid" d="M30 {float(y(value)):.1f}H{WIDTH - 10}"/>'
+        body += f'<text class="tick" x="{PAD}" y="{float(y(value)) + 4:.1f}">{value:g}</text>'
+    for kind, values in lines.items():
+        body += f'<path class="{kind}" d="{_path(x(t), y(values))}"/>'
+    body += f'<text x="30" y="{height - 8}">t = {T}</text>'
+    body += f'<text x="{WIDTH - 10}" y="{height - 8}" text-anchor="end">t = {low}</text>'
+    across, along = (float(np.mean(lines[kind])) for kind in ("plain", "second"))
+    title = f"Consistency of a direction: {across:.2f} over pictures, {along:.2f} over noise levels"
+    drawing = _svg(body, title, height)
+    return drawing + (
+        f'<p class="legend">Cosine:{_key(f"of pictures and their mean ({across:.2f})", "plain")}'
+        f"{_key(f'of that mean and the global Δh ({along:.2f})', 'second')}"
+        f"{_key(f'size, of the largest ({largest:.3g})', 'faint')}</p>"
     )
 
 
@@ -161,16 +202,6 @@ def _time_axis(x: Callable[[float], Any], inner: Sequence[int], line: int, T: in
         if not any(box[0] < right and other < box[1] for other, right in taken):
             body += f'<text x="{left}" y="{line}" text-anchor="{anchor}">{text}</text>'
     return body
-
-
-def ticks(least: float, most: float, about: int = 4) -> list[tuple[float, str]]:
-    """Round values between two, about so many, each with a label that says exactly where it is."""
-    span = max(most - least, 1e-9)
-    power = 10.0 ** math.floor(math.log10(span / about))
-    step = next(s * power for s in (1, 2, 5, 10) if span / (s * power) <= about)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    values = np.arange(math.ceil(least / step - 1e-9), math.floor(most / step + 1e-9) + 1) * step
-    return [(float(value), f"{value:.{digits}f}") for value in values]
 
 
 def spectrum_plot(spectra: Sequence[Spectrum]) -> str:

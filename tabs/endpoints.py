@@ -49,7 +49,7 @@ PLACEMENT = (
     "its middle, side and turn, in pixels and degrees; /find_faces gives such squares"
 )
 RETURNED_LABEL = "What comes back: the square, the photo with what changed, or the photo with the whole square"
-STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs (anchored 7, paper 40)"
+STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs (anchored 7, paper and published 40)"
 SEED_LABEL = "Seed of the noise that is added for quality, 0 to 2147483647; of no effect without boosting"
 COMPOSITION_LABEL = (
     'Directions by name with their strengths, as JSON, for example {"smiling": 1, "old": -0.5}; -100 to 100, in each '
@@ -65,8 +65,11 @@ def source_input() -> gr.Dropdown:
 
 
 def process_input() -> gr.Dropdown:
-    """The input of an endpoint for one of the two ways to edit."""
-    label = "Process: anchored (a few steps, held to the picture) or paper (inverted first, 40 steps)"
+    """The input of an endpoint for one of the ways to edit."""
+    label = (
+        "Process: anchored (a few steps, held to the picture), paper (inverted first, 40 steps) or published (the same "
+        "with the plain inversion and the timesteps of Asyrp's authors)"
+    )
     return gr.Dropdown(list(USUAL_STEPS), value="anchored", label=label)
 
 

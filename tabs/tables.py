@@ -77,7 +77,8 @@ def direction_rows(rows: Sequence[DirectionRow]) -> Rows:
     """What Discover has found: a row for each direction, with the attributes that it changes."""
     values = [row.as_json() for row in rows]
     attributes = sorted({name for value in values for name in value["attributes"]})
-    columns = ("name", "region", "method", "value", "inside", "linear_roir", "roir", "strength", "confidence")
+    columns = ["name", "region", "method", "value", "inside", "linear_roir", "roir", "strength", "confidence"]
+    columns += ["mse_inside", "mse_outside"]
     table: Rows = [[*columns, *attributes]]
     for value in values:
         table.append([*(value[name] for name in columns), *(value["attributes"].get(name) for name in attributes)])

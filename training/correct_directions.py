@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.directions import changes
 from benchmarks.samplers import DEFAULTS, figures
 from core import instruments, presets
 from core.asyrp.corrections import Examples, corrected, examples, in_units_of_the_first, learned
 from core.directions import CompositeDirection, Direction, ImplicitDirection
 from core.editing import sample_latent
+from core.evaluation.measures import changes
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
 from core.progress import Running, finish

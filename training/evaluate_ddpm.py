@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +33,8 @@ from benchmarks.report import HELP, write_section
 from core import instruments
 from core.curves import measure_curves
 from core.editing import EditSettings, edit, invert
+from core.evaluation import statistics
+from core.evaluation.statistics import FeatureSums
 from core.metrics import perceptual, psnr
 from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel, load
@@ -57,13 +58,11 @@ class Looks(NamedTuple):
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) of two feature sets (N, F) (Heusel et al. 2017, Eq. 6)."""
-    S_a, S_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # tr (S_a S_b)^(1/2) is the sum of the roots of the eigenvalues of the symmetric S_a^(1/2) S_b S_a^(1/2).
-    w, V = scipy.linalg.eigh(S_a)
-    root = (V * np.sqrt(np.clip(w, 0, None))) @ V.T
-    mixed = np.sqrt(np.clip(scipy.linalg.eigvalsh(root @ S_b @ root), 0, None)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(S_a) + np.trace(S_b) - 2 * mixed)
+    """Of two sets of features (N, F)."""
+    sums = FeatureSums(), FeatureSums()
+    for one, features in zip(sums, (a, b), strict=True):
+        one.add(features)
+    return statistics.frechet_distance(*sums)
 
 
 def reconstruction(model: DiffusionModel, pixels: Tensor, steps: int) -> Tensor:

@@ -1,11 +1,10 @@
-"""Training a direction from a text pair (Asyrp, Algorithm 2), implicit or global.
+"""Training a direction from a text pair (Asyrp, Algorithm 2): implicit, global or one shift per timestep.
 
 Everything that does not depend on the direction is computed once: the source trajectory's predicted images and their
 CLIP embeddings. `Sources` can be shared by many trainings. A `Training` can be stopped, asked for its direction,
 saved, and run on.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -26,23 +25,28 @@ from ..progress import Job, Progress
 from ..unet import Features
 from .loss import LossForm, asyrp_loss, similarity, text_direction
 from .prompts import coefficients, templates
+from .sources import Part, Sources, inverted_latents, source_trajectories
+
+TrainedForm = Literal["implicit", "global", "per_timestep"]
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How to train. The defaults are the paper's, except for those marked *.
 
-    form: "implicit" (f_t) or "global" (one delta_h, optimised directly; the fast way). steps: S. samples, epochs: how
-    many latents, how often. l_clip, l_recon: coefficients of Eq. 7, by default Table 3's. t_edit: last timestep that is
-    edited, by default from the model's curves (section 4.1). t_start*: the first, by default T; a part that takes shape
-    late is better left alone while hair and colours do. batch*: latents per optimiser step. rate*: of Adam, for a
-    global direction in units of the RMS of h. loss: Eq. 4 or the released code's. augment*: amount of shift (pixels at
-    128) and noise of the view that CLIP gets, 0 for none; it makes the direction of dI meaningful when dI is small.
-    strengths*: of which every batch gets one in turn, a negative one with the text direction reversed. The paper trains
-    at 1 alone and extrapolates; a direction that has seen -1 and 2 stays among the faces there.
+    form: "implicit" (f_t), "global" (one delta_h, optimised directly; the fast way) or "per_timestep" (a delta_h_t for
+    each timestep, optimised directly: appendix L.2). steps: S. samples, epochs: how many latents, how often. l_clip,
+    l_recon: coefficients of Eq. 7, by default Table 3's. t_edit: last timestep that is edited, by default from the
+    model's curves (section 4.1). t_start*: the first, by default T; a part that takes shape late is better left alone
+    while hair and colours do. batch*: latents per optimiser step. rate*: of Adam; of what is optimised directly in
+    units of the RMS of h, for a delta_h_t at its own t (L.2: larger t need higher rates). loss: Eq. 4 or the released
+    code's. augment*: amount of shift (pixels at 128) and noise of the view that CLIP gets, 0 for none; it makes the
+    direction of dI meaningful when dI is small. strengths*: of which every batch gets one in turn, a negative one with
+    the text direction reversed. The paper trains at 1 alone and extrapolates; a direction that has seen -1 and 2 stays
+    among the faces there.
     """
 
-    form: Literal["implicit", "global"] = "implicit"
+    form: TrainedForm = "implicit"
     steps: int = 40
     samples: int = 1000
     epochs: int = 1
@@ -65,75 +69,11 @@ class TrainingSettings:
             raise RequestError("Train at one strength at least, none of them 0 or beyond 10.")
 
 
-MAX_HALF = torch.finfo(torch.float16).max
-RATE = {"implicit": 1e-3, "global": 2e-2}
+RATE: dict[TrainedForm, float] = {"implicit": 1e-3, "global": 2e-2, "per_timestep": 1e-1}
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Latents and what their unedited trajectories look like from T down to t_edit.
-
-    x_T: (N, C, h, w). timesteps: (K,), descending. P: (K, N, 3, H, W) float16, predicted images at each timestep.
-    h_rms: (K,), root mean square of h at each timestep.
-    """
-
-    x_T: Tensor
-    steps: int
-    timesteps: list[int]
-    P: Tensor
-    h_rms: list[float]
-
-
-CHUNK = 8  # latents whose trajectories are computed together
-
-# Of a chunk of n latents: predicted images (K, n, 3, H, W) float16, and the mean squares of h (K, n).
-Part = tuple[Tensor, Tensor]
-
-
-def source_trajectories(
-    model: DiffusionModel,
-    x_T: Tensor,
-    steps: int,
-    t_edit: int,
-    chunk: int | None = None,
-    begun: list[Part] | None = None,
-) -> Job[Sources]:
-    """The unedited half of Algorithm 2 (lines 14 and 16), for x_T (N, C, h, w) at S = steps.
-
-    begun: the chunks that are done, to which the others are added; with them it goes on from where it was stopped.
-    """
-    chunk, parts = chunk or CHUNK, [] if begun is None else begun
-    timesteps = [t for t in reversed(model.schedule.timesteps(steps)) if t >= t_edit]
-    for start in range(chunk * len(parts), len(x_T), chunk):
-        x, P, squares = x_T[start : start + chunk].to(model.device), [], []
-        for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
-            with torch.no_grad():
-                features = model.features(x, t)
-                squares.append(features.h.float().square().mean((1, 2, 3)).cpu())
-                eps = model.eps(features, x, t)
-                require_finite(eps)
-                P_t = model.codec.decode(model.schedule.predicted_x0(x, eps, t))
-                P.append(P_t.clamp(-MAX_HALF, MAX_HALF).half().cpu())  # next to noise alone 1 / sqrt(a_t) is in the 1e4
-                x = model.schedule.reverse_step(x, eps, eps, t, t_prev)
-            if k + 1 < len(timesteps):
-                yield Progress(start, len(x_T), "preparing")
-        parts.append((torch.stack(P), torch.stack(squares)))
-        done = min(start + chunk, len(x_T))
-        if done < len(x_T):
-            yield Progress(done, len(x_T), "preparing", P[-1].float(), kept=True)
-    yield Progress(len(x_T), len(x_T), "preparing")
-    return joined_sources(x_T, steps, timesteps, parts)
-
-
-def joined_sources(x_T: Tensor, steps: int, timesteps: list[int], parts: Sequence[Part]) -> Sources:
-    """The trajectories of x_T (N, C, h, w) from those of its chunks, which may go on further down."""
-    K = len(timesteps)
-    P = torch.cat([P[:K] for P, _ in parts], 1)
-    h_rms = torch.cat([squares[:K] for _, squares in parts], 1).mean(1).sqrt().tolist()
-    return Sources(x_T, steps, timesteps, P, h_rms)
-
-
-_BEGUN = ("model", "image_text", "source", "target", "settings", "x_T", "sources", "wide")  # what a training is
+# What a training is.
+_BEGUN = ("model", "image_text", "source", "target", "settings", "x_T", "pixels", "sources", "wide")
 
 
 @dataclass
@@ -141,9 +81,10 @@ class Training:
     """One training run: `run()` goes on from where it is, within its preparation too; `direction()` is what it has
     learned so far.
 
-    pixels-space previews show the first latents edited at full strength. `x_T`: latents to train on (inverted pictures,
-    or None for random ones). `sources`: their trajectories, if already computed; `begun`: the first of them, until all
-    are. `wide`: the network computes in float32, as half precision could not hold something.
+    pixels-space previews show the first latents edited at full strength. `x_T`: latents to train on; `pixels`: pictures
+    (N, 3, R, R) to invert for them (`inverted`: the first ones, until all are); random ones if both are None.
+    `sources`: their trajectories, if already computed; `begun`: the first of them, until all are. `wide`: the network
+    computes in float32, as half precision could not hold something.
     """
 
     model: DiffusionModel
@@ -157,6 +98,8 @@ class Training:
     losses: list[float] = field(default_factory=list)
     begun: list[Part] = field(default_factory=list)
     wide: bool = False
+    pixels: Tensor | None = None
+    inverted: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         s, card = self.settings, self.model.card
@@ -180,12 +123,14 @@ class Training:
         if s.form == "implicit":
             emb_width = self.model.unet.unet.time_embedding.linear_2.out_features
             self.f_t: DeltaBlock | None = DeltaBlock(channels, emb_width).to(device)
-            self.delta: Tensor | None = None
             self.parameters: list[Tensor] = list(self.f_t.parameters())
         else:
-            delta = torch.zeros(1, channels, height, width, device=device, requires_grad=True)
-            self.f_t, self.delta, self.parameters = None, delta, [delta]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=s.rate or RATE[s.form], betas=(0.9, 0.99))
+            shape, count = (1, channels, height, width), 1 if s.form == "global" else len(self.timesteps)
+            self.f_t = None
+            self.parameters = [torch.zeros(shape, device=device, requires_grad=True) for _ in range(count)]
+        groups = [self.parameters] if s.form == "implicit" else [[delta] for delta in self.parameters]
+        rate = s.rate or RATE[s.form]
+        self.optimiser = torch.optim.Adam([{"params": group} for group in groups], lr=rate, betas=(0.9, 0.99))
         self.E_source: Tensor | None = None
         self.E_rows: list[Tensor] = []  # of the first timesteps, until all are there
         self.x_start: Tensor | None = None
@@ -193,16 +138,29 @@ class Training:
     @property
     def unprepared(self) -> int:
         """Latents whose trajectories are still to be computed."""
-        n = self.settings.samples if self.x_T is None else len(self.x_T)
-        return 0 if self.sources is not None else n - sum(P.shape[1] for P, _ in self.begun)
+        return 0 if self.sources is not None else self._latents - sum(P.shape[1] for P, _ in self.begun)
+
+    @property
+    def to_invert(self) -> int:
+        """Pictures that are still to be inverted."""
+        waits = self.pixels is not None and self.x_T is None and self.sources is None
+        return self._latents - sum(map(len, self.inverted)) if waits else 0
+
+    @property
+    def _latents(self) -> int:
+        known = (self.x_T if self.sources is None else self.sources.x_T, self.pixels)
+        return next((len(some) for some in known if some is not None), self.settings.samples)
 
     @property
     def total(self) -> int:
         """Optimiser steps of the whole run."""
         s = self.settings
-        x_T = self.x_T if self.sources is None else self.sources.x_T
-        n = s.samples if x_T is None else len(x_T)
-        return s.epochs * -(-n // s.batch) * len(self.timesteps)
+        return s.epochs * -(-self._latents // s.batch) * len(self.timesteps)
+
+    @property
+    def delta(self) -> Tensor | None:
+        """The one shift of a global direction."""
+        return self.parameters[0] if self.settings.form == "global" else None
 
     @property
     def strength(self) -> float:
@@ -217,8 +175,10 @@ class Training:
             f_t = DeltaBlock(self.f_t.conv1.in_channels, self.f_t.temb_proj.in_features)
             f_t.load_state_dict({name: value.detach().cpu().clone() for name, value in self.f_t.state_dict().items()})
             return ImplicitDirection(f_t.eval().requires_grad_(False), steps, self.settings.t_start)
-        assert self.delta is not None
-        return GlobalDirection(self.delta.detach().cpu().clone(), steps, self.settings.t_start)
+        deltas = torch.cat([delta.detach().cpu() for delta in self.parameters])
+        if self.settings.form == "global":
+            return GlobalDirection(deltas, steps, self.settings.t_start)
+        return PerTimestepDirection(torch.tensor(self.timesteps[::-1]), deltas.flip(0), steps, self.settings.t_start)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything `load_state_dict` needs to run on; plain tensors and numbers."""
@@ -243,19 +203,22 @@ class Training:
         return {
             "begun": tuple(getattr(self, name) for name in _BEGUN),
             "learned": self.state_dict(),
-            "prepared": (self.E_source, self.x_start, self.begun, self.E_rows),
+            "prepared": (self.E_source, self.x_start, self.begun, self.E_rows, self.inverted),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(zip(_BEGUN, state["begun"], strict=True))
         self.__post_init__()
         self.load_state_dict(state["learned"])
-        self.E_source, self.x_start, self.begun, self.E_rows = state["prepared"]
+        self.E_source, self.x_start, self.begun, self.E_rows, self.inverted = state["prepared"]
 
     def prepare(self) -> Job[Sources]:
         """Source trajectories and their embeddings, if they are not there yet; what is there of them is used."""
         s = self.settings
         if self.sources is None:
+            if self.x_T is None and self.pixels is not None:
+                self.x_T = yield from inverted_latents(self.model, self.pixels, s.steps, self.inverted)
+                self.inverted = []
             x_T = sample_latent(self.model, s.first_seed, s.samples).x_T if self.x_T is None else self.x_T
             self.sources = yield from source_trajectories(self.model, x_T, s.steps, self.t_edit, begun=self.begun)
             self.begun = []
@@ -272,9 +235,11 @@ class Training:
             self.E_source, self.E_rows = torch.stack(self.E_rows), []
         if self.x_start is None:
             self.x_start = torch.cat([self.unedited(x) for x in self.sources.x_T.split(8)])
-        if s.form == "global":  # the rate is relative to the size of what is shifted
-            rms = sum(self.sources.h_rms[first : first + count]) / count
-            self.optimiser.param_groups[0]["lr"] = (s.rate or RATE[s.form]) * rms
+        if s.form != "implicit":  # the rate is relative to the size of what is shifted
+            rms = self.sources.h_rms[first : first + count]
+            sizes = [sum(rms) / count] if s.form == "global" else rms
+            for group, size in zip(self.optimiser.param_groups, sizes, strict=True):
+                group["lr"] = (s.rate or RATE[s.form]) * size
         return self.sources
 
     @torch.no_grad()
@@ -318,9 +283,12 @@ class Training:
         """
         model, t = self.model, self.timesteps[k]
         dtype = self.parameters[0].dtype
-        delta_h = self.delta if self.f_t is None else self.f_t(features.h.to(dtype), features.emb.to(dtype))
+        if self.f_t is not None:
+            delta_h = self.f_t(features.h.to(dtype), features.emb.to(dtype))
+        else:
+            delta_h = self.parameters[k if self.settings.form == "per_timestep" else 0]
         strength, sources, E_source = self.strength, self.sources, self.E_source
-        assert delta_h is not None and sources is not None and E_source is not None  # it is prepared  # noqa: PT018
+        assert sources is not None and E_source is not None  # it is prepared  # noqa: PT018
         P_x = model.schedule.predicted_x0(x, model.eps(features, x, t, strength * delta_h), t)
         P_edit = model.codec.decode(P_x)
         loss = asyrp_loss(
@@ -382,38 +350,6 @@ def augmented(pixels: Tensor, amount: float, seed: int) -> Tensor:
         view = F.avg_pool2d(F.pad(view, (side // 2, (side - 1) // 2) * 2, mode="replicate"), side, stride=1)
     sigma = 0.15 * amount * float(torch.rand((), generator=generator))
     return view + sigma * torch.randn(view.shape, generator=generator).to(view)
-
-
-def mean_direction(
-    model: DiffusionModel, direction: ImplicitDirection, x_T: Tensor, t_edit: int
-) -> PerTimestepDirection:
-    """dh_mean (Appendix L.1): the mean of delta_h_t over the latents x_T (N, C, h, w) along their edited trajectories,
-    at every timestep of the direction's S >= t_edit. 20 latents suffice according to the paper."""
-    schedule = model.schedule
-    timesteps = [t for t in reversed(schedule.timesteps(direction.steps)) if t >= t_edit]
-    known = [t for t in timesteps if direction.acts_at(t)]
-    if not known:
-        raise RequestError(
-            f"This direction does nothing at noise levels from {t_edit} up. Let it act further down: a smaller end of "
-            "the editing interval (t_edit)."
-        )
-    there = direction.to(model.device)
-    x, means = x_T.to(model.device), []
-    with torch.no_grad():
-        for t, t_prev in zip(timesteps, [*timesteps[1:], -1], strict=True):
-            features = model.features(x, t)
-            eps_P = eps = model.eps(features, x, t)
-            if direction.acts_at(t):
-                delta_h = there.delta_h(features.h.float(), features.emb.float(), t)
-                means.append(delta_h.mean(0).cpu())
-                eps_P = model.eps(features, x, t, delta_h)
-            x = schedule.reverse_step(x, eps_P, eps, t, t_prev)
-    return PerTimestepDirection(torch.tensor(known[::-1]), torch.stack(means[::-1]), direction.steps, direction.t_start)
-
-
-def global_direction(mean: PerTimestepDirection) -> GlobalDirection:
-    """dh_global (Appendix L.1): the mean of dh_mean over the timesteps of the editing interval."""
-    return GlobalDirection(mean.deltas.mean(0, keepdim=True), mean.steps, mean.t_start)
 
 
 def train_direction(

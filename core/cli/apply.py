@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import PresetError, RequestError
+from ..errors import RequestError
+from .choosing import model_of, one_preset
 from .output import (
     FORMATS,
     WHICH_PRESET,
@@ -15,7 +16,6 @@ from .output import (
     add_force,
     command,
     follow,
-    login,
     naming,
     print_note,
     require_writable,
@@ -33,7 +33,10 @@ def add_to(commands: Commands) -> None:
     )
     apply.add_argument("--strength", type=float, help="as the preset suggests if left out")
     apply.add_argument(
-        "--process", choices=["anchored", "paper"], default="anchored", help="as in the paper, or shorter"
+        "--process",
+        choices=["anchored", "paper", "published"],
+        default="anchored",
+        help="as in the paper, as its authors published it, or shorter",
     )
     apply.add_argument("--steps", type=int, help="of the process (8, or 40 as in the paper)")
     apply.add_argument("--form", choices=["trained", "per_timestep", "global"], default="trained")
@@ -57,30 +60,14 @@ def add_to(commands: Commands) -> None:
 
 
 def apply_preset(options: argparse.Namespace) -> None:
-    from .. import presets
-    from ..api import load_preset
     from ..imaging import open_picture
-    from ..models.cards import MODELS
-    from ..models.loader import models
-    from ..models.opening import open_model
     from ..studio import library
     from ..studio.edit import edit_frames
     from ..studio.frames import EditOptions
     from ..studio.photographs import cut_out, given_back, requested_placement
 
     require_writable(options.out, options.force, tuple(FORMATS))
-    with naming(options.preset):
-        preset = load_preset(options.preset, token=login())
-    if options.model is not None:
-        model = models.get(follow(open_model(options.model)).id)
-        preset = presets.for_model(preset, model)
-    elif preset.model not in MODELS:
-        raise PresetError(
-            f"“{preset.name}” was made for the model {preset.model}, which this app does not have. Say where it is: "
-            "--model with a repository on the Hub or a folder."
-        )
-    else:
-        model = models.get(preset.model)
+    model, (preset,) = model_of([one_preset(options.preset)], options.model)
     with naming(options.image):
         photo = open_picture(options.image)
         placement = requested_placement(photo, described(options.placement), preset.model)

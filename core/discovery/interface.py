@@ -22,7 +22,7 @@ class DiscoverySettings:
     """Settings of all methods.
 
     count: directions per region. rank: r, singular vectors kept of each region (JIVE). joint_rank, individual_rank:
-    r_C and r_A; the paper has 50, 30 and 5, which asks more of a basis of 64 vectors than it holds.
+    r_C and r_A; the paper's are `PAPER_RANKS`, which ask more of a basis of 64 vectors than it holds (`PAPER_BASIS`).
     projection_rank: vectors of the outside that are projected out; 1 is the printed equation. mu: ridge of contrast, as
     a share of the largest eigenvalue inside the region. prepared: what the method's `prepare` returned, if it has one.
 
@@ -54,6 +54,10 @@ class DiscoverySettings:
 
 
 DEFAULT_SETTINGS = DiscoverySettings()
+
+# Local editing, supplement A.1: r, r_C and r_A. Of the basis: r of each of two regions and as many again to spare.
+PAPER_RANKS = (50, 30, 5)
+PAPER_BASIS = 128
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class DiscoveryMethod:
     region are converged; None if there is nothing to converge. aim: a job that adds to the region's leading singular
     vectors, by few products, what a first answer of the method needs beside them; None if they suffice. prepare: a job
     of the model, the timestep and the largest number of directions, for what `find` needs beside the basis; its result
-    is kept for all pictures and handed over as `settings.prepared`.
+    is kept for all pictures and handed over as `settings.prepared`. one_step: its directions act at the timestep that
+    they were found at, and nowhere else, unless the visitor chooses where.
     """
 
     name: str
@@ -105,6 +110,7 @@ class DiscoveryMethod:
     refine: Refine | None = None
     aim: Refine | None = None
     prepare: Prepare | None = None
+    one_step: bool = False
 
 
 def require_regions(regions: Sequence[Region]) -> None:

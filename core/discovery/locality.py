@@ -65,19 +65,25 @@ def measure_locality(jacobian: Jacobian, found: Sequence[FoundDirection], region
 def roir(before: Tensor, after: Tensor, mask: np.ndarray) -> Tensor:
     """||(1 - M)(x - x')|| / ||M (x - x')|| per picture, the smaller the more local (Local editing, section 5).
 
-    before, after: (B, 3, R, R). mask: boolean (R, R). Returns (B,), infinity where nothing changes inside.
+    before, after: (B, 3, R, R). mask: boolean (R, R), or one for each picture (B, R, R). Returns (B,), infinity where
+    nothing changes inside, and no number where nothing changes at all.
     """
     difference = (after - before).float()
     return torch.tensor(_norms(difference, ~mask)) / torch.tensor(_norms(difference, mask))
 
 
 def mean_squares(before: Tensor, after: Tensor, mask: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean squared change inside and outside a mask, of pixels in [-1, 1]: two of (B,)."""
+    """Mean squared change inside and outside a mask (R, R) or (B, R, R), of pixels in [-1, 1]: two of (B,); 0 where the
+    mask leaves no pixel."""
     difference = (after - before).float()
-    inside, outside = (torch.tensor(_norms(difference, m)).square() / max(1, 3 * int(m.sum())) for m in (mask, ~mask))
+    inside, outside = (
+        torch.tensor(_norms(difference, m)).square() / torch.as_tensor(3 * m.sum((-2, -1))).clamp(min=1)
+        for m in (mask, ~mask)
+    )
     return inside, outside
 
 
 def _norms(images: Tensor, mask: np.ndarray) -> list[float]:
     M = torch.from_numpy(mask).to(images.device)
+    M = M[:, None] if M.ndim == 3 else M
     return in_float64((images * M).flatten(1)).norm(dim=1).tolist()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..errors import RequestError
 from ..regions import Region
-from . import contrast, global_jacobian, jive, pca, projection, region_jacobian
+from . import boundary, contrast, global_jacobian, jive, pca, projection, region_jacobian
 from .basis import Basis
 from .interface import DEFAULT_SETTINGS, DiscoveryMethod, DiscoverySettings, FoundDirection, require_regions
 
@@ -18,6 +18,7 @@ METHODS: dict[str, DiscoveryMethod] = {
         jive.JOINT,
         global_jacobian.METHOD,
         pca.METHOD,
+        boundary.METHOD,
     )
 }
 DEFAULT_METHOD = contrast.METHOD.name

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..asyrp.train import Sources
+from ..asyrp.sources import Sources
 from ..errors import RequestError, ResourceError
 from ..models.loader import models
 from ..models.opening import open_model

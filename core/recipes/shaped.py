@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from ..asyrp.corrections import corrected, examples, in_units_of_the_first, learned
-from ..asyrp.train import Sources, global_direction, mean_direction
+from ..asyrp.forms import global_direction, mean_direction
+from ..asyrp.sources import Sources
 from ..directions import Direction, ImplicitDirection
 from ..editing import sample_latent
 from ..progress import Job, Progress, stage

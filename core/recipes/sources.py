@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..asyrp.prompts import coefficients
-from ..asyrp.train import CHUNK, Part, Sources, joined_sources, source_trajectories
+from ..asyrp.sources import CHUNK, Part, Sources, joined_sources, source_trajectories
 from ..editing import invert, sample_latent
 from ..errors import ResourceError
 from ..progress import Job, Progress, Running, stage

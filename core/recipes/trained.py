@@ -15,7 +15,8 @@ from torch import Tensor
 from .. import tensor_file
 from ..asyrp.loss import similarity
 from ..asyrp.prompts import coefficients, templates
-from ..asyrp.train import Sources, Training, TrainingSettings
+from ..asyrp.sources import Sources
+from ..asyrp.train import Training, TrainingSettings
 from ..directions import Direction, from_state
 from ..errors import ResourceError
 from ..progress import Job, Progress, Running

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from .. import presets
+from ..asyrp.forms import global_direction, mean_direction
 from ..asyrp.loss import similarity
-from ..asyrp.train import global_direction, mean_direction
 from ..directions import Direction, ImplicitDirection, PerTimestepDirection, parts_of
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable
@@ -18,7 +18,7 @@ from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel, models
 from ..presets import Preset, weights_in_words, works
 from ..progress import Job, Progress, finish
-from . import measuring
+from . import measuring, reference
 from .device import DEVICE, exclusively
 from .domain import domain_of, honest
 from .frames import EditOptions, Form, Frame, Picture, require_range
@@ -26,7 +26,6 @@ from .jobs import Work, device_job
 from .latents import edit_together
 
 STRIP = 7  # strengths shown side by side
-MEAN_OVER = 12  # portraits that the mean forms of a direction are averaged over
 MAX_STRENGTH = 100
 NOISY = 0.9  # of the last timestep: what is edited from there on only leaves nearly nothing of it
 
@@ -147,8 +146,11 @@ def edit_work(
     forms: Forms | None = None,
 ) -> Work:
     """Of `edit_frames`."""
-    steps, averaged = options.step_count, 0 if options.form == "trained" else preset.direction.steps
-    return Work(2 * steps + 2 * averaged, steps * (1 + 2 * len(strengths)) + 2 * MEAN_OVER * averaged)
+    steps, averaged = options.steps_taken([preset.injection]), preset.direction.steps
+    editing = Work(2 * steps, steps * (1 + 2 * len(strengths)))
+    if options.form == "trained" or not isinstance(preset.direction, ImplicitDirection):
+        return editing
+    return editing + reference.latents_work(model, averaged) + Work(2 * averaged, 2 * reference.COUNT * averaged)
 
 
 @device_job(edit_work)
@@ -174,9 +176,7 @@ def edit_frames(
     intervals, assumed = _intervals(model.card, preset, options)
     settings = EditSettings(options.step_count, intervals, options.injection or preset.injection, options.seed)
 
-    if options.form != "trained" and isinstance(preset.direction, ImplicitDirection):
-        yield Progress(0, 2 * options.step_count, f"Averaging the direction over {MEAN_OVER} pictures")
-    direction = _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
+    direction = yield from _form(model, preset, options.form, intervals.t_edit, {} if forms is None else forms)
 
     domain = finish(domain_of(model, picture))
     weighted = [(direction, list(strengths))]
@@ -188,14 +188,16 @@ def edit_frames(
     return [Frame(float(c), pixels, honest(about, domain).lacking(*assumed)) for c, pixels, about in rows]
 
 
-def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Direction:
-    """The direction as it was trained, or its mean over pictures, or that averaged over time too (Appendix L.1)."""
+def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Job[Direction]:
+    """The direction as it was trained, or its mean over 20 inverted pictures, or that averaged over time too (Appendix
+    L.1)."""
     direction = preset.direction
     if form == "trained" or not isinstance(direction, ImplicitDirection):
         return direction
     key = (direction, model.card.id, t_edit)
-    with DEVICE.turn():
-        if key not in kept:
-            x_T = sample_latent(model, seed=0, count=MEAN_OVER).x_T
+    if key not in kept:
+        x_T = yield from reference.reference_latents(model, direction.steps)
+        yield Progress(0, 1, f"Averaging the direction over {len(x_T)} pictures")
+        with DEVICE.turn():
             kept[key] = mean_direction(model, direction, x_T, t_edit)
     return global_direction(kept[key]) if form == "global" else kept[key]

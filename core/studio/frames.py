@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
+from ..calibration import steps_taken
 from ..directions import Injection
 from ..errors import RequestError
 from ..photo.placement import Placement
@@ -65,7 +67,7 @@ class EditOptions:
 
     def __post_init__(self) -> None:
         if self.process not in USUAL_STEPS:
-            raise RequestError(f"There is no process {self.process!r}: use {' or '.join(USUAL_STEPS)}.")
+            raise RequestError(f"There is no process {self.process!r}: use {', '.join(USUAL_STEPS)}.")
         require_range("steps", self.step_count, 4, 1000)
         require_range("seed", self.seed, 0, 2**31 - 1)
         for words, level in (
@@ -85,7 +87,7 @@ class EditOptions:
         """What differs from the usual."""
         said = []
         if self.process != "anchored":
-            said.append("as in the paper")
+            said.append("as in the paper" if self.process == "paper" else "as published")
         if self.step_count != USUAL_STEPS[self.process]:
             said.append(f"{self.step_count} steps")
         if self.form != "trained":
@@ -101,6 +103,11 @@ class EditOptions:
     def step_count(self) -> int:
         """Steps of the process."""
         return USUAL_STEPS[self.process] if self.steps is None else self.steps
+
+    def steps_taken(self, suggested: Collection[Injection]) -> int:
+        """Steps that an edit takes with directions that suggest these injections."""
+        injections = suggested if self.injection is None else [self.injection]
+        return steps_taken(self.step_count, injections) if self.process == "anchored" else self.step_count
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,8 @@ class AttributeReading:
 @dataclass(frozen=True)
 class Measures:
     """What an edit did; None where a measure is not to be had. s_dir: Asyrp Eq. 17, in [-1, 1]. distance: perceptual,
-    0 for no change. identity: 1 for the same person. attributes: the most changed first. missing: in words, what could
+    0 for no change. identity: 1 for the same person. segmentation: the share of the picture that shows the same part of
+    the face (Asyrp, appendix K.2). attributes: the most changed first. missing: in words, what could
     not be had or was assumed. in_domain: whether the model knows pictures like the one that was edited."""
 
     s_dir: float | None = None
@@ -130,13 +138,18 @@ class Measures:
     attributes: tuple[AttributeReading, ...] = ()
     missing: tuple[str, ...] = ()
     in_domain: bool | None = None
+    segmentation: float | None = None
 
     def lacking(self, *words: str) -> Measures:
         """The same with more that is missing."""
         return replace(self, missing=(*self.missing, *words))
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All of them; segmentation only for models whose parts are known."""
+        made = asdict(self)
+        if self.segmentation is None:
+            del made["segmentation"]
+        return made
 
 
 @dataclass(frozen=True)

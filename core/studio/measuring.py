@@ -17,6 +17,7 @@ from .. import clip, instruments, metrics
 from .. import parts as face_parts
 from ..asyrp.loss import s_dir
 from ..asyrp.prompts import templates
+from ..asyrp.segmentation import segmentation_consistency
 from ..cache import Cache, Counted
 from ..errors import ModelUnavailable
 from ..forking import ForkedLock
@@ -176,6 +177,7 @@ def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", tar
     except ModelUnavailable:
         return [row.lacking(NO_DISTANCE) for row in rows]
     compared = instrument.compare(before, after)
+    kept_parts = _kept_parts(card, before, after)
     for i, row in enumerate(rows):
         attributes = []
         for name, known in instrument.known.items():
@@ -184,5 +186,16 @@ def measure(card: BaseCard, before: Tensor, after: Tensor, source: str = "", tar
             attributes.append(AttributeReading(name, was, now, known.low, known.high, change))
         attributes.sort(key=lambda reading: -abs(reading.change))
         distance_, identity = float(compared.distance[i]), float(compared.identity[i])
-        rows[i] = replace(row, distance=distance_, identity=identity, attributes=tuple(attributes))
+        rows[i] = replace(
+            row, distance=distance_, identity=identity, attributes=tuple(attributes), segmentation=kept_parts[i]
+        )
     return rows
+
+
+def _kept_parts(card: BaseCard, before: Tensor, after: Tensor) -> list[float] | list[None]:
+    """Segmentation consistency of each edit; nothing where no network knows the parts."""
+    known = parts(card) if isinstance(card, ModelCard) else None
+    if known is None:
+        return [None] * len(after)
+    was = known.label_map(before)
+    return [segmentation_consistency(was, known.label_map(one)).pixels for one in after]

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from torch import Tensor
 
 from ..asyrp.loss import s_dir
-from ..asyrp.prompts import suggested_name, templates
-from ..asyrp.train import Sources, Training, TrainingSettings
+from ..asyrp.prompts import TABLE_3, coefficients, suggested_name, templates
+from ..asyrp.sources import Sources
+from ..asyrp.train import TrainedForm, Training, TrainingSettings
 from ..editing import EditSettings, edit, sample_latent
 from ..errors import DeviceRefused, ModelUnavailable, RequestError
-from ..imaging import thumbnail
+from ..imaging import Source, content_hash, thumbnail
 from ..intervals import Intervals
 from ..memory import MAX_SOURCES
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel
 from ..presets import Preset
 from ..progress import Job, Progress, Running, finish, stage
-from . import measuring
+from . import library, measuring
 from .device import DEVICE, exclusively
 from .edit import Forms
 from .frames import Frame, Picture, require_range
 from .jobs import Work, device_job
 from .latents import edit_together
+from .reference import reference_pictures
 from .strips import MAX_STRIPS, Strip
-from .turns import Turn
+from .turns import Turn, Turns
 
-SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40)}  # form: samples, steps
+# Form: samples, steps.
+SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40), "per_timestep": (64, 20)}
 MAX_TEXT = 200
+MIN_PICTURES, MAX_PICTURES = 4, 200  # of the visitor's own, to learn from
 LOW_MATCH = 0.25  # S_dir: below, the pictures hardly change the way the words do (`python -m benchmarks.matches`)
 PREVIEW_STEPS = 8
 PREVIEW_EVERY = 4.0  # seconds
@@ -46,7 +51,8 @@ class TextEditState:
     last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
     a preset that was just trained or opened, until it is shown; saved: for the one that can be saved. returning: a
     strip of the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
-    last training prepared. trains: one runs. stop_training: set to stop it; discard_training: and to keep nothing."""
+    last training prepared. analyses: requests for one, of which the newest replaces all others. trains: one runs.
+    stop_training: set to stop it; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)
     strip: Strip | None = None
@@ -58,6 +64,7 @@ class TextEditState:
     forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
     trains: bool = False
+    analyses: Turns = field(default_factory=Turns)
     stop_training: bool = False
     discard_training: bool = False
 
@@ -75,22 +82,46 @@ class TextEditState:
 
 
 def training_settings(form: str, samples: int, steps: int, l_clip: float | None = None) -> TrainingSettings:
-    """Settings from what a visitor chose. Raises RequestError for numbers out of range."""
-    if form not in ("global", "implicit"):
-        raise RequestError(f"There is no form {form!r} to train: use global or implicit.")
+    """Settings from what a visitor chose. l_clip: None for what Table 3 of the paper has for the texts. Raises
+    RequestError for numbers out of range."""
+    if form not in get_args(TrainedForm):
+        raise RequestError(f"There is no form {form!r} to train: use {', '.join(get_args(TrainedForm))}.")
     require_range("samples", samples, 4, 2000)
     require_range("steps", steps, 8, 200)
     if l_clip is not None:
         require_range("coefficient", l_clip, 0.05, 5)
-    return TrainingSettings(
-        form="global" if form == "global" else "implicit", samples=int(samples), steps=int(steps), l_clip=l_clip
-    )
+    chosen: TrainedForm = next(known for known in get_args(TrainedForm) if known == form)
+    return TrainingSettings(form=chosen, samples=int(samples), steps=int(steps), l_clip=l_clip)
+
+
+def pictures_to_learn_from(model: DiffusionModel, count: int, files: Sequence[Source] = ()) -> Job[Tensor]:
+    """Pixels (N, 3, R, R) for a training from inverted pictures: the visitor's own, or else `count` of the model's.
+
+    Raises:
+        RequestError: too few or too many. ImageError: one of them is no picture.
+    """
+    if not files:
+        return (yield from reference_pictures(model, min(count, MAX_PICTURES)))
+    if not MIN_PICTURES <= len(files) <= MAX_PICTURES:
+        raise RequestError(f"Give between {MIN_PICTURES} and {MAX_PICTURES} pictures to learn from, not {len(files)}.")
+    made = []
+    for file in files:
+        made.append(library.open_picture(file, model.card.id).pixels)
+        yield Progress(len(made), len(files), "Opening the pictures")
+    return torch.cat(made)
 
 
 def start_training(
-    model: DiffusionModel, source: str, target: str, settings: TrainingSettings, state: TextEditState | None = None
+    model: DiffusionModel,
+    source: str,
+    target: str,
+    settings: TrainingSettings,
+    state: TextEditState | None = None,
+    pixels: Tensor | None = None,
 ) -> Training:
     """A training that `train` will run; what an earlier one of the visit prepared is used again where it fits.
+
+    pixels: (N, 3, R, R), pictures to learn from, which are inverted first; None: random noise.
 
     Raises:
         RequestError: the texts cannot be used.
@@ -100,7 +131,7 @@ def start_training(
         if len(text) > MAX_TEXT:
             raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
     with DEVICE.turn():
-        training = Training(model, measuring.image_text(model.card), source, target, settings)
+        training = Training(model, measuring.image_text(model.card), source, target, settings, pixels=pixels)
     kept = state.sources.get(_sources_key(training)) if state else None
     if kept is not None and len(kept.timesteps) >= len(training.timesteps):
         training.sources = kept
@@ -108,9 +139,22 @@ def start_training(
 
 
 def _sources_key(training: Training) -> tuple[Any, ...]:
-    """What the prepared trajectories of random latents depend on, apart from how far down they go."""
-    settings = training.settings
-    return training.model.card.id, training.model.fingerprint, settings.steps, settings.samples, settings.first_seed
+    """What the prepared trajectories of latents depend on, apart from how far down they go."""
+    settings, pixels = training.settings, training.pixels
+    latents = (settings.samples, settings.first_seed) if pixels is None else content_hash(pixels)
+    return training.model.card.id, training.model.fingerprint, settings.steps, latents
+
+
+def coefficients_in_words(training: Training) -> str:
+    """Which weights of Eq. 7 a training has, and whose they are."""
+    known = (training.source.strip().lower(), training.target.strip().lower()) in TABLE_3
+    numbers = f"λ for the words {training.l_clip:g}, for staying close {training.l_recon:.3g}"
+    if (
+        training.settings.l_clip is not None
+        and training.l_clip != coefficients(training.source, training.target).l_clip
+    ):
+        return f"{numbers}; the first as you have set it"
+    return f"{numbers}; {'from Table 3 of the paper' if known else 'by the rule of the paper'}"
 
 
 def train_preset(
@@ -167,6 +211,7 @@ def learn_work(training: Training, pixels: Tensor | None) -> Work:
     """Of `learn`: a step is a pass there, and one there and back."""
     settings, left = training.settings, training.total - training.step
     to_prepare = training.unprepared * len(training.before + training.timesteps)
+    to_prepare += training.to_invert * settings.steps
     return Work(to_prepare / 8 + 3 * left, to_prepare + 4 * left * settings.batch)
 
 
@@ -226,6 +271,7 @@ def _as_preset(training: Training, preview: Tensor | None, matched: float) -> Pr
             "optimiser_steps": len(training.losses),
             "l_clip": training.l_clip,
             "l_recon": training.l_recon,
+            "latents": "random" if training.pixels is None else "inverted",
         },
         source_text=training.source,
         target_text=training.target,

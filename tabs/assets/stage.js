@@ -102,7 +102,7 @@ function numbers() {
 function table() {
   const rows = [["strength", "measure", ...sides(), "change in standard deviations", "low", "high"]];
   for (const { attributes = [], ...frame } of numbers().strengths) {
-    for (const key of ["s_dir", "identity", "distance"]) if (typeof frame[key] === "number") rows.push([frame.strength, key, "", frame[key], "", "", ""]);
+    for (const key of ["s_dir", "identity", "segmentation", "distance"]) if (typeof frame[key] === "number") rows.push([frame.strength, key, "", frame[key], "", "", ""]);
     for (const a of attributes) rows.push([frame.strength, a.name, a.before, a.after, a.change, a.low, a.high]);
   }
   return rows.map((row) => row.map((cell) => (/[",\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : cell)).join(",")).join("\n");
@@ -198,6 +198,7 @@ function thumbnail(strength) {
 const MEASURES = [
   ["s_dir", "Direction match", "of 1", "Whether the picture changed the way the words did (S_dir). 1 is exactly so, 0 unrelated, −1 the opposite."],
   ["identity", "Same person", "of 1", "Similarity of identity between before and after, by an independent network. 1 is the same person."],
+  ["segmentation", "Same parts", "of 1", "How much of the picture shows the same part of the face as before (segmentation consistency). A change of colour keeps all of it, an opened mouth does not and should not."],
   ["distance", "Visible change", "0 is none", "Perceptual distance between before and after. 0 is no change at all; above 1 little of the picture is as it was."],
   ["seconds", "Time", "s", "Seconds that this edit took on the machine."],
 ];

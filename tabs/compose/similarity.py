@@ -14,6 +14,7 @@ from core.models.loader import models
 from core.presets import Preset
 from core.progress import Job, Progress, Running
 from core.studio.compose import orthogonalise
+from core.studio.compose.common_start import comparison_words
 from core.studio.discover.analysis import Analysis
 from core.studio.turns import Outdated
 from core.studio.visit.compose import analysis_of, available_presets, exchange_presets
@@ -101,7 +102,8 @@ def compare(session: Session, metric: orthogonalise.Metric) -> Values:
     except Outdated:
         yield "", gr.skip()
         return
-    yield "", table([name for name, _ in choices], running.result, legend(metric, analysis))
+    note = f"{legend(metric, analysis)} {comparison_words(compared, metric)}".strip()
+    yield "", table([name for name, _ in choices], running.result, note)
 
 
 def legend(metric: orthogonalise.Metric, analysis: Analysis | None) -> str:

@@ -18,6 +18,7 @@ from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
+from core.studio.compose.common_start import mixing_words
 from core.studio.domain import domain_of
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.keeping import Shown
@@ -37,7 +38,7 @@ from tabs.compose.widgets import Mixer
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
-from tabs.process import process_choice, usual_steps
+from tabs.process import process_choice, shown_process, usual_steps
 from tabs.results import busy, foreign, frames_json, imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import before_url, current_picture, first_stage, preset_items, visit_stage
@@ -130,7 +131,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             *similarity.for_composition(visit),
             *share.for_composition(visit),
             in_force_words(visit),
-            *(visit.compose.restored or (gr.skip(),) * 3),
+            *(shown_process(*visit.compose.restored) if visit.compose.restored else (gr.skip(),) * 3),
         )
 
     def rendering(visit: Session, *values: Any) -> Values:
@@ -288,7 +289,9 @@ def in_force_words(session: Session) -> str:
     try:
         chosen = [preset for preset, _ in applying.resolve(state.composition, available_presets(session))]
         options = EditOptions(source=state.source, boost=state.boost)
-        words = applying.intervals_in_words(MODELS[session.model_id], chosen, options)
+        words = (
+            f"{applying.intervals_in_words(MODELS[session.model_id], chosen, options)} {mixing_words(chosen)}".strip()
+        )
     except VisitorError as error:
         words = error.message
     return f'<p class="words" role="status">{escape(words)}</p>' if words else ""

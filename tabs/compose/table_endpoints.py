@@ -14,6 +14,7 @@ from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import animation, orthogonalise, pictures
+from core.studio.compose.common_start import comparison_words
 from core.studio.frames import EditOptions
 from core.studio.photographs import require_returned
 from core.studio.visit.session import Session
@@ -96,7 +97,8 @@ def similarity(
             last = time.monotonic()
             yield {"note": event.note, "step": event.step, "total": event.total}
     names, values = [preset.name for preset in chosen], running.result.tolist()
-    about = {"directions": names, "metric": metric, "similarity": values, "compared": legend(metric, None)}
+    compared = f"{legend(metric, None)} {comparison_words(chosen, metric)}".strip()
+    about = {"directions": names, "metric": metric, "similarity": values, "compared": compared}
     yield about | {"csv": csv_text(matrix_rows(names, values)), "placement": told_placement(source)}
 
 

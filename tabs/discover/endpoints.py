@@ -23,6 +23,7 @@ from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
 from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
+from tabs.discover.search import acting_levels
 from tabs.endpoints import (
     Answers,
     declare,
@@ -83,6 +84,18 @@ def build(shell: Shell) -> None:
             precision=0,
             label="Vectors of the basis of h-space, 8 to 512; more take longer and are more exact",
         )
+        acts_from = gr.Number(
+            999, precision=0, label="Noise level from which directions act, 999 (noise) to 0 (picture), as of 1000"
+        )
+        acts_to = gr.Number(
+            0,
+            precision=0,
+            label="Noise level down to which they act; 999 and 0: as the method has it, boundary at one level alone",
+        )
+        strength = gr.Number(
+            0,
+            label="Strength of the pictures as the papers count a (theirs is 50), 0.1 to 100; 0: a well visible change",
+        )
         model = model_input(shell)
         seen = gr.Image(label="Picture as the model sees it", format="png")
         about = gr.JSON(label="Measures")
@@ -93,7 +106,7 @@ def build(shell: Shell) -> None:
         declare(shell, analyse, [image, timestep, size, model, placement], [seen, about])
         ranks = [rank, joint, individual, projection]
         how = [method, count, *ranks, timestep, injection, refine, size]
-        inputs = [image, regions, *how, model, placement, mask_input()]
+        inputs = [image, regions, *how, model, placement, mask_input(), acts_from, acts_to, strength]
         declare(shell, discover, inputs, [files, pictures, about])
 
 
@@ -132,13 +145,16 @@ def discover(
     model: str,
     placement: Any,
     mask: str | None = None,
+    acts_from: int = 999,
+    acts_to: int = 0,
+    strength: float = 0,
 ) -> Answers:
     """Find directions that change regions of a picture; a picture is analysed once, whatever is asked of it later.
 
     Returns a preset file and a picture per direction, and a JSON: timestep, seconds, and for each direction its name,
-    region, value, linearised and measured ROIR, strength, and what the image-text model and the probe say of it. Until
-    then the JSON tells how far it is. In the same session, `/edit_text` finds the directions by their names, and gives
-    back the whole photo with one of them.
+    region, value, linearised and measured ROIR, mean squared change inside and outside, strength a, and what the
+    image-text model and the probe say of it. Until then the JSON tells how far it is. In the same session, `/edit_text`
+    finds the directions by their names, and gives back the whole photo with one of them.
     """
     started = time.monotonic()
     loaded, picture = models.get(model), given_picture(image, model, placement)
@@ -146,7 +162,21 @@ def discover(
     areas = requested_regions(regions, method, loaded.card.resolution, painted)
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
     t = timestep_from_share(loaded, timestep)
-    job = explore(Exploration(loaded, picture, areas, method, settings, t, size, injection), bool(refine))
+    start, end = acting_levels(loaded, acts_from, acts_to)
+    asked = Exploration(
+        loaded,
+        picture,
+        areas,
+        method,
+        settings,
+        t,
+        size,
+        injection,
+        acts_from=start,
+        acts_to=end,
+        strength=strength or None,
+    )
+    job = explore(asked, bool(refine))
     exploration = yield from stream_progress(job, beside=2)
     keys = [session.keep(as_preset(exploration, row)) for row in exploration.rows]
     presets = [session.own[key] for key in keys]

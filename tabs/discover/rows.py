@@ -15,6 +15,12 @@ from tabs.widgets import data_url
 
 ROIR = "Change outside the region over change inside it, in these pictures. The smaller, the more local."
 
+MSE = "Mean squared change of the pixels inside the region and outside it, in thousandths of [-1, 1]²."
+STRENGTH = (
+    "How far the pictures go, as the papers count: the unit direction times a is added at each of 40 steps. They take "
+    "a = 50. Below a picture, 1 is this strength."
+)
+
 
 def rows_value(exploration: Exploration | None) -> dict[str, Any]:
     """What `Directions` shows of an exploration."""
@@ -35,6 +41,9 @@ def row_json(row: DirectionRow) -> dict[str, Any]:
     ratio = row.roir if row.roir is not None else row.found.ratio
     if ratio is not None:
         facts.append(["outside per inside (ROIR)", f"{ratio:.2f}", ROIR])
+    if row.mse is not None:
+        facts.append(["squared change inside, outside", " / ".join(f"{1000 * mse:.2g}" for mse in row.mse), MSE])
+    facts.append(["strength a", f"{row.strength:g}", STRENGTH])
     about, changes = "", ""
     if row.suggestion is not None:
         changes = describe_changes(row.suggestion.changes)

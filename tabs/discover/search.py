@@ -11,7 +11,7 @@ import gradio as gr
 from core.directions import Injection
 from core.discovery.interface import DiscoverySettings
 from core.errors import RequestError, VisitorError
-from core.models.loader import models
+from core.models.loader import DiffusionModel, models
 from core.progress import Progress
 from core.studio.discover.analysis import timestep_from_share
 from core.studio.discover.exploration import Exploration, requested_regions
@@ -40,16 +40,38 @@ def requested_exploration(
     timestep: int,
     injection: Injection,
     size: int,
-    *ranks: float,
+    *numbers: float,
 ) -> Exploration:
-    """The search that the visitor asks for. value: of the region board. ranks: rank, joint rank, individual rank and
-    rank of the projection, then the ridge. Raises RequestError."""
+    """The search that the visitor asks for. value: of the region board. numbers: rank, joint rank, individual rank and
+    rank of the projection, then the ridge, the noise levels from and to which directions act, and the strength a, 0 for
+    what is visible. Raises RequestError."""
     model = models.get(session.model_id)
     regions = requested_regions(value or [], method, model.card.resolution)
-    rank, joint, individual, projection = (int(number or 0) for number in ranks[:4])
-    settings = DiscoverySettings(int(count or 0), rank, joint, individual, projection, float(ranks[4] or 0))
-    t = timestep_from_share(model, timestep or 0)
-    return Exploration(model, picture, regions, method, settings, t, int(size or 0), injection)
+    rank, joint, individual, projection = (int(number or 0) for number in numbers[:4])
+    settings = DiscoverySettings(int(count or 0), rank, joint, individual, projection, float(numbers[4] or 0))
+    t, (start, end, a) = timestep_from_share(model, timestep or 0), numbers[5:]
+    acting = acting_levels(model, int(start or 0), int(end or 0))
+    return Exploration(
+        model,
+        picture,
+        regions,
+        method,
+        settings,
+        t,
+        int(size or 0),
+        injection,
+        acts_from=acting[0],
+        acts_to=acting[1],
+        strength=float(a or 0) or None,
+    )
+
+
+def acting_levels(model: DiffusionModel, start: int, end: int) -> tuple[int | None, int | None]:
+    """The noise levels between which directions act, as a search takes them: None for all of them. start, end: of
+    1000."""
+    last = model.card.last_timestep
+    start, end = (min(last, round(level * last / 999)) for level in (start, end))
+    return (None, None) if (start, end) == (last, 0) else (start, end)
 
 
 @in_words

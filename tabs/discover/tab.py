@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 
 from core.discovery.basis import BASIS_SIZE
-from core.discovery.interface import DEFAULT_SETTINGS
+from core.discovery.interface import DEFAULT_SETTINGS, PAPER_BASIS, PAPER_RANKS
+from core.discovery.locality import PAPER_STRENGTH
 from core.discovery.methods import DEFAULT_METHOD, METHODS
 from core.imaging import to_pil
 from core.progress import Progress
@@ -33,6 +34,8 @@ INJECTIONS = [
     ("The whole step (symmetric)", "symmetric"),
     ("What the picture will be, not the noise (asymmetric)", "asymmetric"),
 ]
+
+PAPER_JIVE = "JIVE as in the paper: r = {}, r_C = {}, r_A = {}, a = {:g}".format(*PAPER_RANKS, PAPER_STRENGTH)
 
 INTRO = """<div class="intro"><h4>How it works</h4><ol>
 <li><span>Choose a part of the picture: a ready-made one, a box, a brush stroke, a mask file.</span></li>
@@ -78,6 +81,19 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     label="How noisy the picture is when the model is asked (t)",
                     info="of 1000; 600 is the papers'",
                 )
+                acts_from = gr.Slider(
+                    0, 999, 999, step=1, label="Directions act from this noise level …", elem_id="acts-from"
+                )
+                acts_to = gr.Slider(0, 999, 0, step=1, label="… down to this one (t)", elem_id="acts-to")
+                a = gr.Slider(
+                    0,
+                    100,
+                    0,
+                    step=1,
+                    label="How far the pictures go (a)",
+                    info="0: as far as the change is well visible; the papers take 50",
+                    elem_id="strength-a",
+                )
                 injection = gr.Radio(INJECTIONS, value="symmetric", label="What a direction may change")
                 size = gr.Slider(
                     16,
@@ -86,6 +102,11 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     step=8,
                     label="How fine the search is (basis)",
                     info="vectors of h-space; more take longer",
+                )
+                paper = gr.Button(
+                    PAPER_JIVE,
+                    size="sm",
+                    elem_id="jive-paper",
                 )
                 rank = gr.Slider(5, 100, defaults.rank, step=1, label="Changes kept of a region (JIVE, rank)")
                 joint = gr.Slider(
@@ -118,11 +139,27 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     session = shell.session
     shown = [board, found, intro, opened, spectrum, find, stop, plot]
-    settings = [method, count, timestep, injection, size, rank, joint, individual, projection, mu]
+    settings = [
+        method,
+        count,
+        timestep,
+        injection,
+        size,
+        rank,
+        joint,
+        individual,
+        projection,
+        mu,
+        acts_from,
+        acts_to,
+        a,
+    ]
     on_stage = [opened, stage, said, elsewhere, file]
 
     chooser.connect(show_picture, [], shown, show_preview, HEAVY)
     board.connect(session, drawn_on, keep_drawn)
+    as_printed = (*PAPER_RANKS, PAPER_BASIS, PAPER_STRENGTH)
+    paper.click(lambda: as_printed, None, [rank, joint, individual, size, a], queue=False, **QUIET)
     find.click(search, [session, board, *settings], shown, **HEAVY)
     stop.click(stop_search, session, [found, find, stop], queue=False, **QUIET)
     found.select(open_row, session, on_stage, **HEAVY)

@@ -18,7 +18,13 @@ from core.studio.edit import edit_frames, intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.photographs import given_back, require_returned
 from core.studio.sample import sample_picture
-from core.studio.train import SUGGESTED, start_training, train_preset, training_settings
+from core.studio.train import (
+    SUGGESTED,
+    pictures_to_learn_from,
+    start_training,
+    train_preset,
+    training_settings,
+)
 from core.studio.visit.session import Session
 from core.studio.words import unknown_words
 from tabs.charts import curve_rows, intervals_of, loss_curve
@@ -63,14 +69,29 @@ def build(shell: Shell) -> None:
         model = model_input(shell)
         process = process_input()
         form = gr.Dropdown(
-            ["global", "implicit"],
+            ["global", "implicit", "per_timestep"],
             value="global",
-            label="Form: global (one shift, fast) or implicit (a network f_t, slower, as in the paper)",
+            label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper) or per_timestep "
+            "(one shift for each timestep, optimised directly)",
         )
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
         train_steps = gr.Number(short, precision=0, label="Steps of the diffusion process, 8 to 200")
-        coefficient = gr.Number(0.8, label="Weight of the words against staying close, 0.05 to 5")
+        coefficient = gr.Number(
+            0,
+            label="Weight of the words against staying close, 0.05 to 5; 0: as Table 3 of the paper has it for these "
+            "texts, 0.8 for others",
+        )
+        latents = gr.Dropdown(
+            ["random", "inverted"],
+            value="random",
+            label="What it learns from: random noise, or pictures, which are inverted first and then kept more",
+        )
+        files = gr.File(
+            label="Pictures to learn from, 4 to 200, for 'inverted'; left out: the model's own",
+            file_count="multiple",
+            type="filepath",
+        )
         picture = gr.Image(label="Picture", format="png")
         measures = gr.JSON(label="Measures")
         file = gr.File(label="Preset file")
@@ -78,7 +99,7 @@ def build(shell: Shell) -> None:
         placement, back = placement_input(), returned_input()
         asked = [image, direction, strength, steps, seed, source, target, model, process, placement, back]
         declare(shell, edit_text, asked, [picture, measures])
-        asked = [source, target, form, samples, train_steps, coefficient, model]
+        asked = [source, target, form, samples, train_steps, coefficient, model, latents, files]
         declare(shell, train_direction, asked, [file, measures])
         named = gr.Textbox("", label="Name of a direction, as /presets lists it, for example 'smiling'")
         asked = [named, model, source_input(), gr.Checkbox(False, label=BOOST_LABEL)]
@@ -139,6 +160,8 @@ def train_direction(
     steps: int,
     coefficient: float,
     model: str,
+    latents: str = "random",
+    files: list[str] | None = None,
 ) -> Answers:
     """Train a direction from two texts.
 
@@ -147,12 +170,16 @@ def train_direction(
     by its name.
     """
     started = time.monotonic()
-    settings = training_settings(form, samples, steps, coefficient)
-    training = start_training(models.get(model), source_text or "", target_text or "", settings, session.text_edit)
+    settings = training_settings(form, samples, steps, coefficient or None)
+    loaded, pixels = models.get(model), None
+    if latents == "inverted":
+        pixels = yield from stream_progress(pictures_to_learn_from(loaded, settings.samples, files or ()))
+    training = start_training(loaded, source_text or "", target_text or "", settings, session.text_edit, pixels)
     preset = yield from stream_progress(train_preset(training))
     preset = session.own[session.keep(preset)]
     losses = [round(loss, 4) for loss in training.losses]
     about: dict[str, Any] = {"match": preset.measured.get("s_dir")}
+    about |= {"l_clip": training.l_clip, "l_recon": round(training.l_recon, 4), "latents": latents}
     about["unknown_words"] = [one.word for one in unknown_words(MODELS[model], source_text or "", target_text or "")]
     about |= {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
     about["chart_svg"] = first_svg(loss_curve(training.losses, training.total, len(training.timesteps)))
@@ -164,8 +191,10 @@ def intervals(
 ) -> Iterator[dict[str, Any]]:
     """Where a direction acts in time, and why: the interval in which it edits, and that in which noise is added.
 
-    Returns a JSON with t_edit and t_boost, whose they are in words, the model's perceptual curves (t, distance of the
-    predicted and of the noisy picture) as numbers and as CSV where they are known, and the drawing as SVG.
+    Returns a JSON with t_edit and t_boost, whose they are in words, and where the model's perceptual curves are known
+    these (t, distance of the predicted and of the noisy picture) as numbers and as CSV, the editing strength of the
+    interval, what may still change below it, the quality deficiency at t_boost (Asyrp, section 4), and the drawing as
+    SVG.
     """
     card, options = known_model(model), EditOptions(source=source, boost=bool(boost))
     preset = library.named_preset(model, direction or "", session.own)
@@ -176,6 +205,9 @@ def intervals(
     known = curves.as_json() if isinstance(curves, Curves) else None
     if isinstance(curves, Curves):
         about["csv"] = csv_text(curve_rows(curves))
+        about["editing_strength"] = round(curves.editing_strength(found.t_edit), 4)
+        about["editing_flexibility"] = round(curves.editing_flexibility(found.t_edit), 4)
+        about["quality_deficiency"] = round(curves.quality_deficiency(found.t_boost), 4)
     drawing = first_svg(intervals_of(card, found, preset.direction.t_start))
     yield about | {"curves": known, "intervals_svg": drawing}
 

@@ -18,7 +18,6 @@ from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, in_units
 from core.studio.keeping import Shown, nearest
 from core.studio.strips import begin_strip
-from core.studio.train import SUGGESTED
 from core.studio.visit.session import Session
 from tabs.charts import intervals_of
 from tabs.keeping import Keeping
@@ -27,10 +26,10 @@ from tabs.process import process_choice, usual_steps
 from tabs.results import imagining
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.strip import exact, fill, strip_value
+from tabs.text_edit.analyses import Analyses
 from tabs.text_edit.shelf import Shelf
 from tabs.text_edit.training import (
     PRESETS,
-    discard_training,
     offer_file,
     open_preset,
     own_chosen,
@@ -38,11 +37,9 @@ from tabs.text_edit.training import (
     remove_own,
     rename_own,
     run_training,
-    settings_for_form,
-    stop_training,
     withdraw_file,
-    words_note,
 )
+from tabs.text_edit.words_panel import WordsPanel
 from tabs.visit import (
     HINT,
     before_url,
@@ -68,11 +65,6 @@ INJECTIONS = [
     ("The whole step (symmetric)", "symmetric"),
 ]
 SOURCES = [("As the direction suggests", "preset"), ("From the model's perceptual curves", "curves"), ("My own", "own")]
-TRAINED = [
-    ("Fast: the same change for every picture, about a minute (one global Δh)", "global"),
-    ("Thorough: depends on the picture, a few minutes (implicit, f_t)", "implicit"),
-]
-
 # The key of a preset, if the visitor agrees to what they are asked.
 CONFIRM = "(session, key, question) => [session, confirm(question) ? key : null, question]"
 
@@ -85,7 +77,6 @@ Values = Iterator[tuple[Any, ...]]
 def build(shell: Shell, tab: gr.Tab) -> None:
     """The tab's widgets and events."""
     model_id = shell.model.value
-    few, short = SUGGESTED["global"]
     with gr.Row(elem_id="text-edit", elem_classes="columns"):
         with gr.Column(elem_classes="choices"):
             chooser = PictureChooser(shell, tab, TAB)
@@ -96,31 +87,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                         picker = Cards(preset_items(model_id, {}), elem_id="presets", **PRESETS)
                         shelf = Shelf(model_id)
                     with gr.Tab("From words", id="words"):
-                        with gr.Column(elem_classes="section") as words:
-                            source_text = gr.Textbox(
-                                MODELS[model_id].domain_word,
-                                label="What the pictures show",
-                                max_lines=1,
-                                elem_id="source-text",
-                            )
-                            target_text = gr.Textbox(
-                                label="What they should show",
-                                placeholder="face with a red beard",
-                                max_lines=1,
-                                elem_id="target-text",
-                            )
-                            form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
-                            with gr.Accordion("Training settings", open=False):
-                                samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
-                                train_steps = gr.Slider(8, 60, short, step=1, label="Steps", info="of the process")
-                                coefficient = gr.Slider(0.1, 3, 0.8, step=0.1, label="How strongly the words count (λ)")
-                            train = gr.Button("Train this direction", variant="primary", elem_id="train")
-                            # Below the button, so that it does not move while it is pressed.
-                            unknown = gr.HTML(elem_id="unknown-words")
-                        with gr.Row(visible=False) as stopping:
-                            stop = gr.Button("Stop and keep", elem_id="stop", min_width=120)
-                            discard = gr.Button("Discard", elem_id="discard", min_width=100)
-                        training = gr.HTML(elem_id="training")
+                        words = WordsPanel(model_id)
                 with gr.Row(visible=False, elem_classes="seed", elem_id="own-preset") as own_row:
                     own_name = gr.Textbox(label="Name", max_lines=1, min_width=120, elem_id="own-name")
                     rename = gr.Button("Rename", size="sm", min_width=70, elem_id="rename-own")
@@ -158,6 +125,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                         in_force = gr.HTML(elem_id="in-force")
                         plot = gr.HTML(first_drawing(model_id), elem_id="intervals")
                 apply = gr.Button("Apply", variant="secondary", elem_id="apply")
+            analyses = Analyses()
 
     advanced = [process, steps, shape, injection, source, t_edit, t_boost, seed]
     given = [shell.session, picker, *advanced]
@@ -186,24 +154,20 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     shelf.connect(shell.session, shell.model, tab.parent, direction_tabs, picker).then(
         render_made, made, shown, **HEAVY
     )
-    trained = [training, words, stopping, picker, download]
-    train.click(
+    words.train.click(
         run_training,
-        [shell.session, source_text, target_text, form, samples, train_steps, coefficient],
-        trained,
+        [shell.session, *words.written],
+        [*words.shown, picker, download],
         **QUIET,
         concurrency_id="train",
         concurrency_limit=1,
     ).then(render_made, made, shown, **HEAVY)
-    stop.click(stop_training, shell.session, stop, queue=False, **QUIET)
-    discard.click(discard_training, shell.session, stop, queue=False, **QUIET)
+    words.connect(shell.session)
+    analyses.connect(shell, picker)
     rename.click(rename_own, [shell.session, picker, own_name], [picker, download, stage], **QUIET)
     remove.click(removal_question, [shell.session, picker], question, **QUIET).success(
         remove_own, [shell.session, picker, question], [picker, download, own_row], js=CONFIRM, **QUIET
     )
-    written = [shell.session, source_text, target_text]
-    gr.on([source_text.blur, target_text.blur, target_text.submit], words_note, written, unknown, **QUIET)
-    form.input(settings_for_form, form, [samples, train_steps], **QUIET)
 
     source.input(lambda chosen: (gr.update(interactive=chosen == "own"),) * 2, source, [t_edit, t_boost], **QUIET)
     gr.on([t_edit.input, t_boost.input], redraw, [shell.session, picker, t_edit, t_boost], plot, **QUIET)
@@ -237,7 +201,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             offered(session, None if strip is None else strip.source),
         )
 
-    changed = [*chooser.widgets, picker, source_text, stage, plot, download]
+    changed = [*chooser.widgets, picker, words.source, stage, plot, download]
     tab.select(resume, given, shown, **HEAVY)
     tab.select(own_presets, shell.session, picker, **QUIET)
     shell.model.change(change_model, [shell.session, shell.model], changed, **QUIET)

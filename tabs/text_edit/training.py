@@ -20,8 +20,9 @@ from core.progress import Progress, Running
 from core.studio.texts import remarks
 from core.studio.train import (
     LOW_MATCH,
-    SUGGESTED,
+    coefficients_in_words,
     learned_so_far,
+    pictures_to_learn_from,
     start_training,
     train_preset,
     training_settings,
@@ -71,16 +72,21 @@ def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)
 
 
-def settings_for_form(form: str) -> tuple[int, int]:
-    """Sensible settings for the form: the fast one learns from fewer pictures in fewer steps."""
-    return SUGGESTED[form]
-
-
 @in_words
 def run_training(
-    session: Session, source: str, target: str, form: str, samples: int, steps: int, coefficient: float
+    session: Session,
+    source: str,
+    target: str,
+    form: str,
+    samples: int,
+    steps: int,
+    coefficient: float,
+    latents: str,
+    files: list[str] | None,
 ) -> Values:
-    """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own."""
+    """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own.
+
+    coefficient: 0 for the paper's. latents: "random" or "inverted", then of `files` or of the model's own pictures."""
     going = (gr.update(visible=False), gr.update(visible=True))
     over = (gr.update(visible=True), gr.update(visible=False))
     state = session.text_edit
@@ -89,8 +95,13 @@ def run_training(
     try:
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
         model = models.get(session.model_id)
-        settings = training_settings(form, int(samples), int(steps), float(coefficient))
-        training = start_training(model, source or "", target or "", settings, state)
+        settings = training_settings(form, int(samples), int(steps), float(coefficient) or None)
+        pixels = None
+        if latents == "inverted":
+            for event in (opening := Running(pictures_to_learn_from(model, int(samples), files or ()))):
+                yield training_view(f"{event.note} …", 0), *going, gr.skip(), gr.skip()
+            pixels = opening.result
+        training = start_training(model, source or "", target or "", settings, state, pixels)
         started, drawn, faces = time.monotonic(), 0.0, ""
         running = Running(train_preset(training, current_picture(session), lambda: state.stop_training))
         for event in running:
@@ -109,7 +120,8 @@ def run_training(
         state.keep_sources(training)
         cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
         ended = "Done" if len(training.losses) == training.total else "Stopped early"
-        view = training_view(f"{ended}: “{preset.name}” is among your presets", 1, training, faces)
+        note = f"{ended}: “{preset.name}” is among your presets ({coefficients_in_words(training)})"
+        view = training_view(note, 1, training, faces)
         yield matched_note(preset) + view, *over, cards, gr.update(value=str(session.write(preset)), interactive=True)
     except GeneratorExit:  # the page was closed or is loaded anew: what was learned is found again with the visit
         so_far = None if training is None or state.discard_training else learned_so_far(training)

@@ -35,7 +35,7 @@ def edit(client: Client, **values: Any) -> tuple[np.ndarray, dict[str, Any]]:
 
 def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
-    text = {"/edit_text", "/train_direction", "/sample", "/intervals"}
+    text = {"/edit_text", "/train_direction", "/sample", "/intervals", "/perturb", "/consistency", "/sample_with"}
     discovery = {"/analyse", "/discover"}
     inversion = {"/invert", "/compare_methods", "/reconstruct", "/edit_inverted", "/robustness"}
     photographs = {"/find_faces", "/ask_instruments", "/return_to_photo", "/open_model"}
@@ -78,7 +78,7 @@ def test_as_tools_over_mcp(text_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         tools = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()
     names = {tool["name"] for tool in tools}
     assert any(name.endswith("edit_text") for name in names)
-    assert len(names) == 22
+    assert len(names) == 25
     for tool in tools:
         for name, parameter in tool["inputSchema"]["properties"].items():
             assert parameter.get("description"), (tool["name"], name)
@@ -191,6 +191,22 @@ def test_train_a_direction_and_use_it(client: Client, served: str) -> None:
         edit(Client(served, verbose=False), direction="blue hair")
 
 
+def test_train_from_pictures_with_the_papers_coefficients(client: Client, tmp_path: Path) -> None:
+    """In-domain attributes are trained from inverted pictures (Table 3); λ is the table's unless one is given."""
+    pictures = []
+    for i in range(4):
+        path = tmp_path / f"{i}.png"
+        Image.new("RGB", (140, 128), (60 * i, 90, 120)).save(path)
+        pictures.append(handle_file(path))
+    texts = {"source_text": "dog", "target_text": "wolf", "samples": 4, "steps": 8}
+    _, about = client.predict(**texts, latents="inverted", files=pictures, api_name="/train_direction")
+    assert (about["l_clip"], about["l_recon"], about["latents"]) == (1.7, pytest.approx(2.55), "inverted")
+    _, about = client.predict(**texts, coefficient=0.5, api_name="/train_direction")
+    assert (about["l_clip"], about["l_recon"], about["latents"]) == (0.5, pytest.approx(2.55), "random")
+    with pytest.raises(AppError, match="between 4 and 200"):
+        client.predict(**texts, latents="inverted", files=pictures[:2], api_name="/train_direction")
+
+
 def test_a_new_pair_of_texts_is_trained_on_the_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SUGGESTED, "global", (4, 10))
     _, measures = edit(client, direction="", source_text="face", target_text="face with a green hat")
@@ -218,3 +234,26 @@ def test_two_programs_at_once(served: str) -> None:
     ]
     names = [job.result(timeout=120)[1]["direction"] for job in jobs]
     assert names == ["Closed eyes", "Sad"]
+
+
+def test_analyses_of_a_direction(client: Client) -> None:
+    """Random changes of equal size, delta h against t, and new pictures with it (Asyrp, figure 9, L.1 and M)."""
+    given = {"image": handle_file(EXAMPLES[0]), "direction": "smiling", "strength": 1.0}
+    distances = {}
+    for space in ("h", "eps"):
+        path, about = client.predict(**given, space=space, api_name="/perturb")
+        assert pixels(path).shape == (128, 128, 3)
+        distances[space] = about["distance"]
+    assert distances["eps"] > distances["h"] > 0, "the paper's claim of robustness, on one portrait"
+
+    about = client.predict(direction="smiling", count=2, api_name="/consistency")
+    assert about["csv"].splitlines()[0] == "t,size,share,across,along,distance"
+    assert len(about["csv"].splitlines()) == 1 + len(about["rows"])
+    assert all(0 < row["across"] <= 1 and row["size"] > 0 for row in about["rows"])
+    assert about["chart_svg"].startswith("<svg")
+
+    gallery, _ = client.predict(direction="smiling", strength=1.0, seed=3, count=2, api_name="/sample_with")
+    made = [pixels(entry["image"]) for entry in gallery]
+    assert len(made) == 4
+    assert np.abs(made[0] - made[2]).mean() > 0.5
+    assert np.abs(made[0] - made[1]).mean() > 5

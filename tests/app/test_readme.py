@@ -14,13 +14,14 @@ from PIL import Image, ImageChops
 from core.discovery.basis import BASIS_SIZE
 from core.photo import yunet
 from core.studio import library
+from core.studio.reference import COUNT
 from tests.photographs import stand_in
 
 ROOT = Path(__file__).parents[2]
 README, API = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/api.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OWN_TESTS = ("train", "invert", "reconstruct", "edit that", "another model")  # the last: test_opening_endpoint.py
-LITTLE = (("steps", 40, 10), ("size", BASIS_SIZE, 24))  # where a call leaves it open: usual, here
+LITTLE = (("steps", 40, 10), ("size", BASIS_SIZE, 24), ("count", COUNT, 2))  # where a call leaves it open: usual, here
 CALLS = dict(re.findall(r"^\| ([a-z ]+) \| `(client\..+)` \|$", API, re.MULTILINE))
 
 
@@ -50,7 +51,7 @@ def call(client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def test_the_table_is_there() -> None:
-    assert len(CALLS) == 22
+    assert len(CALLS) == 25
 
 
 def test_it_has_every_endpoint(client: Client) -> None:

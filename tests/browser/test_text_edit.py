@@ -342,3 +342,27 @@ def test_light_and_dark(visit: Visit, scheme: str) -> None:
     assert (min(bright) > 200) == (scheme == "light")
     page.get_by_role("button", name="Light or dark").click()
     page.wait_for_function(f"(Math.min(...{shade}) > 200) !== {str(scheme == 'light').lower()}")
+
+
+def test_the_papers_words_and_pictures_to_learn_from(page: Page) -> None:
+    """One of the 33 pairs of Asyrp's Table 2 fills both texts; one's own pictures are asked for where they are used."""
+    page.get_by_role("tab", name="From words").click()
+    page.locator("#paper-texts input").click()
+    expect(page.get_by_role("option")).to_have_count(33)
+    page.get_by_role("option", name="neanderthal").click()
+    expect(page.locator("#source-text").get_by_role("textbox")).to_have_value("human")
+    expect(page.locator("#target-text").get_by_role("textbox")).to_have_value("neanderthal")
+    page.locator("#training-settings > button").click()
+    expect(page.locator("#training-pictures")).to_be_hidden()
+    page.locator("#latents").get_by_text("Pictures, inverted first").click()
+    expect(page.locator("#training-pictures")).to_be_visible()
+    expect(page.locator("#coefficient").get_by_role("spinbutton")).to_have_value("0")
+
+
+def test_analyses_of_the_direction_that_is_shown(page: Page) -> None:
+    choose(page, "Smiling")
+    edited(page, "Smiling", whole_strip=False)
+    page.locator("#analyses > button").click()
+    page.locator("#imagine-with").click()
+    expect(page.locator("#analysis .pairs figure")).to_have_count(4)
+    expect(page.locator("#analysis h4")).to_contain_text("without and with Smiling +1")

@@ -3,7 +3,8 @@
 It answers the requests that huggingface_hub makes for a listing (`/api/models/...`, with its tree), a file
 (`/{repo}/resolve/...`, large ones redirected to another origin as the Hub does), an account, and a commit (create,
 validate-yaml, preupload, LFS batch with upload and verification, commit), for models and for Spaces, which have
-hardware, variables and secrets as well. It also lets somebody log in to an app, as OpenID Connect has it.
+hardware, variables and secrets as well. Data sets can be read. It also lets somebody log in to an app, as OpenID
+Connect has it.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class StandIn:
     address: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
+    datasets: dict[str, Repository] = field(default_factory=dict)
     accounts: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     uploads: Files = field(default_factory=dict)
@@ -115,6 +117,12 @@ class StandIn:
         self.spaces[name] = Space(**values)
         self.spaces[name].commit({".gitattributes": b"*.safetensors filter=lfs\n", **(files or {})})
         return self.spaces[name]
+
+    def dataset(self, name: str, files: Files, **values: Any) -> Repository:
+        """Make a data set with one commit."""
+        self.datasets[name] = Repository(**values)
+        self.datasets[name].commit(files)
+        return self.datasets[name]
 
     def asked(self, *parts: str) -> list[Request]:
         """The requests whose path contains all of `parts`."""
@@ -298,13 +306,18 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/api/spaces/(?P<space>[^/]+/[^/]+)/revision/(.+)", self._info),
             (r"/api/spaces/(?P<space>[^/]+/[^/]+)", self._info),
         )
-        for pattern, handle in (*routes, *space_routes):
+        dataset_routes = (
+            (r"/api/datasets/(?P<dataset>[^/]+/[^/]+)/revision/(.+)", self._info),
+            (r"/api/datasets/(?P<dataset>[^/]+/[^/]+)", self._info),
+            (r"/datasets/(?P<dataset>[^/]+/[^/]+)/resolve/(.+?)/(.+)", self._resolve),
+        )
+        for pattern, handle in (*routes, *space_routes, *dataset_routes):
             if match := re.fullmatch(pattern, path):
                 if not match.groupdict():
                     return handle(*match.groups())
                 named = match.groupdict()
-                kept = self.hub.repositories if "repo" in named else self.hub.spaces
-                repository = kept.get(match[1])
+                kept = {"repo": self.hub.repositories, "space": self.hub.spaces, "dataset": self.hub.datasets}
+                repository = kept[next(iter(named))].get(match[1])
                 if repository is None or (repository.private and self.token is None):
                     return self._refuse(401 if self.token is None else 404, "RepoNotFound", "Repository not found")
                 return handle(match[1], repository, *match.groups()[1:])

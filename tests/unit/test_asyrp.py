@@ -8,19 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.asyrp import train
+from core.asyrp import sources
+from core.asyrp.forms import global_direction, mean_direction
 from core.asyrp.loss import asyrp_loss, directional_loss, text_direction
 from core.asyrp.prompts import TABLE_3, coefficients
 from core.asyrp.train import (
     Training,
     TrainingSettings,
     augmented,
-    global_direction,
-    mean_direction,
     source_trajectories,
 )
 from core.directions import GlobalDirection, ImplicitDirection
-from core.editing import EditSettings, Intervals, edit, sample_latent
+from core.editing import EditSettings, Intervals, edit, invert, sample_latent
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.progress import Running, finish
@@ -128,7 +127,7 @@ def test_a_stopped_and_resumed_run_ends_where_an_uninterrupted_one_does() -> Non
 def test_a_preparation_goes_on_from_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """At every event at which it can be taken away it is, by the way that another process gets it, and goes on from
     there: nothing is computed twice, and it is prepared as in one go, to the last digit."""
-    monkeypatch.setattr(train, "CHUNK", 2)
+    monkeypatch.setattr(sources, "CHUNK", 2)
     whole = training(dtype=torch.float32)
     finish(whole.prepare())
     sliced, slices, latents = training(dtype=torch.float32), 0, []
@@ -267,6 +266,82 @@ def test_augmented_views_are_shifted_and_noisy_but_differentiable() -> None:
     assert len({round(view.std().item(), 6) for view in views}) > 10
     augmented(pixels, 1.0, 3).sum().backward()
     assert pixels.grad.sum() == pytest.approx(3 * 32 * 32)
+
+
+def test_shifts_of_single_timesteps_are_optimised_each_for_itself() -> None:
+    """Appendix L.2: the gradient at a timestep is its own shift's alone and agrees with finite differences, each has
+    the rate of its own h, and the direction has them where they were trained."""
+    made = training("per_timestep")
+    finish(made.prepare())
+    generator = torch.Generator().manual_seed(1)
+    for parameter in made.parameters:
+        parameter.data += torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    rows, k = torch.tensor([0, 2]), 2
+    x = made.sources.x_T[rows].double()
+    with torch.no_grad():
+        features = made.model.features(x, made.timesteps[k])
+    loss, _, _ = made.loss_at(x, features, rows, k)
+    gradients = torch.autograd.grad(loss, made.parameters, allow_unused=True)
+    assert [g is not None for g in gradients] == [i == k for i in range(len(made.timesteps))]
+    step = torch.randn(made.parameters[k].shape, generator=generator, dtype=torch.float64)
+    values = []
+    for distance in (1e-5, -2e-5):
+        made.parameters[k].data += distance * step
+        values.append(made.loss_at(x, features, rows, k)[0].item())
+    assert (gradients[k] * step).sum().item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+
+    rates = [group["lr"] for group in made.optimiser.param_groups]
+    assert rates == pytest.approx([0.1 * rms for rms in made.sources.h_rms])
+    assert len(set(rates)) == len(made.timesteps)
+    direction = made.direction()
+    for t, parameter in zip(made.timesteps, made.parameters, strict=True):
+        shift = direction.delta_h(torch.zeros(1, 32, 4, 4), torch.zeros(1, 16), t)
+        assert torch.equal(shift, parameter.detach().to(shift))
+
+
+def test_a_single_timestep_learns_as_one_shift_does() -> None:
+    """Where only one timestep is edited, one shift per timestep and one for all are the same training."""
+    same = {"t_edit": 999, "rate": 0.05, "dtype": torch.float32}
+    alone, whole = training("per_timestep", **same), training("global", **same)
+    assert len(alone.timesteps) == 1
+    torch.testing.assert_close(finish(alone.run()).deltas, finish(whole.run()).delta)
+
+
+def test_training_from_pictures_learns_from_their_latents() -> None:
+    """Appendix J.2 and Algorithm 2, lines 1 to 6: the same as with latents that were inverted before."""
+    model = small_model()
+    pixels = finish(edit(model, sample_latent(model, 40, 5), [], EditSettings(8)))
+    settings = TrainingSettings(**{**SETTINGS.__dict__, "samples": 99})
+
+    def made(**given: object) -> Training:
+        return Training(small_model(), LinearImageText(torch.float32), "face", "smiling face", settings, **given)
+
+    x_T = finish(invert(model, pixels, 8)).x_T
+    by_latents, by_pictures = made(x_T=x_T), made(pixels=pixels)
+    assert (by_pictures.to_invert, by_pictures.unprepared, by_pictures.total) == (5, 5, by_latents.total)
+    expected = finish(by_latents.run()).delta
+    torch.testing.assert_close(finish(by_pictures.run()).delta, expected)
+    torch.testing.assert_close(by_pictures.sources.x_T, x_T)
+    assert by_pictures.to_invert == 0
+
+    random = Training(small_model(), LinearImageText(torch.float32), "face", "smiling face", SETTINGS)
+    assert not torch.allclose(finish(random.run()).delta, expected, atol=1e-3 * expected.abs().max().item())
+    with pytest.raises(RequestError, match="no pictures"):
+        finish(made(pixels=pixels[:0]).prepare())
+
+
+def test_an_inversion_for_a_training_goes_on_from_where_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CHUNK", 2)
+    model = small_model()
+    pixels = finish(edit(model, sample_latent(model, 40, 5), [], EditSettings(8)))
+    made = Training(model, LinearImageText(torch.float32), "face", "smiling face", SETTINGS, pixels=pixels)
+    job = made.prepare()
+    next(event for event in job if event.kept)
+    job.close()
+    made = copy.copy(made)
+    assert made.to_invert == 3
+    x_T = finish(made.prepare()).x_T
+    torch.testing.assert_close(x_T, torch.cat([finish(invert(model, part, 8)).x_T for part in pixels.split(2)]))
 
 
 def test_texts_that_cannot_give_a_direction_are_refused_with_words() -> None:

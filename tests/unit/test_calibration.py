@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.anchoring import edit_anchored, source_path
-from core.calibration import REFERENCE_STEPS, SPREAD, TAKEN_UP, calibrated, grid, response, uneven_timesteps
+from core.calibration import COARSE, REFERENCE_STEPS, SPREAD, calibrated, grid, response, uneven_timesteps
 from core.directions import (
     CompositeDirection,
     Direction,
@@ -84,41 +84,58 @@ def change_anchored(direction: Direction, chosen: EditSettings, timesteps: Seque
     return (finish(edit_anchored(MODEL, path, [(direction, 1.0)], chosen)) - path.pixels).mean().item()
 
 
-@pytest.mark.parametrize("injection", ["asymmetric", "symmetric"])
 @pytest.mark.parametrize("t_edit", [0, 300, 900])
 @pytest.mark.parametrize("steps", [4, 8, 40])
-def test_the_response_is_what_both_loops_do(injection: str, t_edit: int, steps: int) -> None:
+def test_the_response_is_what_both_loops_do(t_edit: int, steps: int) -> None:
     """P_t loses sigma times a shift of eps, whatever path the picture is on."""
-    chosen, timesteps = settings(steps, t_edit, injection), SCHEDULE.timesteps(steps)
+    chosen, timesteps = settings(steps, t_edit), SCHEDULE.timesteps(steps)
     expected = -SMALL * response(SCHEDULE, timesteps, Part(shift(steps)), chosen)
     assert abs(expected) > 1e-4
     assert change_in_the_paper(shift(steps), chosen) == pytest.approx(expected, rel=1e-3)
     assert change_anchored(shift(steps), chosen, timesteps) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_symmetric_shift_at_every_level_has_a_closed_form() -> None:
+@pytest.mark.parametrize("steps", [4, 8, 12, 100])
+@pytest.mark.parametrize("made_with", [20, 40])
+def test_a_strength_means_the_same_at_any_number_of_steps(steps: int, made_with: int) -> None:
+    direction, chosen = shift(made_with), settings(steps, 350)
+    expected = change_in_the_paper(direction, settings(REFERENCE_STEPS, 350))
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(direction, 1.0)], chosen))
+    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def unscaled(steps: int, made_with: int) -> float:
+    """What a symmetric shift of size SMALL at `made_with` steps is worth at every one of `steps`: no S / S~."""
+    return SMALL * made_with / REFERENCE_STEPS * (1 + (COARSE / steps) ** 2) / (1 + (COARSE / REFERENCE_STEPS) ** 2)
+
+
+@pytest.mark.parametrize("steps", [4, 8, 12, 100])
+@pytest.mark.parametrize("made_with", [20, 40])
+def test_a_symmetric_shift_has_twice_the_steps_and_is_not_divided_by_their_number(steps: int, made_with: int) -> None:
+    chosen = settings(steps, 0, "symmetric")
+    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(shift(made_with), 1.0)], chosen))
+    twice, timesteps = settings(2 * steps, 0, "symmetric"), uneven_timesteps(SCHEDULE, 2 * steps)
+    expected = change_anchored(shift(2 * steps, unscaled(2 * steps, made_with)), twice, timesteps)
+    assert abs(expected) > 1e-4
+    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_symmetric_shift_converges_to_its_closed_form() -> None:
     """dd/dsigma = sigma d / (s^2 + sigma^2) - 1 from sigma_T down: s asinh(sigma_T / s). More steps come nearer."""
-    chosen = settings(8, 0, "symmetric")
     a = SCHEDULE.alpha(999)
-    exact = SPREAD * asinh(sqrt((1 - a) / a) / SPREAD)
-    errors = [
-        abs(response(SCHEDULE, SCHEDULE.timesteps(steps), Part(shift()), chosen) - exact) / exact
-        for steps in (60, 250, 1000)
-    ]
+    exact = -unscaled(1000, 40) * SPREAD * asinh(sqrt((1 - a) / a) / SPREAD)
+    errors = []
+    for steps in (30, 125, 500):
+        edited = finish(edit_pictures(MODEL, PIXELS, 1, [(shift(), 1.0)], settings(steps, 0, "symmetric")))
+        errors.append(abs((edited - PIXELS).mean().item() / exact - 1))
     assert errors[0] > 1.5 * errors[1] > 1.5**2 * errors[2]
     assert errors[2] < 0.01
 
 
-@pytest.mark.parametrize("injection", ["asymmetric", "symmetric"])
-@pytest.mark.parametrize("steps", [4, 8, 12, 100])
-@pytest.mark.parametrize("made_with", [20, 40])
-def test_a_strength_means_the_same_at_any_number_of_steps(injection: str, steps: int, made_with: int) -> None:
-    direction, chosen = shift(made_with), settings(steps, 350, injection)
-    expected = change_in_the_paper(direction, settings(REFERENCE_STEPS, 350, injection))
-    if injection == "symmetric":  # by measurement, a real network takes up less of it
-        expected *= (REFERENCE_STEPS / steps) ** TAKEN_UP
-    edited = finish(edit_pictures(MODEL, PIXELS, 1, [(direction, 1.0)], chosen))
-    assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
+def test_a_symmetric_shift_counts_by_the_part_of_the_process_in_which_it_acts() -> None:
+    timesteps, part = SCHEDULE.timesteps(1000), Part(shift())
+    whole, half = (response(SCHEDULE, timesteps, part, settings(1000, t, "symmetric")) for t in (0, 500))
+    assert half / whole == pytest.approx(0.5, abs=0.001)
 
 
 def test_every_part_of_a_composite_by_its_own_interval_and_injection() -> None:
@@ -128,8 +145,13 @@ def test_every_part_of_a_composite_by_its_own_interval_and_injection() -> None:
         (200, 700, 100),
         ("asymmetric", "symmetric", "asymmetric"),
     )
-    symmetric = -0.3 * (REFERENCE_STEPS / 8) ** TAKEN_UP
-    expected = change_in_the_paper(replace(composite, weights=(0.5, symmetric, 0.7)), settings(REFERENCE_STEPS))
+    chosen, timesteps = settings(16), uneven_timesteps(SCHEDULE, 16)  # as one of its parts is symmetric
+    expected = 0.0
+    for k in range(3):
+        part = CompositeDirection(*((values[k],) for values in vars(composite).values() if isinstance(values, tuple)))
+        alone = calibrated(SCHEDULE, timesteps, part, chosen)
+        assert len(alone.weights) == 1
+        expected += change_anchored(alone, chosen, timesteps)
     edited = finish(edit_pictures(MODEL, PIXELS, 1, [(composite, 1.0)], settings(8)))
     assert (edited - PIXELS).mean().item() == pytest.approx(expected, rel=1e-3)
     nested = CompositeDirection((composite,), (2.0,))

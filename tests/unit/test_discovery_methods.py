@@ -125,7 +125,7 @@ def test_no_direction_has_a_better_contrast() -> None:
 
     best_value = contrast(best.y.numpy())
     for method in METHODS:
-        if method != "pca":
+        if METHODS[method].prepare is None:
             for one in discover(BASIS, [EYES], method, SETTINGS):
                 assert contrast(one.y.numpy()) <= best_value * (1 + 1e-5)
 
@@ -242,7 +242,7 @@ def test_jive_directions_of_two_regions_are_individual() -> None:
 def test_ranks_beyond_the_basis_are_cut(k: int) -> None:
     short = Basis(BASIS.vectors[:k], BASIS.responses[:k], BASIS.whole[:k, :k], 589, 40)
     for method in METHODS:
-        if method != "pca":
+        if METHODS[method].prepare is None:
             found = discover(short, [EYES], method, DiscoverySettings())
             assert all(np.isfinite([one.value, one.inside, one.ratio]).all() for one in found)
             assert method == "projection" or found

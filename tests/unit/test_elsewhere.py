@@ -23,7 +23,7 @@ from small_text_models import small_pipeline
 from torch import Tensor, nn
 
 from core import studio
-from core.asyrp import train
+from core.asyrp import sources
 from core.cache import Cache
 from core.errors import DeviceRefused, RequestError, ResourceError
 from core.models.cards import Embedded
@@ -450,7 +450,7 @@ def test_a_training_goes_on_from_where_its_slice_ended(
     forked.processor_threads = 1
     settings = training_settings("implicit", 8, 8, 0.8)
     monkeypatch.setattr(elsewhere, "GRANT", 1)
-    monkeypatch.setattr(train, "CHUNK", 4)
+    monkeypatch.setattr(sources, "CHUNK", 4)
     training = start_training(avatars, "face", "smiling face", settings)
     prepared = []
     for _ in learn(training, None):

@@ -11,7 +11,8 @@ from small_models import small_model
 from small_text_models import small_text_model
 from test_asyrp import LinearImageText
 
-from core.asyrp.train import Training, TrainingSettings, mean_direction
+from core.asyrp.forms import mean_direction
+from core.asyrp.train import Training, TrainingSettings
 from core.attention_control import StepControl
 from core.directions import GlobalDirection, ImplicitDirection
 from core.discovery import global_jacobian

@@ -107,7 +107,8 @@ def test_what_the_package_holds(installed: Installed) -> None:
         about = Parser().parsestr(wheel.read(metadata).decode())
     modules = {path.relative_to(ROOT / "core").as_posix() for path in (ROOT / "core").rglob("*.py")}
     data = {path.relative_to(ROOT / "presets").as_posix() for path in (ROOT / "presets").rglob("*") if path.is_file()}
-    assert files == {*(f"hspace/{path}" for path in {*modules, "py.typed"}), *(f"hspace/data/{path}" for path in data)}
+    beside = {"py.typed", "evaluation/page.css", "evaluation/page.js"}
+    assert files == {*(f"hspace/{path}" for path in modules | beside), *(f"hspace/data/{path}" for path in data)}
     needed = [line for line in about.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert len(needed) == len(PROJECT["project"]["dependencies"])
     assert (about["Name"], about["License-Expression"]) == ("h-space-studio", "MIT")

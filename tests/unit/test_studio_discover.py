@@ -10,21 +10,27 @@ import torch
 from small_models import small_model
 
 from core import presets
-from core.directions import GlobalDirection
+from core.cache import Cache
+from core.calibration import response
+from core.directions import GlobalDirection, Part, parts_of
 from core.discovery import basis as krylov
 from core.discovery.basis import Basis
+from core.discovery.boundary import Boundaries
 from core.discovery.interface import DiscoverySettings
 from core.discovery.jacobian_operator import Jacobian
+from core.discovery.methods import METHODS
 from core.discovery.refinement import refine
-from core.editing import EditSettings, edit, sample_latent
+from core.editing import EditSettings, acts, edit, sample_latent
 from core.errors import ModelUnavailable, RequestError
+from core.intervals import Intervals
 from core.models.loader import DiffusionModel
 from core.process import edit_pictures
-from core.progress import Job, Running, finish
+from core.progress import Job, Progress, Running, finish
 from core.regions import box_mask, parse_regions
 from core.studio import measuring
 from core.studio.device import DEVICE
 from core.studio.discover import analysis, pictures
+from core.studio.discover import search as discover_search
 from core.studio.discover.analysis import AnalysisCache, analyse_picture, timestep_from_share
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.overlays import heat_overlay, outside_overlay
@@ -430,3 +436,87 @@ def test_a_timestep_is_asked_for_in_thousandths(T: int, asked: float, expected: 
     """So that the page and programs ask every model in the same words, however many timesteps it has."""
     model = SimpleNamespace(schedule=SimpleNamespace(T=T))
     assert timestep_from_share(model, asked) == expected  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------------------------------- where and how far they act
+
+
+def test_directions_act_at_the_chosen_noise_levels(model: DiffusionModel, picture: Picture) -> None:
+    """The pictures, the preset and other pictures are those of the loop with that interval."""
+    one = found(search(model, picture, acts_from=700, acts_to=300, strength=20.0))
+    row = one.rows[0]
+    assert row.found.direction.t_start == 700
+    assert row.strength == 20
+    delta = row.found.direction.delta
+    plain = GlobalDirection(delta, row.found.direction.steps, 700)
+    settings = EditSettings(6, Intervals(300, 0), "symmetric")
+    expected = finish(edit_pictures(model, picture.pixels, 1, [(plain, 20.0)], settings))
+    torch.testing.assert_close(row.frames[2], expected[0], atol=1e-4, rtol=0)
+    everywhere = finish(edit_pictures(model, picture.pixels, 1, [(GlobalDirection(delta, 40), 20.0)], settings))
+    assert (everywhere[0] - expected[0]).abs().max() > 1e-3
+    made = as_preset(one, row)
+    assert (made.t_edit, made.direction.t_start, made.strength) == (300, 700, 20)
+    _, changed = finish(apply_to_others(one, row, [picture], 20.0))
+    torch.testing.assert_close(changed[0], expected[0], atol=1e-4, rtol=0)
+
+    whole = found(search(model, picture))
+    assert whole.rows[0].found.direction.t_start is None
+    assert (whole.interval, as_preset(whole, whole.rows[0]).t_edit) == ((999, 0), 0)
+    for wrong in ({"acts_from": 200, "acts_to": 300}, {"acts_from": 1000}, {"strength": 101.0}):
+        with pytest.raises(RequestError):
+            search(model, picture, **wrong)
+
+
+def test_fewer_noise_levels_take_more_strength(model: DiffusionModel, picture: Picture) -> None:
+    """For the same visible change: as much more as the response of a unit shift is less."""
+    whole, part = (found(search(model, picture, **at)) for at in ({}, {"acts_from": 600, "acts_to": 500}))
+    timesteps = model.schedule.timesteps(40)
+    settings = EditSettings(40, injection="symmetric")
+    direction = GlobalDirection(torch.zeros(1), 40)
+    more = response(model.schedule, timesteps, Part(direction), settings)
+    less = response(model.schedule, timesteps, Part(replace(direction, t_start=600), t_edit=500), settings)
+    assert more > less > 0
+    expected = min(100.0, whole.rows[0].strength * more / less)
+    assert part.rows[0].strength == pytest.approx(expected, rel=0.06), "rounded to two digits"
+
+
+def test_squared_change_inside_and_outside(model: DiffusionModel, picture: Picture) -> None:
+    one = found(search(model, picture))
+    row = one.rows[0]
+    minus, zero, plus = row.frames
+    mask = torch.from_numpy(row.region.mask)
+    for measured, where in zip(row.mse, (mask, ~mask), strict=True):
+        by_hand = [(side - zero)[:, where].square().mean().item() for side in (minus, plus)]
+        assert measured == pytest.approx(np.mean(by_hand), rel=1e-4)
+    assert row.as_json()["mse_inside"] == pytest.approx(row.mse[0], abs=1e-7)
+    assert found(search(model, picture, None, method="global")).rows[0].as_json()["mse_outside"] is None
+
+
+def test_a_boundary_edits_at_one_noise_level(
+    model: DiffusionModel, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boundary Diffusion: h is moved at the timestep of the boundary alone, unless the visitor says where."""
+    normals = torch.randn(3, *model.card.h_shape, generator=torch.Generator().manual_seed(4))
+    normals /= normals.flatten(1).norm(dim=1)[:, None, None, None]
+    one = search(model, picture, method="boundary", strength=30.0)
+    t = one.interval[0]
+    assert one.interval == (t, t)
+    assert t in model.schedule.timesteps(40)
+
+    def prepared(*_: object) -> Job[Boundaries]:
+        yield Progress(1, 1)
+        return Boundaries(("a", "b", "c"), normals, (0.9, 0.8, 0.7), t)
+
+    known = replace(METHODS["boundary"], prepare=prepared)
+    monkeypatch.setitem(METHODS, "boundary", known)
+    monkeypatch.setattr(discover_search, "PREPARED", Cache(2**20))
+    found(one)
+    assert {row.found.value for row in one.rows} == {0.9, 0.8, 0.7}
+    row, chosen = one.rows[0], as_preset(one, one.rows[0])
+    assert (chosen.t_edit, chosen.direction.t_start) == (t, t)
+    settings, [part] = EditSettings(40, Intervals(t, 0)), parts_of(chosen.direction)
+    acting = [s for s in model.schedule.timesteps(40) if acts(part, s, settings)]
+    assert acting == [t]
+    assert (row.frames[2] - row.frames[1]).abs().max() > 1e-4
+    everywhere = search(model, picture, method="boundary", acts_from=999, acts_to=0)
+    assert everywhere.interval == (999, 0)

@@ -24,7 +24,7 @@ def test_links_come_back_as_they_went() -> None:
         )
         composition = Composition(components, locked=numbers.random() < 0.5)
         picture = numbers.choice(["", "portrait-3", "seed-7"])
-        process: Process = "paper" if numbers.random() < 0.5 else "anchored"
+        process: Process = numbers.choice(["anchored", "paper", "published"])
         model = numbers.choice(["avatars", "someone/Dog_2.0", "someone/Dog@v1.0", f"someone/Dog@{'0a' * 20}"])
         value = link.encode(composition, model, picture, 40, 3, process)
         assert link.decode(value) == link.Restored(model, picture, composition, 40, 3, process)

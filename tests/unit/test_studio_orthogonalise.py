@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from core import presets
+from core.calibration import SYMMETRIC_STEPS
 from core.directions import CompositeDirection, GlobalDirection, ImplicitDirection
 from core.discovery import global_jacobian
 from core.discovery.basis import krylov_basis, orthonormalise, rayleigh_ritz
@@ -198,13 +199,15 @@ def test_effects_against_edits_made_one_by_one(
 
     @cache
     def pixels(weights: tuple[float, ...], t_edit: int) -> torch.Tensor:
-        """Of the picture, plain and edited: asymmetric parts shift P_t, symmetric ones P_t and D_t."""
+        """Of the picture, plain and edited: asymmetric parts shift P_t, symmetric ones P_t and D_t. Edits that are
+        compared have the same steps: twice as many, as one of them is symmetric."""
         parts = [
             (CompositeDirection((p.direction,), (c,), (t_edit,), (p.injection,)), 1.0)
             for p, c in zip(chosen, weights, strict=True)
             if c
         ]
-        settings = EditSettings(USUAL_STEPS["anchored"], Intervals(t_edit, 0))
+        steps = USUAL_STEPS["anchored"] * (1 if weights[2] else SYMMETRIC_STEPS)
+        settings = EditSettings(steps, Intervals(t_edit, 0))
         edited = (finish(edit_pictures(model, picture.pixels, 1, weighted, settings)) for weighted in ((), parts))
         return torch.cat(list(edited))
 

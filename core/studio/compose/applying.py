@@ -145,7 +145,8 @@ def apply_work(
     options: EditOptions = EditOptions(),
 ) -> Work:
     """Of `apply`."""
-    steps, count = options.step_count, max((len(strengths) for _, strengths in columns), default=0)
+    steps = options.steps_taken([preset.injection for preset, _ in columns])
+    count = max((len(strengths) for _, strengths in columns), default=0)
     return Work(steps * (2 + count // 16), steps * (1 + 2 * count))
 
 

@@ -2,12 +2,13 @@
 
     2~avatars~portrait-3~8~0~smiling:1.2~old:-0.5:m~someone/directions@<revision>/beard.safetensors:1:s
 
-Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked, and
-a p where the process is the paper's), seed of the boosting noise, components with their marks: m muted, s solo. Only
-what every visitor can get travels: listed models, and those of the Hub as OWNER/NAME or OWNER/NAME@REVISION; shipped
-directions by their file's name, those of the Hub by repository, 40-digit revision and file. Everything in a link is
-matched against a pattern before it is used; a link names things and carries none of them. Links of version 1 know one
-process only, in 40 steps as a rule: they open with today's, in which a strength means the same.
+Version, model, picture (an example, seed-7 for a sampled one, or nothing), steps (with an l if the total is locked, a p
+where the process is the paper's, an a where it is the authors'), seed of the boosting noise, components with their
+marks: m muted, s solo. Only what every visitor can get travels: listed models, and those of the Hub as OWNER/NAME or
+OWNER/NAME@REVISION; shipped directions by their file's name, those of the Hub by repository, 40-digit revision and
+file. Everything in a link is matched against a pattern before it is used; a link names things and carries none of them.
+Links of version 1 know one process only, in 40 steps as a rule: they open with today's, in which a strength means the
+same.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ HUB = re.compile(
 _MODEL = re.compile(rf"{SHIPPED.pattern}|{_NAME}/{_NAME}(?:@[A-Za-z0-9_][A-Za-z0-9._-]{{0,95}})?")
 _COMPONENT = re.compile(r"([^~:]+):(-?\d{1,3}(?:\.\d{1,3})?)(?:,(\d{1,3}(?:\.\d{1,3})?))?(?::(m?s?))?")
 _PICTURE = re.compile(r"seed-\d{1,10}|[a-z0-9][a-z0-9-]{0,79}|")
-_STEPS = re.compile(r"(\d{1,4})(l?)(p?)")
+_STEPS = re.compile(r"(\d{1,4})(l?)([pa]?)")
+_MARKS: dict[Process, str] = {"anchored": "", "paper": "p", "published": "a"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def encode(
             "A link cannot name this model: it is in a folder of yours, or you gave it a word of your own. Save the "
             "composition as a file instead."
         )
-    marks = ("l" if composition.locked else "") + ("p" if process == "paper" else "")
+    marks = ("l" if composition.locked else "") + _MARKS[process]
     parts = [VERSION, model_id, picture, f"{steps}{marks}", str(seed)]
     kept = [component for component in composition.components if travels(component.key)]
     if not kept:
@@ -138,4 +140,5 @@ def decode(value: str) -> Restored:
         raise damaged
     if version == "1":
         return Restored(model_id, picture, composition, None, int(seed))
-    return Restored(model_id, picture, composition, int(steps[1]), int(seed), "paper" if steps[3] else "anchored")
+    process = next(process for process, mark in _MARKS.items() if mark == steps[3])
+    return Restored(model_id, picture, composition, int(steps[1]), int(seed), process)

@@ -21,6 +21,7 @@ from ..discover.analysis import Analysis
 from ..edit import intervals_for
 from ..frames import EditOptions, Picture
 from ..jobs import Work, device_job
+from .common_start import ENOUGH, coefficients, comparison_words, imported, without_common_start
 from .effects import Effects, compensation, measure_effects, relative_effects
 from .similarity import cosines, gram_in_h_space, gram_of_responses, project_out
 
@@ -40,7 +41,8 @@ def compare(
     t_edit: int | None = None,
     analysis: Analysis | None = None,
 ) -> Job[Shared]:
-    """Returns what presets share at a picture: their Gram matrix, or their effects for the metric "effect".
+    """Returns what presets share at a picture: their Gram matrix, without the random start that the Asyrp authors'
+    directions have in common (`common_start`), or their effects for the metric "effect".
 
     t_edit: of all presets; None: of each its own. analysis: of this picture, if there is one; then the responses are
     those at its timestep, else those at 0.6 T.
@@ -53,15 +55,17 @@ def compare(
     if metric == "effect":
         return (yield from measure_effects(model, picture, chosen, t_edit))
     if metric == "h-space":
-        return (yield from gram_in_h_space(model, picture, chosen, t_edit))
-    return (yield from gram_of_responses(model, picture, chosen, analysis))
+        G = yield from gram_in_h_space(model, picture, chosen, t_edit)
+    else:
+        G = yield from gram_of_responses(model, picture, chosen, analysis)
+    return without_common_start(G, imported(chosen))
 
 
 def comparison_work(chosen: Sequence[Preset], metric: Metric, times: int = 1) -> Work:
     """Of a comparison of presets, done for so many editing intervals."""
     count = len(chosen)
     if metric == "effect":
-        steps = EditOptions().step_count
+        steps = EditOptions().steps_taken([preset.injection for preset in chosen])
         return Work(4 * steps * times, 2 * steps * (2 * count + 8) * times)
     return Work(120.0 * times, (120.0 + 2 * count) * times)
 
@@ -203,6 +207,8 @@ class Comparison:
         preset, *others = (self.chosen[i] for i in indices)
         if not others:
             raise RequestError(NO_OTHERS)
+        if self.metric == "h-space" and 2 <= len(imported([preset, *others])) < ENOUGH:
+            raise RequestError(f"{comparison_words([preset, *others], self.metric)}")
         t_edit = intervals_for(self.model.card, preset, EditOptions()).t_edit
         b, kept = yield from self.solve(indices, t_edit)
         if kept < MIN_KEPT:
@@ -216,10 +222,13 @@ def subtract(
     """The preset d - sum_j b_j e_j for t >= t_edit, with a name and a description that say so. kept: fraction of d."""
     directions = (preset.direction, *(other.direction for other in others))
     names = _names(others)
+    weights = [1.0, *(-weight for weight in b)]
+    if metric != "effect":
+        weights = coefficients(b, imported([preset, *others]))
     suffix = f"without {names}" if len(others) == 1 else f"orthogonal to {len(others)} others"
     return replace(
         preset,
-        direction=CompositeDirection(directions, (1.0, *(-weight for weight in b))),
+        direction=CompositeDirection(directions, tuple(weights)),
         name=f"{preset.name[:50]} {suffix}"[:80],
         description=f"“{preset.name}” without what it shares with {names} ({metric}); {100 * kept:.0f}% of it is left.",
         method="orthogonalised",

@@ -32,9 +32,10 @@ class Exploration:
     """One search of a picture. `rows` and `analysis` change while `explore` runs; each change of the rows raises
     `version`.
 
-    timestep: the nearest one of the trajectory is taken; None is 0.6 T. size: of the basis. opened: index of the row
-    that is on the stage. strips: of rows that were
-    on it. number: tells explorations apart.
+    timestep: the nearest one of the trajectory is taken; None is 0.6 T. size: of the basis. acts_from, acts_to: the
+    timesteps at which directions act, the noisier first; None: as the method has it, as a rule from T to 0. strength:
+    of all directions, as the papers count a; None: of each as much as makes a visible change. opened: index of the row
+    that is on the stage. strips: of rows that were on it. number: tells explorations apart.
 
     Raises:
         RequestError: a setting is out of range.
@@ -48,6 +49,9 @@ class Exploration:
     timestep: int | None = None
     size: int = BASIS_SIZE
     injection: Injection = "symmetric"
+    acts_from: int | None = None
+    acts_to: int | None = None
+    strength: float | None = None
     analysis: Analysis | None = None
     rows: list[DirectionRow] = field(default_factory=list)
     refined: bool = False
@@ -62,7 +66,30 @@ class Exploration:
             raise RequestError(f"There is no injection {self.injection!r}: use asymmetric or symmetric.")
         require_range("count", self.settings.count, 1, MAX_COUNT)
         require_basis_size(self.size)
-        trajectory_timestep(self.model, self.timestep)
+        t, last = trajectory_timestep(self.model, self.timestep), self.model.card.last_timestep
+        for name, level in (("from", self.acts_from), ("down to", self.acts_to)):
+            if level is not None:
+                require_range(f"The noise level {name} which directions act", level, 0, last)
+        start, end = self._interval(t)
+        if start < end:
+            raise RequestError(
+                f"Directions act from noise to picture: from a higher level down to a lower one, not from {start} to "
+                f"{end}."
+            )
+        if self.strength is not None:
+            require_range("strength", self.strength, 0.1, 100)
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        """Where directions act, the noisier timestep first."""
+        return self._interval(trajectory_timestep(self.model, self.timestep))
+
+    def _interval(self, t: int) -> tuple[int, int]:
+        one_step = find_method(self.method).one_step and self.acts_from is None and self.acts_to is None
+        if one_step:
+            return t, t
+        start = self.model.card.last_timestep if self.acts_from is None else self.acts_from
+        return start, 0 if self.acts_to is None else self.acts_to
 
     def require_analysis(self) -> Analysis:
         """The analysis of the picture. Raises RequestError: there is none yet."""

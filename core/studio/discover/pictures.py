@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ...asyrp.prompts import suggested_name, templates
 from ...cache import Cache, Counted
+from ...calibration import steps_taken
 from ...clip import ImageText
-from ...discovery.locality import roir
+from ...discovery.locality import mean_squares, roir
 from ...discovery.naming import Namer, Suggestion, agree, describe_changes
 from ...editing import EditSettings
 from ...errors import ModelUnavailable, RequestError
+from ...intervals import Intervals
 from ...memory import MAX_NAMERS, bytes_of
 from ...models.cards import ModelCard
 from ...process import USUAL_STEPS
@@ -29,6 +31,7 @@ from .exploration import Exploration
 from .rows import DirectionRow
 
 STEPS = USUAL_STEPS["anchored"]
+DRAWN = steps_taken(STEPS, ["symmetric"])  # steps of a picture, at most
 
 
 def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
@@ -47,17 +50,21 @@ def draw_rows(exploration: Exploration, rows: list[DirectionRow]) -> Job[None]:
         strengths = torch.zeros(count)
         strengths[1 + 2 * place], strengths[2 + 2 * place] = -rows[i].strength, rows[i].strength
         weighted.append((rows[i].found.direction, strengths))
-    settings = EditSettings(STEPS, injection=exploration.injection)
+    settings = EditSettings(STEPS, Intervals(exploration.interval[1], 0), exploration.injection)
     job = edit_together(model, picture.pixels, count, weighted, settings, "anchored")
     pixels = (yield from stage(job, "Drawing them")).cpu()
     for place, i in enumerate(missing):
         frames, mask = pixels[[1 + 2 * place, 0, 2 + 2 * place]], rows[i].region.mask
-        ratio = None if mask.all() else roir(frames[[1, 1]], frames[[0, 2]], mask).mean().item()
+        ratio, squares = None, None
+        if not mask.all():
+            ratio = roir(frames[[1, 1]], frames[[0, 2]], mask).mean().item()
+            inside, outside = mean_squares(frames[[1, 1]], frames[[0, 2]], mask)
+            squares = inside.mean().item(), outside.mean().item()
         with DEVICE.turn():
             suggestion = suggest_name(model.card, frames)
         row = rows[i]  # only now: the visitor may have named it meanwhile
         name = row.name if row.pinned else _unique(_name(model.card, i, suggestion), rows, i)
-        rows[i] = replace(row, frames=frames, roir=ratio, suggestion=suggestion, name=name)
+        rows[i] = replace(row, frames=frames, roir=ratio, mse=squares, suggestion=suggestion, name=name)
     exploration.version += 1
 
 
@@ -106,7 +113,7 @@ def _namer(card: ModelCard) -> Namer:
 
 def others_work(exploration: Exploration, row: DirectionRow, pictures: Sequence[Picture], strength: float) -> Work:
     """Of `apply_to_others`."""
-    return Work(2.0 * STEPS, 3.0 * STEPS * len(pictures))
+    return Work(2.0 * DRAWN, 3.0 * DRAWN * len(pictures))
 
 
 @device_job(others_work)
@@ -121,7 +128,7 @@ def apply_to_others(
     require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
     pixels = torch.cat([picture.pixels for picture in pictures])
     strengths = torch.tensor([0.0, strength]).repeat(len(pictures))
-    settings = EditSettings(STEPS, injection=exploration.injection)
+    settings = EditSettings(STEPS, Intervals(exploration.interval[1], 0), exploration.injection)
     job = edit_together(exploration.model, pixels, 2, [(row.found.direction, strengths)], settings, "anchored")
     edited = yield from stage(job, "Editing them")
     return edited.cpu().unflatten(0, (len(pictures), 2)).transpose(0, 1)

@@ -43,7 +43,7 @@ def as_preset(exploration: Exploration, row: DirectionRow) -> Preset:
         region=regions_json(exploration.regions),
         timestep=analysis.t,
         injection=exploration.injection,
-        t_edit=0,
+        t_edit=exploration.interval[1],
         t_boost=0,
         strength=row.strength,
         strength_range=(-reach, reach),

@@ -25,7 +25,8 @@ class DirectionRow:
     region: where its effect is measured; the whole picture where no region was drawn. strength: of its pictures.
     heat: (R, R), sum of |J v| over the channels: where it changes the picture. name: suggested, until the visitor
     writes one. pinned: named or opened by the visitor, and so not to be replaced. frames: pixels (3, 3, R, R) at
-    -strength, 0 and +strength. roir: of the frames, mean of both sides. key: of the preset that it was saved as.
+    -strength, 0 and +strength. roir, mse: of the frames, mean of both sides; mean squared change inside the region and
+    outside. key: of the preset that it was saved as.
     """
 
     found: FoundDirection
@@ -38,6 +39,7 @@ class DirectionRow:
     roir: float | None = None
     suggestion: Suggestion | None = None
     key: str | None = None
+    mse: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Its measures as plain values."""
@@ -50,6 +52,8 @@ class DirectionRow:
             "inside": None if found.inside is None else round(found.inside, 5),
             "linear_roir": _finite(found.ratio),
             "roir": _finite(self.roir),
+            "mse_inside": None if self.mse is None else _finite(self.mse[0], 7),
+            "mse_outside": None if self.mse is None else _finite(self.mse[1], 7),
             "strength": self.strength,
             "confidence": suggestion.confidence if suggestion else None,
             "likely": [list(pair) for pair in suggestion.likely] if suggestion else [],
@@ -57,8 +61,8 @@ class DirectionRow:
         }
 
 
-def _finite(value: float | None) -> float | None:
-    return round(value, 4) if value is not None and math.isfinite(value) else None
+def _finite(value: float | None, digits: int = 4) -> float | None:
+    return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def carry_over(old: Sequence[DirectionRow], new: Sequence[DirectionRow]) -> list[DirectionRow]:
@@ -101,7 +105,7 @@ def _cosine(a: DirectionRow, b: DirectionRow) -> float:
 def _flipped(found: FoundDirection) -> FoundDirection:
     direction = _global(found)
     y = None if found.y is None else -found.y
-    return replace(found, direction=GlobalDirection(-direction.delta, direction.steps), y=y)
+    return replace(found, direction=replace(direction, delta=-direction.delta), y=y)
 
 
 def _global(found: FoundDirection) -> GlobalDirection:

@@ -8,9 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from ...cache import Cache, Sized
+from ...calibration import response
+from ...directions import GlobalDirection, Part, parts_of
 from ...discovery.interface import DiscoverySettings, FoundDirection, Refine
-from ...discovery.locality import delta_at, measure_locality, strength_for
+from ...discovery.locality import VISIBLE_CHANGE, delta_at, measure_locality, strength_for
 from ...discovery.methods import discover, find_method
+from ...editing import EditSettings
 from ...errors import RequestError
 from ...memory import MAX_PREPARED
 from ...progress import Job, Progress, stage
@@ -19,7 +22,7 @@ from ..device import DEVICE, exclusively
 from ..jobs import Work, device_job
 from .analysis import MIN_FIRST_VECTORS, PRODUCT, Analysis, analyse_picture, basis_work, first_look, keep_analysis
 from .exploration import MAX_COUNT, Exploration
-from .pictures import STEPS, draw_rows
+from .pictures import DRAWN, draw_rows
 from .rows import DirectionRow, carry_over, keep_pinned
 
 MAX_ROWS = 24  # in all
@@ -34,7 +37,7 @@ def explore_work(exploration: Exploration, refining: bool = True) -> Work:
     regions = max(1, len(exploration.regions))
     rows = min(MAX_ROWS, regions * exploration.settings.count)
     products = 2 * regions * (MIN_FIRST_VECTORS + (exploration.size if refining else 0))
-    drawn = 2 * Work(6.0 * STEPS, STEPS * (2.0 + 4 * rows))
+    drawn = 2 * Work(6.0 * DRAWN, DRAWN * (2.0 + 4 * rows))
     return basis_work(exploration.size) + Work(PRODUCT * products, PRODUCT * products) + drawn
 
 
@@ -140,10 +143,37 @@ def find_rows(exploration: Exploration) -> list[DirectionRow]:
         if number > max_per_region:
             continue
         name = f"{region.label or 'Whole picture'}, no. {number}"
-        rows.append(DirectionRow(found, region, strength_for(found, region), heat_map(analysis, found), name))
+        heat, acting = heat_map(analysis, found), _acting(exploration, found)
+        rows.append(DirectionRow(acting, region, _strength(exploration, acting, region), heat, name))
     if not rows:
         raise RequestError("Nothing in this region changes with h. Draw it elsewhere.")
     return rows
+
+
+def _acting(exploration: Exploration, found: FoundDirection) -> FoundDirection:
+    """The direction from where the search has it act on; where it ends is up to the edit."""
+    start, _ = exploration.interval
+    direction = found.direction
+    if start >= exploration.model.card.last_timestep or not isinstance(direction, GlobalDirection):
+        return found
+    return replace(found, direction=replace(direction, t_start=start))
+
+
+def _strength(exploration: Exploration, found: FoundDirection, region: Region) -> float:
+    """As the visitor has set it, or for a visible change: in fewer timesteps it takes as much more as a unit shift in
+    them does less."""
+    if exploration.strength is not None:
+        return float(exploration.strength)
+    schedule, (_, end) = exploration.model.schedule, exploration.interval
+    part = parts_of(found.direction)[0]
+    timesteps = schedule.timesteps(exploration.model.card.steps)
+    whole = EditSettings(len(timesteps), injection=exploration.injection)
+    less = response(schedule, timesteps, replace(part, t_edit=end), whole)
+    if not less:
+        return strength_for(found, region)
+    unrestricted = replace(part.direction, t_start=None) if isinstance(part.direction, GlobalDirection) else None
+    more = response(schedule, timesteps, Part(unrestricted) if unrestricted is not None else part, whole)
+    return strength_for(found, region, VISIBLE_CHANGE * more / less)
 
 
 def heat_map(analysis: Analysis, found: FoundDirection) -> Tensor:

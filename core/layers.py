@@ -1,0 +1,164 @@
+"""Other places for a shift than the mid block: any block of the U-Net (Asyrp, appendix D.3), or eps itself.
+
+A model seen here has its `h` there. Whatever works in h-space then works there without a change: training, editing,
+averaged forms, perturbations. The usual path through `core.unet` knows nothing of it.
+
+Blocks count as in Figure 14, from the picture to the picture: the L blocks down are 1 to L, the mid block is L + 1, the
+blocks up are L + 2 to 2 L + 1 (the figure counts the first convolution as a block of its own: its 8th is the mid one).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from .errors import RequestError
+from .models.loader import DiffusionModel
+from .schedule import Schedule
+from .unet import Features, SplitUNet
+
+EPS = "eps"  # in place of a block's number
+
+
+class BlockUNet(SplitUNet):
+    """A network split at the output of block `layer`; `decode(encode(x, t))` equals `unet(x, t).sample` at any.
+
+    The shift is added to what goes on to the next block. The skip connections of the block itself stay as they are;
+    those of later blocks feel it.
+
+    Raises:
+        RequestError: there is no such block, or the network has a second path beside its blocks (NCSN++).
+    """
+
+    def __init__(self, unet: UNet2DModel, layer: int) -> None:
+        super().__init__(unet)
+        blocks = count(unet)
+        if not 1 <= layer <= blocks:
+            raise RequestError(f"This network has the blocks 1 to {blocks}; the one in the middle is {middle(unet)}.")
+        if any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks)):
+            raise RequestError("Directions in this kind of network act at its mid block only.")
+        self.layer = layer
+
+    def in_float32(self) -> SplitUNet:
+        if self.dtype in (torch.float32, torch.float64):
+            return self
+        if self._wide is None:
+            self._wide = BlockUNet(nn.Module.to(copy.deepcopy(self.unet), torch.float32), self.layer)
+        return self._wide
+
+    def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
+        """Everything up to the block, which is what `h` is of. x, t: as of `SplitUNet.encode`."""
+        unet = self.unet
+        timesteps = torch.full((len(x),), t) if isinstance(t, int) else torch.tensor(t)
+        if len(timesteps) != len(x):
+            raise ValueError(f"{len(timesteps)} timesteps for {len(x)} rows")
+        emb = unet.time_embedding(unet.time_proj(timesteps.to(x.device)).to(x.dtype))
+        sample = unet.conv_in(2 * x - 1.0 if unet.config.center_input_sample else x)
+        sample, skips = self._through(sample, (sample,), emb, 1, self.layer)
+        return Features(sample, skips, emb, timesteps)
+
+    def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
+        """Everything after the block, at h + delta_h. Returns the raw output (B, C_out, H, W)."""
+        unet = self.unet
+        sample = features.h if delta_h is None else features.h + delta_h.to(features.h.dtype)
+        sample, _ = self._through(sample, features.skips, features.emb, self.layer + 1, count(unet))
+        sample = unet.conv_out(unet.conv_act(unet.conv_norm_out(sample)))
+        if unet.config.time_embedding_type == "fourier":
+            sample = sample / features.timesteps.to(sample)[:, None, None, None]
+        return sample
+
+    def _through(
+        self, sample: Tensor, skips: tuple[Tensor, ...], emb: Tensor, first: int, last: int
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Through the blocks from `first` to `last`: what leaves the last one, and the open skip connections."""
+        unet, levels = self.unet, len(self.unet.down_blocks)
+        for number in range(first, last + 1):
+            if number <= levels:
+                sample, made = unet.down_blocks[number - 1](hidden_states=sample, temb=emb)
+                skips = (*skips, *made)
+            elif number == levels + 1:
+                sample = sample if unet.mid_block is None else unet.mid_block(sample, emb)
+            else:
+                block = unet.up_blocks[number - levels - 2]
+                n = len(block.resnets)
+                skips, taken = skips[:-n], skips[-n:]
+                sample = block(sample, taken, emb)
+        return sample, skips
+
+
+class EpsUNet(SplitUNet):
+    """A network whose `h` is its output, where a shift counts in eps whatever the network predicts (Asyrp, figures 6
+    and 13): eps becomes eps + delta."""
+
+    def __init__(self, unet: UNet2DModel, schedule: Schedule) -> None:
+        super().__init__(unet)
+        self.schedule = schedule
+
+    def in_float32(self) -> SplitUNet:
+        if self.dtype in (torch.float32, torch.float64):
+            return self
+        if self._wide is None:
+            self._wide = EpsUNet(nn.Module.to(copy.deepcopy(self.unet), torch.float32), self.schedule)
+        return self._wide
+
+    def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
+        """The whole network. x, t: as of `SplitUNet.encode`."""
+        features = super().encode(x, t)
+        return Features(super().decode(features), (), features.emb, features.timesteps)
+
+    def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
+        """The output, changed such that eps is changed by delta_h."""
+        if delta_h is None:
+            return features.h
+        rates = [output_per_eps(self.schedule, t) for t in features.timesteps.tolist()]
+        return features.h + (torch.tensor(rates).to(delta_h)[:, None, None, None] * delta_h).to(features.h.dtype)
+
+
+def output_per_eps(schedule: Schedule, t: int) -> float:
+    """How much a network's output changes where eps at t changes by 1, x staying the same: the inverse of
+    `Schedule.eps_from_output`."""
+    a = schedule.alpha(t)
+    match schedule.prediction_type:
+        case "epsilon":
+            return 1.0
+        case "v_prediction":
+            return a**-0.5
+        case "sample":
+            return -(((1 - a) / a) ** 0.5)
+
+
+def count(unet: UNet2DModel) -> int:
+    """Blocks of a network: 2 L + 1."""
+    return 2 * len(unet.down_blocks) + 1
+
+
+def middle(unet: UNet2DModel) -> int:
+    """The number of the mid block: L + 1."""
+    return len(unet.down_blocks) + 1
+
+
+def at_layer(model: DiffusionModel, layer: int | str) -> DiffusionModel:
+    """The model with its h at the output of block `layer`, or at `EPS`; the card says its shape. The network is shared.
+
+    Raises:
+        RequestError: there is no such place.
+    """
+    if isinstance(layer, str):
+        if layer != EPS:
+            raise RequestError(f"There is no layer {layer!r}: give the number of a block, or {EPS!r}.")
+        unet: SplitUNet = EpsUNet(model.unet.unet, model.schedule)
+        shape = model.x_shape
+        if unet.unet.config.out_channels != shape[0]:
+            raise RequestError("This network also predicts a variance. Its directions act at blocks only.")
+    else:
+        unet = BlockUNet(model.unet.unet, layer)
+        with torch.no_grad():
+            x = torch.zeros(1, *model.x_shape, device=unet.device, dtype=unet.dtype)
+            channels, height, width = unet.encode(x, 0).h.shape[1:]
+        shape = channels, height, width
+    return replace(model, unet=unet, card=replace(model.card, h_shape=shape))
