@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ModelUnavailable, RequestError
+from ..errors import ModelUnavailable, RequestError, VisitorError
 from .choosing import model_of, several_presets
 from .output import WHICH_PRESET, Commands, command, login, print_note, print_table
 from .recipes import tell
@@ -79,6 +81,29 @@ def _add_team(parser: argparse.ArgumentParser) -> None:
 
 
 def measure_curves(options: argparse.Namespace) -> None:
+    with _said_once():
+        _measure_curves(options)
+
+
+def evaluate_directions(options: argparse.Namespace) -> None:
+    with _said_once():
+        _evaluate_directions(options)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What is wrong is wrong in all processes that were launched together: the first one says it."""
+    from ..recipes.team import launched_rank
+
+    try:
+        yield
+    except VisitorError:
+        if launched_rank() > 0:
+            raise SystemExit(1) from None
+        raise
+
+
+def _measure_curves(options: argparse.Namespace) -> None:
     from .. import metrics
     from ..api import load_model
     from ..evaluation.curves import curves_plot, curves_together, editing_ends, ends_as_csv, papers_texts, read_texts
@@ -125,10 +150,11 @@ def measure_curves(options: argparse.Namespace) -> None:
         print(out / name)
 
 
-def evaluate_directions(options: argparse.Namespace) -> None:
+def _evaluate_directions(options: argparse.Namespace) -> None:
     from ..evaluation.evaluate import evaluate
     from ..evaluation.from_recipe import pictures_of, presets_of
     from ..evaluation.gauges import gauges_of
+    from ..evaluation.measures import require_known
     from ..recipes.team import folder_lock, join_team, read_share
     from ..studio.frames import EditOptions
 
@@ -156,9 +182,11 @@ def evaluate_directions(options: argparse.Namespace) -> None:
         assert recipe is not None  # refused above
         source = pictures_of(recipe)
         source = source if options.count is None else replace(source, count=options.count)
-    pictures = _found(source, model.card.resolution, team)
     gauges = gauges_of(model.card, model.device, options.identity)
     subjects = [_subject(preset, purpose, options, gauges) for preset, purpose in asked]
+    for subject in subjects:
+        require_known(gauges, subject)
+    pictures = _found(source, model.card.resolution, team)
     with folder_lock(options.out, team):
         job = evaluate(model, subjects, pictures, str(source), options.out, gauges, how, team, options.batch)
         evaluation = tell(job, team.main)
@@ -250,7 +278,7 @@ def _print_summary(evaluation: Evaluation) -> None:
 def _print_wait(team: Team) -> None:
     """After a share of the work, while others are not done."""
     if team.share is not None:
-        print_note("This share is done. The run that finishes last writes the tables; any later one does so again.")
+        print_note("This share is done. Whichever ends last writes the tables.")
 
 
 def _require_positive(name: str, value: int) -> None:

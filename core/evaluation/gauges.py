@@ -152,9 +152,9 @@ class Embedding:
     @classmethod
     def load(cls, path: Path) -> Embedding:
         """Raises ModelUnavailable: it is not there or cannot be read."""
-        cv2 = opencv("Measuring identity by a file", "Leave the embedding out to measure without it.")
         if not path.is_file():
             raise ModelUnavailable(f"There is no file {path}: an embedding is an ONNX file.")
+        cv2 = opencv("Measuring identity by a file", "Leave the embedding out to measure without it.")
         try:
             return cls(path, cv2.dnn.readNetFromONNX(str(path)))
         except cv2.error as error:

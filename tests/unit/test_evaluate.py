@@ -208,14 +208,15 @@ def test_shares_of_the_work_are_joined_by_whoever_is_last(folder: Path, tmp_path
     calls.clear()
     subjects = [Subject(preset("Wider", 1), STRENGTHS), Subject(preset("Lower", 2), STRENGTHS)]
     options, out = EditOptions(steps=STEPS), tmp_path / "out"
-    share = evaluate(
-        small_model(), subjects, found_in(folder), "pictures", out, gauges(), options, Team(share=(1, 2)), batch=4
-    )
-    assert finish(share) is None
-    assert 0 < sum(calls.values()) < 20
-    assert not (out / "evaluation.csv").exists()
-    run(folder, out)
-    assert sum(calls.values()) == 20
+    ended = []
+    for k in (1, 2, 3):
+        before = sum(calls.values())
+        team = Team(share=(k, 3))
+        job = evaluate(small_model(), subjects, found_in(folder), "pictures", out, gauges(), options, team, batch=4)
+        ended.append(finish(job))
+        assert sum(calls.values()) > before
+    assert [one is None for one in ended] == [True, True, False]
+    assert sum(calls.values()) == 20, "nothing twice"
     assert (out / "evaluation.csv").read_bytes() == (tmp_path / "whole" / "evaluation.csv").read_bytes()
 
 
