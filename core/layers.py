@@ -9,9 +9,9 @@ blocks up are L + 2 to 2 L + 1 (the figure counts the first convolution as a blo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from diffusers import UNet2DModel
@@ -35,7 +35,7 @@ class BlockUNet(SplitUNet):
         RequestError: there is no such block, or the network has a second path beside its blocks (NCSN++).
     """
 
-    def __init__(self, unet: UNet2DModel, layer: int) -> None:
+    def __init__(self, unet: Any, layer: int) -> None:
         super().__init__(unet)
         blocks = count(unet)
         if not 1 <= layer <= blocks:
@@ -44,12 +44,8 @@ class BlockUNet(SplitUNet):
             raise RequestError("Directions in this kind of network act at its mid block only.")
         self.layer = layer
 
-    def in_float32(self) -> SplitUNet:
-        if self.dtype in (torch.float32, torch.float64):
-            return self
-        if self._wide is None:
-            self._wide = BlockUNet(nn.Module.to(copy.deepcopy(self.unet), torch.float32), self.layer)
-        return self._wide
+    def of(self, unet: nn.Module) -> Self:
+        return type(self)(unet, self.layer)
 
     def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
         """Everything up to the block, which is what `h` is of. x, t: as of `SplitUNet.encode`."""
@@ -95,16 +91,12 @@ class EpsUNet(SplitUNet):
     """A network whose `h` is its output, where a shift counts in eps whatever the network predicts (Asyrp, figures 6
     and 13): eps becomes eps + delta."""
 
-    def __init__(self, unet: UNet2DModel, schedule: Schedule) -> None:
+    def __init__(self, unet: Any, schedule: Schedule) -> None:
         super().__init__(unet)
         self.schedule = schedule
 
-    def in_float32(self) -> SplitUNet:
-        if self.dtype in (torch.float32, torch.float64):
-            return self
-        if self._wide is None:
-            self._wide = EpsUNet(nn.Module.to(copy.deepcopy(self.unet), torch.float32), self.schedule)
-        return self._wide
+    def of(self, unet: nn.Module) -> Self:
+        return type(self)(unet, self.schedule)
 
     def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
         """The whole network. x, t: as of `SplitUNet.encode`."""

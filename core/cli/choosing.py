@@ -59,8 +59,8 @@ def model_of(made_for: Sequence[Preset], name: str | None) -> tuple[DiffusionMod
     (model_id,) = ids
     if made_for[0].family == "text-to-image":
         raise PresetError(
-            f"“{made_for[0].name}” was made for the text-to-image model {model_id}, which needs to be told what a picture "
-            f'shows. Use it from Python: hspace.load_model("{model_id}", prompt=...), then hspace.edit.'
+            f"“{made_for[0].name}” was made for the text-to-image model {model_id}, which needs to be told what a "
+            f'picture shows. Use it from Python: hspace.load_model("{model_id}", prompt=...), then hspace.edit.'
         )
     if model_id not in MODELS:
         raise PresetError(
