@@ -38,7 +38,7 @@ def add_to(commands: Commands) -> None:
         default="anchored",
         help="as in the paper, as its authors published it, or shorter",
     )
-    apply.add_argument("--steps", type=int, help="of the process (8, or 40 as in the paper)")
+    apply.add_argument("--steps", type=int, help="of the process (7, or 40 as in the paper)")
     apply.add_argument("--form", choices=["trained", "per_timestep", "global"], default="trained")
     apply.add_argument("--injection", choices=["asymmetric", "symmetric"], help="as the preset suggests if left out")
     apply.add_argument("--t-edit", type=int, help="end of the editing interval")
