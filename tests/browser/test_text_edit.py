@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from core import presets
-from core.studio import library
+from core.studio import analyses, library
 from tabs.text_edit import training as training_page
 
 Visit = Callable[..., Page]
@@ -359,7 +359,8 @@ def test_the_papers_words_and_pictures_to_learn_from(page: Page) -> None:
     expect(page.locator("#coefficient").get_by_role("spinbutton")).to_have_value("0")
 
 
-def test_analyses_of_the_direction_that_is_shown(page: Page) -> None:
+def test_analyses_of_the_direction_that_is_shown(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analyses, "STEPS", 6)
     choose(page, "Smiling")
     edited(page, "Smiling", whole_strip=False)
     page.locator("#analyses > button").click()
