@@ -94,7 +94,7 @@ def join(place: str, name: str) -> str:
 
 def items(node: Node, place: str, mistakes: Mistakes, what: str = "fields") -> dict[str, tuple[Node, Node]]:
     """Names of a mapping -> (the name's node, the value's node). Raises Wrong: it is no mapping."""
-    if _is_empty(node):
+    if is_empty(node):
         return {}
     if not isinstance(node, MappingNode):
         raise Wrong(f"must have {what} below it, each as “name: value”, not {said(node)}.")
@@ -125,7 +125,7 @@ def mapping(node: Node, place: str, mistakes: Mistakes, fields: Mapping[str, Fie
             mistakes.add(key, at, unknown(name, fields, "field"))
             continue
         read = fields[name].read
-        if read is not None and (fields[name].required or not _is_empty(value)):
+        if read is not None and (fields[name].required or not is_empty(value)):
             values |= attempt(value, at, mistakes, read, name)
     for name, one in fields.items():
         if one.required and name not in found:
@@ -233,7 +233,7 @@ def several(read_one: Read[T], least: int = 0, most: int = MAX_ITEMS, single: bo
 
     def read(node: Node, place: str, mistakes: Mistakes) -> tuple[T, ...]:
         if not isinstance(node, SequenceNode):
-            if single and isinstance(node, ScalarNode) and not _is_empty(node):
+            if single and isinstance(node, ScalarNode) and not is_empty(node):
                 return (read_one(node, place, mistakes),)
             raise Wrong(f"must be a list, [..., ...], not {said(node)}.")
         if not least <= len(node.value) <= most:
@@ -275,7 +275,7 @@ def said(node: Node) -> str:
         return "a list"
     if isinstance(node, MappingNode):
         return "something with fields"
-    return "nothing" if _is_empty(node) else quoted(str(node.value))
+    return "nothing" if is_empty(node) else quoted(str(node.value))
 
 
 def is_list(node: Node) -> bool:
@@ -295,5 +295,5 @@ def _plain(node: Node) -> str | None:
     return node.value.strip() if isinstance(node, ScalarNode) and node.style is None else None
 
 
-def _is_empty(node: Node) -> bool:
+def is_empty(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.style is None and node.value.strip() in ("", "~", "null")

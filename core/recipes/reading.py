@@ -226,7 +226,8 @@ def _directions(
 
 def _direction(name: str, folder: Path, defaults: dict[str, dict[str, Any]]) -> fields.Read[AnyDirection | None]:
     def read(node: Node, place: str, mistakes: Mistakes) -> AnyDirection | None:
-        given, before = fields.items(node, place, mistakes).keys(), len(mistakes.found)
+        found, before = fields.items(node, place, mistakes), len(mistakes.found)
+        given = found.keys()
         kinds = [kind for kind, words in KIND_WORDS.items() if given & words]
         if len(kinds) != 1:
             both = f", not of {' and of '.join(kinds)}" if kinds else ""
@@ -241,7 +242,8 @@ def _direction(name: str, folder: Path, defaults: dict[str, dict[str, Any]]) -> 
         }
         known, make = kind_of[kinds[0]]
         own = fields.mapping(node, place, mistakes, known)
-        values = {**defaults.get(kinds[0], {}), **own}
+        emptied = {key for key, (_, value) in found.items() if fields.is_empty(value)}  # whatever the defaults say
+        values = {key: value for key, value in defaults.get(kinds[0], {}).items() if key not in emptied} | own
         return make(name, values) if len(mistakes.found) == before else None
 
     return read

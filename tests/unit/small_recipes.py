@@ -24,15 +24,21 @@ SMALL = """\
 model: avatars
 output: made
 defaults:
-  texts: {steps: 4, samples: 6, batch: 3, epochs: 2, t_edit: 300}
+  texts: {steps: 4, samples: 4, batch: 2, t_edit: 600}
   regions: {count: 1, size: 8, refine: no}
 directions:
   smiling: {source: face, target: smiling face, purpose: {attribute: smile, part: mouth}}
-  sad: {source: face, target: sad face, samples: 3, form: global, mean_over: 2}
+  sad: {source: face, target: sad face, samples: 2, form: global, mean_over: 2}
   hair: {regions: {hair: [0.1, 0, 0.9, 0.3]}}
   happy: {sum: {smiling: 1, hair: 0.3}}
-measure: {count: 2, strengths: [0.5, 1]}
+measure: {count: 1, strengths: [1]}
 publish: me/faces
+"""
+TINY = """\
+model: avatars
+output: made
+directions: {smiling: {source: face, target: smiling face, steps: 4, samples: 2, batch: 2, t_edit: 600}}
+measure: false
 """
 FILES = [f"directions/avatars/{name}.safetensors" for name in ("smiling", "sad", "hair", "happy")]
 

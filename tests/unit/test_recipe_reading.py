@@ -238,6 +238,12 @@ def test_words_that_yaml_takes_for_something_else() -> None:
     assert (one.training.l_clip, one.training.t_edit) == (0.01, 10)
 
 
+def test_null_is_left_out_whatever_the_defaults_say() -> None:
+    recipe = parse_recipe(WHOLE.replace("    l_recon: 6\n", "    l_recon: 6\n    t_edit: null\n    samples:\n"), HERE)
+    training = recipe.texts[0].training
+    assert (training.t_edit, training.samples, training.steps) == (None, 1000, 20)
+
+
 def test_a_fault_that_shows_later_has_its_line() -> None:
     recipe = parse_recipe(WHOLE, HERE)
     assert recipe.wrong("directions.smiling.l_recon", "is bad.").message == (
