@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     place = tmp_path / "pictures"
     for n, name in enumerate(("train/a.png", "train/c.jpg", "train/e.webp", "test/z.png")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (48, 40), (40 * n, 10, 200)).save(place / name)
+        Image.new("RGB", (64, 56), (40 * n, 10, 200)).save(place / name)
     (place / "train" / "b.png").write_bytes((place / "train" / "a.png").read_bytes()[:60])
     (place / "train" / "d.png").write_bytes(b"")
     (place / "README.md").write_text("About.")
@@ -51,7 +51,7 @@ def test_the_first_so_many_that_can_be_read(folder: Path) -> None:
 
 def test_another_content_is_another_picture(folder: Path) -> None:
     before = finish(readable_pictures(PictureSource(folder, count=1), 32)).digests
-    Image.new("RGB", (48, 40), (1, 2, 3)).save(folder / "test" / "z.png")
+    Image.new("RGB", (64, 56), (1, 2, 3)).save(folder / "test" / "z.png")
     assert finish(readable_pictures(PictureSource(folder, count=1), 32)).digests != before
 
 
