@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.inversion import SWAPS, Bench, Case, Row, cases, heading
+from benchmarks.inversion import Bench, Row, heading
+from benchmarks.portrait_edits import SWAPS, Case, cases
 from benchmarks.t2i_study import MODEL, RECOGNISED, Study, crossing
 from core import metrics
 from core.asyrp.prompt_shift import prompt_shift

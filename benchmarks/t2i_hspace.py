@@ -37,7 +37,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.inversion import MEASURED, Case, Row, Rows, cases, heading
+from benchmarks.inversion import MEASURED, Row, Rows, heading
+from benchmarks.portrait_edits import Case, cases
 from benchmarks.report import HELP, reported
 from benchmarks.t2i_beside import beside
 from benchmarks.t2i_study import MODEL, PROMPT, RECOGNISED, REGIONS, Study, between, crossing

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..directions import Direction
 from ..models.loader import DiffusionModel
+from ..precision import in_float64
 from ..progress import Job, Progress
 from .forms import acting_timesteps, along_edit
 
@@ -52,13 +53,13 @@ def consistency(model: DiffusionModel, direction: Direction, x_T: Tensor, t_edit
 
 def compared(timesteps: list[int], shifts: Tensor, sizes: Tensor) -> list[AtTimestep]:
     """shifts: delta_h of each picture at each timestep (K, N, D). sizes: ||h|| of the same (K, N)."""
-    shifts = shifts.double()
+    shifts = in_float64(shifts)
     means = shifts.mean(1)
     whole = means.mean(0)
     lengths = shifts.norm(dim=2)
     cosine = torch.nn.functional.cosine_similarity
     across = cosine(shifts, means[:, None], dim=2).mean(1)
     along, away = cosine(means, whole[None], dim=1), (means - whole).norm(dim=1) / whole.norm().clamp(min=1e-30)
-    share = (lengths / sizes.double().clamp(min=1e-30)).mean(1)
+    share = (lengths / in_float64(sizes).clamp(min=1e-30)).mean(1)
     columns = (lengths.mean(1), share, across, along, away)
     return [AtTimestep(t, *values) for t, *values in zip(timesteps, *(c.tolist() for c in columns), strict=True)]

@@ -63,8 +63,8 @@ def boundary(h: Tensor, labels: Tensor, ridge: float = RIDGE) -> tuple[Tensor, f
     Raises:
         ValueError: one of the classes is empty.
     """
-    y, h = labels.double() * 2 - 1, in_float64(h)
-    counts = torch.tensor([(~labels).sum(), labels.sum()]).double()
+    y, h = in_float64(labels) * 2 - 1, in_float64(h)
+    counts = torch.tensor([(~labels).sum(), labels.sum()], dtype=torch.float64)
     if not counts.all():
         raise ValueError("a boundary needs samples on both sides")
     m = (h[labels].mean(0) + h[~labels].mean(0)) / 2
@@ -122,11 +122,11 @@ def prepare(model: DiffusionModel, t: int, count: int, samples: int = SAMPLES) -
     found: list[tuple[float, str, Tensor]] = []
     for name, values in attributes.items():
         labels = values > values.median()
-        share = labels.double().mean().item()
+        share = in_float64(labels).mean().item()
         if not MIN_SHARE <= share <= 1 - MIN_SHARE or not labels[~held].any() or labels[~held].all():
             continue
         normal, offset = boundary(h[~held], labels[~held])
-        right = ((in_float64(h[held]) @ normal > offset).cpu() == labels[held]).double().mean().item()
+        right = in_float64((in_float64(h[held]) @ normal > offset).cpu() == labels[held]).mean().item()
         if right >= MIN_ACCURACY:
             found.append((right, name, normal.float().cpu()))
         yield Progress(len(found), len(attributes), "finding boundaries")
@@ -151,7 +151,7 @@ def directions(basis: Basis, regions: Sequence[Region], settings: DiscoverySetti
     order = list(range(len(known.names)))
     area = union(regions)
     if area is not None:
-        Y = (known.normals.flatten(1) @ basis.vectors.flatten(1).cpu().T).double()
+        Y = in_float64(known.normals.flatten(1) @ basis.vectors.flatten(1).cpu().T)
         inside = basis.gram(area.mask)
         shares = [(y @ inside @ y / (y @ basis.whole @ y).clamp(min=1e-300)).item() for y in Y]
         order.sort(key=lambda i: -shares[i])

@@ -77,8 +77,12 @@ def assert_alike(a: Path, b: Path, exactly: bool = False) -> None:
             if exactly:
                 assert torch.equal(value, tensors_of(other)[name]), (path, name)
             else:
+                # The first steps of Adam are signs: where half precision rounds a small gradient otherwise, it goes
+                # the other way. That is a few weights.
+                apart = (value.float() - tensors_of(other)[name].float()).abs()
                 scale = value.float().abs().max().clamp(min=1e-6)
-                assert float((value.float() - tensors_of(other)[name].float()).abs().max() / scale) < 2e-3, (path, name)
+                assert float(apart.median() / scale) < 1e-4, (path, name)
+                assert float(apart.mean() / scale) < 2e-3, (path, name)
         assert (one.t_edit, one.t_boost, one.strength, one.name) == (
             *(other.t_edit, other.t_boost, other.strength, other.name),
         )

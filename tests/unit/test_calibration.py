@@ -38,7 +38,7 @@ class Gaussian:
     z = x / sqrt(a). A shift of h is added to it."""
 
     schedule, codec, device = SCHEDULE, Identity(), torch.device("cpu")
-    card, fingerprint = small_card(), "0"
+    card, fingerprint, key = small_card(), "0", ("gaussian",)
 
     def rows_per_call(self) -> int:
         return 64

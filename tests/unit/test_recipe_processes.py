@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from core.errors import ResourceError
 from core.progress import Job, Progress, finish
@@ -44,6 +45,7 @@ def take_part(rank: int, size: int, port: int, folder: Path, do: Any, told: Any)
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     os.environ.update(where | ranks)
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process of its own has none from before
     try:
         team = join_team()
         with folder_lock(folder, team):

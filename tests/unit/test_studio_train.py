@@ -89,7 +89,7 @@ def test_pictures_to_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "image_text", lambda card: LinearImageText())
     model = small_model()
     monkeypatch.setitem(MODELS, model.card.id, model.card)
-    own = [np.full((40, 50, 3), 40 * i, np.uint8) for i in range(4)]
+    own = [np.full((50, 60, 3), 40 * i, np.uint8) for i in range(4)]
     pixels = finish(pictures_to_learn_from(model, 99, own))
     assert pixels.shape == (4, 3, 32, 32)
     assert pixels[2].mean().item() == pytest.approx(80 / 127.5 - 1, abs=1e-5)
