@@ -190,10 +190,20 @@ def test_a_second_region_and_other_pictures(page: Page) -> None:
     expect(page.locator("#text-edit .stage [data-part=before]")).to_have_attribute("src", chosen)
 
 
+def until(page: Page, holds: Callable[[], object]) -> None:
+    """Wait for what the app does behind the page."""
+    deadline = time.monotonic() + 60
+    while not holds() and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert holds()
+
+
 def test_stopping_keeps_what_was_there(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = []
+    begun: list[bool] = []
+    closed: list[bool] = []
 
     def endless(*_: Any) -> Job[None]:
+        begun.append(True)
         try:
             while True:
                 time.sleep(0.05)
@@ -205,11 +215,13 @@ def test_stopping_keeps_what_was_there(page: Page, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(search, "first_look", endless)
     root.locator(".chips").get_by_role("button", name="Hair").click()
     root.locator("#find").click()
+    until(page, lambda: begun)  # before, there is nothing to close
     root.get_by_role("button", name="Stop").click()
     expect(root.locator("#find")).to_be_visible()
     expect(root.locator(".found")).to_have_attribute("aria-busy", "false")
     expect(root.locator(".found .row")).to_have_count(0)
     expect(root.locator(".shape")).to_have_count(1)
+    until(page, lambda: closed)
     assert closed == [True]
 
 
