@@ -1,6 +1,7 @@
 """What a visitor has made stays until they ask for something else: strengths, strips, searches, files."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -215,6 +216,9 @@ def test_a_square_that_is_used_while_faces_are_looked_for_stays(
     page.locator(".upload input[type=file]").set_input_files(tmp_path / "face.png")
     cropper, said = page.locator(".cropper").first, page.locator(".cropper .said").first
     expect(said).to_have_text("Looking for faces …")
+    expect(cropper).to_have_attribute("data-square", re.compile(r"\d"))  # it can be seen before it is used
+    expect(page.get_by_role("button", name="Use this")).to_be_enabled()
+    page.wait_for_timeout(500)
     page.get_by_role("button", name="Use this").click()
     expect(said).to_contain_text("This square is in use")
     used = json.loads(cropper.get_attribute("data-square") or "")
