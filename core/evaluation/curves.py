@@ -109,9 +109,7 @@ def curves_together(
         np.savez(written, **table)  # type: ignore[arg-type]
         return {unit.files[0]: written.getvalue()}
 
-    alone = team.share is not None  # then the share is of all units, whatever other shares have done meanwhile
-    units = team.hand(list(parts)) if alone else list(parts)
-    outcome = yield from run_units(units, work, out, team, dealt=not alone)
+    outcome = yield from run_units(list(parts), work, out, team)
     outcome.require_complete()
     if not team.main or not all(unit.is_done(out) for unit in parts):
         return None

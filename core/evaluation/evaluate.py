@@ -97,9 +97,7 @@ def evaluate(
         measured = yield from _measured(model, subjects[piece.subject], piece, pictures, gauges, options, kept)
         return {unit.files[0]: _packed(measured)}
 
-    alone = team.share is not None  # then the share is of all units, whatever other shares have done meanwhile
-    units = team.hand(list(pieces)) if alone else list(pieces)
-    outcome = yield from run_units(units, work, out, team, dealt=not alone)
+    outcome = yield from run_units(list(pieces), work, out, team)
     outcome.require_complete()
     if not team.main or not all(unit.is_done(out) for unit in pieces):
         return None

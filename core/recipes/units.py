@@ -100,9 +100,11 @@ def run_units(units: Sequence[Unit], work: Work, folder: Path, team: Team = ALON
     """
     _require_distinct(units)
     hidden = folder / HIDDEN
-    missing = team.first([unit for unit in units if not unit.is_done(folder)])
-    in_order = sorted(missing, key=lambda unit: -unit.cost)
-    mine = team.hand(in_order) if dealt else in_order
+    in_order = sorted(units, key=lambda unit: -unit.cost)
+    if dealt and team.share is not None:  # a share is of all units, whatever other shares have done meanwhile
+        in_order = team.hand(in_order)
+    missing = team.first([unit for unit in in_order if not unit.is_done(folder)])
+    mine = team.hand(missing) if dealt and team.share is None else missing
     made: list[str] = []
     failed: dict[Unit, str] = {}
     with _Told(hidden, missing, mine, folder, team) as told, _stoppable():

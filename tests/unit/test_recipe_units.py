@@ -191,3 +191,16 @@ def test_a_lock_of_a_killed_process_holds_nobody(tmp_path: Path) -> None:
         os.waitpid(child, 0)
     with folder_lock(tmp_path, Team()):
         pass
+
+
+def test_shares_that_are_run_one_after_the_other_leave_no_gap(tmp_path: Path) -> None:
+    """Each is of all units, whatever other shares have done meanwhile."""
+    units = [Unit(f"u{n}", (f"u{n}.txt",), cost=1.0 + n % 3) for n in range(7)]
+
+    def work(unit: Unit) -> Job[dict[str, bytes]]:
+        yield Progress(1, 1)
+        return {unit.files[0]: b"done"}
+
+    made = [finish(run_units(units, work, tmp_path, Team(share=(k, 3)))).made for k in (1, 2, 3)]
+    assert sorted(key for keys in made for key in keys) == sorted(unit.key for unit in units)
+    assert all(unit.is_done(tmp_path) for unit in units)
