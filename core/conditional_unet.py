@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from .attention_control import StepControl, control_attention
-from .unet import Features, SplitNetwork
+from .unet import Features, SplitNetwork, row_timesteps
 
 ShiftedBranch = Literal["conditional", "both"]
 
@@ -72,9 +72,7 @@ class SplitConditionalUNet:
             ValueError: another number of timesteps than of rows.
         """
         unet = self.unet
-        timesteps = torch.full((len(x),), t) if isinstance(t, int) else torch.tensor(t)
-        if len(timesteps) != len(x):
-            raise ValueError(f"{len(timesteps)} timesteps for {len(x)} rows")
+        timesteps = row_timesteps(t, len(x))
         emb = unet.time_embedding(unet.get_time_embed(x, timesteps.to(x.device)))
         if unet.time_embed_act is not None:
             emb = unet.time_embed_act(emb)

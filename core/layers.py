@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .errors import RequestError
 from .models.loader import DiffusionModel
 from .schedule import Schedule
-from .unet import Features, SplitUNet
+from .unet import Features, SplitUNet, row_timesteps
 
 EPS = "eps"  # in place of a block's number
 
@@ -50,9 +50,7 @@ class BlockUNet(SplitUNet):
     def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
         """Everything up to the block, which is what `h` is of. x, t: as of `SplitUNet.encode`."""
         unet = self.unet
-        timesteps = torch.full((len(x),), t) if isinstance(t, int) else torch.tensor(t)
-        if len(timesteps) != len(x):
-            raise ValueError(f"{len(timesteps)} timesteps for {len(x)} rows")
+        timesteps = row_timesteps(t, len(x))
         emb = unet.time_embedding(unet.time_proj(timesteps.to(x.device)).to(x.dtype))
         sample = unet.conv_in(2 * x - 1.0 if unet.config.center_input_sample else x)
         sample, skips = self._through(sample, (sample,), emb, 1, self.layer)

@@ -69,6 +69,18 @@ class Features:
         return replace(self, h=h, skips=skips, emb=emb, timesteps=self.timesteps.expand(n))
 
 
+def row_timesteps(t: int | Sequence[int], rows: int) -> Tensor:
+    """(rows,) integers, on the CPU. t: one timestep for all rows, or one each.
+
+    Raises:
+        ValueError: another number of timesteps than of rows.
+    """
+    timesteps = torch.full((rows,), t) if isinstance(t, int) else torch.tensor(t)
+    if len(timesteps) != rows:
+        raise ValueError(f"{len(timesteps)} timesteps for {rows} rows")
+    return timesteps
+
+
 class SplitNetwork(ABC):
     """A frozen network as everything above sees it: two halves, whatever family it is of.
 
@@ -163,9 +175,7 @@ class SplitUNet(SplitNetwork):
             ValueError: another number of timesteps than of rows.
         """
         unet = self.unet
-        timesteps = torch.full((len(x),), t) if isinstance(t, int) else torch.tensor(t)
-        if len(timesteps) != len(x):
-            raise ValueError(f"{len(timesteps)} timesteps for {len(x)} rows")
+        timesteps = row_timesteps(t, len(x))
         emb = unet.time_embedding(unet.time_proj(timesteps.to(x.device)).to(x.dtype))
 
         skip_sample = 2 * x - 1.0 if unet.config.center_input_sample else x
