@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +77,6 @@ def part_called(name: str, parts: Parts | None) -> str:
     return known.get(name.lower(), name)
 
 
-def with_zero(strengths: Sequence[float]) -> tuple[float, ...]:
+def with_zero(strengths: Iterable[float]) -> tuple[float, ...]:
     """Ascending, each once, 0 among them."""
     return tuple(sorted({*(float(c) for c in strengths), 0.0}))

@@ -15,6 +15,7 @@ from ..api import load_preset
 from ..directions import Direction
 from ..editing import EditSettings
 from ..errors import ResourceError
+from ..evaluation.measures import VERSION as MEASURES
 from ..imaging import thumbnail
 from ..presets import Preset
 from ..progress import Job, stage
@@ -46,7 +47,7 @@ def unit(shop: Workshop, direction: AnyDirection, plans: Mapping[str, Planned], 
     """The unit of an entry's presets. pictures: that they are measured on."""
     recipe = shop.recipe
     said = {name: value for name, value in asdict(direction).items() if name not in ("note", "training", "pictures")}
-    common = (said, recipe.author, recipe.licence, recipe.measure, shop.t_boost(), pictures.key)
+    common = (said, recipe.author, recipe.licence, recipe.measure, MEASURES, shop.t_boost(), pictures.key)
     key = shop.key("preset", _made_of(shop, direction, plans), common)
     count = direction.count if isinstance(direction, RegionDirection) else 1
     return Unit(key, (f"{HIDDEN}/{key}.safetensors",), f"{direction.name}, its measures", 400.0 * count)

@@ -5,26 +5,21 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
-import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import spearmanr
 from torch import Tensor
 
-from .. import metrics
-from ..editing import EditSettings
-from ..errors import ModelUnavailable
+from ..evaluation.evaluate import edited_at
+from ..evaluation.gauges import Gauges, gauges_of
+from ..evaluation.measures import lacking, measure
+from ..evaluation.results import Joined
+from ..evaluation.subject import Subject, part_called, with_zero
 from ..imaging import to_pil, to_pixels
-from ..models.cards import MODELS
 from ..presets import Preset
 from ..progress import Job, Progress, Running, stage
 from ..sampling import sample
-from ..studio import measuring
-from ..studio.edit import intervals_for
-from ..studio.frames import EditOptions, Measures
-from ..studio.latents import edit_together
+from ..studio.frames import EditOptions
 from . import kept
 from .pictures import load_pictures
 from .recipe import Measuring, Purpose
@@ -35,6 +30,7 @@ from .workshop import Workshop
 TOGETHER = 4  # pictures that are edited at once
 SIDE = 128  # of a picture in a strip
 SHOWN_SEED = 1  # of the picture that thumbnails show
+USUAL = EditOptions()  # the app's usual process
 
 
 @dataclass(frozen=True)
@@ -88,127 +84,63 @@ def look(shop: Workshop, preset: Preset, purpose: Purpose | None, pixels: Mappin
 
     Raises: RecipeError: the purpose names what the model's instruments do not know.
     """
-    how = shop.recipe.measure or Measuring()
-    low, high = (end / preset.unit for end in sorted(preset.strength_range, key=lambda end: end / preset.unit))
+    how, unit = shop.recipe.measure or Measuring(), preset.unit
+    low, high = (end / unit for end in sorted(preset.strength_range, key=lambda end: end / unit))
     inside = [c for c in how.strengths if low <= c <= high and c != 1]
-    strengths = sorted({0.0, 1.0, *inside})
-    shown = yield from _edited(shop, preset, pixels["shown"], strengths)
-    strip = _strip(shown[0])
+    gauges = gauges_of(shop.card)
+    subject = _subject(shop, gauges, preset, purpose, with_zero(c * unit for c in (1.0, *inside)))
+    shown = yield from stage(edited_at(shop.model, subject, pixels["shown"], USUAL), "measuring")
+    strip = _strip(shown[0] if unit > 0 else shown[0].flip(0))
     rows = pixels["measured"]
     if not len(rows):
         return Seen({}, strip)
-    chosen = rows[lacking(shop, purpose, rows)]
-    parts = []
-    pieces = chosen.split(TOGETHER)
+    chosen = lacking(gauges, subject, rows)
+    pieces = rows[chosen if len(chosen) > 1 else slice(None)].split(TOGETHER)
+    joined = Joined(subject, list(gauges.probe.known) if gauges.probe is not None else [])
     for n, part in enumerate(pieces):
-        running = Running(_edited(shop, preset, part, strengths))
+        running = Running(edited_at(shop.model, subject, part, USUAL))
         for event in running:
             done = (n + event.step / max(1, event.total)) / len(pieces)
             yield Progress(round(100 * done), 100, "measuring")
-        parts.append(running.result)
-    edited = torch.cat(parts)
+        joined.add(measure(gauges, subject, part, running.result)[0])
     yield Progress(1, 1, "measuring")
-    return Seen(figures(shop, preset, purpose, edited, strengths), strip)
+    return Seen(figures(subject, joined), strip)
 
 
-def _edited(shop: Workshop, preset: Preset, pixels: Tensor, strengths: list[float]) -> Job[Tensor]:
-    """Pictures (B, S, 3, R, R) of pixels (B, 3, R, R)."""
-    options = EditOptions()
-    settings = EditSettings(options.step_count, intervals_for(shop.card, preset, options), preset.injection)
-    weighted = [(preset.direction, [c * preset.unit for c in strengths] * len(pixels))]
-    job = edit_together(shop.model, pixels, len(strengths), weighted, settings, options.process)
-    edited = yield from stage(job, "measuring")
-    return edited.cpu().unflatten(0, (len(pixels), len(strengths)))
-
-
-@torch.no_grad()
-def lacking(shop: Workshop, purpose: Purpose | None, pixels: Tensor) -> Tensor:
-    """Which rows of the pictures lie on the near side of the population's mean of the attribute; all, if fewer than two
-    do, or it cannot be read."""
-    everything = torch.arange(len(pixels))
-    probe = measuring.probe(shop.card)
-    if purpose is None or probe is None or purpose.attribute not in probe.known:
-        return everything
-    value = torch.cat([probe.attributes(part)[purpose.attribute] for part in pixels.split(16)])
-    near = ((value - probe.known[purpose.attribute].mean) * purpose.sign < 0).nonzero()[:, 0].cpu()
-    return near if len(near) >= 2 else everything
-
-
-def figures(
-    shop: Workshop, preset: Preset, purpose: Purpose | None, edited: Tensor, strengths: list[float]
-) -> dict[str, float]:
-    """The measures of edits (N, S, 3, R, R), means over the N pictures; changes in standard deviations of the model's
-    pictures, from strength 0 to the suggested one."""
-    before, after = edited[:, strengths.index(0.0)], edited[:, strengths.index(1.0)]
-    source, target = preset.source_text, preset.target_text
-    rows: list[Measures] = []
-    for b, a in zip(before, after, strict=True):
-        rows += measuring.measure(shop.card, b[None], a[None], source, target)
-    seen = {
-        "identity": _mean([row.identity for row in rows]),
-        "s_dir": _mean([row.s_dir for row in rows]),
-        "distance": _mean([row.distance for row in rows]),
-    }
-    change = _changes(rows)
-    if purpose is not None and change:
-        _require_known(shop, preset, purpose, change)
-        own = purpose.sign * change[purpose.attribute]
-        others = {name: abs(v) for name, v in change.items() if name not in (purpose.attribute, *purpose.also)}
-        seen = {
-            purpose.attribute: change[purpose.attribute],
-            "own_change": own,
-            "largest_other_change": max(others.values(), default=0.0),
-            **seen,
-            "strength_correlation": _correlation(shop, purpose, edited, strengths),
-        }
-    if purpose is not None and purpose.part:
-        seen["psnr_outside"] = _outside(shop, purpose, before, after)
-    return {name: round(value, 4) for name, value in seen.items() if value is not None and isfinite(value)}
-
-
-def _changes(rows: list[Measures]) -> dict[str, float]:
-    names = [reading.name for reading in rows[0].attributes] if rows else []
-    read = [{reading.name: reading.change for reading in row.attributes} for row in rows]
-    return {name: float(np.mean([row[name] for row in read])) for name in names}
-
-
-def _require_known(shop: Workshop, preset: Preset, purpose: Purpose, change: Mapping[str, float]) -> None:
-    unknown = [name for name in (purpose.attribute, *purpose.also) if name not in change]
+def _subject(
+    shop: Workshop, gauges: Gauges, preset: Preset, purpose: Purpose | None, strengths: tuple[float, ...]
+) -> Subject:
+    """Raises RecipeError: the purpose names an attribute that the probe does not read."""
+    if purpose is None:
+        return Subject(preset, strengths)
+    part = part_called(purpose.part, gauges.parts)
+    part = part if gauges.parts is not None and part in gauges.parts.names else ""
+    if gauges.probe is None:
+        return Subject(preset, strengths, part=part)
+    unknown = [name for name in (purpose.attribute, *purpose.also) if name not in gauges.probe.known]
     if unknown:
-        name = next((one.name for one in shop.recipe.directions if one.purpose == purpose), preset.name)
-        known = ", ".join(sorted(change))
-        raise shop.recipe.wrong(f"directions.{name}.purpose", f"there is no attribute “{unknown[0]}”. Use of: {known}.")
+        entry = next((one.name for one in shop.recipe.directions if one.purpose == purpose), preset.name)
+        words = f"there is no attribute “{unknown[0]}”. Use of: {', '.join(sorted(gauges.probe.known))}."
+        raise shop.recipe.wrong(f"directions.{entry}.purpose", words)
+    return Subject(preset, strengths, purpose.attribute, purpose.sign, purpose.also, part, lacking=True)
 
 
-@torch.no_grad()
-def _correlation(shop: Workshop, purpose: Purpose, edited: Tensor, strengths: list[float]) -> float | None:
-    """Mean Spearman correlation of strength and attribute."""
-    probe = measuring.probe(shop.card)
-    if probe is None or len(strengths) < 3:
-        return None
-    along = torch.stack([probe.attributes(column)[purpose.attribute] for column in edited.unbind(1)]) * purpose.sign
-    found = [spearmanr(strengths, column.cpu().numpy()).statistic for column in along.T]
-    return float(np.nanmean(found)) if np.isfinite(found).any() else None
-
-
-def _outside(shop: Workshop, purpose: Purpose, before: Tensor, after: Tensor) -> float | None:
-    """PSNR in dB outside the part that the direction is for, of pictures that show it."""
-    try:
-        parts = measuring.parts(MODELS[shop.card.id])
-    except (ModelUnavailable, KeyError):
-        return None
-    values = []
-    for b, a in zip(before, after, strict=True):
-        found = {} if parts is None else {name.lower(): mask for name, mask in parts.found(b[None]).items()}
-        mask = found.get(purpose.part.lower())
-        if mask is not None:
-            values.append(float(metrics.psnr(a[None], b[None], torch.from_numpy(~mask)[None, None])))
-    return _mean(values)
-
-
-def _mean(values: list[float | None] | list[float]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None
+def figures(subject: Subject, joined: Joined) -> dict[str, float]:
+    """Means over the pictures, by the names that presets have; changes in standard deviations of the model's pictures,
+    from strength 0 to the suggested one."""
+    found = joined.found((0, 0))
+    row, seen = found.main_row(), {}
+    if subject.attribute:
+        change = float(found.attributes[subject.attribute][subject.main])
+        seen = {subject.attribute: change, "own_change": row["own"], "largest_other_change": row["other"]}
+    seen |= {name: row[name] for name in ("identity", "s_dir", "distance")}
+    if subject.attribute and len(subject.strengths) > 2:
+        correlation = row["rank_correlation"]
+        rising = subject.preset.unit > 0 or correlation is None
+        seen["strength_correlation"] = correlation if rising else -correlation
+    if subject.part:
+        seen["psnr_outside"] = row["psnr_outside"]
+    return {name: round(value, 4) for name, value in seen.items() if value is not None}
 
 
 def _strip(pictures: Tensor) -> bytes:
