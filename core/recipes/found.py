@@ -96,7 +96,7 @@ def _named(shop: Workshop, direction: RegionDirection, shape: RegionShape, parts
     """A part of the picture, else a ready-made place."""
     wanted, domain = shape.part.lower(), shop.card.domain_word
     if wanted in parts:
-        return Region(shape.label, parts[wanted])
+        return Region(shape.label, parts[wanted], painted=(parts[wanted],))  # the preset keeps what it was drawn with
     places = {label.lower(): label for label in READY_MADE.get(domain, {})}
     if wanted in places:
         return replace(ready_made_region(domain, places[wanted], shop.card.resolution), label=shape.label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -27,25 +27,15 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """folder: that holds them. names: of the files, relative to it, in order. source: what they are, in words."""
-
-    folder: Path
-    names: tuple[str, ...]
-    source: str
-
-
-@dataclass(frozen=True)
-class Batch:
-    """names: of the files that could be read. pixels: (N, 3, R, R) in [-1, 1]. left_out: (file, why)."""
+class Listing:
+    """What pictures there are. names: of the files, in order. fetch: the file of a name, downloaded if need be."""
 
     names: tuple[str, ...]
-    pixels: Tensor
-    left_out: tuple[tuple[str, str], ...]
+    fetch: Callable[[str], Path]
 
 
-def files_of(folder: Path, count: int | None = None, source: str = "") -> PictureFiles:
-    """The pictures of a folder and its folders, by name, the first `count` of them. Hidden files are none.
+def folder_listing(folder: Path) -> Listing:
+    """The pictures of a folder and its folders, by name. Hidden files are none.
 
     Raises:
         RequestError: there is no such folder, or no picture in it.
@@ -59,51 +49,35 @@ def files_of(folder: Path, count: int | None = None, source: str = "") -> Pictur
     )
     if not found:
         raise RequestError(f"There are no pictures in {folder}.")
-    return PictureFiles(folder, tuple(found[:count]), source or str(folder))
+    return Listing(tuple(found), folder.joinpath)
 
 
-def read_batch(files: PictureFiles, names: Sequence[str], resolution: int) -> Batch:
-    """The largest square, centred as for the app, of each file."""
-    read, pixels, left_out = [], [], []
-    for name in names:
-        try:
-            pixels.append(to_pixels(files.folder / name, resolution))
-            read.append(name)
-        except ImageError as error:
-            left_out.append((name, error.message))
-    stacked = torch.cat(pixels) if pixels else torch.zeros(0, 3, resolution, resolution)
-    return Batch(tuple(read), stacked, tuple(left_out))
+def dataset_listing(source: PictureSource, token: str | None = None) -> Listing:
+    """The picture files of a data set on the Hub, by name. What is fetched of them the Hub's client keeps.
 
-
-def dataset_files(
-    name: str, count: int | None = None, token: str | None = None, pattern: str = "*"
-) -> Job[PictureFiles]:
-    """The picture files of a data set on the Hub (OWNER/NAME, with @REVISION or without), the first `count` by name of
-    those that match the pattern; they are kept by the Hub's client.
-
-    Raises:
+    Raises, as `fetch` does:
         RequestError: the name cannot be one, or the data set has no picture files. HubError: it cannot be reached.
         ResourceError: the disk is full.
     """
-    repository, _, asked = name.partition("@")
-    repository, revision = repository_id(repository), checked_revision(asked or "main")
+    repository, revision = repository_id(source.dataset), checked_revision(source.revision)
     require_hub()
     list_files = partial(HfApi(token=token or False).dataset_info, repository, revision=revision)
     about = ask_hub(partial(list_files, timeout=REQUEST_TIMEOUT), TRANSFER_DEADLINE, repository, revision)
     there = [file.rfilename for file in about.siblings or ()]
-    names = sorted(file for file in there if PurePosixPath(file).suffix.lower() in SUFFIXES and fnmatch(file, pattern))
-    if not names:
+    names = sorted(name for name in there if PurePosixPath(name).suffix.lower() in SUFFIXES)
+    if not any(fnmatch(name, source.files) for name in names):
+        form = "" if source.files == "*" else f" of the form {source.files}"
         raise RequestError(
-            f"The data set {repository} has no picture files{'' if pattern == '*' else f' of the form {pattern}'}. One "
-            "that keeps its pictures inside tables (Parquet) has to be written to a folder first."
+            f"The data set {repository} has no picture files{form}. One that keeps its pictures inside tables "
+            "(Parquet) has to be written to a folder first."
         )
-    names, folder = names[:count], Path()
     options = {"repo_type": "dataset", "revision": about.sha, "token": token or False, "etag_timeout": REQUEST_TIMEOUT}
-    for done, file in enumerate(names):
-        yield Progress(done, len(names), f"Downloading {repository}")
-        fetch = partial(hf_hub_download, repository, file, **options)
-        folder = Path(ask_hub(fetch, TRANSFER_DEADLINE, repository, revision)).parents[file.count("/")]
-    return PictureFiles(folder, tuple(names), f"{repository}@{str(about.sha)[:12]}")
+
+    def fetch(name: str) -> Path:
+        download = partial(hf_hub_download, repository, name, **options)
+        return Path(ask_hub(download, TRANSFER_DEADLINE, repository, revision))
+
+    return Listing(tuple(names), fetch)
 
 
 SAID = 5  # names of those that are left out
@@ -129,15 +103,13 @@ class Readable:
 
 
 def readable_pictures(source: PictureSource, resolution: int, token: str | None = None) -> Job[Readable]:
-    """The pictures that a recipe means: each is read once, and those that cannot be are left out.
+    """The pictures that a recipe means: each is read once, and those that cannot be are left out. No more of a data set
+    is downloaded than that takes.
 
-    Raises: as `files_of` and `dataset_files`. RequestError: not one can be read.
+    Raises: as `folder_listing` and `dataset_listing`. RequestError: not one can be read.
     """
-    if source.folder is not None:
-        found = files_of(source.folder)
-    else:
-        found = yield from dataset_files(f"{source.dataset}@{source.revision}", token=token, pattern=source.files)
-    names = [name for name in found.names if fnmatch(name, source.files)]
+    listing = folder_listing(source.folder) if source.folder is not None else dataset_listing(source, token)
+    names = [name for name in listing.names if fnmatch(name, source.files)]
     files: list[Path] = []
     digests: list[str] = []
     left_out: list[tuple[str, str]] = []
@@ -145,13 +117,14 @@ def readable_pictures(source: PictureSource, resolution: int, token: str | None 
         if len(files) == source.count:
             break
         yield Progress(n, len(names), "Reading pictures")
+        file = listing.fetch(name)
         try:
-            to_pixels(found.folder / name, resolution)
+            to_pixels(file, resolution)
         except ImageError as error:
             left_out.append((name, error.message))
             continue
-        files.append(found.folder / name)
-        digests.append(hashlib.sha256(files[-1].read_bytes()).hexdigest()[:20])
+        files.append(file)
+        digests.append(hashlib.sha256(file.read_bytes()).hexdigest()[:20])
     read = Readable(tuple(files), tuple(digests), tuple(left_out))
     if not files:
         raise RequestError(f"There are no pictures that can be read in {source}. {read.words}".strip())

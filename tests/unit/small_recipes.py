@@ -29,7 +29,7 @@ defaults:
 directions:
   smiling: {source: face, target: smiling face, purpose: {attribute: smile, part: mouth}}
   sad: {source: face, target: sad face, samples: 2, form: global, mean_over: 2}
-  hair: {regions: {hair: [0.1, 0, 0.9, 0.3]}}
+  hair: {regions: hair}
   happy: {sum: {smiling: 1, hair: 0.3}}
 measure: {count: 1, strengths: [1]}
 publish: me/faces

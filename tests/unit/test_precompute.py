@@ -17,6 +17,7 @@ from core import presets, tensor_file
 from core.cli import main
 from core.directions import CompositeDirection, GlobalDirection, ImplicitDirection
 from core.errors import RecipeError, ResourceError
+from core.evaluation.subject import Subject
 from core.models.loader import models
 from core.recipes import trained
 from core.recipes.precompute import precompute
@@ -70,6 +71,9 @@ def test_what_comes_out(whole: Path) -> None:
     assert smiling.measured["smile"] == smiling.measured["own_change"]
     assert 0 < smiling.measured["identity"] <= 1
     assert {"roir", "identity"} <= hair.measured.keys()
+    region = Subject(hair, (0.0, 1.0)).region(model.card.resolution)
+    assert region is not None, "what it was found in goes with it, also where that is a part and nothing was drawn"
+    assert 0.02 < region.area < 0.4
     assert [part["name"] for part in happy.parameters["parts"]] == ["Smiling", "Hair"]
 
 

@@ -92,6 +92,14 @@ def test_a_data_set_on_the_hub(dataset: list[tuple[str, Any]], folder: Path) -> 
     assert fetched == [(f"train/{name}", "1" * 40) for name in ("a.png", "b.png", "c.jpg", "d.png", "e.webp")]
 
 
+def test_no_more_is_downloaded_than_is_needed(dataset: list[tuple[str, Any]], folder: Path) -> None:
+    found = finish(readable_pictures(PictureSource(dataset="someone/faces", files="train/*", count=2), 32))
+    assert named(found, folder) == ["train/a.png", "train/c.jpg"]
+    assert [what[0] for kind, what in dataset if kind == "dataset"] == [
+        f"train/{name}" for name in ("a.png", "b.png", "c.jpg")
+    ]
+
+
 def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable() -> Callable[[], None]:
         raise HubError("The Hub cannot be reached.")
