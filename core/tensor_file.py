@@ -76,9 +76,10 @@ def header(start: bytes, size: int, limits: Limits) -> dict[str, Any]:
 
 
 def tensors(data: bytes) -> dict[str, Tensor]:
-    """The tensors of a file whose header is checked."""
+    """The tensors of a file whose header is checked, in memory of their own: where they lie in the file's differs from
+    one process to the next, and with it how a library sums them up, in the last bits."""
     try:
-        return tensors_from_bytes(data)
+        return {name: value.clone() for name, value in tensors_from_bytes(data).items()}
     except (SafetensorError, ValueError, RuntimeError, KeyError, OverflowError, MemoryError) as error:
         raise Damaged("its tensors cannot be read") from error
 
