@@ -30,7 +30,7 @@ def test_a_part_is_where_its_attributes_change_the_picture(part: str, change: di
 
 
 def test_the_network_finds_the_renderers_parts() -> None:
-    """On portraits that it has not seen. (The model card has the figures of 300.)"""
+    """On portraits that it has not seen. (The model card has the figures of 500.)"""
     parts = load(PRESETS / MODELS["avatars"].parts)
     assert parts.names == NAMES
     both, either = np.zeros(len(NAMES)), np.zeros(len(NAMES))
@@ -48,14 +48,17 @@ def test_the_network_finds_the_renderers_parts() -> None:
 def test_parts_are_masks_at_the_pictures_size_and_models_may_have_none() -> None:
     pixels = to_pixels(np.asarray(render(sample(HELD_OUT), 256))[None])
     found = parts_of("avatars", pixels)
-    assert {"Eyes", "Mouth", "Skin"} <= found.keys()
+    assert {"Eyes", "Left eye", "Right eye", "Mouth", "Skin"} <= found.keys()
     assert all(mask.shape == (256, 256) and mask.dtype == bool for mask in found.values())
-    assert sum(mask.astype(int) for mask in found.values()).max() == 1, "each pixel is of one part"
+    whole = [mask.astype(int) for name, mask in found.items() if name in NAMES]
+    assert sum(whole).max() == 1, "each pixel is of one part"
     areas = [mask.sum() for mask in found.values()]
     assert areas == sorted(areas)
     assert parts_of("ddpm-ema-church-256", pixels) == {}
-    assert ready_made_regions("avatars")["wand"]
-    assert not ready_made_regions("ddpm-ema-church-256")["wand"]
+    known = {
+        name: ready_made_regions(name)["knows"] for name in ("avatars", "ddpm-ema-celebahq-256", "ddpm-ema-cat-256")
+    }
+    assert known == {"avatars": "own", "ddpm-ema-celebahq-256": "faces", "ddpm-ema-cat-256": "none"}
 
 
 def test_a_broken_folder_says_so(tmp_path: object) -> None:
