@@ -120,6 +120,11 @@ class FaceParsing:
         return part_at(with_sides(self.found(pixels)), place)
 
 
+def fetch() -> None:
+    """Download the weights if they are not here, which can take minutes. Raises ModelUnavailable."""
+    folder_of(WEIGHTS)
+
+
 def load() -> FaceParsing:
     """The network, on the CPU: it is asked once for each picture. Raises ModelUnavailable."""
     folder = folder_of(WEIGHTS)

@@ -63,6 +63,11 @@ class SegmentAnything:
         return (WORD, mask) if mask.mean() >= MIN_SHARE else None
 
 
+def fetch() -> None:
+    """Download the weights if they are not here, which can take minutes. Raises ModelUnavailable."""
+    folder_of(WEIGHTS)
+
+
 def load() -> SegmentAnything:
     """The network, on the CPU. Raises ModelUnavailable."""
     folder = folder_of(WEIGHTS)

@@ -126,12 +126,14 @@ def parts(card: ModelCard) -> face_parts.Parts | None:
 
 def parts_of_faces() -> face_parsing.FaceParsing:
     """What knows the parts of photographed faces. Raises ModelUnavailable."""
+    face_parsing.fetch()  # here, because whoever loads makes all others wait who want to load something
     found: face_parsing.FaceParsing = _of_photographs("faces")
     return found
 
 
 def anything() -> segment_anything.SegmentAnything:
     """What finds the outline of anything in a photograph. Raises ModelUnavailable."""
+    segment_anything.fetch()
     found: segment_anything.SegmentAnything = _of_photographs("anything")
     return found
 

@@ -5,10 +5,12 @@ import pytest
 from scipy import ndimage
 
 from core.errors import ModelUnavailable
+from core.masks import from_url
 from core.models.cards import MODELS, PRESETS
 from core.parts import load
 from core.studio.regions import parts_of
-from tabs.regions import ready_made_regions
+from core.studio.visit.session import Session
+from tabs.regions import found_at, found_parts, ready_made_regions
 from training.dataset import HELD_OUT, to_pixels
 from training.part_maps import NAMES, part_map
 from training.portraits import render, sample, varied
@@ -59,6 +61,23 @@ def test_parts_are_masks_at_the_pictures_size_and_models_may_have_none() -> None
         name: ready_made_regions(name)["knows"] for name in ("avatars", "ddpm-ema-celebahq-256", "ddpm-ema-cat-256")
     }
     assert known == {"avatars": "own", "ddpm-ema-celebahq-256": "faces", "ddpm-ema-cat-256": "none"}
+
+
+def test_what_the_board_is_told() -> None:
+    """Names in the order of a list, and what is at a place; in words where there is nothing."""
+    visit, pixels = Session("avatars"), to_pixels(np.asarray(render(sample(HELD_OUT)))[None])
+    told = found_parts(visit, (pixels, None))
+    labels = [part["label"] for part in told["found"]]
+    assert labels.index("Eyes") + 1 == labels.index("Left eye") == labels.index("Right eye") - 1
+    mouth = next(part for part in told["found"] if part["label"] == "Mouth")
+    mask = from_url(mouth["mask"])
+    assert mouth["area"] == mask.sum()
+    y, x = np.argwhere(mask).mean(0) / 128
+    at = found_at(visit, [x, y], (pixels, None))
+    assert (at["label"], at["mask"], at["place"]) == ("Mouth", mouth["mask"], True)
+    assert at["id"] > told["id"]
+    for place, drawn, words in (([x], (pixels, None), "a point"), ([x, y], None, "no picture yet")):
+        assert words in found_at(visit, place, drawn)["words"]  # type: ignore[arg-type]
 
 
 def test_a_broken_folder_says_so(tmp_path: object) -> None:
