@@ -21,7 +21,7 @@ from core.imaging import MAX_BYTES
 from core.models.loader import models
 from core.studio.edit import warm_up
 from core.studio.visit.session import Session
-from tabs import hub_login, opening, opening_endpoints, photo_endpoints, restoring, serving
+from tabs import hub_login, opening, opening_endpoints, parts_endpoints, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
 from tabs.compose import table_endpoints
@@ -50,6 +50,7 @@ ENDPOINTS = [
     discover_endpoints,
     invert_endpoints,
     photo_endpoints,
+    parts_endpoints,
     opening_endpoints,
 ]
 STYLES = ["page.css", "compose.css", "discover.css", "invert.css"]

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import between_prompts, discover, edit, find_faces, load_model, load_preset, wrap_model
+    from .api import between_prompts, discover, edit, find_faces, find_parts, load_model, load_preset, wrap_model
     from .errors import (
         HubError,
         ImageError,
@@ -43,6 +43,7 @@ __all__ = [
     "discover",
     "edit",
     "find_faces",
+    "find_parts",
     "load_model",
     "load_preset",
     "wrap_model",
@@ -50,7 +51,8 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(
-        ["between_prompts", "discover", "edit", "find_faces", "load_model", "load_preset", "wrap_model"], "api"
+        ["between_prompts", "discover", "edit", "find_faces", "find_parts", "load_model", "load_preset", "wrap_model"],
+        "api",
     ),
     **dict.fromkeys([name for name in __all__ if name.endswith("Error") or name == "ModelUnavailable"], "errors"),
     **{"Crop": "imaging", "Placement": "photo.placement", "Preset": "presets", "Progress": "progress"},

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import hub, presets
-from .api_directions import between_prompts, discover, prompted_model
+from .api_directions import between_prompts, discover, find_parts, prompted_model
 from .directions import Injection
 from .editing import EditSettings
 from .errors import HubError, RequestError
@@ -58,6 +58,7 @@ __all__ = [
     "discover",
     "edit",
     "find_faces",
+    "find_parts",
     "load_model",
     "load_preset",
     "wrap_model",

@@ -34,6 +34,7 @@ from .studio.discover.exploration import Exploration
 from .studio.discover.preset import as_preset
 from .studio.discover.search import find_rows
 from .studio.frames import Picture
+from .studio.regions import parts_of
 from .text_to_image import TextToImage, load_text_to_image, text_to_image_card
 
 Place = str | Region | np.ndarray | Sequence[float]
@@ -63,7 +64,8 @@ def discover(
         model: from `load_model` or `wrap_model`; a text-to-image model bound to what the picture shows.
         picture: as `edit` takes it.
         region: the label of a ready-made one ("Mouth"), a box (left, top, right, bottom) in fractions, a boolean array
-            (R, R), a `Region`, or several of them; none for a method that looks at the whole picture.
+            (R, R) such as one of `find_parts`, a `Region`, or several of them; none for a method that looks at the
+            whole picture.
         count: directions per region.
         method: of `core.discovery.methods`.
         size: vectors of the basis: more are finer and slower.
@@ -90,6 +92,23 @@ def discover(
     job = analyse_picture(model, exploration.picture, timestep, size)
     exploration.analysis = _followed(job, on_progress)
     return [as_preset(exploration, row) for row in find_rows(exploration)]
+
+
+def find_parts(model: DiffusionModel, picture: Source, *, crop: Crop | None = None) -> dict[str, np.ndarray]:
+    """The parts that a picture shows, by name ("Mouth", "Left eye", ...), boolean (R, R) each, the smallest first: a
+    region for `discover`.
+
+    Args:
+        model: "avatars" has a network for it that comes with the package; for models of photographed faces one is
+            downloaded once (`core.photo.face_parsing`), and what other models show has no parts by name: {}.
+        picture, crop: as `edit` takes them.
+
+    Raises:
+        ImageError: it is no picture. ModelUnavailable: the network is not here and cannot be fetched.
+    """
+    if not isinstance(model, DiffusionModel):
+        raise RequestError("find_parts takes a model and a picture, in this order.")
+    return parts_of(model.card.id, to_pixels(picture, model.card.resolution, crop))
 
 
 def between_prompts(

@@ -23,6 +23,7 @@ from .schedule import Schedule
 from .unet import Features, SplitUNet, row_timesteps
 
 EPS = "eps"  # in place of a block's number
+RESCALED_EPS = "rescaled eps"
 
 
 class BlockUNet(SplitUNet):
@@ -109,6 +110,40 @@ class EpsUNet(SplitUNet):
         return features.h + (torch.tensor(rates).to(delta_h)[:, None, None, None] * delta_h).to(features.h.dtype)
 
 
+class RescaledEpsUNet(EpsUNet):
+    """The same with the size of eps kept (Asyrp, appendix D.2): eps becomes (eps + delta) / sqrt(1 + sigma^2), with
+    sigma the root mean square of delta, so that eps stays Gaussian with a deviation of 1 if delta is Gaussian noise."""
+
+    def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
+        """The whole network; x, which the output is told from eps by, goes along. x, t: as of `SplitUNet.encode`."""
+        features = super().encode(x, t)
+        return replace(features, skips=(x,))
+
+    def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
+        """The output, changed such that eps + delta_h is brought back to the size of eps."""
+        if delta_h is None:
+            return features.h
+        shifted = super().decode(features, delta_h)
+        sigma2 = delta_h.float().square().mean((1, 2, 3)).expand(len(features.h))
+        size = (1 + sigma2).sqrt().to(shifted)[:, None, None, None]
+        [x] = features.skips
+        still = torch.tensor([output_per_x(self.schedule, t) for t in features.timesteps.tolist()])
+        still = still.to(x)[:, None, None, None] * x  # what the output is where eps is 0
+        return still + (shifted - still) / size
+
+
+def output_per_x(schedule: Schedule, t: int) -> float:
+    """How much a network's output changes where x_t changes by 1, eps staying the same."""
+    a = schedule.alpha(t)
+    match schedule.prediction_type:
+        case "epsilon":
+            return 0.0
+        case "v_prediction":
+            return -(((1 - a) / a) ** 0.5)
+        case "sample":
+            return a**-0.5
+
+
 def output_per_eps(schedule: Schedule, t: int) -> float:
     """How much a network's output changes where eps at t changes by 1, x staying the same: the inverse of
     `Schedule.eps_from_output`."""
@@ -133,15 +168,17 @@ def middle(unet: UNet2DModel) -> int:
 
 
 def at_layer(model: DiffusionModel, layer: int | str) -> DiffusionModel:
-    """The model with its h at the output of block `layer`, or at `EPS`; the card says its shape. The network is shared.
+    """The model with its h at the output of block `layer`, or at `EPS` or `RESCALED_EPS`; the card says its shape. The
+    network is shared.
 
     Raises:
         RequestError: there is no such place.
     """
     if isinstance(layer, str):
-        if layer != EPS:
-            raise RequestError(f"There is no layer {layer!r}: give the number of a block, or {EPS!r}.")
-        unet: SplitUNet = EpsUNet(model.unet.unet, model.schedule)
+        kinds = {EPS: EpsUNet, RESCALED_EPS: RescaledEpsUNet}
+        if layer not in kinds:
+            raise RequestError(f"There is no layer {layer!r}: give the number of a block, {EPS!r} or {RESCALED_EPS!r}.")
+        unet: SplitUNet = kinds[layer](model.unet.unet, model.schedule)
         shape = model.x_shape
         if unet.unet.config.out_channels != shape[0]:
             raise RequestError("This network also predicts a variance. Its directions act at blocks only.")

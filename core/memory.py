@@ -109,6 +109,7 @@ MAX_ANALYSES = 96 * MB  # of Discover
 MAX_PREPARED = 32 * MB  # what its methods prepare for a model
 MAX_DOMAINS = 8 * MB  # whether pictures are ones that their models know, with the nearest that are
 MAX_REFERENCE = 32 * MB  # pictures of models that averages are over
+MAX_SEGMENTED = 32 * MB  # pictures as the network knows them that finds the outline of anything
 MAX_NAMERS = 32 * MB  # vocabularies that directions are named from
 MAX_PRESETS = 64 * MB  # that come with the app
 MAX_DESCRIBED = 8 * MB  # what is known of presets on the Hub

@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor, nn
 
 from .errors import ModelUnavailable
 from .models.small_networks import read_config, read_weights
-
-MIN_SHARE = 1 / 2000  # of the picture: a smaller part is not there (`core.regions.MIN_AREA`)
-SPECK = 6  # pixels at the network's resolution: smaller islands of a part are mistakes
+from .named_parts import Masks, Place, masks_of, part_at, with_sides
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -74,27 +71,13 @@ class Parts:
         labels: np.ndarray = self.net(x).argmax(1).numpy()
         return labels
 
-    def found(self, pixels: Tensor) -> dict[str, np.ndarray]:
-        """The parts that a picture shows, by name: boolean masks (R, R) at its own resolution. Each pixel belongs to
-        one of them; islands of a few pixels are left out."""
-        labels, resolution = self.label_map(pixels), pixels.shape[-1]
-        pick = ((np.arange(resolution) + 0.5) * len(labels) / resolution).astype(int)
-        masks = {}
-        for index, name in enumerate(self.names):
-            mask = _without_specks(labels == index)
-            if mask.mean() >= MIN_SHARE:
-                masks[name] = mask[np.ix_(pick, pick)]
-        return masks
+    def found(self, pixels: Tensor) -> Masks:
+        """The parts that a picture shows, by name: boolean masks (R, R) at its own resolution, see `masks_of`."""
+        return masks_of(self.label_map(pixels), self.names, pixels.shape[-1])
 
-
-def _without_specks(mask: np.ndarray) -> np.ndarray:
-    islands, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    sizes = np.bincount(islands.ravel())
-    kept = sizes >= SPECK
-    kept[0] = False
-    return kept[islands]
+    def at(self, pixels: Tensor, place: Place) -> tuple[str, np.ndarray] | None:
+        """The part at a place, one eye before both."""
+        return part_at(with_sides(self.found(pixels)), place)
 
 
 def load(folder: str | Path) -> Parts:

@@ -7,7 +7,7 @@ then its strokes add to them or erase, in their order.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ MAX_WIDTH = 1.0  # of a brush
 REST = "rest"
 
 Box = tuple[float, float, float, float]
+Named = Callable[[str], np.ndarray]  # a part of the picture by its name, boolean (R, R); raises RequestError
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,21 @@ def ready_made_region(domain: str, label: str, resolution: int) -> Region:
     return Region(label, box_mask(box, resolution), (box,))
 
 
-def parse_regions(source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: int) -> list[Region]:
+def parse_regions(
+    source: str | bytes | Sequence[Any] | Mapping[str, Any], resolution: int, named: Named | None = None
+) -> list[Region]:
     """Regions from JSON, as text or already decoded; everything is checked, coordinates are clamped.
 
     `[{"label": "eyes", "boxes": [[left, top, right, bottom]], "strokes": [{"points": [[x, y]], "width": w, "erases":
     false}], "masks": ["data:image/png;base64,..."]}]`, or an object with that list as "regions". A box or a mask may
-    be given as "box": [...], "mask": "..." if it is the only one. Regions of one label are one region.
+    be given as "box": [...], "mask": "..." if it is the only one. `{"part": "mouth"}` is a part of the picture, and its
+    name the label unless there is another. Regions of one label are one region.
+
+    Args:
+        named: gives parts by name; without it no region can be given so.
 
     Raises:
-        RequestError: no regions, too many, too small, too large, or not in this form.
+        RequestError: no regions, too many, too small, too large, or not in this form. What `named` raises.
     """
     items = _read(source)
     if isinstance(items, Mapping):
@@ -126,7 +133,7 @@ def parse_regions(source: str | bytes | Sequence[Any] | Mapping[str, Any], resol
 
     drawn: dict[str, tuple[list[Box], list[Stroke], list[np.ndarray]]] = {}
     for number, item in enumerate(items, start=1):
-        label, boxes, strokes, painted = _shapes(item, number)
+        label, boxes, strokes, painted = _shapes(item, number, named)
         all_boxes, all_strokes, all_painted = drawn.setdefault(label, ([], [], []))
         all_boxes.extend(boxes)
         all_strokes.extend(strokes)
@@ -215,10 +222,13 @@ def _read(source: Any) -> Any:
         raise RequestError("The regions are not valid JSON.") from error
 
 
-def _shapes(item: Any, number: int) -> tuple[str, list[Box], list[Stroke], list[np.ndarray]]:
+def _shapes(item: Any, number: int, named: Named | None) -> tuple[str, list[Box], list[Stroke], list[np.ndarray]]:
     if not isinstance(item, Mapping):
-        raise RequestError(f"Region {number} must have a label and boxes, strokes or masks.")
-    label = _label(item.get("label", f"Region {number}"), number)
+        raise RequestError(f"Region {number} must have a label and boxes, strokes, masks or a part.")
+    part = item.get("part")
+    if part is not None and not isinstance(part, str):
+        raise RequestError(f"The part of region {number} must be a text: its name.")
+    label = _label(item.get("label", part or f"Region {number}"), number)
     boxes = _list(item.get("boxes", []), label, "boxes")
     if item.get("box") is not None:
         boxes = [item["box"], *boxes]
@@ -226,14 +236,19 @@ def _shapes(item: Any, number: int) -> tuple[str, list[Box], list[Stroke], list[
     masks = _list(item.get("masks", []), label, "masks")
     if item.get("mask") is not None:
         masks = [item["mask"], *masks]
-    if not boxes and not strokes and not masks:
+    if not boxes and not strokes and not masks and part is None:
         raise RequestError(f"“{label}” is empty: draw a box or a brush stroke.")
     if len(boxes) + len(strokes) + len(masks) > MAX_SHAPES:
         raise RequestError(f"“{label}” has more than {MAX_SHAPES} boxes and strokes. Draw fewer.")
     checked = [_stroke(stroke, label) for stroke in strokes]
     if sum(len(stroke.points) for stroke in checked) > MAX_POINTS:
         raise RequestError(f"The strokes of “{label}” have more than {MAX_POINTS} points. Draw shorter ones.")
-    return label, [_box(box, label) for box in boxes], checked, [_mask(mask, label) for mask in masks]
+    painted = [_mask(mask, label) for mask in masks]
+    if part is not None:
+        if named is None:
+            raise RequestError(f"“{label}”: parts are not known by name here. Give boxes, strokes or masks.")
+        painted.append(named(part))
+    return label, [_box(box, label) for box in boxes], checked, painted
 
 
 def _region(label: str, boxes: list[Box], strokes: list[Stroke], painted: list[np.ndarray], resolution: int) -> Region:

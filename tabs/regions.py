@@ -12,10 +12,11 @@ from torch import Tensor
 from core.errors import VisitorError
 from core.masks import mask_picture, mask_url, png_url
 from core.models.cards import MODELS
+from core.named_parts import for_reading, read_place
 from core.photo.placement import Placement
 from core.regions import READY_MADE, parse_regions, region_from_mask
 from core.studio.discover.overlays import outside_overlay
-from core.studio.regions import mask_for, parts_of
+from core.studio.regions import at_place, knowledge, mask_for, parts_of
 from core.studio.visit.session import Session
 from tabs.shell import HEAVY, QUIET, in_words
 from tabs.widgets import asset, data_url
@@ -33,8 +34,8 @@ class RegionBoard(gr.HTML):
     value: a list of regions as `core.regions.parse_regions` reads it. image: URL of the picture. overlay: URL of a
     picture over it that shows the regions as the server reads them. said: what is wrong with them. presets: ready-made
     regions, [{label, box}]. max_regions: how many there may be. masks, masks_of: the regions as mask files, URLs, and
-    the value that they were made of. wand: the model knows parts; parts: {id, found: [{label, mask}]}, or words.
-    arrived: {id, label, mask} of a mask file, or words.
+    the value that they were made of. knows: by what the model's parts are known, see `core.studio.regions`; parts: {id,
+    found: [{label, mask, area}]}, or words. arrived: {id, label, mask} of a mask file or of a place, or words.
     """
 
     def __init__(self, value: list[Any] | None = None, **settings: Any) -> None:
@@ -43,7 +44,7 @@ class RegionBoard(gr.HTML):
             "said": "",
             "masks": [],
             "masks_of": [],
-            "wand": False,
+            "knows": "none",
             "parts": None,
             "arrived": None,
         }
@@ -77,11 +78,16 @@ class RegionBoard(gr.HTML):
             return gr.update(parts=found_parts(visit, drawn_on(visit)))
 
         @in_words
+        def look_at(event: gr.EventData, visit: Session) -> Any:
+            return gr.update(arrived=found_at(visit, getattr(event, "place", None), drawn_on(visit)))
+
+        @in_words
         def take(visit: Session, path: str | None) -> tuple[Any, Any]:
             return gr.update(arrived=arrived_mask(visit, path, drawn_on(visit))), None
 
         self.input(check, [session, self], self, trigger_mode="always_last", **QUIET)
         self.select(look, session, self, **HEAVY)
+        self.submit(look_at, session, self, **HEAVY)
         self.file.upload(take, [session, self.file], [self, self.file], **QUIET)
 
 
@@ -105,7 +111,23 @@ def found_parts(session: Session, drawn: Drawn) -> dict[str, Any]:
         found = {} if drawn is None else parts_of(session.model_id, drawn[0])
     except VisitorError as error:
         return {"id": next(_numbers), "words": error.message}
-    return {"id": next(_numbers), "found": [{"label": name, "mask": mask_url(mask)} for name, mask in found.items()]}
+    parts = [
+        {"label": name, "mask": mask_url(found[name]), "area": int(found[name].sum())} for name in for_reading(found)
+    ]
+    return {"id": next(_numbers), "found": parts}
+
+
+def found_at(session: Session, place: Any, drawn: Drawn) -> dict[str, Any]:
+    """What is at a place of a picture, as a board takes it."""
+    made: dict[str, Any] = {"id": next(_numbers), "place": True}
+    if drawn is None:
+        return made | {"words": "There is no picture yet. Choose one first."}
+    try:
+        name, mask = at_place(session.model_id, drawn[0], read_place(place))
+        region_from_mask(mask, name, mask.shape[0])  # what is wrong with it is said before it is there
+    except VisitorError as error:
+        return made | {"words": error.message}
+    return made | {"label": name, "mask": mask_url(mask)}
 
 
 def arrived_mask(session: Session, path: str | None, drawn: Drawn) -> dict[str, Any]:
@@ -123,7 +145,7 @@ def arrived_mask(session: Session, path: str | None, drawn: Drawn) -> dict[str, 
 
 
 def ready_made_regions(model_id: str) -> dict[str, Any]:
-    """Properties of a board that offer the usual places in the pictures of a model, and the wand where it has parts."""
+    """Properties of a board that offer the usual places in the pictures of a model, and its parts."""
     boxes = READY_MADE.get(MODELS[model_id].domain_word, {})
     presets = [{"label": label, "box": list(box)} for label, box in boxes.items()]
-    return {"presets": presets, "wand": MODELS[model_id].parts is not None}
+    return {"presets": presets, "knows": knowledge(model_id)}

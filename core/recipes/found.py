@@ -13,18 +13,18 @@ from torch import Tensor
 
 from .. import presets
 from ..discovery.methods import METHODS
-from ..errors import ResourceError
+from ..errors import RequestError, ResourceError
 from ..imaging import to_pixels
 from ..presets import Preset
 from ..progress import Job, Running
-from ..regions import READY_MADE, Region, box_mask, ready_made_region
+from ..regions import READY_MADE, Named, Region, box_mask, ready_made_region
 from ..sampling import sample
 from ..studio.discover.analysis import timestep_from_share
 from ..studio.discover.exploration import Exploration
 from ..studio.discover.preset import as_preset
 from ..studio.discover.search import explore
 from ..studio.frames import Picture
-from ..studio.regions import parts_of
+from ..studio.regions import part_named, parts_of
 from . import kept
 from .recipe import RegionDirection, RegionShape
 from .team import HIDDEN
@@ -78,31 +78,40 @@ def find(shop: Workshop, direction: RegionDirection, made: Unit) -> Job[Mapping[
 
 def regions(shop: Workshop, direction: RegionDirection, pixels: Tensor) -> list[Region]:
     """The regions of an entry in its picture (1, 3, R, R). Raises RecipeError."""
-    parts: dict[str, np.ndarray] | None = None
-    made = []
+    made, named = [], part_named(shop.card.id, pixels)
     for shape in direction.regions:
         if shape.boxes:
             resolution = shop.card.resolution
             masks = [box_mask(box, resolution) for box in shape.boxes]
             made.append(Region(shape.label, np.logical_or.reduce(masks), shape.boxes))
             continue
-        if parts is None:
-            parts = {name.lower(): mask for name, mask in parts_of(shop.card.id, pixels).items()}
-        made.append(_named(shop, direction, shape, parts))
+        try:
+            made.append(_named(shop, shape, pixels, named))
+        except RequestError as error:
+            raise shop.recipe.wrong(
+                f"directions.{direction.name}.regions", f"{_small(error)} Or give boxes."
+            ) from error
     return made
 
 
-def _named(shop: Workshop, direction: RegionDirection, shape: RegionShape, parts: Mapping[str, np.ndarray]) -> Region:
-    """A part of the picture, else a ready-made place."""
+def _small(error: RequestError) -> str:
+    return error.message[:1].lower() + error.message[1:]
+
+
+def _named(shop: Workshop, shape: RegionShape, pixels: Tensor, named: Named) -> Region:
+    """A part of the picture, else a ready-made place: unless a part it must be, one that the model has a network of its
+    own for. Raises RequestError, ModelUnavailable."""
+    if shape.exact:
+        return Region(shape.label, named(shape.part))
     wanted, domain = shape.part.lower(), shop.card.domain_word
+    parts = {name.lower(): mask for name, mask in parts_of(shop.card.id, pixels, by="own").items()}
     if wanted in parts:
         return Region(shape.label, parts[wanted], painted=(parts[wanted],))  # the preset keeps what it was drawn with
     places = {label.lower(): label for label in READY_MADE.get(domain, {})}
     if wanted in places:
         return replace(ready_made_region(domain, places[wanted], shop.card.resolution), label=shape.label)
     known = ", ".join(dict.fromkeys([*parts, *places])) or "none"
-    words = f"this picture has no part “{shape.part}”. It has: {known}. Or give boxes."
-    raise shop.recipe.wrong(f"directions.{direction.name}.regions", words)
+    raise RequestError(f"This picture has no part “{shape.part}”. It has: {known}.")
 
 
 def read_found(shop: Workshop, direction: RegionDirection, made: Unit) -> list[Preset]:

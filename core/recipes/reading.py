@@ -19,7 +19,7 @@ from ..errors import RecipeError, RequestError
 from ..hub.names import checked_revision, repository_id
 from ..models.cards import MODELS
 from ..models.opening import read_word
-from ..regions import MAX_LABEL, MAX_REGIONS, MAX_SHAPES, Box
+from ..regions import MAX_REGIONS
 from ..studio.discover.analysis import MIN_BASIS_SIZE
 from ..studio.discover.exploration import MAX_COUNT
 from ..studio.edit import MAX_STRENGTH
@@ -37,9 +37,9 @@ from .recipe import (
     Purpose,
     Recipe,
     RegionDirection,
-    RegionShape,
     TextDirection,
 )
+from .shapes import regions
 
 T = TypeVar("T")
 
@@ -308,7 +308,7 @@ def _region_fields(folder: Path) -> dict[str, Field]:
         _common()
         | {name: Field(fields.whole(1, 512)) for name in ranks}
         | {
-            "regions": Field(_regions),
+            "regions": Field(regions),
             "method": Field(fields.choice(METHODS)),
             "count": Field(fields.whole(1, MAX_COUNT)),
             "mu": Field(fields.number(1e-6, 10)),
@@ -370,40 +370,3 @@ def _purpose(node: Node, place: str, mistakes: Mistakes) -> Purpose:
     }
     found = {"attribute": "", **fields.mapping(node, place, mistakes, known)}
     return Purpose(**{**found, "sign": int(found.get("sign", 1))})
-
-
-def _regions(node: Node, place: str, mistakes: Mistakes) -> tuple[RegionShape, ...]:
-    """A name, a list of names, or labels with boxes or names."""
-    if not fields.is_mapping(node):
-        parts = fields.several(fields.text(MAX_LABEL), 1, MAX_REGIONS)(node, place, mistakes)
-        return tuple(RegionShape(part, part=part) for part in parts)
-    found = fields.items(node, place, mistakes, "regions")
-    if not 0 < len(found) <= MAX_REGIONS:
-        raise Wrong(f"must have from 1 to {MAX_REGIONS} regions below it, not {len(found)}.")
-    shapes: list[RegionShape] = []
-    for label, (key, value) in found.items():
-        at = f"{place}.{label}"
-        if not 0 < len(label) <= MAX_LABEL:
-            mistakes.add(key, at, f"the label of a region has from 1 to {MAX_LABEL} characters.")
-            continue
-        if not fields.is_list(value):
-            named = fields.attempt(value, at, mistakes, fields.text(MAX_LABEL), "part")
-            shapes += [RegionShape(label, **named)] if named else []
-            continue
-        inner = fields.list_of(value)
-        one_box = bool(inner) and not any(fields.is_list(one) for one in inner)
-        read = (lambda n, p, m: (_box(n, p, m),)) if one_box else fields.several(_box, 1, MAX_SHAPES, single=False)
-        boxes = fields.attempt(value, at, mistakes, read, "boxes")
-        shapes += [RegionShape(label, **boxes)] if boxes else []
-    return tuple(shapes)
-
-
-def _box(node: Node, place: str, mistakes: Mistakes) -> Box:
-    before = len(mistakes.found)
-    sides = fields.several(fields.number(0, 1), 4, 4, single=False)(node, place, mistakes)
-    if len(mistakes.found) > before:
-        return (0.0, 0.0, 1.0, 1.0)
-    left, top, right, bottom = sides
-    if left >= right or top >= bottom:
-        raise Wrong("must be a box [left, top, right, bottom] with left below right and top below bottom.")
-    return left, top, right, bottom

@@ -89,11 +89,12 @@ class TextDirection(_Common):
 @dataclass(frozen=True)
 class RegionShape:
     """A region by its boxes (fractions of the picture's sides: left, top, right, bottom), or by a name: of a part that
-    the model's pictures have, or of a ready-made place."""
+    the model's pictures have, or of a ready-made place. exact: a part it must be, and no place."""
 
     label: str
     boxes: tuple[Box, ...] = ()
     part: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

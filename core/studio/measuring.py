@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from ..forking import ForkedLock
 from ..memory import MAX_INSTRUMENTS, bytes_of
 from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
+from ..photo import face_parsing, segment_anything
 from .frames import AttributeReading, Measures
 
 Key = TypeVar("Key", bound=Hashable)
@@ -123,9 +124,28 @@ def parts(card: ModelCard) -> face_parts.Parts | None:
     return _parts(PRESETS / card.parts) if card.parts else None
 
 
+def parts_of_faces() -> face_parsing.FaceParsing:
+    """What knows the parts of photographed faces. Raises ModelUnavailable."""
+    face_parsing.fetch()  # here, because whoever loads makes all others wait who want to load something
+    found: face_parsing.FaceParsing = _of_photographs("faces")
+    return found
+
+
+def anything() -> segment_anything.SegmentAnything:
+    """What finds the outline of anything in a photograph. Raises ModelUnavailable."""
+    segment_anything.fetch()
+    found: segment_anything.SegmentAnything = _of_photographs("anything")
+    return found
+
+
 def captioner(device: str) -> captioning.Captioner:
     """What describes photographs. Raises ModelUnavailable."""
     return _captioner(device)
+
+
+@_once
+def _of_photographs(what: Literal["faces", "anything"]) -> Any:
+    return (face_parsing if what == "faces" else segment_anything).load()
 
 
 @_once

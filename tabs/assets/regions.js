@@ -21,6 +21,7 @@ let saidHere = "";
 let arrived = props.arrived?.id; // the last mask file that was taken
 let partsOf = null; // the picture whose parts were asked for
 let known = null; // parts that came: of which picture, and which
+let looking = false; // for what is at a place
 const WIDTH = "width of the brush";
 
 // ---- changes --------------------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ const isBox = (region) => region.boxes.length > 0 && !region.strokes.length && !
 function use(name) {
   tool = name;
   saidHere = "";
-  if (tool === "wand") askForParts();
+  if (tool === "part") askForParts();
   draw();
 }
 
@@ -86,6 +87,11 @@ board.addEventListener("keydown", (event) => {
   if (look || (step && event.target === board && view.zoom > 1)) {
     event.preventDefault();
     return look ? zoomBy(look) : pan({ ...view }, 0.1 * step[0], 0.1 * step[1]);
+  }
+  if (event.key === "Enter" && event.target === board && (tool === "object" || tool === "part")) {
+    event.preventDefault();
+    const middle = [view.x + 0.5 / view.zoom, view.y + 0.5 / view.zoom];
+    return tool === "part" ? pick(middle) : lookAt(middle);
   }
   const shape = event.target.closest("[data-index]");
   if (!shape) return;

@@ -33,7 +33,7 @@ function drawShapes() {
     node.setAttribute("aria-label", `${regions[index].label}: arrow keys move it, with Shift they resize it, Delete removes it`);
     place(node, regions[index].boxes[0]);
   });
-  if (drag?.kind === "new" && drag.to) {
+  if ((drag?.kind === "new" || drag?.kind === "object") && drag.to) {
     const growing = make("div", "growing");
     const [a, b] = [drag.from, drag.to];
     place(growing, [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])]);
@@ -102,14 +102,16 @@ const HINTS = {
   box: "Choose a part, or drag a box over the picture.",
   brush: "Paint over what should change.",
   eraser: "Wipe away from the regions.",
-  wand: "Tap a part of the face: it becomes the region.",
+  part: "Tap a part of the face: it becomes the region.",
+  object: "Tap anything, or drag a box around it: it becomes the region.",
   pan: "Drag the picture.",
 };
 function draw() {
-  if (tool === "wand" && !props.wand) tool = "box";
+  if ((tool === "part" && props.knows === "none") || (tool === "object" && props.knows === "own")) tool = "box";
   root.classList.toggle("brushing", tool !== "box");
   root.dataset.tool = tool;
-  root.querySelector('[data-tool="wand"]').hidden = !props.wand;
+  root.querySelector('[data-tool="part"]').hidden = props.knows === "none";
+  root.querySelector('[data-tool="object"]').hidden = props.knows === "own";
   root.dataset.count = regions.length;
   for (const button of root.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
   $("widthLabel").hidden = tool !== "brush" && tool !== "eraser";
@@ -127,9 +129,9 @@ function draw() {
   paint();
   drawList();
 }
-/** For whom a picture is no target: the parts that it shows, by name. */
+/** The parts that the picture shows, by name. */
 function drawParts() {
-  const parts = tool === "wand" ? partsHere() || [] : [];
+  const parts = tool === "part" ? partsHere() || [] : [];
   $("parts").hidden = !parts.length;
   const wanted = JSON.stringify(parts);
   if ($("parts").dataset.drawn !== wanted) {
@@ -200,7 +202,8 @@ function take() {
 }
 function pictured() {
   saidHere = ""; // it was of the picture before
-  if (tool === "wand") askForParts();
+  looking = false;
+  if (tool === "part") askForParts();
   draw();
 }
 setView(1, 0, 0);
@@ -209,4 +212,4 @@ watch("value", take);
 watch("arrived", takeArrived);
 watch("image", pictured);
 watch("parts", takeParts);
-watch(["overlay", "said", "presets", "masks", "masks_of", "wand"], draw);
+watch(["overlay", "said", "presets", "masks", "masks_of", "knows"], draw);

@@ -38,8 +38,8 @@ board.addEventListener("pointerdown", (event) => {
     const stroke = { points: [[round(x), round(y)]], width: brushWidth(), erases: true };
     drag = { kind: "eraser", stroke, covers: regions.map(covered), hit: new Set(), ...from };
     erase(x, y);
-  } else if (tool === "wand") {
-    drag = { kind: "wand", from: [x, y] };
+  } else if (tool === "part" || tool === "object") {
+    drag = { kind: tool, from: [x, y] };
   } else if (shape) {
     const index = Number(shape.dataset.index);
     chosen = index;
@@ -105,7 +105,10 @@ function drop(event) {
   const done = drag;
   drag = null;
   if (done.kind === "pan") return;
-  if (done.kind === "wand") return event.type === "pointercancel" ? undefined : pick(done.from);
+  if (done.kind === "part" || done.kind === "object") {
+    if (event.type === "pointercancel") return draw();
+    return done.kind === "part" ? pick(done.from) : lookAt(done.from, done.to);
+  }
   if (done.kind === "brush" || done.hit?.size) {
     keep(done.before);
     if (done.hit) {
@@ -159,14 +162,15 @@ board.addEventListener(
 
 // ---- parts and mask files -------------------------------------------------------------------------------------------
 function askForParts() {
-  if (!props.wand || partsOf === props.image) return;
+  if (props.knows === "none" || partsOf === props.image) return;
   partsOf = props.image;
   trigger("select");
 }
+const FIRST = "The first time the network for it is downloaded. ";
 const partsHere = () => (known?.of === props.image ? known.found : null);
 function takeParts() {
   const words = props.parts?.words;
-  known = { of: partsOf, found: props.parts?.found || [] };
+  known = words ? null : { of: partsOf, found: props.parts?.found || [] };
   if (words) [saidHere, partsOf] = [words, null];
   draw();
 }
@@ -174,10 +178,13 @@ function takeParts() {
 function pick([x, y]) {
   const parts = partsHere();
   if (!parts) {
-    saidHere = "The parts of this picture are being looked for. Tap again in a moment.";
+    askForParts();
+    saidHere = `The parts of this picture are being looked for. ${props.knows === "own" ? "" : FIRST}Tap again in a moment.`;
     return draw();
   }
-  const part = parts.find(({ mask }) => covered({ boxes: [], strokes: [], masks: [mask] })[Math.floor(clamp(y, 0, 0.999) * PROBED) * PROBED + Math.floor(clamp(x, 0, 0.999) * PROBED)] > 127);
+  const place = Math.floor(clamp(y, 0, 0.999) * PROBED) * PROBED + Math.floor(clamp(x, 0, 0.999) * PROBED);
+  const there = parts.filter(({ mask }) => covered({ boxes: [], strokes: [], masks: [mask] })[place] > 127);
+  const part = there.sort((one, other) => one.area - other.area)[0]; // one eye before both
   if (!part) {
     saidHere = "There is no part here. Tap another place, or use the brush.";
     return draw();
@@ -194,10 +201,27 @@ function addMask({ label, mask }) {
   const taken = regions.some((region) => region.label === label);
   return add({ label: taken ? freeLabel(label) : label, masks: [mask] });
 }
+/** Whatever is at a point, or in the box between two of them, becomes a region as soon as the server has found it. */
+function lookAt(from, to = from) {
+  const box = [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.max(from[0], to[0]), Math.max(from[1], to[1])];
+  const large = box[2] - box[0] >= MIN_SIDE && box[3] - box[1] >= MIN_SIDE;
+  if (looking) saidHere = "One moment: it is still being looked for.";
+  else {
+    looking = true;
+    saidHere = `Looking what is there … ${FIRST}`;
+    trigger("submit", { place: (large ? box : from).map(round) });
+  }
+  draw();
+}
 function takeArrived() {
   const value = props.arrived;
   if (!value || value.id === arrived) return;
   arrived = value.id;
+  if (value.place) {
+    if (!looking) return; // it is of another picture
+    looking = false;
+    saidHere = "";
+  }
   if (value.words) {
     saidHere = value.words;
     return draw();

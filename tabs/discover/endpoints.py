@@ -21,6 +21,7 @@ from core.studio.discover.exploration import MAX_COUNT, Exploration, requested_r
 from core.studio.discover.preset import as_preset
 from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
+from core.studio.regions import part_named
 from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
 from tabs.discover.search import acting_levels
@@ -42,7 +43,8 @@ from tabs.tables import direction_rows, spectrum_rows
 
 REGIONS = (
     'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
-    '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}]; none for '
+    '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}], or a part of the '
+    'picture, [{"part": "mouth"}], of those that /find_parts tells; none for '
     + " and ".join(name for name, method in METHODS.items() if not method.needs_region)
 )
 METHOD_WORDS = "; ".join(f"{name} ({method.label})" for name, method in METHODS.items())
@@ -159,7 +161,8 @@ def discover(
     started = time.monotonic()
     loaded, picture = models.get(model), given_picture(image, model, placement)
     painted = given_mask(mask, loaded.card.resolution, picture.placement)
-    areas = requested_regions(regions, method, loaded.card.resolution, painted)
+    named = part_named(loaded.card.id, picture.pixels)
+    areas = requested_regions(regions, method, loaded.card.resolution, painted, named)
     settings = DiscoverySettings(count, rank, joint_rank, individual_rank, projection_rank)
     t = timestep_from_share(loaded, timestep)
     start, end = acting_levels(loaded, acts_from, acts_to)

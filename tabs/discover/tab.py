@@ -38,7 +38,7 @@ INJECTIONS = [
 PAPER_JIVE = "JIVE as in the paper: r = {}, r_C = {}, r_A = {}, a = {:g}".format(*PAPER_RANKS, PAPER_STRENGTH)
 
 INTRO = """<div class="intro"><h4>How it works</h4><ol>
-<li><span>Choose a part of the picture: a ready-made one, a box, a brush stroke, a mask file.</span></li>
+<li><span>Choose a part of the picture: tap the mouth or the hair, draw a box or a stroke, open a mask.</span></li>
 <li><span>The model is asked once how the picture moves with its innermost features, its <i>h</i>-space.</span></li>
 <li><span>The directions that change your region most, and the rest least, are then plain algebra: for another region
 they are there at once.</span></li></ol></div>"""

@@ -30,6 +30,7 @@ from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
 from core.studio.photographs import given_back, requested_placement, require_returned
+from core.studio.regions import part_named
 from core.studio.visit.session import Session
 from core.text_to_image import TextToImage, load_text_to_image, text_to_image_card
 from tabs.endpoints import (
@@ -53,7 +54,7 @@ DEFAULT_MODEL = "avatars"  # in whose framing a face lies
 MAX_APART = 0.05  # mean difference of two readings of the same square, of [-1, 1]
 REGIONS = (
     'Regions outside which the picture stays, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, '
-    "right, bottom]]}]; none for the whole picture"
+    'right, bottom]]}], or a part of it, [{"part": "mouth"}]; none for the whole picture'
 )
 METHOD_WORDS = ", ".join(f"'{name}'" for name in METHODS)
 
@@ -237,7 +238,7 @@ def edit_inverted(
     opened, trial = given_inversion(inversion)
     card = trial.card
     source = given_source(opened, image, placement, returned)
-    drawn = parse_regions(regions, card.resolution) if regions else []
+    drawn = parse_regions(regions, card.resolution, part_named(card.id, opened.pixels)) if regions else []
     region = union(with_mask(drawn, given_mask(mask, card.resolution), "mask", card.resolution))
     lines, by_word = targets.read_prompts(prompts or ""), targets.read_weights(weights or "")
     own: dict[str, Any] = {"guidance": guidance or None, "cross_steps": cross_attention}

@@ -12,6 +12,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from core import presets
+from core.masks import from_url
 from core.regions import parse_regions
 from core.studio import library
 
@@ -66,6 +67,26 @@ def test_a_method_without_a_region_and_another_timestep(client: Client) -> None:
     assert abs(measures["timestep"] - 400) < 26
     assert [row["region"] for row in measures["directions"]] == ["whole picture"] * 2
     assert all(row["roir"] is None for row in measures["directions"])
+
+
+def test_parts_by_name_and_by_place(client: Client) -> None:
+    """What `/find_parts` tells of a picture is what a region by name covers, also where it is asked for by a place."""
+    parts = client.predict(handle_file(EXAMPLE), api_name="/find_parts")["parts"]
+    masks = {part["label"]: from_url(part["mask"]) for part in parts}
+    assert {"Mouth", "Left eye", "Eyes", "Hair"} <= masks.keys()
+    assert [part["area"] for part in parts] == sorted(part["area"] for part in parts)
+    y, x = np.argwhere(masks["Mouth"]).mean(0) / 128
+    [there] = client.predict(handle_file(EXAMPLE), place=[x, y], api_name="/find_parts")["parts"]
+    assert (there["label"], there["mask"]) == ("Mouth", next(p["mask"] for p in parts if p["label"] == "Mouth"))
+    files, _, measures = discover(client, [{"part": "mouth"}, {"label": "one", "part": "Left eye"}], count=1)
+    assert [row["region"] for row in measures["directions"]] == ["mouth", "one"]
+    for path, name in zip(files, ("Mouth", "Left eye"), strict=True):
+        [region] = parse_regions(presets.load(path).region, 128)
+        np.testing.assert_array_equal(region.mask, masks[name])
+    with pytest.raises(AppError, match="no part “wing”. It has: .*mouth"):
+        discover(client, [{"part": "wing"}])
+    with pytest.raises(AppError, match="a point"):
+        client.predict(handle_file(EXAMPLE), place=[2, 3], api_name="/find_parts")
 
 
 def test_a_region_from_a_mask_file(client: Client, tmp_path: Path) -> None:

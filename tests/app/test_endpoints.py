@@ -36,7 +36,7 @@ def edit(client: Client, **values: Any) -> tuple[np.ndarray, dict[str, Any]]:
 def test_documented_endpoints_and_no_others(client: Client) -> None:
     api = client.view_api(return_format="dict", print_info=False)
     text = {"/edit_text", "/train_direction", "/sample", "/intervals", "/perturb", "/consistency", "/sample_with"}
-    discovery = {"/analyse", "/discover"}
+    discovery = {"/analyse", "/discover", "/find_parts"}
     inversion = {"/invert", "/compare_methods", "/reconstruct", "/edit_inverted", "/robustness"}
     photographs = {"/find_faces", "/ask_instruments", "/return_to_photo", "/open_model"}
     composing = {"/compose", "/sweep", "/presets", "/similarity", "/batch", "/filmstrip", "/history"}

@@ -93,6 +93,12 @@ def test_edit_several_targets_at_once(client: Client, inverted: tuple[str, str, 
     [part], _ = edit(prompts="a smiling face with short hair", regions=left)
     assert np.abs(part - source)[:, 68:].mean() < 0.5 < 2 < np.abs(part - source)[:, :60].mean()
 
+    [part], _ = edit(prompts="a smiling face with short hair", regions=[{"part": "mouth"}])
+    changed_there = np.abs(part - source).max(-1) > 3
+    assert 20 < changed_there.sum() < 2000
+    rows, columns = np.nonzero(changed_there)
+    assert rows.min() > 60, "the mouth and its soft edge alone"
+
     prompt = prompts.splitlines()[0]
     for changed in ({"weights": "smiling 3"}, {"attention": "none"}, {"guidance": 2}):
         [picture], _ = edit(prompts=prompt, **changed)

@@ -1,4 +1,4 @@
-"""The board that regions are drawn on: eraser, masks in and out, the wand, zoom and pan, by mouse, keys and fingers."""
+"""The board that regions are drawn on: eraser, masks in and out, parts, zoom and pan, by mouse, keys and fingers."""
 
 import io
 import re
@@ -48,7 +48,7 @@ def inside(mask: np.ndarray, x: float, y: float) -> bool:
     return bool(mask[int(y * len(mask)), int(x * len(mask))])
 
 
-def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
+def test_eraser_masks_parts_and_zoom(page: Page, tmp_path: Path) -> None:
     root = opened(page)
     drag(page, (0.1, 0.1), (0.4, 0.3))
     root.get_by_role("button", name="Brush", exact=True).click()
@@ -111,8 +111,8 @@ def test_eraser_masks_wand_and_zoom(page: Page, tmp_path: Path) -> None:
     expect(root.locator(".line")).to_have_count(1)
     root.get_by_role("button", name="Clear", exact=True).click()
 
-    # The wand: the mouth of this portrait, which is the part at its place, and nothing else.
-    root.get_by_role("button", name="Wand", exact=True).click()
+    # A tap: the mouth of this portrait, which is the part at its place, and nothing else.
+    root.get_by_role("button", name="Part", exact=True).click()
     expect(root.locator(".parts button", has_text="Mouth")).to_be_visible()
     page.mouse.click(*on(page, 0.515, 0.66))
     mouth = mask_of(page, "Mouth")

@@ -9,14 +9,21 @@ from small_models import small_model, trained_block
 
 from core.asyrp.consistency import compared, consistency
 from core.asyrp.forms import global_direction, in_eps, mean_direction
-from core.asyrp.perturbation import gaussian, random_like, random_of_equal_share
+from core.asyrp.perturbation import (
+    MAX_FACTOR,
+    gaussian,
+    random_like,
+    random_of_equal_share,
+    rising_to,
+    strength_of_equal_change,
+)
 from core.asyrp.segmentation import segmentation_consistency
 from core.directions import GlobalDirection, ImplicitDirection, PerTimestepDirection
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import RequestError
 from core.intervals import PUBLISHED, Curves, Intervals
-from core.layers import EPS, at_layer
-from core.progress import finish
+from core.layers import EPS, RESCALED_EPS, at_layer
+from core.progress import Job, Progress, finish
 
 
 def shifts() -> PerTimestepDirection:
@@ -75,6 +82,56 @@ def test_perturbations_act_in_h_and_in_eps() -> None:
         made = finish(edit(there, x_T, [(gaussian(shape, timesteps, 6, 0.3), 1.0)], settings))
         assert (made - plain).abs().mean() > 1e-3
         assert torch.allclose(finish(edit(there, x_T, [], settings)), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted", "expected"),
+    [
+        (lambda c: 0.03 * c, 0.6, 20),
+        (lambda c: c**3, 8, 2),
+        (lambda c: c**0.3, 2, 2 ** (1 / 0.3)),
+        (lambda c: 1.1 * np.tanh(c / 40), 1, 40 * np.arctanh(1 / 1.1)),
+        (lambda c: max(0, c - 30) ** 2, 4, 32),
+    ],
+)
+def test_where_a_rising_function_reaches_a_value(function: object, wanted: float, expected: float) -> None:
+    tried: list[float] = []
+
+    def value(c: float) -> Job[float]:
+        tried.append(c)
+        yield Progress(1, 1)
+        return float(function(c))  # type: ignore[operator]
+
+    found = finish(rising_to(wanted, value))
+    assert float(function(found)) == pytest.approx(wanted, rel=0.02)  # type: ignore[operator]
+    assert found == pytest.approx(expected, rel=0.1)
+    assert len(tried) <= 24
+
+
+def test_a_value_that_is_never_reached_says_so() -> None:
+    tried: list[float] = []
+
+    def value(c: float) -> Job[float]:
+        tried.append(c)
+        yield Progress(1, 1)
+        return float(np.tanh(c))
+
+    with pytest.raises(RequestError, match="Ask for less"):
+        finish(rising_to(1.5, value))
+    assert max(tried) <= MAX_FACTOR
+
+
+def test_shifts_of_h_and_of_eps_compared_at_equal_change() -> None:
+    """The strengths at which noise in h, in eps and in rescaled eps moves the pictures by what is asked for."""
+    model = small_model()
+    x_T, settings = sample_latent(model, 5).x_T, EditSettings(4)
+    timesteps = torch.tensor(model.schedule.timesteps(4))
+    plain = finish(edit(model, x_T, [], settings))
+    for there in (model, at_layer(model, EPS), at_layer(model, RESCALED_EPS)):
+        noise = gaussian(there.card.h_shape, timesteps, 4, 0.3)
+        strength = finish(strength_of_equal_change(there, noise, x_T, settings, 0.1))
+        moved = finish(edit(there, x_T, [(noise, strength)], settings)) - plain
+        assert moved.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.03)
 
 
 def test_a_shift_of_h_as_a_shift_of_eps_makes_the_same_edit() -> None:

@@ -11,7 +11,7 @@ from core.asyrp.train import Training, TrainingSettings
 from core.directions import GlobalDirection
 from core.editing import EditSettings, edit, sample_latent
 from core.errors import RequestError
-from core.layers import EPS, BlockUNet, at_layer, count, middle
+from core.layers import EPS, RESCALED_EPS, BlockUNet, at_layer, count, middle
 from core.progress import finish
 
 ARCHITECTURES = {"avatars": AVATARS, "google": GOOGLE_DDPM, "adm": ADM, "centred": CENTRED, "no-middle": NO_MIDDLE}
@@ -77,6 +77,31 @@ def test_a_shift_of_eps_is_one_whatever_the_network_predicts(prediction_type: st
         change = model.eps(features, x, t, delta) - model.eps(features, x, t)
         assert torch.allclose(change, delta.expand_as(change), atol=2e-2 if t == 960 else 1e-4)
         assert torch.equal(model.eps(features, x, t), plain.eps(plain.features(x, t), x, t))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@torch.no_grad()
+def test_a_rescaled_shift_of_eps_keeps_its_deviation(prediction_type: str) -> None:
+    """Appendix D.2 written out, whatever the network predicts: (eps + z) / sqrt(1 + sigma^2), for each row its own."""
+    plain = small_model(prediction_type)
+    model = at_layer(plain, RESCALED_EPS)
+    x = sample_latent(model, 1, 2).x_T
+    z = (
+        torch.randn(2, *model.x_shape, generator=torch.Generator().manual_seed(5))
+        * torch.tensor([2.0, 0.5])[:, None, None, None]
+    )
+    assert model.card.h_shape == model.x_shape
+    for t in (20, 500, 960):
+        features, eps = model.features(x, t), plain.eps(plain.features(x, t), x, t)
+        sigma2 = torch.stack([(row**2).mean() for row in z])[:, None, None, None]
+        expected = (eps + z) / (1 + sigma2) ** 0.5
+        assert torch.allclose(model.eps(features, x, t, z), expected, atol=2e-2 if t == 960 else 1e-4)
+        assert torch.equal(model.eps(features, x, t), eps)
+        assert torch.allclose(model.eps(features, x, t, 0 * z), eps, atol=1e-3)
+    one = model.features(x[:1], 500).expand(2)
+    eps, twice = model.eps(one, x[:1], 500), model.eps(one, x[:1], 500, z)
+    assert torch.allclose(twice[1], model.eps(model.features(x[:1], 500), x[:1], 500, z[1:])[0], atol=1e-4)
+    assert (twice - eps).abs().max() > 0.1
 
 
 @torch.no_grad()

@@ -5,10 +5,12 @@ import pytest
 from scipy import ndimage
 
 from core.errors import ModelUnavailable
+from core.masks import from_url
 from core.models.cards import MODELS, PRESETS
 from core.parts import load
 from core.studio.regions import parts_of
-from tabs.regions import ready_made_regions
+from core.studio.visit.session import Session
+from tabs.regions import found_at, found_parts, ready_made_regions
 from training.dataset import HELD_OUT, to_pixels
 from training.part_maps import NAMES, part_map
 from training.portraits import render, sample, varied
@@ -30,7 +32,7 @@ def test_a_part_is_where_its_attributes_change_the_picture(part: str, change: di
 
 
 def test_the_network_finds_the_renderers_parts() -> None:
-    """On portraits that it has not seen. (The model card has the figures of 300.)"""
+    """On portraits that it has not seen. (The model card has the figures of 500.)"""
     parts = load(PRESETS / MODELS["avatars"].parts)
     assert parts.names == NAMES
     both, either = np.zeros(len(NAMES)), np.zeros(len(NAMES))
@@ -48,14 +50,34 @@ def test_the_network_finds_the_renderers_parts() -> None:
 def test_parts_are_masks_at_the_pictures_size_and_models_may_have_none() -> None:
     pixels = to_pixels(np.asarray(render(sample(HELD_OUT), 256))[None])
     found = parts_of("avatars", pixels)
-    assert {"Eyes", "Mouth", "Skin"} <= found.keys()
+    assert {"Eyes", "Left eye", "Right eye", "Mouth", "Skin"} <= found.keys()
     assert all(mask.shape == (256, 256) and mask.dtype == bool for mask in found.values())
-    assert sum(mask.astype(int) for mask in found.values()).max() == 1, "each pixel is of one part"
+    whole = [mask.astype(int) for name, mask in found.items() if name in NAMES]
+    assert sum(whole).max() == 1, "each pixel is of one part"
     areas = [mask.sum() for mask in found.values()]
     assert areas == sorted(areas)
     assert parts_of("ddpm-ema-church-256", pixels) == {}
-    assert ready_made_regions("avatars")["wand"]
-    assert not ready_made_regions("ddpm-ema-church-256")["wand"]
+    known = {
+        name: ready_made_regions(name)["knows"] for name in ("avatars", "ddpm-ema-celebahq-256", "ddpm-ema-cat-256")
+    }
+    assert known == {"avatars": "own", "ddpm-ema-celebahq-256": "faces", "ddpm-ema-cat-256": "none"}
+
+
+def test_what_the_board_is_told() -> None:
+    """Names in the order of a list, and what is at a place; in words where there is nothing."""
+    visit, pixels = Session("avatars"), to_pixels(np.asarray(render(sample(HELD_OUT)))[None])
+    told = found_parts(visit, (pixels, None))
+    labels = [part["label"] for part in told["found"]]
+    assert labels.index("Eyes") + 1 == labels.index("Left eye") == labels.index("Right eye") - 1
+    mouth = next(part for part in told["found"] if part["label"] == "Mouth")
+    mask = from_url(mouth["mask"])
+    assert mouth["area"] == mask.sum()
+    y, x = np.argwhere(mask).mean(0) / 128
+    at = found_at(visit, [x, y], (pixels, None))
+    assert (at["label"], at["mask"], at["place"]) == ("Mouth", mouth["mask"], True)
+    assert at["id"] > told["id"]
+    for place, drawn, words in (([x], (pixels, None), "a point"), ([x, y], None, "no picture yet")):
+        assert words in found_at(visit, place, drawn)["words"]  # type: ignore[arg-type]
 
 
 def test_a_broken_folder_says_so(tmp_path: object) -> None:

@@ -251,3 +251,15 @@ def test_a_fault_that_shows_later_has_its_line() -> None:
     )
     line = 1 + WHOLE.splitlines().index("    sum: {smiling: 1, wide: -0.5, old/face.safetensors: 0.25}")
     assert f"line {line}, directions.happy.sum.x" in recipe.wrong("directions.happy.sum.x", "").message
+
+
+def test_exact_parts() -> None:
+    """`{part: NAME}`, alone or behind a label, is no place of that name."""
+    for text, label in (("{part: mouth}", "mouth"), ("{lips: {part: mouth}}", "lips")):
+        [direction] = parse_recipe(BASE + f"  b: {{regions: {text}}}", HERE).directions[1:]
+        assert isinstance(direction, RegionDirection)
+        [shape] = direction.regions
+        assert (shape.label, shape.part, shape.exact) == (label, "mouth", True)
+    for text, words in (("{lips: {prt: mouth}}", "Did you mean part"), ("{part: [0, 1]}", "must be a text")):
+        with pytest.raises(RecipeError, match=words):
+            parse_recipe(BASE + f"  b: {{regions: {text}}}", HERE)

@@ -16,7 +16,7 @@ from ...discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
 from ...discovery.methods import DEFAULT_METHOD, find_method
 from ...errors import RequestError
 from ...models.loader import DiffusionModel
-from ...regions import Region, parse_regions, with_mask
+from ...regions import Named, Region, parse_regions, with_mask
 from ..frames import Picture, require_range
 from ..strips import Strip
 from ..turns import Turns
@@ -128,9 +128,11 @@ class Exploration:
         return self.rows[index]
 
 
-def requested_regions(value: Any, method: str, resolution: int, mask: np.ndarray | None = None) -> list[Region]:
+def requested_regions(
+    value: Any, method: str, resolution: int, mask: np.ndarray | None = None, named: Named | None = None
+) -> list[Region]:
     """Regions from JSON, see `parse_regions`, and one more from a mask file; there may be none for a method that looks
-    at the whole picture.
+    at the whole picture. named: gives parts of the picture by name.
 
     Raises:
         RequestError: there is no such method, or the regions are missing or cannot be used.
@@ -138,7 +140,7 @@ def requested_regions(value: Any, method: str, resolution: int, mask: np.ndarray
     needed = find_method(method).needs_region and mask is None
     if not value and not needed:
         return with_mask([], mask, "mask", resolution)
-    return with_mask(parse_regions([] if value is None else value, resolution), mask, "mask", resolution)
+    return with_mask(parse_regions([] if value is None else value, resolution, named), mask, "mask", resolution)
 
 
 @dataclass
