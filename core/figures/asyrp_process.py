@@ -77,7 +77,7 @@ def curves(bench: Bench) -> Job[Drawn]:
 
 
 def other_steps(bench: Bench) -> Job[Drawn]:
-    n = bench.count(6)
+    n = bench.count(4)
     steps = (20, 40, 100) if not bench.small else (10, 20)
     pixels = yield from bench.portraits(n)
     subject = bench.subject(NAME)
@@ -87,7 +87,7 @@ def other_steps(bench: Bench) -> Job[Drawn]:
     owns: dict[int, float] = {}
     for s in steps:
         x_T = yield from bench.latents(n, s)
-        before = yield from bench.decoded(x_T, settings=EditSettings(s))
+        before = yield from bench.rebuilt(n, s)
         settings = EditSettings(s, Intervals(bench.t_edit(NAME), 0))
         after = yield from bench.decoded(x_T, [(preset.direction, 1.0)], settings)
         own = bench.measured(subject, pixels, pairs(before, after))["own"][:, -1]

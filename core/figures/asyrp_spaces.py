@@ -90,7 +90,7 @@ def identity(bench: Bench, before: Tensor, after: Tensor) -> float:
 def optimised(bench: Bench) -> Job[Drawn]:
     n, epochs = bench.count(8), bench.count(12, 1)
     x_T = yield from bench.latents(n + 1)
-    before = yield from bench.decoded(x_T)
+    before = yield from bench.rebuilt(n + 1)
     rows: list[Row] = []
     cells: list[list[Cell]] = [list(before[:6])]
     found: dict[str, dict[str, float]] = {}
@@ -142,9 +142,8 @@ def _cost(of: dict[str, float]) -> float:
 
 def theorem(bench: Bench) -> Job[Drawn]:
     n, sigma = bench.count(4), 0.3
-    x_T = yield from bench.latents(bench.count(9, 3))
-    x_T = x_T[:n]
-    before = yield from bench.decoded(x_T)
+    x_T = yield from bench.latents(n)
+    before = yield from bench.rebuilt(n)
     eps_model = at_layer(bench.model, EPS)
     timesteps = torch.tensor(bench.model.schedule.timesteps(STEPS))
     rms_h = _rms_of_h(bench, x_T)
@@ -194,7 +193,7 @@ def _rms_of_h(bench: Bench, x_T: Tensor) -> float:
 def random_shifts(bench: Bench) -> Job[Drawn]:
     n = bench.count(16, 3)
     x_T = yield from bench.latents(n)
-    before = yield from bench.decoded(x_T)
+    before = yield from bench.rebuilt(n)
     preset = bench.preset(NAME)
     rows: list[Row] = []
     cells: list[list[Cell]] = [list(before[:6])]
@@ -246,8 +245,8 @@ def layers(bench: Bench) -> Job[Drawn]:
     places = places if not bench.small else [middle(unet)]
     n, samples = bench.count(8), bench.count(24, 4)
     x_T = yield from bench.latents(n)
-    before = yield from bench.decoded(x_T)
-    learn_from = torch.cat([(yield from bench.latents(n + samples))[n:]])
+    before = yield from bench.rebuilt(n)
+    learn_from = (yield from bench.latents(n + samples))[n:]
     rows: list[Row] = []
     cells: list[list[Cell]] = [[before[k] for k in range(min(3, n))]]
     scores: dict[int | str, float] = {}

@@ -101,15 +101,24 @@ class Bench:
         return self.held.pixels[:count]
 
     def latents(self, count: int, steps: int = STEPS) -> Job[Tensor]:
-        """x_T (count, C, h, w) of the portraits, inverted."""
+        """x_T (count, C, h, w) of the portraits, inverted. The first of more are those of fewer."""
+        pixels, found = (yield from self.portraits(count)), self.memory.get(("latents", steps), torch.zeros(0))
+        while len(found) < count:
+            part = pixels[len(found) : len(found) + ROWS]
+            made = yield from stage(invert(self.model, part, steps), "Inverting", previews=False)
+            found = torch.cat((found, made.x_T.cpu())) if len(found) else made.x_T.cpu()
+            self.memory["latents", steps] = found
+        return found[:count]
 
-        def make() -> Job[Tensor]:
-            pixels, found = (yield from self.portraits(count)), []
-            for part in pixels.split(ROWS):
-                found.append((yield from stage(invert(self.model, part, steps), "Inverting", previews=False)).x_T.cpu())
-            return torch.cat(found)
-
-        return (yield from self.once(("latents", count, steps), make))
+    def rebuilt(self, count: int, steps: int = STEPS) -> Job[Tensor]:
+        """What the papers' process makes of the portraits without an edit: pixels (count, 3, R, R)."""
+        x_T, found = (yield from self.latents(count, steps)), self.memory.get(("rebuilt", steps), torch.zeros(0))
+        while len(found) < count:
+            part = x_T[len(found) : len(found) + ROWS]
+            made = yield from self.decoded(part, settings=EditSettings(steps))
+            found = torch.cat((found, made)) if len(found) else made
+            self.memory["rebuilt", steps] = found
+        return found[:count]
 
     def decoded(
         self,

@@ -150,15 +150,15 @@ def transfer(bench: Bench) -> Job[Drawn]:
     source = 0 if bench.small else source
     x_T = yield from bench.latents(20 if not bench.small else 3)
     others = [k for k in range(len(x_T)) if k != source][:n]
-    before = yield from bench.decoded(x_T)
-    jacobian, basis = yield from basis_of(bench, source)
+    before = yield from bench.rebuilt(len(x_T))
+    _, basis = yield from basis_of(bench, source)
     regions = regions_of(bench)
     rows: list[Row] = []
     cells: list[list[Cell]] = [[before[k] for k in [source, *others[:5]]]]
     names, shares = ["original"], []
     probe = bench.gauges.probe
     for region in regions:
-        found = found_by(bench, jacobian, basis, regions, region, JIVE, DiscoverySettings(count=count))
+        found = found_by(basis, regions, region, JIVE, DiscoverySettings(count=count))
         for number, one in enumerate(found[:count], 1):
             candidate = candidate_of(one, region)
             first = x_T[source : source + 1]
@@ -211,16 +211,16 @@ def ranks(bench: Bench) -> Job[Drawn]:
     joint_ranks = JOINT_RANKS if not bench.small else (5, joint)
     individual_ranks = INDIVIDUAL_RANKS if not bench.small else (individual,)
     x_T = yield from bench.latents(n)
-    befores = yield from bench.decoded(x_T)
+    befores = yield from bench.rebuilt(n)
     values: dict[tuple[int, int], list[float]] = {}
     cells: list[list[Cell]] = []
     for k in range(n):
-        jacobian, basis = yield from basis_of(bench, k, PAPER_BASIS)
+        _, basis = yield from basis_of(bench, k, PAPER_BASIS)
         pairs = [(a, c) for a in individual_ranks for c in joint_ranks]
         candidates = []
         for a, c in pairs:
             settings = DiscoverySettings(count=1, rank=r, joint_rank=c, individual_rank=a)
-            found = found_by(bench, jacobian, basis, regions_of(bench), region, JIVE, settings)
+            found = found_by(basis, regions_of(bench), region, JIVE, settings)
             candidates.append(candidate_of(found[0], region))
         before = befores[k : k + 1]
         _, after = yield from at_equal_change(bench, x_T[k : k + 1], before, candidates)
@@ -258,16 +258,16 @@ def timesteps(bench: Bench) -> Job[Drawn]:
     levels = SHARES_OF_T if not bench.small else (0.6, 0.75)
     regions = regions_of(bench)
     x_T = yield from bench.latents(n)
-    befores = yield from bench.decoded(x_T)
+    befores = yield from bench.rebuilt(n)
     values: dict[tuple[str, float], list[float]] = {}
     cells: list[list[Cell]] = [[befores[0]] for _ in regions]
     for k in range(n):
         candidates: list[Candidate] = []
         keys = []
         for at in levels:
-            jacobian, basis = yield from basis_of(bench, k, at=at)
+            _, basis = yield from basis_of(bench, k, at=at)
             for region in regions:
-                found = found_by(bench, jacobian, basis, regions, region, JIVE, DiscoverySettings(count=1))
+                found = found_by(basis, regions, region, JIVE, DiscoverySettings(count=1))
                 candidates.append(candidate_of(found[0], region))
                 keys.append((region.label, at))
         before = befores[k : k + 1]
@@ -299,14 +299,14 @@ AMOUNTS = (-40.0, -20.0, 0.0, 20.0, 40.0)
 def cumulative(bench: Bench) -> Job[Drawn]:
     regions = regions_of(bench)
     amounts = AMOUNTS if not bench.small else (-40.0, 40.0)
-    x_T = (yield from bench.latents(1))[:1]
-    before = yield from bench.decoded(x_T)
-    jacobian, basis = yield from basis_of(bench, 0)
+    x_T = yield from bench.latents(1)
+    before = yield from bench.rebuilt(1)
+    _, basis = yield from basis_of(bench, 0)
     vectors: list[FoundDirection] = []
     for number in range(2):
         for region in regions:
             settings = DiscoverySettings(count=2)
-            vectors.append(found_by(bench, jacobian, basis, regions, region, JIVE, settings)[number])
+            vectors.append(found_by(basis, regions, region, JIVE, settings)[number])
     sums: list[Candidate] = []
     total: Tensor | None = None
     for one in vectors:

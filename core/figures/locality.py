@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..directions import CompositeDirection, Direction, Injection
 from ..discovery import contrast, global_jacobian, jive, projection, region_jacobian
-from ..discovery.basis import BASIS_SIZE, Basis, krylov_basis
+from ..discovery.basis import BASIS_SIZE, BLOCK_SIZE, Basis, krylov_basis
 from ..discovery.interface import DiscoverySettings, FoundDirection
 from ..discovery.jacobian_operator import LINEARISED_AT, Jacobian, nearest_timestep, place
-from ..discovery.locality import mean_squares, measure_locality, roir, strength_for
+from ..discovery.locality import mean_squares, roir, strength_for
 from ..discovery.methods import discover
 from ..editing import EditSettings, edit
 from ..progress import Job, stage
@@ -88,35 +88,36 @@ def regions_of(bench: Bench) -> list[Region]:
 
 def basis_of(
     bench: Bench, portrait: int, size: int = BASIS_SIZE, at: float = LINEARISED_AT
-) -> Job[tuple[Jacobian, Basis]]:
-    """The Jacobian of a portrait at a share of T, and its basis. Kept."""
+) -> Job[tuple[Tensor, Basis]]:
+    """x_t of a portrait at a share of T, and the basis of its Jacobian there. Kept."""
     size = bench.count(size, 16)
 
-    def make() -> Job[tuple[Jacobian, Basis]]:
+    def make() -> Job[tuple[Tensor, Basis]]:
         pixels = (yield from bench.portraits(portrait + 1))[portrait : portrait + 1]
         t = nearest_timestep(bench.model, bench.model.card.steps, at)
         x_t = yield from stage(place(bench.model, pixels, t), "Finding its place")
-        jacobian = Jacobian(bench.model, x_t, t)
-        return jacobian, (
-            yield from stage(krylov_basis(jacobian, size, min(8, size)), f"Analysing portrait {portrait}")
-        )
+        growing = krylov_basis(Jacobian(bench.model, x_t, t), size, min(BLOCK_SIZE, size))
+        return x_t, (yield from stage(growing, f"Analysing portrait {portrait}"))
 
     return (yield from bench.once(("basis", portrait, size, at), make))
 
 
 def found_by(
-    bench: Bench,
-    jacobian: Jacobian,
-    basis: Basis,
-    regions: Sequence[Region],
-    region: Region,
-    method: str,
-    settings: DiscoverySettings,
+    basis: Basis, regions: Sequence[Region], region: Region, method: str, settings: DiscoverySettings
 ) -> list[FoundDirection]:
     """Directions of a method for one of the regions, with what they change inside it."""
     found = discover(basis, regions, method, settings)
-    mine = [one for one in found if one.region == region.label]
-    return mine or measure_locality(jacobian, found, region)
+    return [one for one in found if one.region == region.label] or [of_region(basis, one, region) for one in found]
+
+
+def of_region(basis: Basis, found: FoundDirection, region: Region) -> FoundDirection:
+    """A direction of the basis with its change inside a region and its linearised ROIR there."""
+    if found.y is None:
+        raise ValueError("the direction does not lie in the basis")
+    inside = (found.y @ basis.gram(region.mask) @ found.y).clamp(min=0).sqrt().item()
+    outside = (found.y @ basis.gram(~region.mask) @ found.y).clamp(min=0).sqrt().item()
+    ratio = outside / inside if inside > 0 else float("inf")
+    return replace(found, inside=inside, ratio=ratio, region=region.label)
 
 
 def candidate_of(found: FoundDirection, region: Region, t_edit: int = 0) -> Candidate:
@@ -165,10 +166,10 @@ def study(bench: Bench) -> Job[list[Local]]:
     def make() -> Job[list[Local]]:
         n, regions = bench.count(6, 1), regions_of(bench)
         x_T = yield from bench.latents(n)
-        befores = yield from bench.decoded(x_T)
+        befores = yield from bench.rebuilt(n)
         made: list[Local] = []
         for k in range(n):
-            jacobian, basis = yield from basis_of(bench, k)
+            _, basis = yield from basis_of(bench, k)
             settings = DiscoverySettings(count=1)
             candidates = []
             for region in regions:
@@ -176,7 +177,7 @@ def study(bench: Bench) -> Job[list[Local]]:
                     if method == ASYRP:
                         candidates += asyrp_of(bench, region)
                         continue
-                    found = found_by(bench, jacobian, basis, regions, region, method, settings)
+                    found = found_by(basis, regions, region, method, settings)
                     candidates += [candidate_of(one, region) for one in found[:1]]
             strengths, after = yield from at_equal_change(bench, x_T[k : k + 1], befores[k : k + 1], candidates)
             for i, one in enumerate(candidates):

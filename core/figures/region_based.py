@@ -122,16 +122,16 @@ def inside_and_outside(bench: Bench) -> Job[Drawn]:
 def semantics(bench: Bench) -> Job[Drawn]:
     n, count, regions = bench.count(2, 1), bench.count(3, 1), regions_of(bench)
     x_T = yield from bench.latents(n)
-    befores = yield from bench.decoded(x_T)
+    befores = yield from bench.rebuilt(n)
     rows: list[Row] = []
     cells: list[list[Cell]] = []
     probe = bench.gauges.probe
     identities = []
     for k in range(n):
-        jacobian, basis = yield from basis_of(bench, k)
+        _, basis = yield from basis_of(bench, k)
         candidates: list[Candidate] = []
         for region in regions:
-            found = found_by(bench, jacobian, basis, regions, region, PROJECTION, DiscoverySettings(count=count))
+            found = found_by(basis, regions, region, PROJECTION, DiscoverySettings(count=count))
             candidates += [candidate_of(one, region) for one in found[:count]]
         before = befores[k : k + 1]
         strengths, after = yield from at_equal_change(bench, x_T[k : k + 1], before, candidates)
@@ -180,7 +180,7 @@ class Smile:
 def comparison(bench: Bench) -> Job[Drawn]:
     n, few = bench.count(12, 3), bench.count(FITTED_ON, 2)
     x_T = yield from bench.latents(n + few)
-    before = yield from bench.decoded(x_T)
+    before = yield from bench.rebuilt(n + few)
     smiles = yield from smiles_of(bench, x_T[:few], before[:few])
     rows: list[Row] = []
     cells: list[list[Cell]] = [[before[few + k] for k in range(min(4, n))]]
@@ -220,7 +220,7 @@ def smiles_of(bench: Bench, x_T: Tensor, before: Tensor) -> Job[dict[str, Smile]
     """Each method's direction that smiles."""
     regions = regions_of(bench)
     mouth = next(region for region in regions if region.label == "Mouth")
-    jacobian, basis = yield from basis_of(bench, 0)
+    x_t, basis = yield from basis_of(bench, 0)
     asyrp = bench.preset("smiling")
     whole: Direction = CompositeDirection((asyrp.direction,), (1.0,), (bench.t_edit("smiling"),), (asyrp.injection,))
     found = {"Asyrp": Smile(whole, 0.5, EditSettings(STEPS))}
@@ -232,10 +232,10 @@ def smiles_of(bench: Bench, x_T: Tensor, before: Tensor) -> Job[dict[str, Smile]
         normal = boundaries.normals[boundaries.names.index(SMILE)][None]
         at = nearest_timestep(bench.model, STEPS)
         one_step = CompositeDirection((GlobalDirection(normal, STEPS, t_start=at),), (1.0,), (at,), ("symmetric",))
-        start = 0.5 * float(jacobian.model.features(jacobian.x_t, t).h.float().norm())
+        start = 0.5 * float(bench.model.features(x_t, t).h.float().norm())
         found["boundary"] = Smile(one_step, start, SYMMETRIC)
     for name, method in (("Semdiff", GLOBAL), ("projection", PROJECTION)):
-        candidates = found_by(bench, jacobian, basis, regions, mouth, method, DiscoverySettings(count=5))[:5]
+        candidates = found_by(basis, regions, mouth, method, DiscoverySettings(count=5))[:5]
         best, most = candidates[0], 0.0
         for one in candidates[: bench.count(5, 2)]:
             strength = candidate_of(one, mouth).start
@@ -277,7 +277,7 @@ def chosen_timesteps(bench: Bench) -> Job[Drawn]:
     regions = regions_of(bench)
     mouth = regions[-1]
     x_T = yield from bench.latents(n)
-    befores = yield from bench.decoded(x_T)
+    befores = yield from bench.rebuilt(n)
     T = bench.model.schedule.T
     values: dict[str, list[float]] = {}
     cells: list[list[Cell]] = []
@@ -286,9 +286,9 @@ def chosen_timesteps(bench: Bench) -> Job[Drawn]:
         spans: list[Tensor] = []
         leading: FoundDirection | None = None
         for at in (0.6, 0.45, 0.75) if not bench.small else (0.6, 0.75):
-            jacobian, basis = yield from basis_of(bench, k, at=at)
+            _, basis = yield from basis_of(bench, k, at=at)
             settings = DiscoverySettings(count=5)
-            found = found_by(bench, jacobian, basis, regions, mouth, PROJECTION, settings)
+            found = found_by(basis, regions, mouth, PROJECTION, settings)
             spans.append(torch.stack([one.direction.delta.flatten() for one in found]))  # type: ignore[attr-defined]
             leading = leading or found[0]
         overlaps += [principal_cosines(spans[0], other).mean().item() for other in spans[1:]]
