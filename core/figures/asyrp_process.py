@@ -12,6 +12,7 @@ from ..intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves, Intervals, firs
 from ..metrics import psnr
 from ..models.cards import PRESETS
 from ..progress import Job, stage
+from ..studio.analyses import editing_ends
 from ..studio.frames import EditOptions
 from .bench import Bench, pairs
 from .figure import Check, Drawn, Figure, Row
@@ -114,23 +115,22 @@ def other_steps(bench: Bench) -> Job[Drawn]:
 
 # ------------------------------------------------------------------------------------------------------- figures 18, 22
 
-EDIT_GRID = (0.1, 0.2, 0.33, 0.45, 0.6)
 NAMES = ("smiling", "old")
 
 
 def edit_thresholds(bench: Bench) -> Job[Drawn]:
     n = bench.count(10)
     pixels = yield from bench.portraits(n)
-    found, _ = yield from curves_of(bench)
     rows: list[Row] = []
     cells: list[list[Cell]] = []
-    ends = [first_reaching(found.t, found.predicted_x0, level) for level in EDIT_GRID]
+    levels = editing_ends(bench.model.card)
+    ends = [t_edit for _, t_edit in levels]
     orders = []
     for name in NAMES[: bench.count(2, 1)]:
         subject = bench.subject(name)
         shown: list[Cell] = [pixels[1]]
         owns, identities = [], []
-        for level, t_edit in zip(EDIT_GRID, ends, strict=True):
+        for level, t_edit in levels:
             edited = yield from bench.edited(subject, pixels, EditOptions(t_edit=t_edit))
             table = bench.measured(subject, pixels, edited)
             owns.append(float(table["own"][:, -1].mean()))
@@ -151,7 +151,7 @@ def edit_thresholds(bench: Bench) -> Job[Drawn]:
                 ORDERED,
             ),
         ]
-    columns = ["original", *(f"{level:g}\nt_edit {t}" for level, t in zip(EDIT_GRID, ends, strict=True))]
+    columns = ["original", *(f"{level:g}\nt_edit {t}" for level, t in levels)]
     says = (
         f"Editing down to where the model's curve reaches each threshold, on {n} held-out portraits at strength 1. The "
         "shipped directions begin at t = 700."
@@ -233,7 +233,7 @@ FIGURES = (
         "Figures 18 and 22: the editing interval",
         "Smiling with editing intervals of several lengths, and grids of thresholds.",
         "Short intervals change too little, long ones too much.",
-        (("core/intervals.py", "t_edit"), ("core/intervals.py", "first_reaching")),
+        (("core/studio/analyses.py", "editing_ends"), ("core/intervals.py", "t_edit")),
         edit_thresholds,
     ),
     Figure(
