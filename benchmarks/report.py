@@ -17,47 +17,20 @@ from contextlib import contextmanager, redirect_stdout
 from itertools import groupby
 from pathlib import Path
 
+from core import marked
+
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-MARK = "<!-- {which}: {name} -->"
 HELP = "write what is printed into docs/benchmarks.md, in place of what is there"  # of the option --write
 
 
 def sections(document: Path = DOCUMENT) -> dict[str, str]:
-    """The text between the marks, by the sections' names.
-
-    Raises:
-        ValueError: a mark without its counterpart, two sections of one name, or one section within another.
-    """
-    lines, found = document.read_text(encoding="utf-8").splitlines(), {}
-    name, content = None, []
-    for line in lines:
-        mark = re.fullmatch(r"<!-- (begin|end): (\S+) -->", line)
-        if mark is None:
-            content.append(line)
-        elif mark[1] == "begin" and name is None and mark[2] not in found:
-            name, content = mark[2], []
-        elif mark[1] == "end" and name == mark[2]:
-            found[name], name = "\n".join(content).strip(), None
-        else:
-            raise ValueError(f"{document.name}: {line} is out of place")
-    if name is not None:
-        raise ValueError(f"{document.name}: section {name} has no end")
-    return found
+    """See `core.marked.sections`."""
+    return marked.sections(document)
 
 
 def write_section(name: str, markdown: str, document: Path = DOCUMENT) -> None:
-    """Replace what stands between the marks of a section. The rest of the document is kept.
-
-    Raises:
-        ValueError: there is no such section, or the text has marks of its own.
-    """
-    _require(name, document)
-    if re.search(r"<!-- (begin|end): ", markdown):
-        raise ValueError(f"the text for {name} has marks of its own")
-    begin, end = (MARK.format(which=which, name=name) for which in ("begin", "end"))
-    before, rest = document.read_bytes().decode("utf-8").split(begin, 1)
-    _, after = rest.split(end, 1)
-    document.write_bytes(f"{before}{begin}\n{markdown.strip()}\n{end}{after}".encode())
+    """See `core.marked.write_section`."""
+    marked.write_section(name, markdown, document)
 
 
 @contextmanager
@@ -72,7 +45,7 @@ def reported(name: str, write: bool, document: Path = DOCUMENT) -> Iterator[None
     if not write:
         yield
         return
-    _require(name, document)
+    marked.require_section(name, document)
     copy = io.StringIO()
     with redirect_stdout(_Tee(sys.stdout, copy)):
         yield
@@ -87,12 +60,6 @@ def as_markdown(printed: str) -> str:
             if text := text.strip("\n"):
                 parts.append(text if is_table or "\n" not in text else f"```text\n{text}\n```")
     return "\n\n".join(parts)
-
-
-def _require(name: str, document: Path) -> None:
-    known = sections(document)
-    if name not in known:
-        raise ValueError(f"{document.name} has no section {name}; it has {', '.join(known) or 'none'}")
 
 
 class _Tee(io.TextIOBase):

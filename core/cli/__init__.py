@@ -1,5 +1,5 @@
 """The command line: `hspace list | show | import-asyrp | download | publish | apply | precompute | curves | evaluate |
-convert | verify | deploy | bench-inversion`.
+convert | verify | deploy | bench-inversion | figures`.
 
 What was asked for goes to the standard output, progress and faults to the standard error. Exit codes: 0 done, 1 could
 not be done, and the message says why, 2 the command was not understood, 130 interrupted.
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import VisitorError
-from . import apply, bench_inversion, convert, deploy, evaluate, preset_files, recipes, share, verify
+from . import apply, bench_inversion, convert, deploy, evaluate, figures, preset_files, recipes, share, verify
 
 QUIET = ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS")  # the Hub's client reads them when it is imported
 
@@ -44,6 +44,6 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="hspace", description="Directions in h-space, outside the app.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (preset_files, share, apply, recipes, evaluate, convert, verify, deploy, bench_inversion):
+    for group in (preset_files, share, apply, recipes, evaluate, convert, verify, deploy, bench_inversion, figures):
         group.add_to(commands)
     return top

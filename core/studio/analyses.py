@@ -1,5 +1,6 @@
 """Asyrp's analyses of a direction, on the page and for programs: random shifts of equal size in h and in eps (figure
-9), delta h against the noise level (appendix L.1), and new pictures made with it from noise (appendix M)."""
+9), delta h against the noise level (appendix L.1), editing intervals of several lengths (figure 22), and new pictures
+made with it from noise (appendix M)."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from ..asyrp.consistency import AtTimestep, consistency
 from ..asyrp.perturbation import Space, random_of_equal_share
 from ..editing import EditSettings, edit, invert, sample_latent
 from ..errors import RequestError
-from ..intervals import Intervals
+from ..intervals import EDIT_THRESHOLD, Intervals
 from ..layers import EPS, at_layer
+from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel
 from ..presets import Preset
 from ..progress import Job, stage
@@ -26,6 +28,7 @@ from .latents import KEPT
 
 STEPS = 40  # of the paper's process, in which all of these are
 MAX_SAMPLES = 8
+THRESHOLDS = (0.1, 0.2, 0.33, 0.45, 0.6)  # of the distance of P_t to the picture; the paper's is 0.33
 
 
 def perturb_work(
@@ -84,6 +87,13 @@ def against_timesteps(model: DiffusionModel, preset: Preset, count: int = refere
     presets.require_model(preset, model)
     x_T = yield from reference.reference_latents(model, preset.direction.steps, count)
     return (yield from exclusively(consistency(model, preset.direction, x_T, _t_edit(model, preset))))
+
+
+def editing_ends(card: ModelCard) -> list[tuple[float, int]]:
+    """Where the editing interval ends by each of `THRESHOLDS` (Asyrp, figures 18 and 22): (threshold, t_edit). A
+    lower threshold makes a longer interval."""
+    source = card.known_or_typical()
+    return [(level, source.t_edit(level / EDIT_THRESHOLD)) for level in THRESHOLDS]
 
 
 def imagine_work(model: DiffusionModel, preset: Preset, strength: float, seed: int, count: int = 1) -> Work:

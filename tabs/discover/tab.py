@@ -17,6 +17,7 @@ from core.regions import MAX_REGIONS
 from core.studio import library
 from core.studio.discover.exploration import MAX_COUNT, Exploration
 from core.studio.visit.session import Session
+from tabs.discover.compared import Comparisons
 from tabs.discover.direction import exact_strength, open_row, rename, save_row, send_row, shown_row, try_others
 from tabs.discover.rows import rows_value
 from tabs.discover.search import found_numbers, search, stop_search
@@ -136,6 +137,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 "Spectrum, joint and individual parts", open=False, visible=False, elem_id="spectrum"
             ) as spectrum:
                 plot = gr.HTML()
+            comparisons = Comparisons()
 
     session = shell.session
     shown = [board, found, intro, opened, spectrum, find, stop, plot]
@@ -166,6 +168,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     found.edit(rename, session, found, **QUIET)
     stage.release(exact_strength, session, stage, **HEAVY)
     keeping.connect(shell, stage, shown_row)
+    comparisons.connect(shell)
     apply.click(try_others, session, [elsewhere, apply], **HEAVY)
     save.click(save_row, session, [said, file], **QUIET)
     compose.click(send_row, session, said, **QUIET)

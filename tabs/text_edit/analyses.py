@@ -1,5 +1,6 @@
-"""Asyrp's analyses of the direction that is shown: random changes of equal size, the change at each noise level, and
-new pictures made with it. For visitors on the page, and for programs as endpoints."""
+"""Asyrp's analyses of the direction that is shown: random changes of equal size, the change at each noise level,
+editing intervals of several lengths, and new pictures made with it. For visitors on the page, and for programs as
+endpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from core.models.loader import models
 from core.presets import Preset
 from core.progress import Running
 from core.studio import library
-from core.studio.analyses import Space, against_timesteps, imagined, perturbed
-from core.studio.frames import Picture, in_units
+from core.studio.analyses import Space, against_timesteps, editing_ends, imagined, perturbed
+from core.studio.edit import edit_frames
+from core.studio.frames import EditOptions, Picture, in_units
 from core.studio.reference import COUNT
 from core.studio.strips import Strip
 from core.studio.visit.session import Session
@@ -29,6 +31,7 @@ from tabs.shell import HEAVY, Shell, in_words
 from tabs.visit import chosen_preset
 
 NEW = 4  # pictures that are imagined at a time
+RANDOM = "A random change in place of the direction, and how visible it is"
 CHOOSE = "Choose a direction and a picture first."
 
 
@@ -40,12 +43,19 @@ class Analyses:
             with gr.Row():
                 self.random = gr.Button("Random changes of equal size", size="sm", min_width=170, elem_id="perturb")
                 self.levels = gr.Button("At each noise level", size="sm", min_width=150, elem_id="consistency")
+                self.ends = gr.Button("Shorter and longer intervals", size="sm", min_width=170, elem_id="thresholds")
                 self.new = gr.Button("New pictures with it", size="sm", min_width=150, elem_id="imagine-with")
             self.shown = gr.HTML(elem_id="analysis")
 
     def connect(self, shell: Shell, picker: Any) -> None:
         given = [shell.session, picker]
-        for button, analysis in ((self.random, compare_random), (self.levels, at_levels), (self.new, imagine_with)):
+        analyses = (
+            (self.random, compare_random),
+            (self.levels, at_levels),
+            (self.ends, at_thresholds),
+            (self.new, imagine_with),
+        )
+        for button, analysis in analyses:
             button.click(analysis, given, self.shown, **HEAVY)
 
 
@@ -67,21 +77,20 @@ def compare_random(session: Session, key: str | None) -> Iterator[str]:
     for space, name in (("h", "in h"), ("eps", "in the noise ε")):
         job = perturbed(model, picture, preset, strength, space)  # type: ignore[arg-type]
         for event in (running := Running(turn.follow(job))):
-            yield _so_far(shown) + progress_line(event, name.capitalize())
+            yield _so_far(RANDOM, shown) + progress_line(event, name.capitalize())
         distance = running.result.measures.distance
         said = name if distance is None else f"{name}: {distance:.2f}"
         shown.append(((picture.pixels, running.result.pixels), said))
-    yield _so_far(shown) + (
+    yield _so_far(RANDOM, shown) + (
         '<p class="words" role="status">Both are as large a share of h, or of ε, as this direction is of h at the '
         f"strength that is shown ({in_units(strength, preset.strength)}). The paper finds that pictures survive such a "
         "change of h, and not one of the noise.</p>"
     )
 
 
-def _so_far(shown: list[Any]) -> str:
+def _so_far(title: str, shown: list[Any]) -> str:
     if not shown:
         return ""
-    title = "A random change in place of the direction, and how visible it is"
     return pairs_view(title, [pair for pair, _ in shown], [name for _, name in shown])
 
 
@@ -93,6 +102,28 @@ def at_levels(session: Session, key: str | None) -> Iterator[str]:
     for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
         yield progress_line(event, event.note.capitalize())
     yield consistency_plot(running.result) + csv_link(_rows(running.result), "consistency")
+
+
+@in_words
+def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
+    """Figures 18 and 22: the same edit down to several ends of the editing interval."""
+    preset, picture, strength = _chosen(session, key)
+    model, turn = models.get(session.model_id), session.text_edit.analyses.begin()
+    title = f"{preset.name} {in_units(strength, preset.strength)}, down to where P_t is so far from the picture"
+    shown: list[Any] = []
+    for level, t_edit in editing_ends(model.card):
+        name = f"{level:g}, t_edit {t_edit}"
+        job = edit_frames(model, picture, preset, [strength], EditOptions(t_edit=t_edit))
+        for event in (running := Running(turn.follow(job))):
+            yield _so_far(title, shown) + progress_line(event, name)
+        [frame] = running.result
+        kept = frame.measures.identity
+        said = name if kept is None else f"{name}, identity {kept:.2f}"
+        shown.append(((picture.pixels, frame.pixels), said))
+    yield _so_far(title, shown) + (
+        '<p class="words" role="status">A lower distance is a longer editing interval. The paper takes 0.33 for texts '
+        "that are nearly alike: shorter intervals change too little, and longer ones change too much.</p>"
+    )
 
 
 @in_words

@@ -367,3 +367,6 @@ def test_analyses_of_the_direction_that_is_shown(page: Page, monkeypatch: pytest
     page.locator("#imagine-with").click()
     expect(page.locator("#analysis .pairs figure")).to_have_count(4)
     expect(page.locator("#analysis h4")).to_contain_text("without and with Smiling +1")
+    page.locator("#thresholds").click()
+    expect(page.locator("#analysis .pairs figure")).to_have_count(5)
+    expect(page.locator("#analysis figcaption").nth(2)).to_contain_text("0.33, t_edit")

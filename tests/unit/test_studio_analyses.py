@@ -11,12 +11,13 @@ from core.asyrp.perturbation import random_of_equal_share
 from core.directions import GlobalDirection, ImplicitDirection
 from core.editing import EditSettings, edit, invert, sample_latent
 from core.errors import RequestError
-from core.intervals import Intervals
+from core.intervals import PUBLISHED, Curves, Intervals, first_reaching
 from core.layers import EPS, at_layer
+from core.models.cards import MODELS, PRESETS
 from core.models.loader import DiffusionModel
 from core.progress import finish
 from core.studio import reference
-from core.studio.analyses import STEPS, against_timesteps, imagined, perturbed
+from core.studio.analyses import STEPS, THRESHOLDS, against_timesteps, editing_ends, imagined, perturbed
 
 
 def test_new_pictures_with_a_direction_come_from_the_same_noise(model: DiffusionModel) -> None:  # noqa: F811
@@ -63,3 +64,13 @@ def test_a_direction_against_timesteps_is_over_the_reference_pictures(model: Dif
     torch.testing.assert_close(x_T, finish(invert(model, pixels, 10)).x_T, atol=1e-4, rtol=0)
     with pytest.raises(RequestError, match="pictures"):
         finish(against_timesteps(model, preset(model), 1))
+
+
+def test_intervals_end_where_the_curve_reaches_each_threshold() -> None:
+    """The paper's own threshold is that of two texts that mean the same; a table is read in the same way."""
+    curves = Curves.load(PRESETS / str(MODELS["avatars"].curves))
+    expected = [(level, first_reaching(curves.t, curves.predicted_x0, level)) for level in THRESHOLDS]
+    assert editing_ends(MODELS["avatars"]) == expected
+    table = dict(editing_ends(MODELS["ddpm-ema-celebahq-256"]))
+    assert table[0.33] == PUBLISHED["CelebA-HQ"].t_edit(1.0)
+    assert list(table.values()) == sorted(table.values()), "the lower the threshold, the longer the interval"

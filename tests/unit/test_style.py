@@ -21,6 +21,7 @@ LAYERS = (
     {"core.studio.visit"},
     {"core.api", "core.api_directions", "core.deploy"},
     {"core.recipes", "core.evaluation", "core.pie_bench"},
+    {"core.figures"},
     {"core.cli"},
     {"core.__main__"},
     {"tabs"},

@@ -147,13 +147,15 @@ def requested_regions(
 class DiscoverState:
     """What Discover keeps of a visit. exploration: the search that is shown. kept: the last few of other pictures.
     searches: requests for a search or for an end of it, of which the newest replaces all others. drawn: the regions, as
-    the page has them; lost: it was loaded anew and has them no more."""
+    the page has them; lost: it was loaded anew and has them no more. compared: requests to see
+    methods side by side."""
 
     exploration: Exploration | None = None
     kept: list[Exploration] = field(default_factory=list)
     searches: Turns = field(default_factory=Turns)
     drawn: list[Any] = field(default_factory=list)
     lost: bool = False
+    compared: Turns = field(default_factory=Turns)
 
     def stop(self) -> None:
         """End the search that is running."""
