@@ -8,16 +8,16 @@ from torch import Tensor
 from ..errors import RequestError
 from ..imaging import Source
 from ..masks import mask_picture, read_mask
-from ..models.cards import MODELS
 from ..photo.placement import Placement
 from ..photo.warp import cut
 from . import measuring
+from .known_models import known_card
 
 
 def parts_of(model_id: str, pixels: Tensor) -> dict[str, np.ndarray]:
     """The parts that a picture (1, 3, R, R) of a model shows, by name, boolean (R, R), the smallest first; none where
     the model has no network for it. Raises ModelUnavailable."""
-    parts = measuring.parts(MODELS[model_id])
+    parts = measuring.parts(known_card(model_id))
     found = {} if parts is None else parts.found(pixels)
     return dict(sorted(found.items(), key=lambda item: int(item[1].sum())))
 

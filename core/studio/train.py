@@ -142,7 +142,7 @@ def _sources_key(training: Training) -> tuple[Any, ...]:
     """What the prepared trajectories of latents depend on, apart from how far down they go."""
     settings, pixels = training.settings, training.pixels
     latents = (settings.samples, settings.first_seed) if pixels is None else content_hash(pixels)
-    return training.model.card.id, training.model.fingerprint, settings.steps, latents
+    return training.model.key, training.model.fingerprint, settings.steps, latents
 
 
 def coefficients_in_words(training: Training) -> str:

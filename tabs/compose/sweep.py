@@ -9,7 +9,6 @@ import gradio as gr
 
 from core.errors import RequestError
 from core.imaging import to_pil
-from core.models.loader import models
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
@@ -119,7 +118,7 @@ def run_sweep(
         "done": False,
     }
     yield progress_line(Progress(0, 1), "Starting"), value, gr.update(visible=False)
-    model = models.get(session.model_id)
+    model = session.model()
     job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(session, process, steps, seed))
     running = Running(turn.follow(job))
     try:

@@ -12,9 +12,6 @@ import gradio as gr
 
 from core import presets
 from core.errors import VisitorError
-from core.imaging import content_hash
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
@@ -22,6 +19,7 @@ from core.studio.compose.common_start import mixing_words
 from core.studio.domain import domain_of
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.keeping import Shown
+from core.studio.known_models import known_card
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
@@ -189,7 +187,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def open_file(visit: Session, path: str | None, *values: Any) -> Values:
         if path is None:
             return
-        preset = presets.for_model(presets.load(path), models.get(visit.model_id))
+        preset = presets.for_model(presets.load(path), visit.model())
         add_preset(visit, visit.keep_file(preset))
         yield from rendering(visit, *values)
 
@@ -279,7 +277,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, ...]:
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
-    picture = None if session.picture is None else content_hash(session.picture.pixels)
+    picture = None if session.picture is None else session.picture.key
     return state.composition, picture, session.model_id, own, state.source, state.boost, state.restored or values
 
 
@@ -289,9 +287,8 @@ def in_force_words(session: Session) -> str:
     try:
         chosen = [preset for preset, _ in applying.resolve(state.composition, available_presets(session))]
         options = EditOptions(source=state.source, boost=state.boost)
-        words = (
-            f"{applying.intervals_in_words(MODELS[session.model_id], chosen, options)} {mixing_words(chosen)}".strip()
-        )
+        card = known_card(session.model_id)
+        words = f"{applying.intervals_in_words(card, chosen, options)} {mixing_words(chosen)}".strip()
     except VisitorError as error:
         words = error.message
     return f'<p class="words" role="status">{escape(words)}</p>' if words else ""
@@ -308,12 +305,13 @@ def shown_composition(
     """The picture on the stage: the composition's latest, of the visit's picture."""
     picture, state = current_picture(session), session.compose
     result = state.history.latest(state.composition)
-    if picture is None or result is None or result.key[0] != content_hash(picture.pixels):
+    if picture is None or result is None or result.key[:3] != picture.key:
         return None
     options, token = options_of(session, process, steps, seed), ""
     keys = state.composition.keys
-    if link.model_travels(session.model_id) and all(link.travels(key) for key in keys):
-        about = link.picture_name(picture), options.step_count, options.seed, process
+    travels = link.model_travels(session.model_id) and link.prompt_travels(picture)
+    if travels and all(link.travels(key) for key in keys):
+        about = link.picture_name(picture), options.step_count, options.seed, process, picture.conditioning
         token = link.encode(state.composition, session.model_id, *about)
     return Shown(picture, picture.pixels, result.frame.pixels, result.words, token)
 
@@ -341,16 +339,16 @@ def render(
             return
         base["name"] = applying.describe_composition(chosen)
         strengths = frozenset((c.key, c.strength) for c in composition.active)
-        key = (content_hash(picture.pixels), session.model_id, strengths, options)
+        key = (*picture.key, strengths, options)
         result = history.find(key)
         if result is None:
             # The last result of the same picture stays until the new one is there.
             last = next((result for result in reversed(history.results) if result.tab == TITLE), None)
             kept: dict[str, Any] = {}
-            if last is not None and last.key[0] == key[0]:
+            if last is not None and last.key[:3] == key[:3]:
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
-            model = models.get(session.model_id)
+            model = session.model()
             for event in (looking := Running(turn.follow(domain_of(model, picture, to_show=True)))):
                 yield {**base, **busy(event), **kept}
             base |= foreign(model.card, looking.result)
@@ -366,7 +364,7 @@ def render(
             words = ", ".join([base["name"], *options.in_words()])
             about["made"] = applying.what_made_it(model.card, chosen, options)
             result = history.keep(key, composition, words, picture.pixels[0], frame, seconds, **about)
-        base |= foreign(MODELS[session.model_id], result.domain)
+        base |= foreign(known_card(session.model_id), result.domain)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds, "made": result.made}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

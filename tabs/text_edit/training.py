@@ -13,10 +13,9 @@ from torch import Tensor
 from core import presets
 from core.errors import VisitorError, shortened
 from core.imaging import to_pil
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.presets import Preset
 from core.progress import Progress, Running
+from core.studio.known_models import known_card
 from core.studio.texts import remarks
 from core.studio.train import (
     LOW_MATCH,
@@ -66,7 +65,7 @@ def offer_file(session: Session, key: str | None) -> Any:
 def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     if path is None:
         return (gr.skip(),) * 3
-    preset = presets.for_model(presets.load(path), models.get(session.model_id))
+    preset = presets.for_model(presets.load(path), session.model())
     session.text_edit.made = session.text_edit.saved = key = session.keep_file(preset)
     cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
     return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)
@@ -94,7 +93,7 @@ def run_training(
     training, state.trains = None, True
     try:
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
-        model = models.get(session.model_id)
+        model = session.model()
         settings = training_settings(form, int(samples), int(steps), float(coefficient) or None)
         pixels = None
         if latents == "inverted":
@@ -151,7 +150,7 @@ def matched_note(preset: Preset) -> str:
 
 def words_note(session: Session, *texts: str | None) -> str:
     """What is too long, and which of the words the model does not know."""
-    return notes(remarks(MODELS[session.model_id], *(text for text in texts if text)))
+    return notes(remarks(known_card(session.model_id), *(text for text in texts if text)))
 
 
 def progress_note(event: Progress, started: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from core.asyrp.prompts import TABLE_2
-from core.models.cards import MODELS
+from core.studio.known_models import known_card
 from core.studio.train import SUGGESTED
 from tabs.shell import QUIET
 from tabs.text_edit.training import discard_training, stop_training, words_note
@@ -35,7 +35,7 @@ class WordsPanel:
         few, short = SUGGESTED["global"]
         with gr.Column(elem_classes="section") as self.words:
             self.source = gr.Textbox(
-                MODELS[model_id].domain_word, label="What the pictures show", max_lines=1, elem_id="source-text"
+                known_card(model_id).domain_word, label="What the pictures show", max_lines=1, elem_id="source-text"
             )
             self.target = gr.Textbox(
                 label="What they should show", placeholder="face with a red beard", max_lines=1, elem_id="target-text"
