@@ -19,7 +19,7 @@ from core.studio.compose.common_start import mixing_words
 from core.studio.domain import domain_of
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.keeping import Shown
-from core.studio.known_models import known_card
+from core.studio.known_models import is_known, known_card
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
@@ -74,6 +74,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 with gr.Tabs(elem_classes="pills", selected="here"):
                     with gr.Tab("Here", id="here"), gr.Column(elem_classes="scroll"):
                         palette = Cards(preset_items(model_id, {}), [], elem_id="palette", **PALETTE)
+                        elsewhere = gr.HTML(elem_id="palette-others")
                     with gr.Tab("From the Hub", id="hub"):
                         hub = HubBrowser()
                 opened = gr.UploadButton(
@@ -117,13 +118,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     seed = gr.Number(0, label="Seed of the noise that is added (boosting)", precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
-    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, in_force, *advanced]
+    follow = [palette, elsewhere, mixer, *sweep.follow, *similarity.follow, *share.follow, in_force, *advanced]
     shown, unchanged = [stage, *follow], (gr.skip(),) * len(follow)
 
     def following(visit: Session) -> tuple[Any, ...]:
         """Values of `follow` for the visit's composition."""
         return (
             palette_cards(visit),
+            others_words(visit),
             mixer_value(visit),
             *sweep.for_composition(visit),
             *similarity.for_composition(visit),
@@ -297,6 +299,16 @@ def in_force_words(session: Session) -> str:
 def palette_cards(session: Session) -> Cards:
     """The directions to add, those that are part of the composition marked."""
     return Cards(preset_items(session.model_id, session.own), session.compose.composition.keys, **PALETTE)
+
+
+def others_words(session: Session) -> str:
+    """How many directions of the visitor's own are for other models, which this one cannot use."""
+    models = [preset.model for preset in session.own.values() if preset.model != session.model_id]
+    if not models:
+        return ""
+    titles = ", ".join(known_card(one).title if is_known(one) else one for one in dict.fromkeys(models))
+    words = f"{len(models)} more of your directions {'is' if len(models) == 1 else 'are'} for other models: {titles}."
+    return f'<p class="words">{escape(words)}</p>'
 
 
 def shown_composition(

@@ -12,9 +12,10 @@ from core.imaging import to_pil
 from core.intervals import Curves
 from core.process import Process
 from core.studio import library
+from core.studio.between_prompts import FORM, direction_between, two_prompts
 from core.studio.edit import edit_frames, intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, IntervalSource
-from core.studio.known_models import bound_model, known_card, model_of
+from core.studio.known_models import bound_model, known_card, model_of, takes_prompt
 from core.studio.photographs import given_back, require_returned
 from core.studio.sample import sample_picture
 from core.studio.train import (
@@ -69,10 +70,11 @@ def build(shell: Shell) -> None:
         model = model_input(shell)
         process = process_input()
         form = gr.Dropdown(
-            ["global", "implicit", "per_timestep"],
+            ["global", "implicit", "per_timestep", FORM],
             value="global",
-            label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper) or per_timestep "
-            "(one shift for each timestep, optimised directly)",
+            label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper), per_timestep "
+            "(one shift for each timestep, optimised directly) or, of text-to-image models, prompts (what two prompts "
+            "differ in, without training)",
         )
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
@@ -126,7 +128,8 @@ def edit_text(
     """Edit a picture along a direction of meaning.
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
-    there is no direction yet is trained first, which takes a minute or two.
+    there is no direction yet is trained first, which takes a minute or two. In a text-to-image model the texts are two
+    prompts, and what they differ in is there in seconds, without training.
 
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
@@ -137,7 +140,11 @@ def edit_text(
     source = given_picture(path, model, placement, prompt)
     loaded = model_of(source)
     preset = library.find_preset(model, direction or "", source_text or "", target_text or "", session.own)
-    if preset is None:
+    if preset is None and takes_prompt(model):
+        made = direction_between(*two_prompts(model, source_text, target_text), source)
+        preset = yield from stream_progress(made)
+        preset = session.own[session.keep(preset)]
+    elif preset is None:
         settings = training_settings("global", *SUGGESTED["global"])
         training = start_training(loaded, source_text, target_text, settings, session.text_edit)
         preset = yield from stream_progress(train_preset(training))
@@ -165,13 +172,20 @@ def train_direction(
     latents: str = "random",
     files: list[str] | None = None,
 ) -> Answers:
-    """Train a direction from two texts.
+    """Train a direction from two texts, or take what two prompts differ in.
 
     Returns a preset file, which the page opens too, and a JSON with its name, the losses and the seconds taken. Until
     then the JSON tells how far it is; cancelling ends the work. In the same session, `/edit_text` finds the direction
     by its name.
     """
     started = time.monotonic()
+    if form == FORM:
+        pair = two_prompts(model, source_text or "", target_text or "")
+        preset = yield from stream_progress(direction_between(*pair, samples=samples, steps=steps))
+        preset = session.own[session.keep(preset)]
+        told = {"name": preset.name, "model": model, "seconds": round(time.monotonic() - started, 2)}
+        yield str(session.write(preset)), told
+        return
     settings = training_settings(form, samples, steps, coefficient or None)
     loaded, pixels = bound_model(model), None
     if latents == "inverted":

@@ -17,7 +17,7 @@ from core.errors import HubError, VisitorError
 from core.intervals import PUBLISHED, PublishedTable
 from core.models.cards import Folder, ModelCard
 from core.studio import library
-from core.studio.known_models import known_card
+from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.visit.session import Session
 from tabs.hub_cards import entry_item, fitting
 from tabs.opened_link import fetch_preset
@@ -116,6 +116,8 @@ def take(session: Session, key: str | None) -> Values:
 
 def about(card: ModelCard) -> str:
     """The other ways to a direction for a model, with how they work there."""
+    if takes_prompt(card.id):
+        return f'<ul class="words ways">{"".join(f"<li>{way}</li>" for way in prompted_ways(card))}</ul>'
     large = card.resolution >= LARGE
     trained, found = ": with a GPU in minutes, without one in hours" if large else "", ""
     if large:
@@ -127,6 +129,17 @@ def about(card: ModelCard) -> str:
         "<b>A file</b> that you have: “Open a preset file”, below. It has to be made for these weights.",
     ]
     return f'<ul class="words ways">{imported(card)}{"".join(f"<li>{way}</li>" for way in ways)}</ul>'
+
+
+def prompted_ways(card: ModelCard) -> list[str]:
+    """Those of a text-to-image model."""
+    return [
+        f"<b>From words</b>: what two prompts differ in, “{escape(usual_prompt(card.id))}” and another one, is a "
+        "direction at once, without training. It can also be trained, as with other models.",
+        "<b>Discover</b> finds directions of a region, without words and without training; what is found in one "
+        "picture works in others.",
+        "<b>A file</b> that you have: “Open a preset file”, below. It has to be made for these weights.",
+    ]
 
 
 def imported(card: ModelCard) -> str:

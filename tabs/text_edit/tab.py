@@ -195,13 +195,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         return (
             *chooser.for_model(session),
             Cards(preset_items(model_id, session.own), None if strip is None else strip.source, **PRESETS),
-            known_card(model_id).domain_word,
+            *words.for_model(model_id),
             visit_stage(session) if strip is None else strip_value(strip),
             first_drawing(model_id),
             offered(session, None if strip is None else strip.source),
         )
 
-    changed = [*chooser.widgets, picker, words.source, stage, plot, download]
+    changed = [*chooser.widgets, picker, *words.follow, stage, plot, download]
     tab.select(resume, given, shown, **HEAVY)
     tab.select(own_presets, shell.session, picker, **QUIET)
     shell.model.change(change_model, [shell.session, shell.model], changed, **QUIET)

@@ -11,10 +11,11 @@ import gradio as gr
 from torch import Tensor
 
 from core import presets
-from core.errors import VisitorError, shortened
+from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.presets import Preset
 from core.progress import Progress, Running
+from core.studio.between_prompts import FORM, direction_between, two_prompts
 from core.studio.known_models import known_card
 from core.studio.texts import remarks
 from core.studio.train import (
@@ -85,7 +86,8 @@ def run_training(
 ) -> Values:
     """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own.
 
-    coefficient: 0 for the paper's. latents: "random" or "inverted", then of `files` or of the model's own pictures."""
+    form: "prompts" for what two prompts differ in, without training. coefficient: 0 for the paper's. latents: "random"
+    or "inverted", then of `files` or of the model's own pictures."""
     going = (gr.update(visible=False), gr.update(visible=True))
     over = (gr.update(visible=True), gr.update(visible=False))
     state = session.text_edit
@@ -93,6 +95,18 @@ def run_training(
     training, state.trains = None, True
     try:
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
+        if form == FORM:
+            for view in compare_prompts(session, source or "", target or "", int(samples), int(steps)):
+                yield view, *(gr.skip(),) * 4
+            key = state.made
+            if key is None:  # discarded
+                yield "", *over, gr.skip(), gr.skip()
+                return
+            preset = session.own[key]
+            cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
+            file = gr.update(value=str(session.write(preset)), interactive=True)
+            yield matched_note(preset) + view, *over, cards, file
+            return
         model = session.model()
         settings = training_settings(form, int(samples), int(steps), float(coefficient) or None)
         pixels = None
@@ -134,6 +148,31 @@ def run_training(
         raise
     finally:
         state.trains = False
+
+
+def compare_prompts(session: Session, source: str, target: str, samples: int, steps: int) -> Iterator[str]:
+    """A direction from two prompts: views of how far it is; then it is `made`, unless it was discarded. Raises
+    VisitorError."""
+    state, faces, drawn = session.text_edit, "", 0.0
+    state.made = None
+    bound = two_prompts(session.model_id, source, target)
+    job = direction_between(*bound, current_picture(session), samples, steps, lambda: state.stop_training)
+    running = Running(job)
+    try:
+        for event in running:
+            if event.preview is not None and len(event.preview) == 2:
+                faces = preview_view(event.preview)
+            if faces or time.monotonic() - drawn > 0.5:
+                drawn = time.monotonic()
+                yield training_view(f"{event.note} …", event.step / max(1, event.total), faces=faces)
+    except RequestError:
+        if not state.discard_training:
+            raise
+    if state.discard_training:
+        return
+    state.made = state.saved = key = session.keep(running.result)
+    note = f"Done: “{session.own[key].name}” is among your presets. Nothing was trained for it."
+    yield training_view(note, 1, faces=faces)
 
 
 def matched_note(preset: Preset) -> str:
