@@ -114,12 +114,14 @@ def save(session: Session, name: str | None, process: Process, steps: float, see
     name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
     model = session.model()
     preset = applying.combine(model.card, chosen, name, options)
-    result = session.compose.history.latest(session.compose.composition)
+    change = session.compose.change_of_words
+    result = session.compose.history.latest(session.compose.composition, change)
     if result is not None:
         preset = replace(preset, thumbnail=thumbnail(result.frame.pixels))
     preset = session.own[session.keep(preset)]
     path = session.write(preset)
-    note = f'<p class="words" role="status">“{escape(preset.name)}” is among your directions now.</p>'
+    without = " The change of words is no part of it." if change else ""
+    note = f'<p class="words" role="status">“{escape(preset.name)}” is among your directions now.{without}</p>'
     return gr.update(value=str(path), visible=True), note, to_publish(session)
 
 
@@ -134,6 +136,8 @@ def make_link(session: Session, process: Process, steps: float, seed: float | No
     notes = []
     if stay:
         notes.append(f"{', '.join(stay)} cannot travel in a link: save the composition as a preset for that.")
+    if session.compose.change_of_words:
+        notes.append("The change of words cannot travel in a link either.")
     if not picture:
         notes.append("Your own picture stays with you: the link opens with an example.")
     return {"token": token, "note": " ".join(notes)}, ""

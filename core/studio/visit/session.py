@@ -27,6 +27,7 @@ from ...text_to_image import TextToImage
 from .. import library
 from ..compose.composition import Composition
 from ..compose.state import ComposeState
+from ..compose.word_change import NO_CHANGE, WordChange
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
 from ..invert.state import InvertState
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Place:
     """Where a visit is with one of the models: its picture, its own photograph with the square on it and the faces in
-    it, the strip and the composition on show."""
+    it, the strip and the composition on show, and the change of words that belongs to it."""
 
     picture: Picture | None = None
     uploaded: Tensor | None = None
@@ -56,6 +57,7 @@ class Place:
     faces: FoundFaces | None = None
     strip: Strip | None = None
     composition: Composition = Composition()
+    change_of_words: WordChange = NO_CHANGE
 
 
 @dataclass(eq=False)
@@ -163,7 +165,13 @@ class Session:
         if model_id != self.model_id:
             self.edits.begin()
             left = Place(
-                self.picture, self.uploaded, self.placement, self.faces, self.text_edit.strip, self.compose.composition
+                self.picture,
+                self.uploaded,
+                self.placement,
+                self.faces,
+                self.text_edit.strip,
+                self.compose.composition,
+                self.compose.change_of_words,
             )
             self.places[self.model_id] = left
             place = self.places.pop(model_id, Place())
@@ -173,7 +181,7 @@ class Session:
             self.text_edit.strip = place.strip
             self.text_edit.frames = [] if place.strip is None else place.strip.frames
             self.discover.show(self.picture)
-            self.compose.open(place.composition)
+            self.compose.open(place.composition, place.change_of_words)
 
     def keep(self, preset: Preset) -> str:
         """Add a preset of the visitor's own and return its id. Its name gets a number where another direction has it.
