@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_text_models import small_text_model
+from small_text_models import list_small_model, small_text_model
 from torch import Tensor
 
 from core.directions import GlobalDirection
-from core.errors import ModelUnavailable, RequestError
+from core.errors import RequestError
 from core.models.cards import MODELS
 from core.models.loader import DiffusionModel
 from core.models.t2i_cards import TEXT_TO_IMAGE
@@ -18,7 +18,7 @@ from core.presets import Preset, of_prompt
 from core.progress import finish
 from core.prompted import h_space_card, listed_h_space, with_prompt
 from core.regions import parse_regions
-from core.studio import known_models, library, measuring
+from core.studio import known_models, library
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.pictures import apply_to_others
 from core.studio.discover.preset import as_preset
@@ -45,16 +45,7 @@ def text_model() -> TextToImage:
 
 @pytest.fixture(autouse=True)
 def listed(text_model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small model among the listed ones, without instruments."""
-    card = replace(TEXT_TO_IMAGE["stable-diffusion-1-5"], id=SMALL, title="Small", resolution=16, steps=6)
-    monkeypatch.setitem(TEXT_TO_IMAGE, SMALL, card)
-    monkeypatch.setattr(known_models, "load_text_to_image", lambda card: text_model)
-
-    def missing(*_: object) -> None:
-        raise ModelUnavailable("not here")
-
-    for name in ("_lpips", "_image_text"):
-        monkeypatch.setattr(measuring, name, missing)
+    list_small_model(monkeypatch, text_model)
 
 
 def pixels(seed: int = 0) -> Tensor:

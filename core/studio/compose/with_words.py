@@ -14,7 +14,6 @@ import torch
 from ... import presets
 from ...directions import Direction
 from ...errors import RequestError
-from ...inversion.alignment import words_of
 from ...inversion.editing import PromptEditSettings, Target
 from ...inversion.inversion import Inversion
 from ...inversion.solution import InversionSettings
@@ -169,9 +168,6 @@ def _settings(model: TextToImage, inversion: Inversion, change: WordChange) -> t
     card = TEXT_TO_IMAGE[model.id]
     region = union(parse_regions(change.where, model.resolution)) if change.where else None
     guidance = card.working_guidance if change.guidance is None else change.guidance
-    same = words_of(change.target) == words_of(inversion.prompt)
-    if same and not change.weights:
-        return PromptEditSettings(guidance, "none", region=region), inversion.prompt, ""
     choice = choose(model, card, inversion, [change.target], bool(change.weights))
     settings = choice.settings(guidance=guidance, cross_steps=card.cross_steps, region=region)
     return settings, choice.worded.get(change.target, change.target), choice.note

@@ -65,8 +65,8 @@ def read_change(
     """What a visitor asks for.
 
     Raises:
-        RequestError: the picture is of no text-to-image model, a number is out of range, or a weight is not one or of
-            no word of the target.
+        RequestError: the picture is of no text-to-image model, the target says nothing new, a number is out of range,
+            or a weight is not one or of no word of the target.
     """
     if not takes_prompt(picture.model_id):
         raise RequestError(f"{picture.model_id} is no text-to-image model: there are no words to change.")
@@ -81,6 +81,8 @@ def read_change(
         require_range(f"weight of {quoted(word)}", weight, -5, 5)
         if not set(words_of(word)) <= set(words_of(target)):
             raise RequestError(f"{quoted(word)} is not a word of the target. Re-weight one of its words.")
+    if not weighed and words_of(target) == words_of(picture.conditioning):
+        raise RequestError("The target says what the picture's prompt says. Change, add or take out a word.")
     if where:
         parse_regions(where, TEXT_TO_IMAGE[picture.model_id].resolution)
     return WordChange(target, float(strength), guidance, tuple(weighed.items()), where)
