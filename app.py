@@ -18,8 +18,8 @@ import gradio as gr
 
 from core.errors import VisitorError
 from core.imaging import MAX_BYTES
-from core.models.loader import models
 from core.studio.edit import warm_up
+from core.studio.known_models import bound_model, is_loaded
 from core.studio.visit.session import Session
 from tabs import hub_login, opening, opening_endpoints, parts_endpoints, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
@@ -109,9 +109,9 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     """Load a model; one that cannot be had leaves the current one in place and says why."""
     if wanted == current:
         return current, current
-    known = wanted in models.loaded()
+    known = is_loaded(wanted)
     try:
-        model = models.get(wanted)
+        model = bound_model(wanted)
     except VisitorError as error:
         gr.Warning(error.message, duration=12, title=TITLE)
         return current, current

@@ -52,7 +52,7 @@ def invert_as_published(
     Raises:
         RequestError: steps out of range. ResourceError: out of memory.
     """
-    key = latent_key(pixels, model.card.id, steps, PUBLISHED)
+    key = latent_key(pixels, model.key, steps, PUBLISHED)
     known = cache.get(key) if cache is not None else None
     if known is not None:
         yield Progress(steps, steps, "inverting", pixels)

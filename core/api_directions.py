@@ -9,14 +9,13 @@ edit(model, "portrait.png", smiling)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from numbers import Real
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from .asyrp.prompt_shift import SAMPLES, STEPS, everywhere, prompt_shift
+from .asyrp.prompt_shift import SAMPLES, STEPS, prompt_shift
 from .discovery.basis import BASIS_SIZE
 from .discovery.interface import DiscoverySettings
 from .discovery.methods import DEFAULT_METHOD
@@ -25,10 +24,11 @@ from .imaging import Crop, Source, to_pixels
 from .models.loader import DiffusionModel
 from .models.pipelines import load as load_pipeline
 from .models.placing import usable_device
-from .presets import Preset, of_prompt
+from .presets import Preset
 from .progress import Job, Progress, Running
 from .prompted import with_prompt
 from .regions import Region, parse_regions, ready_made_region, region_from_mask
+from .studio.between_prompts import shift_preset
 from .studio.discover.analysis import analyse_picture
 from .studio.discover.exploration import Exploration
 from .studio.discover.preset import as_preset
@@ -40,9 +40,6 @@ from .text_to_image import TextToImage, load_text_to_image, text_to_image_card
 Place = str | Region | np.ndarray | Sequence[float]
 OnProgress = Callable[[Progress], None]
 T = TypeVar("T")
-
-# Of the shift of h between two prompts: a plain change where h takes the words up ("sad" to "smiling").
-USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
 
 
 def discover(
@@ -139,24 +136,7 @@ def between_prompts(
     text_model = load_text_to_image(text_to_image_card(model)) if isinstance(model, str) else model
     bound, other = with_prompt(text_model, source), with_prompt(text_model, target)
     shift = _followed(prompt_shift(bound, other, samples=samples, steps=steps, seed=seed), on_progress)
-    return Preset(
-        shift if per_timestep else everywhere(shift),
-        name=" ".join(target.split())[:80],
-        model=bound.card.id,
-        fingerprint=bound.fingerprint,
-        description=f"The shift of h from “{source}” to “{target}”, mean of {samples} pictures."[:2000],
-        method="prompt shift",
-        parameters={"samples": samples, "steps": steps, "seed": seed},
-        source_text=source[:300],
-        target_text=target[:300],
-        injection="symmetric",
-        t_edit=0,
-        t_boost=0,
-        strength=USUAL_STRENGTH,
-        strength_range=USUAL_RANGE,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        **of_prompt(bound),
-    )
+    return shift_preset(bound, other, shift, samples, steps, seed, per_timestep)
 
 
 def prompted_model(

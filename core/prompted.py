@@ -6,11 +6,13 @@ they do with unconditional models.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .conditional_unet import Prompt, PromptedUNet, ShiftedBranch
 from .errors import RequestError
-from .models.cards import MODELS, InMemory, ModelCard, OpenClip
+from .models.cards import MODELS, Drawn, InMemory, ModelCard, OpenClip
 from .models.loader import DiffusionModel
-from .models.t2i_cards import TEXT_TO_IMAGE
+from .models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from .text_to_image import TextToImage, read_prompt
 
 MAX_GUIDANCE = 30
@@ -53,30 +55,49 @@ def with_prompt(
 
 
 def h_space_card(model: TextToImage) -> ModelCard:
-    """What is known of the h-space of a text-to-image model. What depends on the pictures that it has learned is that
-    of the unconditional model that has learned the same, if there is one."""
+    """What is known of the h-space of a text-to-image model: of a listed one what its card says, and the shapes of the
+    network that is here."""
     config = model.unet.config
     side = config.sample_size
     for _ in range(model.unet.num_upsamplers):
         side = (side + 1) // 2
-    card = TEXT_TO_IMAGE.get(model.id)
-    like = MODELS.get(card.known_by or "") if card is not None else None
-    return ModelCard(
+    card = TEXT_TO_IMAGE.get(model.id) or TextToImageCard(
         id=model.id,
-        title=card.title if card else model.id,
-        description=card.description if card else "A text-to-image model that was given from outside.",
-        source=card.source if card else InMemory(),
+        title=model.id,
+        description="A text-to-image model that was given from outside.",
+        source=InMemory(),
         resolution=model.resolution,
-        h_shape=(config.block_out_channels[-1], side, side),
+        prompt="",
+        perceptual="lpips-alex",
+        licence="unknown",
+        half=False,
+    )
+    h_shape = config.block_out_channels[-1], side, side
+    return replace(listed_h_space(card), resolution=model.resolution, h_shape=h_shape)
+
+
+def listed_h_space(card: TextToImageCard) -> ModelCard:
+    """The same from the card of a text-to-image model alone, as a list of models shows it. What depends on the pictures
+    that it has learned is that of the unconditional model that has learned the same, if there is one."""
+    like = MODELS.get(card.known_by or "")
+    captions = like.drawn.captions if like and like.drawn else None
+    return ModelCard(
+        id=card.id,
+        title=card.title,
+        description=card.description,
+        source=card.source,
+        resolution=card.resolution,
+        h_shape=card.h_shape or (0, 0, 0),
         codec="kl",
         domain_word=like.domain_word if like else "picture",
         clip=like.clip if like else OpenClip("ViT-B-16", "openai"),
-        perceptual=card.perceptual if card else "lpips-alex",
+        perceptual=card.perceptual,
         curves=None,
-        licence=card.licence if card else "unknown",
-        instruments=card.instruments if card else None,
-        half=card.half if card else False,
-        unit=card.unit if card else 1.0,
+        licence=card.licence,
+        instruments=card.instruments,
+        half=card.half,
+        unit=card.unit,
+        drawn=Drawn(card.id, captions) if card.id in TEXT_TO_IMAGE else None,
         framing=like.framing if like else None,
         parts=like.parts if like else None,
         domain_limit=like.domain_limit if like else None,

@@ -27,6 +27,7 @@ from .memory import explain_memory_errors
 from .models.cards import Embedded
 from .models.pipelines import pipelines
 from .models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
+from .row_shifts import RowShifts
 from .schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -214,13 +215,13 @@ class TextToImage:
         t: int | Sequence[int],
         text: Tensor,
         control: StepControl | None = None,
-        delta_h: Tensor | None = None,
+        delta_h: Tensor | RowShifts | None = None,
     ) -> Tensor:
         """Predicted noise (B, C, h, w) in x's precision, differentiable in x, text and delta_h.
 
         x: (B, C, h, w). t: one timestep for all rows, or one per row. text: (B, L, E), or (1, L, E) for all rows.
         control: of attention maps; the rows then stay together in one call. delta_h: shift of h, of each row or (1,
-        ...) for all of them.
+        ...) for all of them; or directions, which may follow each row's own h, at one timestep for all rows.
 
         Raises:
             ResourceError: out of memory, even with one row per call.
@@ -228,11 +229,12 @@ class TextToImage:
         text = text.expand(len(x), -1, -1)
         timesteps = [t] * len(x) if isinstance(t, int) else list(t)
         with explain_memory_errors(FEWER_PROMPTS):
-            delta_h = None if delta_h is None else delta_h.expand(len(x), -1, -1, -1)
+            if isinstance(delta_h, Tensor):
+                delta_h = delta_h.expand(len(x), -1, -1, -1)
             if control is not None:
                 return self._eps(x, timesteps, text, control, delta_h)
             parts = [slice(i, i + self.rows) for i in range(0, len(x), self.rows)]
-            shifts = [None if delta_h is None else delta_h[part] for part in parts]
+            shifts = [_of_rows(delta_h, part) for part in parts]
             return torch.cat(
                 [
                     self._fitting(x[part], timesteps[part], text[part], shift)
@@ -249,6 +251,7 @@ class TextToImage:
         guidance: float | Tensor,
         control: StepControl | None = None,
         strength: Tensor | None = None,
+        shifts: RowShifts | None = None,
     ) -> Tensor:
         """Classifier-free guidance, eps(x, 0) + G (eps(x, C) - eps(x, 0)) (latent-TOP Eq. 6).
 
@@ -256,16 +259,19 @@ class TextToImage:
 
         t: one for all rows, or one per row. text, unconditional: (B or 1, L, E). guidance: one for all rows,
         or (B, 1, 1, 1). strength: (B, 1, 1, 1), how far eps(x, C) goes from that of the first row's text to that of the
-        row's own, which takes one evaluation more of every row between them; None: all the way.
+        row's own, which takes one evaluation more of every row between them; None: all the way. shifts: of h, of both
+        texts' predictions.
         """
         text, unconditional = (value.expand(len(x), -1, -1) for value in (text, unconditional))
         if bool((torch.as_tensor(guidance) == 1).all()) or torch.equal(text, unconditional):
-            return self._towards(self.eps(x, t, text, control), x, t, text[:1], strength)
+            return self._towards(self.eps(x, t, text, control, shifts), x, t, text[:1], strength, shifts)
         both = torch.cat((unconditional, text))
         twice = t if isinstance(t, int) else [*t, *t]
-        eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control).chunk(2)
+        shifted = None if shifts is None else shifts.twice()
+        eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control, shifted).chunk(2)
         eps_source = eps_null if torch.equal(unconditional, text[:1].expand_as(text)) else None
-        return eps_null + guidance * (self._towards(eps_text, x, t, text[:1], strength, eps_source) - eps_null)
+        towards = self._towards(eps_text, x, t, text[:1], strength, shifts, eps_source)
+        return eps_null + guidance * (towards - eps_null)
 
     def _towards(
         self,
@@ -274,21 +280,24 @@ class TextToImage:
         t: int | Sequence[int],
         source: Tensor,
         strength: Tensor | None,
+        shifts: RowShifts | None = None,
         eps_source: Tensor | None = None,
     ) -> Tensor:
-        """eps(x, source) + s (eps - eps(x, source)). source: (1, L, E). eps_source: eps(x, source), if it is known."""
+        """eps(x, source) + s (eps - eps(x, source)). source: (1, L, E). shifts: of h, in all of them. eps_source:
+        eps(x, source), if it is known."""
         if strength is None:
             return eps
         rows = ((strength != 0) & (strength != 1)).flatten().nonzero().flatten().tolist()
         if not rows:
             return eps
         times = t if isinstance(t, int) else [t[row] for row in rows]
-        start = self.eps(x[rows], times, source) if eps_source is None else eps_source[rows]
+        own = None if shifts is None else shifts.select(rows)
+        start = self.eps(x[rows], times, source, None, own) if eps_source is None else eps_source[rows]
         eps = eps.clone()
         eps[rows] = start + strength[rows].to(eps) * (eps[rows] - start)
         return eps
 
-    def _fitting(self, x: Tensor, timesteps: list[int], text: Tensor, delta_h: Tensor | None) -> Tensor:
+    def _fitting(self, x: Tensor, timesteps: list[int], text: Tensor, delta_h: Tensor | RowShifts | None) -> Tensor:
         """Halves the batch for as long as it does not fit."""
         try:
             return self._eps(x, timesteps, text, None, delta_h)
@@ -298,10 +307,7 @@ class TextToImage:
         half = len(x) // 2
         parts = (slice(half), slice(half, None))
         return torch.cat(
-            [
-                self._fitting(x[part], timesteps[part], text[part], None if delta_h is None else delta_h[part])
-                for part in parts
-            ]
+            [self._fitting(x[part], timesteps[part], text[part], _of_rows(delta_h, part)) for part in parts]
         )
 
     def _eps(
@@ -310,15 +316,18 @@ class TextToImage:
         timesteps: list[int],
         text: Tensor,
         control: StepControl | None,
-        delta_h: Tensor | None = None,
+        delta_h: Tensor | RowShifts | None = None,
     ) -> Tensor:
         arguments: dict[str, Any] = {} if control is None else {"cross_attention_kwargs": {"control": control}}
 
         def asked() -> Tensor:
             if delta_h is not None:
                 split = SplitConditionalUNet(self.unet)
-                given, prompts, shift = (value.to(self.device, self.dtype) for value in (x, text, delta_h))
-                return split.decode(split.encode(given, timesteps, prompts, control), shift, control)
+                features = split.encode(
+                    x.to(self.device, self.dtype), timesteps, text.to(self.device, self.dtype), control
+                )
+                shift = delta_h.delta_h(features) if isinstance(delta_h, RowShifts) else delta_h
+                return split.decode(features, None if shift is None else shift.to(features.h), control)
             return self.unet(
                 x.to(self.device, self.dtype),
                 torch.tensor(timesteps, device=self.device),
@@ -392,6 +401,10 @@ class TextToImage:
             if left < 0:
                 return " ".join(words[i:])
         return ""
+
+
+def _of_rows(delta_h: Tensor | RowShifts | None, rows: slice) -> Tensor | RowShifts | None:
+    return delta_h.select(rows) if isinstance(delta_h, RowShifts) else None if delta_h is None else delta_h[rows]
 
 
 # --------------------------------------------------------------------------------------------------------- models by id

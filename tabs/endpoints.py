@@ -12,11 +12,11 @@ import numpy as np
 
 from core.errors import RequestError
 from core.imaging import MAX_BYTES, open_picture
-from core.models.cards import MODELS, ModelCard
 from core.photo.placement import Placement
 from core.process import USUAL_STEPS
 from core.progress import Job, Running
 from core.studio.frames import Picture
+from core.studio.known_models import known_card, known_models, takes_prompt
 from core.studio.photographs import RETURNED, cut_out, requested_placement
 from core.studio.regions import mask_for
 from tabs.shell import Shell, for_clients
@@ -76,19 +76,19 @@ def process_input() -> gr.Dropdown:
 def model_input(shell: Shell) -> gr.Dropdown:
     """The parameter that a model is given as."""
     label = "Model: its id, of the list or as /open_model gave it"
-    return gr.Dropdown(list(MODELS), value=shell.model.value, label=label, allow_custom_value=True)
+    ids = [card.id for card in known_models()]
+    return gr.Dropdown(ids, value=shell.model.value, label=label, allow_custom_value=True)
+
+
+def prompt_input() -> gr.Textbox:
+    """The parameter that says what a picture shows."""
+    label = "Text-to-image models alone: what the picture shows; empty: what is suggested for it"
+    return gr.Textbox("", label=label)
 
 
 def picture_input(label: str = f"Picture: a file in any common format, up to {MAX_BYTES // 2**20} MB") -> PictureInput:
     """The parameter that a picture is given as."""
     return PictureInput(type="filepath", image_mode=None, label=label)
-
-
-def known_model(model: str) -> ModelCard:
-    """The card of a model. Raises RequestError: there is none of that name."""
-    if model not in MODELS:
-        raise RequestError(f"There is no model {model!r}. Known ones: {', '.join(MODELS)}.")
-    return MODELS[model]
 
 
 def mask_input() -> PictureInput:
@@ -113,10 +113,14 @@ def given_path(image: str | None) -> str:
     return image
 
 
-def given_picture(image: str | None, model_id: str, placement: Any = None) -> Picture:
-    """The picture that a program gave, for a model: the square at `placement`. Raises VisitorError."""
+def given_picture(image: str | None, model_id: str, placement: Any = None, prompt: str | None = "") -> Picture:
+    """The picture that a program gave, for a model: the square at `placement`. prompt: what it shows. Raises
+    VisitorError."""
+    prompt = (prompt or "").strip()
+    if prompt and known_card(model_id) and not takes_prompt(model_id):
+        raise RequestError(f"{model_id} is no text-to-image model and takes no prompt. Leave it empty.")
     photo = open_picture(given_path(image))
-    return cut_out(photo, requested_placement(photo, placement, model_id), model_id)
+    return cut_out(photo, requested_placement(photo, placement, model_id), model_id, prompt)
 
 
 def placement_input() -> gr.JSON:
@@ -132,6 +136,11 @@ def returned_input() -> gr.Dropdown:
 def told_placement(picture: Picture) -> dict[str, float] | None:
     """Where the square of a picture lies, as endpoints take it."""
     return picture.placement.as_json() if picture.placement else None
+
+
+def told_prompt(picture: Picture) -> dict[str, str]:
+    """What a text-to-image model was told that a picture shows; nothing of other models."""
+    return {"prompt": picture.conditioning} if picture.conditioning else {}
 
 
 def stream_progress(job: Job[T], beside: int = 1) -> Generator[tuple[Any, ...], None, T]:

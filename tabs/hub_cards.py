@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from core import hub
-from core.models.loader import models
 from core.studio.compose import link
+from core.studio.known_models import loaded_weights
 from tabs.widgets import data_url
 
 
 def fitting(entries: Iterable[hub.Entry], model_id: str) -> list[hub.Entry]:
     """Those that were made for a model, or for the same weights under another name, word or revision."""
-    weights = models.get(model_id).fingerprint if model_id in models.loaded() else None
+    weights = loaded_weights(model_id)
     return [entry for entry in entries if entry.about.model == model_id or entry.about.fingerprint == weights]
 
 

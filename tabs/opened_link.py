@@ -6,7 +6,6 @@ import gradio as gr
 
 from core import hub, presets
 from core.errors import HubError, PresetError, RequestError
-from core.models.cards import MODELS
 from core.models.loader import DiffusionModel, models
 from core.models.opening import open_model
 from core.process import USUAL_STEPS
@@ -15,6 +14,7 @@ from core.studio import library
 from core.studio.compose import link
 from core.studio.compose.composition import Composition
 from core.studio.frames import Picture
+from core.studio.known_models import bound_model, described, is_known
 from core.studio.sample import sample_picture
 from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
@@ -26,9 +26,9 @@ INCOMPLETE = "The link is incomplete"
 def restore(session: Session, token: str, request: gr.Request | None = None) -> str:
     """Make a link's composition and picture those of the visit. Returns its model's id. Raises VisitorError."""
     restored = link.decode(token)
-    model = models.get(opened(restored.model_id, request))
+    model = bound_model(opened(restored.model_id, request))
     session.change_model(model.card.id)
-    session.picture = named_picture(model, restored.picture)
+    session.picture = named_picture(model, restored.picture, restored.prompt)
     if restored.picture and session.picture is None:
         gr.Warning(f"Its picture “{restored.picture}” is not here: choose one.", duration=9, title=INCOMPLETE)
     steps = USUAL_STEPS[restored.process] if restored.steps is None else restored.steps
@@ -40,7 +40,7 @@ def restore(session: Session, token: str, request: gr.Request | None = None) -> 
 def opened(model_id: str, request: gr.Request | None) -> str:
     """The id by which a link's model is known here; one of the Hub is opened as if the visitor had typed its name.
     Raises VisitorError."""
-    if model_id in MODELS or "/" not in model_id:
+    if is_known(model_id) or "/" not in model_id:
         return model_id
     gr.Info(f"{model_id} is being opened, which takes a while if it has to be downloaded.", title="Another model")
     own_login = None if may_read_folders(request) else False
@@ -49,13 +49,14 @@ def opened(model_id: str, request: gr.Request | None) -> str:
     return card.id
 
 
-def named_picture(model: DiffusionModel, name: str) -> Picture | None:
-    """The picture that a link means: an example, or a sample by its seed; None if it names none that is here."""
+def named_picture(model: DiffusionModel, name: str, prompt: str = "") -> Picture | None:
+    """The picture that a link means: an example, or a sample by its seed; None if it names none that is here. prompt:
+    what it shows, of text-to-image models."""
     if name.startswith("seed-"):
-        return finish(sample_picture(model, int(name.removeprefix("seed-"))))
+        return described(finish(sample_picture(model, int(name.removeprefix("seed-")))), prompt)
     for path in library.examples(model.card.id):
         if path.stem == name:
-            return library.open_example(path, model.card.id)
+            return described(library.open_example(path, model.card.id), prompt)
     return None
 
 
@@ -85,4 +86,4 @@ def fetch_preset(session: Session, key: str) -> None:
         file = hub.cached(entry.repository, entry.revision, entry.path)
     if file is None:  # somebody has emptied the cache meanwhile
         raise HubError("The downloaded file is gone. Try again.")
-    session.own[key] = presets.for_model(presets.load(file), models.get(session.model_id))
+    session.own[key] = presets.for_model(presets.load(file), session.model())

@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ModelUnavailable, VisitorError
-from core.models.cards import MODELS, Embedded
+from core.models.cards import Embedded
 from core.models.known_outputs import verdict_on
 from core.models.loader import DiffusionModel, models
 from core.models.opening import open_model
 from core.progress import Running
 from core.studio.first_use import lacks_curves, measure_first
+from core.studio.known_models import known_models, takes_prompt
 from tabs.results import progress_line
 from tabs.shell import QUIET, TITLE, Shell, in_words
 from tabs.visit import good, message
@@ -38,7 +39,7 @@ Values = Iterator[tuple[Any, ...]]
 
 def choices() -> list[tuple[str, str]]:
     """What the list of models shows."""
-    return [(card.title, card.id) for card in MODELS.values()]
+    return [(card.title, card.id) for card in known_models()]
 
 
 def runs_for_its_user() -> bool:
@@ -126,6 +127,8 @@ def open_another(name: str, word: str, request: gr.Request) -> Values:
 @in_words
 def measure(model_id: str) -> Iterator[str]:
     """Measure what a chosen model needs once, while it can be used already."""
+    if takes_prompt(model_id):  # its directions say where they act
+        return
     model = models.get(model_id)
     if not lacks_curves(model):
         return

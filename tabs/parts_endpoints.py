@@ -14,7 +14,6 @@ from tabs.endpoints import (
     Answers,
     declare,
     given_picture,
-    known_model,
     model_input,
     picture_input,
     placement_input,
@@ -42,7 +41,6 @@ def find_parts(session: Session, image: str | None, place: Any, model: str, plac
     outside) and its share of the picture. The drawn portraits have their parts by name, and so have photographs of
     faces with a model for these; what is at a place can be found in any photograph.
     """
-    known_model(model)
     picture = given_picture(image, model, placement)
     if place is None or place == []:
         found = parts_of(model, picture.pixels)

@@ -14,10 +14,11 @@ from core.photo.placement import CELEBA_HQ
 from core.photo.warp import Returning, cut, put_back
 from core.studio.frames import Picture
 from core.studio.keeping import Shown
+from core.studio.known_models import known_card
 from core.studio.photographs import requested_placement
 from core.studio.second_opinion import opinion
 from core.studio.visit.session import Session
-from tabs.endpoints import Answers, declare, given_path, known_model, model_input, picture_input, placement_input
+from tabs.endpoints import Answers, declare, given_path, model_input, picture_input, placement_input
 from tabs.exports import csv_text
 from tabs.keeping import opinion_rows
 from tabs.shell import Shell
@@ -45,7 +46,7 @@ def find_faces(session: Session, image: str | None, model: str) -> Answers:
     them for a placement, and words on what was found.
     """
     photo = open_picture(given_path(image))
-    framing = known_model(model).framing or CELEBA_HQ
+    framing = known_card(model).framing or CELEBA_HQ
     found = found_faces(photo, yunet.load(), framing)
     faces = [face.as_json() for face in found.placements]
     width, height = full_size(photo)
@@ -60,7 +61,7 @@ def ask_instruments(session: Session, image: str | None, edited: str | None, mod
     """
     if not edited:
         raise RequestError("There is no edited picture. Give one as `edited`.")
-    side = known_model(model).resolution
+    side = known_card(model).resolution
     before, after = (to_pixels(path, side) for path in (given_path(image), edited))
     found = opinion(Shown(Picture(before, model), before, after[0], "given"))
     read = [{"name": one.name, "before": one.before, "after": one.after} for one in found.read_outs]
@@ -84,6 +85,6 @@ def return_to_photo(
     square = open_picture(edited)
     if square.width != square.height:
         raise RequestError("The edited picture is not square. Give the one that an endpoint returned.")
-    at = requested_placement(photo, placement, known_model(model).id)
+    at = requested_placement(photo, placement, known_card(model).id)
     pixels = cut(square, requested_placement(square, "", model), square.width)
     yield put_back(photo, at, pixels, cut(photo, at, square.width), how)  # type: ignore[misc]

@@ -15,19 +15,22 @@ import gradio as gr
 from PIL import Image
 
 from core.errors import RequestError, VisitorError
-from core.imaging import Crop
-from core.models.cards import MODELS
-from core.models.loader import models
+from core.imaging import Crop, to_pil
+from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.photo.placement import FIELDS, Placement, from_crop
 from core.photo.record import token_in
 from core.progress import Progress, Running
 from core.studio import library
+from core.studio.invert.suggesting import suggestion
+from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.photographs import cut_out, look_for_faces, open_photo
 from core.studio.sample import remarks, sample_picture
+from core.studio.second_opinion import captioner
 from core.studio.visit.session import Session
+from core.studio.words import remark
 from tabs.opened_link import restore
-from tabs.shell import QUIET, Shell, in_words
-from tabs.visit import example_items, good, message, notes
+from tabs.shell import QUIET, TITLE, Shell, in_words
+from tabs.visit import current_picture, example_items, good, message, notes
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
 MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
@@ -95,7 +98,18 @@ class PictureChooser:
                         self.sample = gr.Button("Imagine", variant="secondary", min_width=60, elem_classes="imagine")
                         self.surprise = gr.Button("Surprise me", variant="secondary", min_width=60)
                     self.told = gr.HTML(elem_classes="told-of-words")  # below: buttons do not move under the pointer
+            with gr.Column(visible=takes_prompt(model_id), elem_classes="shows") as self.shows:
+                self.prompt = gr.Textbox(
+                    label="What the picture shows (prompt)",
+                    info="The model is told this with every step.",
+                    lines=2,
+                    max_lines=4,
+                    elem_classes="prompt",
+                )
+                self.suggest = gr.Button("Suggest one from the picture", size="sm", elem_classes="suggest")
+                self.unknown = gr.HTML(elem_classes="told-of-words")
         self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words, self.restore]
+        self.widgets += [self.shows, self.prompt]
 
     def connect(
         self,
@@ -123,13 +137,15 @@ class PictureChooser:
             paths = {path.stem: path for path in library.examples(session.model_id)}
             if example not in paths:
                 raise RequestError("This example does not belong to the chosen model. Choose another one.")
-            session.picture = library.open_example(paths[example], session.model_id)
+            session.picture = session.as_described(library.open_example(paths[example], session.model_id))
+            if takes_prompt(session.model_id):
+                yield *untouched[:-2], *shows_widgets(session), *unseen
             yield from showing(session, values)
 
         @in_words
         def imagine(session: Session, seed: float | None, words: str | None, *values: Any) -> Values:
             turn = session.edits.begin()
-            model = models.get(session.model_id)
+            model = session.model()
             asked = (words or "") if takes_words(session.model_id) else ""
             job = sample_picture(model, -1 if seed is None else int(seed), words=asked)
             running = Running(turn.follow(job))
@@ -148,7 +164,7 @@ class PictureChooser:
             try:
                 photo = open_photo(path)
             except VisitorError as error:
-                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), gr.skip(), gr.skip()
+                yield gr.skip(), None, gr.skip(), gr.skip(), message(error), *untouched[5:]
                 return
             session.upload = photo
             offered = session.placement = from_crop(Crop(), *photo.size)
@@ -177,9 +193,9 @@ class PictureChooser:
             height, width = session.uploaded.shape[:2]
             x, y, side, angle = numbers
             placement = Placement(x, y, side, angle, width, height)
-            session.picture = cut_out(session.uploaded, placement, session.model_id)
+            session.picture = session.as_described(cut_out(session.uploaded, placement, session.model_id))
             session.placement = placement
-            yield gr.update(value=None), *untouched[1:], *unseen
+            yield gr.update(value=None), *untouched[1:-2], *shows_widgets(session), *unseen
             yield from showing(session, values)
 
         @in_words
@@ -197,6 +213,32 @@ class PictureChooser:
             yield gr.Tabs(selected="Compose"), model_id, *own_widgets(session), *unseen
             for shows in showing(session, values):
                 yield gr.skip(), gr.skip(), *shows
+
+        @in_words
+        def describe(session: Session, prompt: str | None, *values: Any) -> Values:
+            """What the picture shows: for the model it is another picture then."""
+            current_picture(session)
+            try:
+                if not session.describe(prompt or ""):
+                    return
+            except RequestError as error:
+                gr.Warning(f"{error.message} What it was before stays.", duration=9, title=TITLE)
+                yield *own_widgets(session), *unseen
+                return
+            yield from showing(session, values)
+
+        @in_words
+        def suggest(session: Session, *values: Any) -> Values:
+            """The model's instruments say what the picture shows, or what describes photographs."""
+            picture = current_picture(session)
+            if picture is None or not takes_prompt(session.model_id):
+                return
+            said = suggestion(TEXT_TO_IMAGE[session.model_id], picture.pixels) or captioner()(to_pil(picture.pixels)[0])
+            if not said:
+                gr.Info("Nothing can be said of this picture: describe it in your own words.")
+            elif session.describe(said):
+                yield *own_widgets(session), *unseen
+                yield from showing(session, values)
 
         @in_words
         def take_over(session: Session, *values: Any) -> Values:
@@ -226,11 +268,18 @@ class PictureChooser:
         assert self.tab.parent is not None  # the page's tabs
         restored = [self.tab.parent, self.shell.model, *outputs]
         self.restore.click(restore_edit, [session, *given], restored, **settings)
+        told = gr.on(
+            [self.prompt.blur, self.prompt.submit], describe, [session, self.prompt, *given], outputs, **settings
+        )
+        told.then(prompt_note, [session, self.prompt], self.unknown, **QUIET)
+        self.suggest.click(suggest, [session, *given], outputs, **settings)
         self.another.click(forget_upload, session, self.widgets, **QUIET)
         self.tab.select(take_over, [session, *given], [self.panels, *outputs], **settings)
 
     def for_model(self, session: Session) -> tuple[Any, ...]:
         """Values of `widgets` for a model that was just chosen."""
+        if takes_prompt(session.model_id):
+            current_picture(session)
         session.seen[self.name] = session.picture
         paths = library.examples(session.model_id)
         chosen = paths[0].stem if paths else None
@@ -257,24 +306,38 @@ def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:
     carried = gr.update(visible=bool(session.carried))
     said = good(CARRIED) if session.carried else ""
     shown = photo_value(session, words), gr.update(visible=given)
-    return gr.update(value=example), upload, *shown, said, described, carried
+    return gr.update(value=example), upload, *shown, said, described, carried, *shows_widgets(session)
+
+
+def shows_widgets(session: Session) -> tuple[Any, Any]:
+    """Values of the panel that says what the picture shows, and of the prompt in it."""
+    picture = session.picture
+    told = gr.update(value="" if picture is None else picture.conditioning, placeholder=usual_prompt(session.model_id))
+    return gr.update(visible=takes_prompt(session.model_id)), told
+
+
+@in_words
+def prompt_note(session: Session, prompt: str | None) -> str:
+    """Which words of the prompt the model does not know."""
+    said = remark(known_card(session.model_id), prompt or "") if takes_prompt(session.model_id) else ""
+    return notes([said] if said else [])
 
 
 @in_words
 def unknown_note(session: Session, words: str | None) -> str:
     """Which words of a description the model that draws does not know."""
-    return notes(remarks(MODELS[session.model_id], words or ""))
+    return notes(remarks(known_card(session.model_id), words or ""))
 
 
 @in_words
 def drawn_note(session: Session, words: str | None) -> str:
     """The same once it has drawn, and how many of the words it reads."""
-    return notes(remarks(MODELS[session.model_id], words or "", drawn=True))
+    return notes(remarks(known_card(session.model_id), words or "", drawn=True))
 
 
 def takes_words(model_id: str) -> bool:
     """Whether new pictures of a model can be described."""
-    return MODELS[model_id].drawn is not None
+    return known_card(model_id).drawn is not None
 
 
 def photo_value(session: Session, words: str | None = None) -> dict[str, Any] | None:
@@ -284,7 +347,7 @@ def photo_value(session: Session, words: str | None = None) -> dict[str, Any] | 
         return None
     shown = photo.copy()
     shown.thumbnail((MAX_SHOWN_SIDE, MAX_SHOWN_SIDE), Image.Resampling.LANCZOS)
-    card = MODELS[session.model_id]
+    card = known_card(session.model_id)
     picture = session.picture
     if words is None and picture is not None and picture.photo is session.uploaded and picture.placement == placement:
         words = IN_USE

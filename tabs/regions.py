@@ -11,11 +11,11 @@ from torch import Tensor
 
 from core.errors import VisitorError
 from core.masks import mask_picture, mask_url, png_url
-from core.models.cards import MODELS
 from core.named_parts import for_reading, read_place
 from core.photo.placement import Placement
 from core.regions import READY_MADE, parse_regions, region_from_mask
 from core.studio.discover.overlays import outside_overlay
+from core.studio.known_models import known_card
 from core.studio.regions import at_place, knowledge, mask_for, parts_of
 from core.studio.visit.session import Session
 from tabs.shell import HEAVY, QUIET, in_words
@@ -68,7 +68,7 @@ class RegionBoard(gr.HTML):
         @in_words
         def check(visit: Session, value: Any) -> Any:
             drawn = drawn_on(visit)
-            said = region_feedback(value, drawn[0].shape[-1] if drawn else MODELS[visit.model_id].resolution)
+            said = region_feedback(value, drawn[0].shape[-1] if drawn else known_card(visit.model_id).resolution)
             if keep is not None and not said["said"]:
                 keep(visit, value)
             return said
@@ -135,7 +135,7 @@ def arrived_mask(session: Session, path: str | None, drawn: Drawn) -> dict[str, 
     number = next(_numbers)
     if path is None:
         return {"id": number, "words": "This file is empty. Choose a picture that is white inside the region."}
-    resolution = MODELS[session.model_id].resolution if drawn is None else drawn[0].shape[-1]
+    resolution = known_card(session.model_id).resolution if drawn is None else drawn[0].shape[-1]
     try:
         mask = mask_for(path, resolution, None if drawn is None else drawn[1])
         region_from_mask(mask, "The mask", resolution)  # what is wrong with it is said before it is there
@@ -146,6 +146,6 @@ def arrived_mask(session: Session, path: str | None, drawn: Drawn) -> dict[str, 
 
 def ready_made_regions(model_id: str) -> dict[str, Any]:
     """Properties of a board that offer the usual places in the pictures of a model, and its parts."""
-    boxes = READY_MADE.get(MODELS[model_id].domain_word, {})
+    boxes = READY_MADE.get(known_card(model_id).domain_word, {})
     presets = [{"label": label, "box": list(box)} for label, box in boxes.items()]
     return {"presets": presets, "knows": knowledge(model_id)}

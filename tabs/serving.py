@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.cache import Cache, Counted
 from core.memory import MAX_SHOWN
-from core.models.cards import MODELS
 from core.studio import library
+from core.studio.known_models import is_known
 
 COMPRESSED = ("/", "/config", "/gradio_api/info", "/info")
 SIDE = 192  # of an example among the cards
@@ -52,7 +52,7 @@ def address(kind: str, model_id: str, name: str) -> str:
 
 def picture(kind: str, model_id: str, name: str) -> bytes | None:
     """The WebP file of an example, or of a direction's thumbnail; None if there is none of that name."""
-    if model_id not in MODELS:
+    if not is_known(model_id):
         return None
     if kind == "example":
         path = next((path for path in library.examples(model_id) if path.stem == name), None)

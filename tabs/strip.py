@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.progress import Running, finish
 from core.studio.domain import domain_of
 from core.studio.edit import Forms, edit_frames
+from core.studio.known_models import known_card, model_of
 from core.studio.strips import Strip
 from core.studio.turns import Turn
 from tabs.results import busy, foreign, frames_json
@@ -27,7 +26,7 @@ def fill(turn: Turn, strip: Strip, forms: Forms) -> Stages:
     Raises:
         Outdated: the visitor has asked for something else. VisitorError.
     """
-    model = models.get(strip.picture.model_id)
+    model = model_of(strip.picture)
     if not strip.frames:
         base = {"before": before_url(strip.picture), "name": strip.preset.name}
         if strip.domain is None:
@@ -53,7 +52,7 @@ def fill(turn: Turn, strip: Strip, forms: Forms) -> Stages:
 def exact(turn: Turn, strip: Strip, strength: float, forms: Forms) -> Stages:
     """A strength outside the strip, computed for itself and added to the frames. Raises as `fill`."""
     strength = strip.within(strength)
-    model = models.get(strip.picture.model_id)
+    model = model_of(strip.picture)
     job = edit_frames(model, strip.picture, strip.preset, [strength], strip.options, forms)
     strip.add(finish(turn.follow(job)))
     strip.strength = strength
@@ -66,7 +65,7 @@ def strip_value(strip: Strip) -> dict[str, Any]:
     value: dict[str, Any] = {"before": before_url(strip.picture), "name": strip.preset.name, "result": strip.number}
     value |= {"low": low, "high": high, "unit": strip.preset.unit, "strength": strip.strength}
     value["photo"] = strip.picture.placement is not None
-    value |= foreign(MODELS[strip.picture.model_id], strip.domain)
+    value |= foreign(known_card(strip.picture.model_id), strip.domain)
     value |= {"seconds": strip.seconds, "strip": strip.strengths, "frames": frames_json(strip.frames)}
     return value | {"made": strip.made}
 

@@ -90,7 +90,7 @@ def current_picture(session: Session, tab: str | None = None) -> Picture | None:
     """The visitor's picture: the first example until they choose. tab: the one that shows it from now on."""
     picture, paths = session.picture, library.examples(session.model_id)
     if picture is None and paths:
-        picture = library.open_example(paths[0], session.model_id)
+        picture = session.as_described(library.open_example(paths[0], session.model_id))
     if tab is not None:  # first: whoever finds the visit's picture finds that this tab shows it
         session.seen[tab] = picture
     session.picture = picture

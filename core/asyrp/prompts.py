@@ -20,6 +20,12 @@ def templates(card: ModelCard) -> tuple[str, ...]:
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
+def without_article(text: str) -> str:
+    """A prompt as templates take it, which have an article of their own: "a face" -> "face"."""
+    first, _, rest = text.strip().partition(" ")
+    return rest.strip() if rest.strip() and first.lower() in ("a", "an", "the") else text.strip()
+
+
 @dataclass(frozen=True)
 class Coefficients:
     """l_clip; l_recon = 3 x the CLIP similarity of the two texts where it is None; from random latents or not."""

@@ -11,9 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention_control import StepControl
+from ..calibration import calibrated
+from ..directions import Direction, Part, parts_of
+from ..editing import EditSettings, acts
 from ..errors import RequestError, quoted
 from ..progress import Job, Previews, Progress, Running
 from ..regions import Region
+from ..row_shifts import RowShifts
 from ..text_to_image import TextToImage, read_prompt
 from .alignment import align, places, scales
 from .inversion import Inversion
@@ -24,6 +28,10 @@ from .word_blend import WordBlend
 Attention: TypeAlias = Literal["none", "swap", "refine"]
 
 MAX_TARGETS = 16
+ASYMMETRIC = (
+    "Words and directions in one pass take directions that act on the whole step. One of these acts on the predicted "
+    "picture alone, as those that are trained do: apply it without words."
+)
 WORD_SIDE = 4  # how many times smaller than the latents the maps are by which words are blended, 16x16 at 512 pixels
 
 
@@ -31,12 +39,14 @@ WORD_SIDE = 4  # how many times smaller than the latents the maps are by which w
 class Target:
     """What the picture is to become. strength: 0 is the source, 1 the target prompt, more goes beyond. weights: of the
     attention to words of the prompt, 1 unless given. blend: a word of the source prompt and one of this prompt; the
-    picture stays outside the places of either (`word_blend`)."""
+    picture stays outside the places of either (`word_blend`). directions: of h-space, with their strengths, which act
+    whatever the target's own strength is."""
 
     prompt: str
     strength: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
     blend: tuple[str, str] | None = None
+    directions: Sequence[tuple[Direction, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ def edit(
     groups = [targets[i : i + size] for i in range(0, len(targets), size)]
     pixels = torch.empty(0, 3, model.resolution, model.resolution, device=model.device)
     for n, group in enumerate(groups):
-        rows = _conditioning(model, inversion, group, settings)
+        rows = _conditioning(model, inversion, group, settings, solution.steps_left(skip))
         decoding = Running(_decode(model, solution, rows, skip, "editing", slice(1, None)))
         for event in decoding:
             preview = None if event.preview is None else torch.cat((pixels, event.preview))
@@ -153,9 +163,10 @@ def _checked(targets: Sequence[Target], settings: PromptEditSettings) -> list[Ta
 
 
 def _conditioning(
-    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: PromptEditSettings
+    model: TextToImage, inversion: Inversion, targets: Sequence[Target], settings: PromptEditSettings, steps: int
 ) -> Conditioning:
-    """Row 0 is the source: its maps are given to the others, and it is what stays outside the region."""
+    """Row 0 is the source: its maps are given to the others, and it is what stays outside the region. steps: that are
+    done."""
     s = torch.tensor([0.0, *(target.strength for target in targets)], device=model.device)
     embedded = model.embed([inversion.prompt, *(target.prompt for target in targets)])
     guidance = inversion.edit_guidance if settings.guidance is None else settings.guidance
@@ -168,7 +179,41 @@ def _conditioning(
         control=attention_control(model, inversion, targets, settings, blend.record if blend.acts else None),
         mask=_latent_mask(settings.region, model),
         blend=lambda done, S: blend.mask(model.latent_shape[1:], done, S),
+        shifts=row_shifts(model, inversion.solution, targets, steps),
     )
+
+
+def row_shifts(
+    model: TextToImage, solution: Solution, targets: Sequence[Target], steps: int
+) -> Callable[[int], RowShifts | None]:
+    """What the directions of targets add to h at a timestep, the source's row first, which has none.
+
+    steps: the last so many of the solution's, which are done. Strengths mean what they mean in the papers' process of
+    40 steps (`core.calibration`).
+
+    Raises:
+        RequestError: one of them acts on the predicted picture alone (Asyrp), which a step with words cannot do.
+    """
+    strengths: dict[int, tuple[Direction, list[float]]] = {}
+    for row, target in enumerate(targets, start=1):
+        for direction, strength in target.directions:
+            _, column = strengths.setdefault(id(direction), (direction, [0.0] * (len(targets) + 1)))
+            column[row] += strength
+    timesteps = model.schedule.timesteps(solution.steps)[:steps]
+    settings = EditSettings(max(1, len(timesteps)), injection="symmetric")
+    weighted: list[tuple[Part, Tensor]] = []
+    for direction, column in strengths.values():
+        placed = calibrated(model.schedule, timesteps, direction.to(model.device), settings)
+        for part in parts_of(placed):
+            if part.injection == "asymmetric":
+                raise RequestError(ASYMMETRIC)
+            weighted.append((part, part.weight * torch.tensor(column)))
+
+    def at(t: int) -> RowShifts | None:
+        acting = tuple((part.direction, c) for part, c in weighted if acts(part, t, settings) and c.any())
+        return RowShifts(acting, len(timesteps)) if acting else None
+
+    return at
 
 
 def word_blend(model: TextToImage, source: str, targets: Sequence[Target]) -> WordBlend:

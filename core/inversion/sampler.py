@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attention_control import StepControl
+from ..row_shifts import RowShifts
 from ..text_to_image import TextToImage
 from .decoding import ReverseStep, State
 from .solution import Solution
@@ -21,7 +22,7 @@ class Conditioning:
     text: (B, L, E). guidance: (B, 1, 1, 1). strength: (B, 1, 1, 1), how far predictions go from those with the
     source's text to those with the row's own. control: of attention at step i of the S that are done, counted down.
     mask: (1, 1, h, w) in [0, 1], outside which every row is the first. blend: the same for each row (B, 1, h, w), after
-    `done` of S steps; None: nowhere.
+    `done` of S steps; None: nowhere. shifts: of h at a timestep, of all rows; None: of none.
     """
 
     text: Tensor
@@ -30,6 +31,7 @@ class Conditioning:
     control: Callable[[int, int], StepControl | None] = lambda i, S: None
     mask: Tensor | None = None
     blend: Callable[[int, int], Tensor | None] = lambda done, S: None
+    shifts: Callable[[int], RowShifts | None] = lambda t: None
 
 
 def denoise_batch(
@@ -57,7 +59,7 @@ def _step(
 
     def eps(z: Tensor) -> Tensor:
         unconditional, guidance = solution.unconditional_at(i), rows.guidance.to(z.dtype)
-        return model.guided(z, t, rows.text, unconditional, guidance, control, rows.strength)
+        return model.guided(z, t, rows.text, unconditional, guidance, control, rows.strength, rows.shifts(t))
 
     step = ReverseStep(model.schedule, eps, i, t, t_prev, solution.trajectory, rows.strength)
     return solution.decoder.step(step, state)

@@ -74,10 +74,11 @@ class OpenClip:
 @dataclass(frozen=True)
 class Drawn:
     """How new pictures are made for a model that does not draw them itself: by a text-to-image model, from one of the
-    descriptions in a file (relative to `PRESETS`, one per line) or a visitor's own words."""
+    descriptions in a file (relative to `PRESETS`, one per line) or a visitor's own words. captions: that file; None:
+    there is none, and only a visitor's words will do."""
 
     model: str
-    captions: str
+    captions: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

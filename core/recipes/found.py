@@ -102,16 +102,21 @@ def _named(shop: Workshop, shape: RegionShape, pixels: Tensor, named: Named) -> 
     """A part of the picture, else a ready-made place: unless a part it must be, one that the model has a network of its
     own for. Raises RequestError, ModelUnavailable."""
     if shape.exact:
-        return Region(shape.label, named(shape.part))
+        return _masked(shape.label, named(shape.part))
     wanted, domain = shape.part.lower(), shop.card.domain_word
     parts = {name.lower(): mask for name, mask in parts_of(shop.card.id, pixels, by="own").items()}
     if wanted in parts:
-        return Region(shape.label, parts[wanted], painted=(parts[wanted],))  # the preset keeps what it was drawn with
+        return _masked(shape.label, parts[wanted])
     places = {label.lower(): label for label in READY_MADE.get(domain, {})}
     if wanted in places:
         return replace(ready_made_region(domain, places[wanted], shop.card.resolution), label=shape.label)
     known = ", ".join(dict.fromkeys([*parts, *places])) or "none"
     raise RequestError(f"This picture has no part “{shape.part}”. It has: {known}.")
+
+
+def _masked(label: str, mask: np.ndarray) -> Region:
+    """That a preset keeps: what it was drawn with is the mask itself."""
+    return Region(label, mask, painted=(mask,))
 
 
 def read_found(shop: Workshop, direction: RegionDirection, made: Unit) -> list[Preset]:

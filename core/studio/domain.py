@@ -77,6 +77,8 @@ def draw_nearest(model: DiffusionModel, picture: Picture) -> Job[Tensor]:
 def domain_of(model: DiffusionModel, picture: Picture, to_show: bool = False) -> Job[Domain]:
     """The same, at once if it was asked for before, or if it cannot be said of this model. to_show: with the nearest
     picture, if this one is far. Raises ResourceError."""
+    if model.card.id in TEXT_TO_IMAGE:
+        return (yield from domain_in(TEXT_TO_IMAGE[model.card.id], picture.pixels, to_show))
     if model.card.domain_limit is None:
         return UNKNOWN
     key = content_hash(picture.pixels), model.fingerprint

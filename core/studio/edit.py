@@ -15,7 +15,7 @@ from ..editing import EditSettings, edit, sample_latent
 from ..errors import ModelUnavailable
 from ..intervals import TYPICAL_SIMILARITY, Intervals, Typical
 from ..models.cards import ModelCard
-from ..models.loader import DiffusionModel, models
+from ..models.loader import DiffusionModel
 from ..presets import Preset, weights_in_words, works
 from ..progress import Job, Progress, finish
 from . import measuring, reference
@@ -23,6 +23,7 @@ from .device import DEVICE, exclusively
 from .domain import domain_of, honest
 from .frames import EditOptions, Form, Frame, Picture, require_range
 from .jobs import Work, device_job
+from .known_models import bound_model
 from .latents import edit_together
 
 STRIP = 7  # strengths shown side by side
@@ -35,7 +36,7 @@ Forms = dict[tuple[Any, ...], PerTimestepDirection]  # averaged forms of directi
 def warm_up(model_id: str) -> None:
     """Load everything that the first edit needs, and run the network once. Quiet about what is not there."""
     try:
-        model = models.get(model_id)
+        model = bound_model(model_id)
         with suppress(ModelUnavailable):
             measuring.probe(model.card)
             measuring.image_text(model.card)
@@ -194,7 +195,7 @@ def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: 
     direction = preset.direction
     if form == "trained" or not isinstance(direction, ImplicitDirection):
         return direction
-    key = (direction, model.card.id, t_edit)
+    key = (direction, model.key, t_edit)
     if key not in kept:
         x_T = yield from reference.reference_latents(model, direction.steps)
         yield Progress(0, 1, f"Averaging the direction over {len(x_T)} pictures")

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..calibration import steps_taken
 from ..directions import Injection
 from ..errors import RequestError
+from ..imaging import content_hash
+from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..photo.placement import Placement
 from ..process import USUAL_STEPS, Process
 
@@ -33,8 +35,9 @@ def in_units(strength: float, unit: float) -> str:
 @dataclass(frozen=True)
 class Picture:
     """A picture as its model sees it: pixels (1, 3, R, R). seed: of the sample that it is, example: the name of the
-    example that it is, if it is one; prompt: the words that it was drawn from, if there were any. photo, placement: the
-    photograph that it was cut out of, uint8 (H, W, 3), and where."""
+    example that it is, if it is one; prompt: the words that it was drawn from, if there were any, and in a
+    text-to-image model what it shows. photo, placement: the photograph that it was cut out of, uint8 (H, W, 3), and
+    where."""
 
     pixels: Tensor
     model_id: str
@@ -43,6 +46,16 @@ class Picture:
     prompt: str = ""
     photo: Tensor | None = None
     placement: Placement | None = None
+
+    @property
+    def conditioning(self) -> str:
+        """What a text-to-image model is bound to for it; "" in any other model."""
+        return self.prompt if self.model_id in TEXT_TO_IMAGE else ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Tells apart what is computed of it: by its pixels, its model, and what that is bound to."""
+        return content_hash(self.pixels), self.model_id, self.conditioning
 
 
 @dataclass(frozen=True)

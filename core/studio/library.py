@@ -9,17 +9,21 @@ from pathlib import Path
 from .. import presets
 from ..errors import RequestError
 from ..imaging import Crop, Source, to_pixels
-from ..models.cards import MODELS, PRESETS
+from ..models.cards import PRESETS
+from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..presets import Preset
 from .frames import Picture
+from .known_models import described, known_card
 
 ORDER = "order.txt"  # beside presets: names of files, one a line
 PICTURES = (".png", ".webp", ".jpg")
 
 
 def examples(model_id: str) -> list[Path]:
-    """The pictures that come with a model, in order."""
-    folder = PRESETS / "examples" / model_id
+    """The pictures that come with a model, in order; with a text-to-image one those of the unconditional model that has
+    learned the same."""
+    card = TEXT_TO_IMAGE.get(model_id)
+    folder = PRESETS / "examples" / ((card and card.known_by) or model_id)
     return sorted(path for path in folder.glob("*") if path.suffix in PICTURES)
 
 
@@ -70,9 +74,10 @@ def named_preset(model_id: str, name: str, own: Mapping[str, Preset] | None = No
     return preset
 
 
-def open_picture(source: Source, model_id: str, crop: Crop | None = None) -> Picture:
-    """A visitor's picture for a model. Raises ImageError."""
-    return Picture(to_pixels(source, MODELS[model_id].resolution, crop), model_id)
+def open_picture(source: Source, model_id: str, crop: Crop | None = None, prompt: str = "") -> Picture:
+    """A visitor's picture for a model. prompt: what it shows, of use to a text-to-image model; suggested if left out.
+    Raises ImageError."""
+    return described(Picture(to_pixels(source, known_card(model_id).resolution, crop), model_id), prompt)
 
 
 def open_example(path: Path, model_id: str) -> Picture:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ..errors import RequestError, VisitorError
 from ..imaging import MAX_PHOTO_SIDE, Crop, Source, full_size, open_picture, to_pil
-from ..models.cards import MODELS
 from ..photo import yunet
 from ..photo.faces import BY_HAND, Detector, FoundFaces, found_faces
 from ..photo.placement import CELEBA_HQ, Framing, Placement, from_crop, from_json, of_photo
 from ..photo.warp import Returning, cut, put_back
 from .frames import Picture
+from .known_models import described, known_card
 
 FREE = "Move, scale and turn the square to what the model should see."
 # What a program can have of an edit, and how the square goes back into the photograph for it.
@@ -36,7 +36,7 @@ def open_photo(source: Source) -> Image.Image:
 def look_for_faces(photo: Image.Image, model_id: str, detector: Detector | None = None) -> FoundFaces:
     """The squares of a photograph's faces for a model, or words that say why there are none: never an error, because
     the visitor can place the square by hand. detector: YuNet, if none is given."""
-    framing = MODELS[model_id].framing
+    framing = known_card(model_id).framing
     if framing is None:
         return FoundFaces(words=FREE)
     try:
@@ -45,17 +45,18 @@ def look_for_faces(photo: Image.Image, model_id: str, detector: Detector | None 
         return FoundFaces(words=error.message if BY_HAND in error.message else f"{error.message} {BY_HAND}")
 
 
-def cut_out(photo: Image.Image | Tensor, placement: Placement, model_id: str) -> Picture:
+def cut_out(photo: Image.Image | Tensor, placement: Placement, model_id: str, prompt: str = "") -> Picture:
     """The part of a photograph (a tensor: uint8 (H, W, 3)) that a model sees, as a picture that knows where it is from.
-    Raises ImageError."""
+    prompt: what it shows, of use to a text-to-image model; suggested if left out. Raises ImageError, RequestError."""
     kept = photo if isinstance(photo, Tensor) else torch.from_numpy(np.array(photo.convert("RGB")))
     opened = Image.fromarray(kept.numpy())
-    return Picture(cut(opened, placement, MODELS[model_id].resolution), model_id, photo=kept, placement=placement)
+    pixels = cut(opened, placement, known_card(model_id).resolution)
+    return described(Picture(pixels, model_id, photo=kept, placement=placement), prompt)
 
 
 def requested_placement(photo: Image.Image, wanted: Any, model_id: str, detector: Detector | None = None) -> Placement:
     """Where a program wants the square, for a model that the app has: see `placed`."""
-    return placed(photo, wanted, MODELS[model_id].framing, detector)
+    return placed(photo, wanted, known_card(model_id).framing, detector)
 
 
 def placed(photo: Image.Image, wanted: Any, framing: Framing | None, detector: Detector | None = None) -> Placement:

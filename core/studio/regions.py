@@ -18,12 +18,12 @@ from ..imaging import Source
 from ..latents import latent_key
 from ..masks import mask_picture, read_mask
 from ..memory import MAX_SEGMENTED
-from ..models.cards import MODELS, ModelCard
-from ..models.t2i_cards import TEXT_TO_IMAGE
+from ..models.cards import ModelCard
 from ..named_parts import Masks, Place, part_called, smallest_first, with_sides
 from ..photo.placement import Placement
 from ..photo.warp import cut
 from . import measuring
+from .known_models import is_known, known_card
 
 # By what the parts of a model's pictures are known: a network of its own, the one of photographed faces, or none.
 Knowledge = Literal["own", "faces", "none"]
@@ -40,10 +40,8 @@ def knowledge(model_id: str) -> Knowledge:
 
 
 def _card(model_id: str) -> ModelCard | None:
-    """The model's card; of a text-to-image model, that of the model that knows the same pictures, if there is one."""
-    if model_id in TEXT_TO_IMAGE:
-        return MODELS.get(TEXT_TO_IMAGE[model_id].known_by or "")
-    return MODELS.get(model_id)
+    """None for a model that is not among the app's."""
+    return known_card(model_id) if is_known(model_id) else None
 
 
 def parts_of(model_id: str, pixels: Tensor, by: Knowledge | None = None) -> Masks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from .. import sampling
+from ..conditional_unet import PromptedUNet
 from ..errors import RequestError, VisitorError
 from ..models.cards import PRESETS, Drawn, ModelCard
 from ..models.loader import DiffusionModel
@@ -27,7 +28,7 @@ def sample_picture(model: DiffusionModel, seed: int, steps: int | None = None, w
     """A new picture of the model's own; the same seed gives the same one.
 
     steps: of sampling; None is what the model needs. words: what it should show, for models whose pictures are drawn
-    from words (`ModelCard.drawn`); without, the seed decides on that too.
+    from words (`ModelCard.drawn`); without, the seed decides on that too, or it is what the model is bound to.
 
     Raises:
         RequestError: the seed or the steps are out of range, the words are endless, or the model takes none.
@@ -37,7 +38,7 @@ def sample_picture(model: DiffusionModel, seed: int, steps: int | None = None, w
     drawn, words = model.card.drawn, words.strip()
     steps = sampling_steps(model.card) if steps is None else steps
     if drawn is not None:
-        prompt = read_prompt(words or described(drawn, seed), "Say what the picture should show.")
+        prompt = read_prompt(words or described(drawn, seed) or bound_to(model), "Say what the picture should show.")
         card = text_to_image_card(drawn.model)
         job = sampling.draw(
             load_text_to_image(card), [prompt], seed, steps, card.guidance if words else sampling.GUIDANCE
@@ -55,8 +56,15 @@ def sampling_steps(card: ModelCard) -> int:
     return sampling.STEPS if card.drawn is None else sampling.DRAWING_STEPS
 
 
+def bound_to(model: DiffusionModel) -> str:
+    """What a text-to-image model is bound to; "" of any other."""
+    return model.unet.prompt.words if isinstance(model.unet, PromptedUNet) else ""
+
+
 def described(drawn: Drawn, seed: int) -> str:
-    """What the picture of a seed shows."""
+    """What the picture of a seed shows; "" where a seed does not say."""
+    if drawn.captions is None:
+        return ""
     captions = (PRESETS / drawn.captions).read_text().splitlines()
     return captions[seed % len(captions)]
 

@@ -15,13 +15,13 @@ import numpy as np
 from ..captioner import Captioner
 from ..errors import VisitorError
 from ..imaging import to_pil
-from ..models.cards import MODELS
 from ..models.loader import models
 from ..photo import sface, yunet
 from ..photo.readouts import ReadOut, read_out
 from . import measuring
 from .device import DEVICE
 from .keeping import Shown
+from .known_models import known_card
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def opinion(shown: Shown) -> Opinion:
     except VisitorError as error:
         words.append(error.message)
     try:
-        card = MODELS[shown.picture.model_id]
+        card = known_card(shown.picture.model_id)
         if card.instruments is None:
             image_text = measuring.image_text(card)
             edited = shown.edited if shown.edited.ndim == 4 else shown.edited[None]

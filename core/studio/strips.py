@@ -7,12 +7,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..imaging import content_hash
-from ..models.cards import MODELS
 from ..presets import Preset
 from .domain import Domain
 from .edit import strip_strengths, what_made_it
 from .frames import EditOptions, Frame, Picture
+from .known_models import known_card
 
 MAX_STRIPS = 6  # of one visit
 
@@ -67,7 +66,9 @@ class Strip:
         """Everything that the pictures depend on beside their strength, for their file of numbers. Worked out once:
         every report of a computation shows it."""
         if self._settings is None:
-            self._settings = what_made_it(MODELS[self.picture.model_id], self.preset, self.options)
+            self._settings = what_made_it(known_card(self.picture.model_id), self.preset, self.options)
+            if self.picture.conditioning:
+                self._settings["prompt"] = self.picture.conditioning
         return self._settings | {"direction": self.preset.name}  # which may have been renamed
 
     def add(self, frames: Sequence[Frame]) -> None:
@@ -93,4 +94,4 @@ def begin_strip(
 def strip_key(picture: Picture, source: str, preset: Preset, options: EditOptions) -> tuple[Hashable, ...]:
     """What pictures of a preset depend on. A preset of the visitor's own that was made anew is another one."""
     made = preset.created, preset.strength, preset.strength_range
-    return content_hash(picture.pixels), picture.model_id, source, made, options
+    return *picture.key, source, made, options

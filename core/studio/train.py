@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..asyrp.loss import s_dir
-from ..asyrp.prompts import TABLE_3, coefficients, suggested_name, templates
+from ..asyrp.prompts import TABLE_3, coefficients, suggested_name, templates, without_article
 from ..asyrp.sources import Sources
 from ..asyrp.train import TrainedForm, Training, TrainingSettings
 from ..editing import EditSettings, edit, sample_latent
@@ -24,13 +24,14 @@ from ..intervals import Intervals
 from ..memory import MAX_SOURCES
 from ..models.cards import ModelCard
 from ..models.loader import DiffusionModel
-from ..presets import Preset
+from ..presets import Preset, of_prompt
 from ..progress import Job, Progress, Running, finish, stage
 from . import library, measuring
 from .device import DEVICE, exclusively
 from .edit import Forms
 from .frames import Frame, Picture, require_range
 from .jobs import Work, device_job
+from .known_models import takes_prompt
 from .latents import edit_together
 from .reference import reference_pictures
 from .strips import MAX_STRIPS, Strip
@@ -130,6 +131,8 @@ def start_training(
     for text in (source, target):
         if len(text) > MAX_TEXT:
             raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
+    if takes_prompt(model.card.id):
+        source, target = without_article(source), without_article(target)
     with DEVICE.turn():
         training = Training(model, measuring.image_text(model.card), source, target, settings, pixels=pixels)
     kept = state.sources.get(_sources_key(training)) if state else None
@@ -142,7 +145,7 @@ def _sources_key(training: Training) -> tuple[Any, ...]:
     """What the prepared trajectories of latents depend on, apart from how far down they go."""
     settings, pixels = training.settings, training.pixels
     latents = (settings.samples, settings.first_seed) if pixels is None else content_hash(pixels)
-    return training.model.card.id, training.model.fingerprint, settings.steps, latents
+    return training.model.key, training.model.fingerprint, settings.steps, latents
 
 
 def coefficients_in_words(training: Training) -> str:
@@ -280,6 +283,7 @@ def _as_preset(training: Training, preview: Tensor | None, matched: float) -> Pr
         measured={"s_dir": round(matched, 4)} if isfinite(matched) else {},
         thumbnail=None if preview is None else thumbnail(preview[1]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **of_prompt(training.model),
     )
 
 

@@ -13,8 +13,9 @@ from ..vocabulary import Unknown
 def captions_of(card: BaseCard) -> Path | None:
     """The captions that a model has learned its words from, where they are here: those of the embedded ones."""
     for model in MODELS.values():
-        if model.drawn is not None and card.instruments is not None and model.instruments == card.instruments:
-            return PRESETS / model.drawn.captions
+        captions = None if model.drawn is None else model.drawn.captions
+        if captions is not None and card.instruments is not None and model.instruments == card.instruments:
+            return PRESETS / captions
     return None
 
 

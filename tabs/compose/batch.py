@@ -11,7 +11,6 @@ import gradio as gr
 
 from core.errors import VisitorError
 from core.models.cards import ModelCard
-from core.models.loader import models
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import pictures
@@ -90,7 +89,7 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
     try:
         files = [(Path(path).name, Path(path)) for path in paths or []]
         yield progress_line(Progress(0, 1), "Starting"), gr.update(visible=False)
-        model, chosen = models.get(session.model_id), active_presets(session)
+        model, chosen = session.model(), active_presets(session)
         running = Running(turn.follow(pictures.batch(model, files, chosen, options_of(session, process, steps, seed))))
         for event in running:
             yield progress_line(event), gr.skip()

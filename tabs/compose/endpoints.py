@@ -11,13 +11,13 @@ import gradio as gr
 from PIL import Image
 
 from core.errors import RequestError
-from core.models.loader import models
 from core.presets import Preset
 from core.process import Process
 from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import MAX_COMPONENTS
 from core.studio.frames import EditOptions, Frame, IntervalSource, Picture
+from core.studio.known_models import known_card, model_of
 from core.studio.photographs import given_back, reduced, require_returned
 from core.studio.visit.session import Session
 from tabs.endpoints import (
@@ -28,15 +28,16 @@ from tabs.endpoints import (
     Answers,
     declare,
     given_picture,
-    known_model,
     model_input,
     picture_input,
     placement_input,
     process_input,
+    prompt_input,
     returned_input,
     source_input,
     stream_progress,
     told_placement,
+    told_prompt,
 )
 from tabs.exports import csv_text
 from tabs.shell import Shell
@@ -66,9 +67,10 @@ def build(shell: Shell) -> None:
         placement, back, source = placement_input(), returned_input(), source_input()
         boost = gr.Checkbox(False, label=BOOST_LABEL)
         asked = [image, composition, steps, seed, model, process, placement, back]
-        declare(shell, compose, [*asked, source, boost], [picture, about])
+        prompt = prompt_input()
+        declare(shell, compose, [*asked, source, boost, prompt], [picture, about])
         asked = [image, across, down, low, high, count, composition, steps, seed, model, process]
-        asked += [placement, back]
+        asked += [placement, back, prompt]
         declare(shell, sweep, asked, [picture, about])
         declare(shell, presets, [model], about)
 
@@ -85,6 +87,7 @@ def compose(
     returned: str,
     intervals: IntervalSource,
     boost: bool,
+    prompt: str = "",
 ) -> Answers:
     """Apply several directions to a picture in one pass.
 
@@ -97,7 +100,8 @@ def compose(
     require_returned(returned)
     asked = EditOptions(steps or None, seed=seed, process=process, source=intervals, boost=bool(boost))
     chosen = chosen_directions(session, composition, model)
-    loaded, source = models.get(model), given_picture(image, model, placement)
+    source = given_picture(image, model, placement, prompt)
+    loaded = model_of(source)
     columns = [(preset, [c]) for preset, c in chosen]
     [frame] = yield from stream_progress(applying.apply(loaded, source, columns, asked))
     presets_used = [preset for preset, _ in chosen]
@@ -107,7 +111,7 @@ def compose(
     about |= {"t_edit": used.t_edit, "t_boost": used.t_boost}
     about |= {"intervals": applying.intervals_in_words(loaded.card, presets_used, asked)}
     about |= {"seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": told_placement(source)}
+    about |= {"placement": told_placement(source)} | told_prompt(source)
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
 
@@ -126,6 +130,7 @@ def sweep(
     process: Process,
     placement: Any,
     returned: str,
+    prompt: str = "",
 ) -> Answers:
     """Two directions against each other: a grid of pictures with every pair of their strengths.
 
@@ -144,7 +149,8 @@ def sweep(
     others = [(preset, c) for preset, c in rest if preset not in (pair[0][0], pair[1][0])]
     if pair[0][0] is pair[1][0]:
         raise RequestError("A sweep needs two different directions.")
-    loaded, source = models.get(model), given_picture(image, model, placement)
+    source = given_picture(image, model, placement, prompt)
+    loaded = model_of(source)
     job = pictures.sweep(loaded, source, [*pair, *others], 0, 1, strengths, strengths, options)
     result = yield from stream_progress(job)
     about: dict[str, Any] = {"across": result.across, "down": result.down, "strengths": strengths, "model": model}
@@ -152,6 +158,7 @@ def sweep(
     about["cells"] = [frame.measures.as_json() for frame in result.frames]
     about["csv"] = csv_text(sweep_rows(result))
     about |= {"seconds": round(time.monotonic() - started, 2), "placement": told_placement(source)}
+    about |= told_prompt(source)
     yield animation.sheet(result, each_given_back(source, result.frames, returned)), about
 
 
@@ -167,7 +174,7 @@ def presets(session: Session, model: str) -> Iterator[list[dict[str, Any]]]:
     Returns a JSON list with the name, description, kind, method, texts, suggested strengths, intervals and measured
     effect of each.
     """
-    known_model(model)
+    known_card(model)
     own = [_described(preset, True) for preset in session.own.values() if preset.model == model]
     yield [*own, *(_described(preset, False) for preset in library.shipped(model).values())]
 

@@ -10,7 +10,6 @@ import gradio as gr
 from torch import Tensor
 
 from core.errors import RequestError
-from core.models.loader import models
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
@@ -80,7 +79,7 @@ def run_filmstrip(
         return
     session.compose.film = None
     yield progress_line(Progress(0, 1), "Starting"), hidden, hidden
-    model = models.get(session.model_id)
+    model = session.model()
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
     job = pictures.interpolate(model, picture, first, last, int(count), options)
     running = Running(turn.follow(job))

@@ -8,9 +8,9 @@ import gradio as gr
 
 from core.errors import RequestError
 from core.imaging import to_pil
-from core.models.cards import MODELS
 from core.studio.compose.state import Result, compare
 from core.studio.invert.state import TAB as INVERT
+from core.studio.known_models import known_card
 from core.studio.visit.session import Session
 from tabs.results import frames_json
 from tabs.tables import links, result_rows
@@ -67,7 +67,7 @@ def return_to(session: Session, number: str | None) -> Result:
     result = kept_result(session, number)
     if result.picture is not None:
         if result.picture.model_id != session.model_id:
-            title = MODELS[result.picture.model_id].title
+            title = known_card(result.picture.model_id).title
             raise RequestError(f"This result was made with the model “{title}”. Choose that first, at the top.")
         session.picture = result.picture
     if result.strip is not None:

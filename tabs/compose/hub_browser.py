@@ -10,6 +10,7 @@ import gradio as gr
 
 from core import hub
 from core.errors import HubError, VisitorError
+from core.studio.known_models import is_known, known_card
 from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
 from tabs.hub_cards import entry_item, fitting
@@ -65,9 +66,8 @@ def browse(session: Session, repository: str) -> Values:
             words += '<p class="words">These were downloaded before:</p>'
     ours = fitting(entries, session.model_id)
     if others := sorted({entry.about.model for entry in entries if entry not in ours}):
-        words += (
-            f'<p class="words">{len(entries) - len(ours)} more for other models: {escape(", ".join(others)[:300])}.</p>'
-        )
+        titles = ", ".join(known_card(one).title if is_known(one) else one for one in others)
+        words += f'<p class="words">{len(entries) - len(ours)} more for other models: {escape(titles[:300])}.</p>'
     elif not entries and not words:
         words = '<p class="words">There are no presets in this repository.</p>'
     yield words, Cards([entry_item(entry) for entry in ours], session.compose.composition.keys, **ON_HUB)

@@ -13,7 +13,6 @@ from core import hub
 from core.errors import VisitorError
 from core.hub.card import KNOWN_LICENCES
 from core.imaging import thumbnail
-from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
@@ -113,27 +112,32 @@ def save(session: Session, name: str | None, process: Process, steps: float, see
     """The composition as a preset: a file to take away, and one of the visitor's own from now on."""
     chosen, options = active_presets(session), options_of(session, process, steps, seed)
     name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
-    model = models.get(session.model_id)
+    model = session.model()
     preset = applying.combine(model.card, chosen, name, options)
-    result = session.compose.history.latest(session.compose.composition)
+    change = session.compose.change_of_words
+    result = session.compose.history.latest(session.compose.composition, change)
     if result is not None:
         preset = replace(preset, thumbnail=thumbnail(result.frame.pixels))
     preset = session.own[session.keep(preset)]
     path = session.write(preset)
-    note = f'<p class="words" role="status">“{escape(preset.name)}” is among your directions now.</p>'
+    without = " The change of words is no part of it." if change else ""
+    note = f'<p class="words" role="status">“{escape(preset.name)}” is among your directions now.{without}</p>'
     return gr.update(value=str(path), visible=True), note, to_publish(session)
 
 
 @in_words
 def make_link(session: Session, process: Process, steps: float, seed: float | None) -> tuple[Any, ...]:
     options = options_of(session, process, steps, seed)
-    composition, picture = session.compose.composition, link.picture_name(current_picture(session))
-    token = link.encode(composition, session.model_id, picture, options.step_count, options.seed, process)
+    composition, shown = session.compose.composition, current_picture(session)
+    picture, prompt = link.picture_name(shown), "" if shown is None else shown.conditioning
+    token = link.encode(composition, session.model_id, picture, options.step_count, options.seed, process, prompt)
     available = available_presets(session)
     stay = [available[c.key].name for c in composition.components if c.key in available and not link.travels(c.key)]
     notes = []
     if stay:
         notes.append(f"{', '.join(stay)} cannot travel in a link: save the composition as a preset for that.")
+    if session.compose.change_of_words:
+        notes.append("The change of words cannot travel in a link either.")
     if not picture:
         notes.append("Your own picture stays with you: the link opens with an example.")
     return {"token": token, "note": " ".join(notes)}, ""

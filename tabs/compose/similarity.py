@@ -10,7 +10,6 @@ import gradio as gr
 from torch import Tensor
 
 from core.errors import RequestError
-from core.models.loader import models
 from core.presets import Preset
 from core.progress import Job, Progress, Running
 from core.studio.compose import orthogonalise
@@ -93,7 +92,7 @@ def compare(session: Session, metric: orthogonalise.Metric) -> Values:
     available, choices = available_presets(session), component_choices(session)
     if picture is None or len(choices) < 2:
         raise RequestError("There is nothing to compare yet: choose a picture and two directions.")
-    model, analysis = models.get(session.model_id), analysis_of(session, picture)
+    model, analysis = session.model(), analysis_of(session, picture)
     compared = [available[key] for _, key in choices]
     running = Running(turn.follow(orthogonalise.similarities(model, picture, compared, metric, analysis)))
     try:
@@ -135,7 +134,7 @@ def run_orthogonalise(
     keys = [key for _, key in component_choices(session)] if kept == EACH else [kept or ""]
     if picture is None or not {*keys, *(removed or [])} <= set(available):
         raise RequestError("Choose a picture, a direction, and others that it should have nothing in common with.")
-    model = models.get(session.model_id)
+    model = session.model()
     yield progress_line(Progress(0, 1), "Starting")
     analysis = analysis_of(session, picture)
     presets = [available[key] for key in keys]

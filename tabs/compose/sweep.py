@@ -9,15 +9,17 @@ import gradio as gr
 
 from core.errors import RequestError
 from core.imaging import to_pil
-from core.models.loader import models
 from core.process import Process
 from core.progress import Progress, Running
 from core.studio.compose import animation, pictures
+from core.studio.compose.word_change import axis_name
 from core.studio.turns import Outdated
 from core.studio.visit.compose import active_presets, available_presets
 from core.studio.visit.session import Session
+from core.studio.visit.words import swept
 from tabs.compose.choices import component_choices, options_of
 from tabs.compose.widgets import Grid
+from tabs.compose.words import axis_choices, axis_of, axis_range
 from tabs.results import progress_line
 from tabs.shell import QUIET, in_words
 from tabs.tables import links, records, sweep_rows
@@ -54,15 +56,15 @@ class Sweep:
 
     def for_composition(self, session: Session) -> tuple[Any, ...]:
         """Values of `follow`."""
-        choices = component_choices(session)
-        enough = len(choices) > 1
+        choices, axes = component_choices(session), axis_choices(session)
+        enough = len(choices) > 1 or bool(choices and axes)
         shown = (gr.update(visible=not enough), gr.update(visible=enough), gr.update(visible=enough))
         if not enough:
             return *shown, *(gr.skip(),) * 6
-        keys = [key for _, key in choices[:2]]
-        available = available_presets(session)
-        ends = [end / available[key].unit for key in keys for end in available[key].strength_range]
-        return *shown, *(gr.update(choices=choices, value=key) for key in keys), *ends
+        across, down = [key for _, key in [*choices, *axes][:2]]
+        ends = [end for key in (across, down) for end in ends_of(session, key)]
+        updates = gr.update(choices=choices, value=across), gr.update(choices=[*choices, *axes], value=down)
+        return *shown, *updates, *ends
 
     def connect(self, session: gr.State, advanced: Sequence[Any], settings: dict[str, Any]) -> None:
         given = [session, self.across, self.down, *self.ranges, self.count, *advanced]
@@ -71,13 +73,19 @@ class Sweep:
             chosen.input(range_of, [session, chosen], ends, **QUIET)
 
 
-@in_words
-def range_of(session: Session, key: str | None) -> tuple[Any, Any]:
-    preset = available_presets(session).get(key or "")
+def ends_of(session: Session, key: str) -> tuple[float, float]:
+    """Where a sweep of a direction, or along one of the numbers of the words, begins and ends."""
+    preset = available_presets(session).get(key)
     if preset is None:
-        return gr.skip(), gr.skip()
+        return axis_range(session, key)
     low, high = preset.strength_range
     return low / preset.unit, high / preset.unit
+
+
+@in_words
+def range_of(session: Session, key: str | None) -> tuple[Any, Any]:
+    known = key is not None and (key in available_presets(session) or axis_of(key) is not None)
+    return ends_of(session, key or "") if known else (gr.skip(), gr.skip())
 
 
 @in_words
@@ -99,28 +107,34 @@ def run_sweep(
     picture = current_picture(session)
     if picture is None:
         raise RequestError("There is no picture yet. Choose one first.")
-    available = available_presets(session)
-    if across not in available or down not in available or across == down:
+    available, axis = available_presets(session), axis_of(down or "")
+    if across not in available or (down not in available and axis is None) or across == down:
         raise RequestError("Choose two different directions of the composition for the sweep.")
-    pair = available[across], available[down]
-    others = [(preset, c) for preset, c in active_presets(session) if preset not in pair]
-    chosen = [(pair[0], 0.0), (pair[1], 0.0), *others]
+    swept_ones = [available[key] for key in (across, down) if key in available]
+    others = [(preset, c) for preset, c in active_presets(session) if preset not in swept_ones]
+    chosen = [*((preset, 0.0) for preset in swept_ones), *others]
+    units = (available[across].unit, 1.0 if axis is not None else swept_ones[1].unit)
     ends = ((across_low, across_high), (down_low, down_high))
     spaced = [pictures.evenly_spaced(float(low or 0), float(high or 0), int(count)) for low, high in ends]
     acrosses, downs = (
-        [strength * preset.unit for strength in strengths] for preset, strengths in zip(pair, spaced, strict=True)
+        [strength * unit for strength in strengths] for unit, strengths in zip(units, spaced, strict=True)
     )
-    value: dict[str, Any] = {"across": pair[0].name, "down": pair[1].name}
+    downwards = swept_ones[1].name if axis is None else axis_name(*axis).capitalize()
+    value: dict[str, Any] = {"across": swept_ones[0].name, "down": downwards}
     value |= {
-        "units": [preset.unit for preset in pair],
+        "units": list(units),
         "acrosses": acrosses,
         "downs": downs,
         "images": [],
         "done": False,
     }
     yield progress_line(Progress(0, 1), "Starting"), value, gr.update(visible=False)
-    model = models.get(session.model_id)
-    job = pictures.sweep(model, picture, chosen, 0, 1, acrosses, downs, options_of(session, process, steps, seed))
+    options = options_of(session, process, steps, seed)
+    if session.compose.change_of_words:
+        kind, word = axis or (None, "")
+        job = swept(session, picture, chosen, acrosses, kind, downs, word, options)
+    else:
+        job = pictures.sweep(session.model(), picture, chosen, 0, 1, acrosses, downs, options)
     running = Running(turn.follow(job))
     try:
         for event in running:
@@ -134,6 +148,6 @@ def run_sweep(
         return
     images = [data_url(to_pil(frame.pixels)[0], quality=88) for frame in running.result.frames]
     path = session.file("sweep.png", pictures.to_png(animation.sheet(running.result)))
-    rows = sweep_rows(running.result, (pair[0].unit, pair[1].unit))
+    rows = sweep_rows(running.result, units)
     table = links(rows, {"strengths": "1 is what each direction suggests", "cells": records(rows)}, "sweep")
     yield table, value | {"images": images, "done": True}, gr.update(value=str(path), visible=True)

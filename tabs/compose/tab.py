@@ -12,19 +12,19 @@ import gradio as gr
 
 from core import presets
 from core.errors import VisitorError
-from core.imaging import content_hash
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import applying, link
 from core.studio.compose.common_start import mixing_words
+from core.studio.compose.word_change import NO_CHANGE
 from core.studio.domain import domain_of
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.keeping import Shown
+from core.studio.known_models import is_known, known_card
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
+from core.studio.visit.words import composed, what_made_it
 from tabs.compose.batch import Batch
 from tabs.compose.choices import options_of
 from tabs.compose.filmstrip import Filmstrip
@@ -35,6 +35,7 @@ from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
+from tabs.compose.words import WordsSection, asked_for, axis_of
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
@@ -76,6 +77,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                 with gr.Tabs(elem_classes="pills", selected="here"):
                     with gr.Tab("Here", id="here"), gr.Column(elem_classes="scroll"):
                         palette = Cards(preset_items(model_id, {}), [], elem_id="palette", **PALETTE)
+                        elsewhere = gr.HTML(elem_id="palette-others")
                     with gr.Tab("From the Hub", id="hub"):
                         hub = HubBrowser()
                 opened = gr.UploadButton(
@@ -85,6 +87,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             with gr.Column(elem_classes="together"):  # on a phone the picture stays in view as far as this goes
                 stage = Stage(first_stage(model_id) | {"hint": HINT}, elem_id="compose-stage")
                 mixer = Mixer(elem_id="mixer")
+            words = WordsSection(model_id)
             keeping = Keeping("compose")
             with gr.Accordion("Sweep: two strengths against each other", open=False, elem_id="sweep"):
                 sweep = Sweep()
@@ -119,13 +122,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
                     seed = gr.Number(0, label="Seed of the noise that is added (boosting)", precision=0)
 
     session, advanced = shell.session, [process, steps, seed]
-    follow = [palette, mixer, *sweep.follow, *similarity.follow, *share.follow, in_force, *advanced]
+    follow = [palette, elsewhere, mixer, *sweep.follow, *similarity.follow, *share.follow, in_force, *advanced]
     shown, unchanged = [stage, *follow], (gr.skip(),) * len(follow)
 
     def following(visit: Session) -> tuple[Any, ...]:
         """Values of `follow` for the visit's composition."""
         return (
             palette_cards(visit),
+            others_words(visit),
             mixer_value(visit),
             *sweep.for_composition(visit),
             *similarity.for_composition(visit),
@@ -176,12 +180,16 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     @in_words
     def take_cell(event: gr.EventData, visit: Session, across: str, down: str, *values: Any) -> Values:
-        """The strengths of a sweep's cell become those of the composition, locked or not."""
+        """The strengths of a sweep's cell become those of the composition, locked or not, and of its words."""
         state = visit.compose
         composition = state.composition.lock(False)
         for key, name in ((across, "across"), (down, "down")):
             strength: Any = getattr(event, name, None)  # refused below if it is no number
-            composition = composition.set(key, strength)
+            axis = axis_of(key)
+            if axis is None:
+                composition = composition.set(key, strength)
+            elif isinstance(strength, int | float):
+                state.change_of_words = state.change_of_words.along(axis[0], float(strength), axis[1])
         state.change(composition.lock(state.composition.locked))
         yield from rendering(visit, *values)
 
@@ -189,7 +197,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def open_file(visit: Session, path: str | None, *values: Any) -> Values:
         if path is None:
             return
-        preset = presets.for_model(presets.load(path), models.get(visit.model_id))
+        preset = presets.for_model(presets.load(path), visit.model())
         add_preset(visit, visit.keep_file(preset))
         yield from rendering(visit, *values)
 
@@ -205,6 +213,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             yield gr.Tabs(selected=result.tab if result.strip is None else "Text edit"), *(gr.skip(),) * len(shown)
             return
         visit.compose.change(result.composition)
+        visit.compose.change_of_words = result.change
         for followed in rendering(visit, *values):
             yield gr.skip(), *followed
 
@@ -212,6 +221,19 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def retune(visit: Session, *values: Any) -> Values:
         """The visitor's own process, steps or seed."""
         visit.compose.restored = None
+        yield from rendering(visit, *values)
+
+    @in_words
+    def change_words(visit: Session, *values: Any) -> Values:
+        """Other words, in the same pass. values: what is written of them, then process, steps and seed."""
+        count = len(words.written)
+        visit.compose.change_of_words = asked_for(visit, *values[:count])
+        yield from rendering(visit, *values[count:])
+
+    @in_words
+    def leave_words(visit: Session, *values: Any) -> Values:
+        """The directions alone."""
+        visit.compose.change_of_words = NO_CHANGE
         yield from rendering(visit, *values)
 
     @in_words
@@ -229,7 +251,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
-        return *chooser.for_model(visit), visit_stage(visit) | {"hint": HINT}, *following(visit)
+        words_of_model = words.for_model(model_id)
+        return *chooser.for_model(visit), *words_of_model, visit_stage(visit) | {"hint": HINT}, *following(visit)
 
     @in_words
     def open_link(visit: Session, request: gr.Request) -> tuple[Any, Any]:
@@ -251,6 +274,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
         source.input(choose_source, [source, *given], shown, **HEAVY),
         boost.input(choose_boost, [boost, *given], shown, **HEAVY),
+        gr.on(
+            [words.apply.click, words.target.submit], change_words, [session, *words.written, *advanced], shown, **HEAVY
+        ),
+        words.leave.click(leave_words, given, shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
@@ -264,11 +291,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         event.then(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
     past.expand(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
     history.release(pick_result, session, [history, comparison, back], **QUIET)
+    words.connect(session, tab)
     sweep.connect(session, advanced, HEAVY)
     filmstrip.connect(session, advanced, HEAVY)
     batch.connect(session, advanced, HEAVY)
     share.connect(session, advanced, QUIET).then(palette_cards, session, palette, **QUIET)
-    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)
+    shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *words.follow, *shown], **QUIET)
     # Nothing of this tab can be an output here: Gradio has not made it yet. Opening the tab shows what was restored.
     shell.found.then(open_link, session, [tab.parent, shell.model], **QUIET)
 
@@ -279,8 +307,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, ...]:
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
-    picture = None if session.picture is None else content_hash(session.picture.pixels)
-    return state.composition, picture, session.model_id, own, state.source, state.boost, state.restored or values
+    picture = None if session.picture is None else session.picture.key
+    asked = state.source, state.boost, state.restored or values, state.change_of_words
+    return state.composition, picture, session.model_id, own, *asked
 
 
 def in_force_words(session: Session) -> str:
@@ -289,9 +318,8 @@ def in_force_words(session: Session) -> str:
     try:
         chosen = [preset for preset, _ in applying.resolve(state.composition, available_presets(session))]
         options = EditOptions(source=state.source, boost=state.boost)
-        words = (
-            f"{applying.intervals_in_words(MODELS[session.model_id], chosen, options)} {mixing_words(chosen)}".strip()
-        )
+        card = known_card(session.model_id)
+        words = f"{applying.intervals_in_words(card, chosen, options)} {mixing_words(chosen)}".strip()
     except VisitorError as error:
         words = error.message
     return f'<p class="words" role="status">{escape(words)}</p>' if words else ""
@@ -302,18 +330,29 @@ def palette_cards(session: Session) -> Cards:
     return Cards(preset_items(session.model_id, session.own), session.compose.composition.keys, **PALETTE)
 
 
+def others_words(session: Session) -> str:
+    """How many directions of the visitor's own are for other models, which this one cannot use."""
+    models = [preset.model for preset in session.own.values() if preset.model != session.model_id]
+    if not models:
+        return ""
+    titles = ", ".join(known_card(one).title if is_known(one) else one for one in dict.fromkeys(models))
+    words = f"{len(models)} more of your directions {'is' if len(models) == 1 else 'are'} for other models: {titles}."
+    return f'<p class="words">{escape(words)}</p>'
+
+
 def shown_composition(
     session: Session, strength: float, process: Process, steps: float, seed: float | None
 ) -> Shown | None:
     """The picture on the stage: the composition's latest, of the visit's picture."""
     picture, state = current_picture(session), session.compose
-    result = state.history.latest(state.composition)
-    if picture is None or result is None or result.key[0] != content_hash(picture.pixels):
+    result = state.history.latest(state.composition, state.change_of_words)
+    if picture is None or result is None or result.key[:3] != picture.key:
         return None
     options, token = options_of(session, process, steps, seed), ""
     keys = state.composition.keys
-    if link.model_travels(session.model_id) and all(link.travels(key) for key in keys):
-        about = link.picture_name(picture), options.step_count, options.seed, process
+    travels = link.model_travels(session.model_id) and link.prompt_travels(picture)
+    if travels and not state.change_of_words and all(link.travels(key) for key in keys):
+        about = link.picture_name(picture), options.step_count, options.seed, process, picture.conditioning
         token = link.encode(state.composition, session.model_id, *about)
     return Shown(picture, picture.pixels, result.frame.pixels, result.words, token)
 
@@ -331,42 +370,41 @@ def render(
         yield {"hint": HINT}
         return
     base: dict[str, Any] = {"before": before_url(picture), "hint": HINT, "photo": picture.placement is not None}
-    composition, history = session.compose.composition, session.compose.history
+    composition, history, change = session.compose.composition, session.compose.history, session.compose.change_of_words
     try:
         chosen = applying.resolve(composition, available_presets(session))
         options = options_of(session, process, steps, seed)
-        if not chosen:
+        if not chosen and not change:
             note = "All directions are muted." if composition.components else ""
             yield {**base, "note": note}
             return
-        base["name"] = applying.describe_composition(chosen)
+        base["name"] = ", ".join(filter(None, [applying.describe_composition(chosen), change.words if change else ""]))
         strengths = frozenset((c.key, c.strength) for c in composition.active)
-        key = (content_hash(picture.pixels), session.model_id, strengths, options)
+        key = (*picture.key, strengths, options, change)
         result = history.find(key)
         if result is None:
             # The last result of the same picture stays until the new one is there.
             last = next((result for result in reversed(history.results) if result.tab == TITLE), None)
             kept: dict[str, Any] = {}
-            if last is not None and last.key[0] == key[0]:
+            if last is not None and last.key[:3] == key[:3]:
                 kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
-            model = models.get(session.model_id)
+            model = session.model()
             for event in (looking := Running(turn.follow(domain_of(model, picture, to_show=True)))):
                 yield {**base, **busy(event), **kept}
             base |= foreign(model.card, looking.result)
             started = time.monotonic()
-            columns = [(preset, [c]) for preset, c in chosen]
-            running = Running(turn.follow(applying.apply(model, picture, columns, options)))
+            running = Running(turn.follow(composed(session, picture, chosen, options)))
             for event in running:
                 if event.preview is not None or not kept:
                     yield {**base, **busy(event), **kept}
-            [frame] = running.result
+            frame = running.result
             seconds = time.monotonic() - started
-            about = {"card": model.card, "picture": picture, "domain": looking.result}
+            about = {"card": model.card, "picture": picture, "domain": looking.result, "change": change}
             words = ", ".join([base["name"], *options.in_words()])
-            about["made"] = applying.what_made_it(model.card, chosen, options)
+            about["made"] = what_made_it(picture, chosen, options, change)
             result = history.keep(key, composition, words, picture.pixels[0], frame, seconds, **about)
-        base |= foreign(MODELS[session.model_id], result.domain)
+        base |= foreign(known_card(session.model_id), result.domain)
         yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds, "made": result.made}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 
 from core.errors import RequestError
-from core.models.loader import models
 from core.process import Process
 from core.progress import Running
 from core.studio.compose import animation, orthogonalise, pictures
 from core.studio.compose.common_start import comparison_words
 from core.studio.frames import EditOptions
+from core.studio.known_models import bound_model, model_of
 from core.studio.photographs import require_returned
 from core.studio.visit.session import Session
 from tabs.compose.endpoints import chosen_directions, each_given_back, named_direction
@@ -33,6 +33,7 @@ from tabs.endpoints import (
     picture_input,
     placement_input,
     process_input,
+    prompt_input,
     returned_input,
     stream_progress,
     told_placement,
@@ -71,15 +72,22 @@ def build(shell: Shell) -> None:
         picture, about = gr.Image(label="Picture", format="png"), gr.JSON(label="About it")
         archive = gr.File(label="The edited pictures, as a zip")
 
-        declare(shell, similarity, [image, names, metric, model, placement], about)
+        prompt = prompt_input()
+        declare(shell, similarity, [image, names, metric, model, placement, prompt], about)
         declare(shell, batch, [files, composition, steps, seed, model, process, each], [archive, about])
-        asked = [image, composition, count, start, end, steps, seed, model, process, placement, back]
+        asked = [image, composition, count, start, end, steps, seed, model, process, placement, back, prompt]
         declare(shell, filmstrip, asked, [picture, about])
         declare(shell, history, [], about)
 
 
 def similarity(
-    session: Session, image: str | None, directions: str, metric: orthogonalise.Metric, model: str, placement: Any
+    session: Session,
+    image: str | None,
+    directions: str,
+    metric: orthogonalise.Metric,
+    model: str,
+    placement: Any,
+    prompt: str = "",
 ) -> Iterator[Any]:
     """How much directions have in common at a picture.
 
@@ -90,8 +98,8 @@ def similarity(
     if len(wanted) < 2:
         raise RequestError("Give the names of two directions or more, separated by commas.")
     chosen = [named_direction(session, name, model) for name in wanted]
-    source, last = given_picture(image, model, placement), time.monotonic()
-    running = Running(orthogonalise.similarities(models.get(model), source, chosen, metric))
+    source, last = given_picture(image, model, placement, prompt), time.monotonic()
+    running = Running(orthogonalise.similarities(model_of(source), source, chosen, metric))
     for event in running:
         if time.monotonic() - last > PROGRESS_INTERVAL:
             last = time.monotonic()
@@ -122,7 +130,7 @@ def batch(
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = chosen_directions(session, composition, model)
     files = [(Path(path).name, Path(path)) for path in images or []]
-    result = yield from stream_progress(pictures.batch(models.get(model), files, chosen, options, placement))
+    result = yield from stream_progress(pictures.batch(bound_model(model), files, chosen, options, placement))
     path = session.file("batch.zip", result.data)
     yield str(path), result.contents | {"done": result.done, "csv": csv_text(batch_rows(result))}
 
@@ -140,6 +148,7 @@ def filmstrip(
     process: Process,
     placement: Any,
     returned: str,
+    prompt: str = "",
 ) -> Answers:
     """The way from one multiple of a composition to another, in even steps.
 
@@ -151,8 +160,8 @@ def filmstrip(
     options = EditOptions(steps or None, seed=seed, process=process)
     chosen = chosen_directions(session, composition, model)
     first, last = ([(preset, c * multiple) for preset, c in chosen] for multiple in (start, end))
-    loaded, source = models.get(model), given_picture(image, model, placement)
-    job = pictures.interpolate(loaded, source, first, last, count, options)
+    source = given_picture(image, model, placement, prompt)
+    job = pictures.interpolate(model_of(source), source, first, last, count, options)
     frames = yield from stream_progress(job)
     shares = [{"share": share} for share in pictures.shares(start, end, count)]
     cells = [about | frame.measures.as_json() for about, frame in zip(shares, frames, strict=True)]

@@ -110,7 +110,7 @@ def try_others(session: Session) -> Values:
     paths = [path for path in library.examples(model_id) if path.stem != exploration.picture.example][:MAX_OTHERS]
     if not paths:
         raise RequestError("This model has no examples to try it on.")
-    pictures = [library.open_picture(path, model_id) for path in paths]
+    pictures = [session.as_described(library.open_picture(path, model_id)) for path in paths]
     turn, again = session.edits.begin(), gr.update(value="Try on other pictures", interactive=True)
     running = Running(turn.follow(apply_to_others(exploration, row, pictures, row.strength)))
     try:

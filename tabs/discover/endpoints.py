@@ -15,12 +15,12 @@ from core.discovery.basis import BASIS_SIZE
 from core.discovery.interface import DEFAULT_SETTINGS, DiscoverySettings
 from core.discovery.methods import DEFAULT_METHOD, METHODS
 from core.imaging import to_pil
-from core.models.loader import models
 from core.studio.discover.analysis import analyse_picture, timestep_from_share
 from core.studio.discover.exploration import MAX_COUNT, Exploration, requested_regions
 from core.studio.discover.preset import as_preset
 from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
+from core.studio.known_models import model_of
 from core.studio.regions import part_named
 from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
@@ -34,8 +34,10 @@ from tabs.endpoints import (
     model_input,
     picture_input,
     placement_input,
+    prompt_input,
     stream_progress,
     told_placement,
+    told_prompt,
 )
 from tabs.exports import all_svg, csv_text
 from tabs.shell import Shell
@@ -105,14 +107,17 @@ def build(shell: Shell) -> None:
         pictures = gr.Gallery(label="One picture per direction: at -, 0 and + its strength", format="png")
 
         placement = placement_input()
-        declare(shell, analyse, [image, timestep, size, model, placement], [seen, about])
+        prompt = prompt_input()
+        declare(shell, analyse, [image, timestep, size, model, placement, prompt], [seen, about])
         ranks = [rank, joint, individual, projection]
         how = [method, count, *ranks, timestep, injection, refine, size]
-        inputs = [image, regions, *how, model, placement, mask_input(), acts_from, acts_to, strength]
+        inputs = [image, regions, *how, model, placement, mask_input(), acts_from, acts_to, strength, prompt]
         declare(shell, discover, inputs, [files, pictures, about])
 
 
-def analyse(session: Session, image: str | None, timestep: int, size: int, model: str, placement: Any) -> Answers:
+def analyse(
+    session: Session, image: str | None, timestep: int, size: int, model: str, placement: Any, prompt: str = ""
+) -> Answers:
     """Analyse a picture once, for any region that is asked of `/discover` afterwards.
 
     Returns the picture as the model sees it, on which regions are drawn, and a JSON with the timestep that was taken,
@@ -120,12 +125,14 @@ def analyse(session: Session, image: str | None, timestep: int, size: int, model
     tells how far it is.
     """
     started = time.monotonic()
-    loaded, picture = models.get(model), given_picture(image, model, placement)
+    picture = given_picture(image, model, placement, prompt)
+    loaded = model_of(picture)
     t = timestep_from_share(loaded, timestep)
     analysis = yield from stream_progress(analyse_picture(loaded, picture, t, size))
     basis = analysis.basis
     values = [round(value, 5) for value in basis.values.tolist()]
     about = {"model": model, "timestep": basis.t, "basis": len(basis), "values": values}
+    about |= told_prompt(picture)
     about |= {"products": basis.forwards + basis.reverses, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(picture.pixels)[0], about | {"placement": told_placement(picture)}
 
@@ -150,6 +157,7 @@ def discover(
     acts_from: int = 999,
     acts_to: int = 0,
     strength: float = 0,
+    prompt: str = "",
 ) -> Answers:
     """Find directions that change regions of a picture; a picture is analysed once, whatever is asked of it later.
 
@@ -159,7 +167,8 @@ def discover(
     finds the directions by their names, and gives back the whole photo with one of them.
     """
     started = time.monotonic()
-    loaded, picture = models.get(model), given_picture(image, model, placement)
+    picture = given_picture(image, model, placement, prompt)
+    loaded = model_of(picture)
     painted = given_mask(mask, loaded.card.resolution, picture.placement)
     named = part_named(loaded.card.id, picture.pixels)
     areas = requested_regions(regions, method, loaded.card.resolution, painted, named)
@@ -185,6 +194,7 @@ def discover(
     presets = [session.own[key] for key in keys]
     analysis = exploration.require_analysis()
     about = {"model": model, "method": method, "timestep": analysis.t, "basis": len(analysis.basis)}
+    about |= told_prompt(picture)
     rows = [replace(row, name=preset.name) for row, preset in zip(exploration.rows, presets, strict=True)]
     about |= {"directions": [row.as_json() for row in rows]}
     regions = spectra(exploration)

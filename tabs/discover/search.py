@@ -11,7 +11,7 @@ import gradio as gr
 from core.directions import Injection
 from core.discovery.interface import DiscoverySettings
 from core.errors import RequestError, VisitorError
-from core.models.loader import DiffusionModel, models
+from core.models.loader import DiffusionModel
 from core.progress import Progress
 from core.studio.discover.analysis import timestep_from_share
 from core.studio.discover.exploration import Exploration, requested_regions
@@ -45,7 +45,7 @@ def requested_exploration(
     """The search that the visitor asks for. value: of the region board. numbers: rank, joint rank, individual rank and
     rank of the projection, then the ridge, the noise levels from and to which directions act, and the strength a, 0 for
     what is visible. Raises RequestError."""
-    model = models.get(session.model_id)
+    model = session.model()
     regions = requested_regions(value or [], method, model.card.resolution)
     rank, joint, individual, projection = (int(number or 0) for number in numbers[:4])
     settings = DiscoverySettings(int(count or 0), rank, joint, individual, projection, float(numbers[4] or 0))
@@ -75,19 +75,22 @@ def acting_levels(model: DiffusionModel, start: int, end: int) -> tuple[int | No
 
 
 @in_words
-def search(session: Session, value: Any, *settings: Any) -> Values:
-    """Find directions. What was found before stays on the page until there is something new.
+def search(session: Session, prompt: str | None, value: Any, *settings: Any) -> Values:
+    """Find directions. What was found before stays on the page until there is something new. prompt: what the picture
+    shows, of text-to-image models; it may just have been written.
 
     Yields values of board, found, intro, opened, spectrum, find, stop and plot.
     """
-    state = session.discover
-    turn = state.searches.begin()
-    skip = gr.skip()
+    state, skip = session.discover, gr.skip()
     searching = (gr.update(visible=False), gr.update(visible=True, interactive=True, value="Stop"))
     idle = (gr.update(visible=True), gr.update(visible=False))
     picture = current_picture(session)
     if picture is None:
         raise RequestError("There is no picture. Upload one, or let the model imagine one.")
+    if (prompt or "").strip() and session.describe(prompt or ""):  # an empty one is refused where it is written
+        picture = session.picture or picture
+        state.show(picture)
+    turn = state.searches.begin()
     starting = {"busy": True, "note": "Starting …", "fraction": 0}
     yield skip, rows_value(state.exploration) | starting, *(skip,) * 3, *searching, skip
     try:

@@ -162,7 +162,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     board.connect(session, drawn_on, keep_drawn)
     as_printed = (*PAPER_RANKS, PAPER_BASIS, PAPER_STRENGTH)
     paper.click(lambda: as_printed, None, [rank, joint, individual, size, a], queue=False, **QUIET)
-    find.click(search, [session, board, *settings], shown, **HEAVY)
+    find.click(search, [session, chooser.prompt, board, *settings], shown, **HEAVY)
     stop.click(stop_search, session, [found, find, stop], queue=False, **QUIET)
     found.select(open_row, session, on_stage, **HEAVY)
     found.edit(rename, session, found, **QUIET)

@@ -28,7 +28,8 @@ from core.studio.invert.again import make_again
 from core.studio.invert.automatic import choose
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
-from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file, suggestion
+from core.studio.invert.suggesting import suggestion
+from core.studio.invert.trial import Trial, begin_trial, check_methods, read_file
 from core.studio.photographs import given_back, requested_placement, require_returned
 from core.studio.regions import part_named
 from core.studio.visit.session import Session

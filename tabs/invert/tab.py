@@ -23,7 +23,8 @@ from core.studio.domain import domain_in
 from core.studio.invert.robustness_study import fill_study, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.state import TAB, InvertState
-from core.studio.invert.trial import MIN_STEPS, Trial, begin_trial, check_methods, suggestion
+from core.studio.invert.suggesting import suggestion
+from core.studio.invert.trial import MIN_STEPS, Trial, begin_trial, check_methods
 from core.studio.second_opinion import captioner
 from core.studio.turns import Outdated
 from core.studio.visit.invert import last_trial, open_inversion, pixels_for

@@ -13,18 +13,27 @@ import gradio as gr
 from core.asyrp.consistency import AtTimestep
 from core.errors import RequestError
 from core.imaging import to_pil
-from core.models.loader import models
 from core.presets import Preset
 from core.progress import Running
 from core.studio import library
 from core.studio.analyses import Space, against_timesteps, editing_ends, imagined, perturbed
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions, Picture, in_units
+from core.studio.known_models import bound_model, model_of
 from core.studio.reference import COUNT
 from core.studio.strips import Strip
 from core.studio.visit.session import Session
 from tabs.charts import consistency_plot
-from tabs.endpoints import Answers, declare, given_picture, model_input, picture_input, placement_input, stream_progress
+from tabs.endpoints import (
+    Answers,
+    declare,
+    given_picture,
+    model_input,
+    picture_input,
+    placement_input,
+    prompt_input,
+    stream_progress,
+)
 from tabs.exports import csv_link, csv_text, first_svg
 from tabs.results import pairs_view, progress_line
 from tabs.shell import HEAVY, Shell, in_words
@@ -72,7 +81,7 @@ def _chosen(session: Session, key: str | None) -> tuple[Preset, Picture, float]:
 def compare_random(session: Session, key: str | None) -> Iterator[str]:
     """Figure 9: a random shift of the size of the direction's own, in h and in eps."""
     preset, picture, strength = _chosen(session, key)
-    model, turn = models.get(session.model_id), session.text_edit.analyses.begin()
+    model, turn = session.model(), session.text_edit.analyses.begin()
     shown: list[Any] = []
     for space, name in (("h", "in h"), ("eps", "in the noise ε")):
         job = perturbed(model, picture, preset, strength, space)  # type: ignore[arg-type]
@@ -98,7 +107,7 @@ def _so_far(title: str, shown: list[Any]) -> str:
 def at_levels(session: Session, key: str | None) -> Iterator[str]:
     """Appendix L.1: delta h against the timestep, and how much it is the same for all pictures and timesteps."""
     preset, _, _ = _chosen(session, key)
-    job = against_timesteps(models.get(session.model_id), preset)
+    job = against_timesteps(session.model(), preset)
     for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
         yield progress_line(event, event.note.capitalize())
     yield consistency_plot(running.result) + csv_link(_rows(running.result), "consistency")
@@ -108,7 +117,7 @@ def at_levels(session: Session, key: str | None) -> Iterator[str]:
 def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
     """Figures 18 and 22: the same edit down to several ends of the editing interval."""
     preset, picture, strength = _chosen(session, key)
-    model, turn = models.get(session.model_id), session.text_edit.analyses.begin()
+    model, turn = model_of(picture), session.text_edit.analyses.begin()
     title = f"{preset.name} {in_units(strength, preset.strength)}, down to where P_t is so far from the picture"
     shown: list[Any] = []
     for level, t_edit in editing_ends(model.card):
@@ -130,7 +139,7 @@ def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
 def imagine_with(session: Session, key: str | None) -> Iterator[str]:
     """Appendix M: new pictures from noise, with the direction and without."""
     preset, _, strength = _chosen(session, key)
-    job = imagined(models.get(session.model_id), preset, strength, 0, NEW)
+    job = imagined(session.model(), preset, strength, 0, NEW)
     for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
         yield progress_line(event, "Imagining")
     pairs = list(zip(*running.result, strict=True))
@@ -157,7 +166,7 @@ def build(shell: Shell) -> None:
         picture, answer = gr.Image(label="Picture", format="png"), gr.JSON(label="What was found")
         gallery = gr.Gallery(label="Pictures without the direction, then those with it", format="png")
         image, placement, model = picture_input(), placement_input(), model_input(shell)
-        asked = [image, direction, strength, space, seed, model, placement]
+        asked = [image, direction, strength, space, seed, model, placement, prompt_input()]
         declare(shell, perturb, asked, [picture, answer])
         declare(shell, consistency, [direction, model, count], answer)
         declare(shell, sample_with, [direction, strength, seed, few, model], [gallery, answer])
@@ -172,14 +181,15 @@ def perturb(
     seed: int,
     model: str,
     placement: Any,
+    prompt: str = "",
 ) -> Answers:
     """Change a picture at random, as much as a direction would (Asyrp, figure 9).
 
     At every timestep the shift is as large a share of what it shifts, h or eps, as the direction's own is of h.
     Returns the picture and a JSON of its measures.
     """
-    loaded = models.get(model)
-    source, preset = given_picture(image, model, placement), library.named_preset(model, direction or "", session.own)
+    source = given_picture(image, model, placement, prompt)
+    loaded, preset = model_of(source), library.named_preset(model, direction or "", session.own)
     frame = yield from stream_progress(perturbed(loaded, source, preset, strength, space, seed))
     about = {"direction": preset.name, "model": model, "strength": strength, "space": space, "seed": seed}
     yield to_pil(frame.pixels[None])[0], about | frame.measures.as_json()
@@ -193,7 +203,7 @@ def consistency(session: Session, direction: str, model: str, count: int) -> Ite
     its distance from that; the same as CSV, and the drawing as SVG.
     """
     preset = library.named_preset(model, direction or "", session.own)
-    running = Running(against_timesteps(models.get(model), preset, count))
+    running = Running(against_timesteps(bound_model(model), preset, count))
     for event in running:
         if event.kept or event.note != "measuring":
             yield {"note": event.note, "step": event.step, "total": event.total}
@@ -208,6 +218,6 @@ def sample_with(session: Session, direction: str, strength: float, seed: int, co
     Returns the pictures without it and then those with it, of the same noise, and a JSON with what they were made of.
     """
     preset = library.named_preset(model, direction or "", session.own)
-    plain, changed = yield from stream_progress(imagined(models.get(model), preset, strength, seed, count))
+    plain, changed = yield from stream_progress(imagined(bound_model(model), preset, strength, seed, count))
     about = {"direction": preset.name, "model": model, "strength": strength, "seed": seed, "count": count}
     yield [*to_pil(plain), *to_pil(changed)], about

@@ -10,12 +10,12 @@ import gradio as gr
 
 from core.imaging import to_pil
 from core.intervals import Curves
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.process import Process
 from core.studio import library
+from core.studio.between_prompts import FORM, direction_between, two_prompts
 from core.studio.edit import edit_frames, intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, IntervalSource
+from core.studio.known_models import bound_model, known_card, model_of, takes_prompt
 from core.studio.photographs import given_back, require_returned
 from core.studio.sample import sample_picture
 from core.studio.train import (
@@ -36,15 +36,16 @@ from tabs.endpoints import (
     declare,
     given_path,
     given_picture,
-    known_model,
     model_input,
     picture_input,
     placement_input,
     process_input,
+    prompt_input,
     returned_input,
     source_input,
     stream_progress,
     told_placement,
+    told_prompt,
 )
 from tabs.exports import csv_text, first_svg
 from tabs.shell import Shell
@@ -69,10 +70,11 @@ def build(shell: Shell) -> None:
         model = model_input(shell)
         process = process_input()
         form = gr.Dropdown(
-            ["global", "implicit", "per_timestep"],
+            ["global", "implicit", "per_timestep", FORM],
             value="global",
-            label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper) or per_timestep "
-            "(one shift for each timestep, optimised directly)",
+            label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper), per_timestep "
+            "(one shift for each timestep, optimised directly) or, of text-to-image models, prompts (what two prompts "
+            "differ in, without training)",
         )
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
@@ -98,6 +100,7 @@ def build(shell: Shell) -> None:
 
         placement, back = placement_input(), returned_input()
         asked = [image, direction, strength, steps, seed, source, target, model, process, placement, back]
+        asked += [prompt_input()]
         declare(shell, edit_text, asked, [picture, measures])
         asked = [source, target, form, samples, train_steps, coefficient, model, latents, files]
         declare(shell, train_direction, asked, [file, measures])
@@ -120,11 +123,13 @@ def edit_text(
     process: Process,
     placement: Any,
     returned: str,
+    prompt: str = "",
 ) -> Answers:
     """Edit a picture along a direction of meaning.
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
-    there is no direction yet is trained first, which takes a minute or two.
+    there is no direction yet is trained first, which takes a minute or two. In a text-to-image model the texts are two
+    prompts, and what they differ in is there in seconds, without training.
 
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
@@ -132,10 +137,14 @@ def edit_text(
     path, started = given_path(image), time.monotonic()
     require_returned(returned)
     options = EditOptions(steps or None, seed=seed, process=process)
-    loaded = models.get(model)
-    source = given_picture(path, model, placement)
+    source = given_picture(path, model, placement, prompt)
+    loaded = model_of(source)
     preset = library.find_preset(model, direction or "", source_text or "", target_text or "", session.own)
-    if preset is None:
+    if preset is None and takes_prompt(model):
+        made = direction_between(*two_prompts(model, source_text, target_text), source)
+        preset = yield from stream_progress(made)
+        preset = session.own[session.keep(preset)]
+    elif preset is None:
         settings = training_settings("global", *SUGGESTED["global"])
         training = start_training(loaded, source_text, target_text, settings, session.text_edit)
         preset = yield from stream_progress(train_preset(training))
@@ -143,10 +152,10 @@ def edit_text(
     job = edit_frames(loaded, source, preset, [strength], options, session.text_edit.forms)
     [frame] = yield from stream_progress(job)
     intervals = intervals_for(loaded.card, preset, options)
-    about = {"direction": preset.name, "model": model, "strength": strength}
+    about: dict[str, Any] = {"direction": preset.name, "model": model, "strength": strength}
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": told_placement(source)}
+    about |= {"placement": told_placement(source)} | told_prompt(source)
     about |= {"intervals_svg": first_svg(intervals_of(loaded.card, intervals, preset.direction.t_start))}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 
@@ -163,15 +172,22 @@ def train_direction(
     latents: str = "random",
     files: list[str] | None = None,
 ) -> Answers:
-    """Train a direction from two texts.
+    """Train a direction from two texts, or take what two prompts differ in.
 
     Returns a preset file, which the page opens too, and a JSON with its name, the losses and the seconds taken. Until
     then the JSON tells how far it is; cancelling ends the work. In the same session, `/edit_text` finds the direction
     by its name.
     """
     started = time.monotonic()
+    if form == FORM:
+        pair = two_prompts(model, source_text or "", target_text or "")
+        preset = yield from stream_progress(direction_between(*pair, samples=samples, steps=steps))
+        preset = session.own[session.keep(preset)]
+        told = {"name": preset.name, "model": model, "seconds": round(time.monotonic() - started, 2)}
+        yield str(session.write(preset)), told
+        return
     settings = training_settings(form, samples, steps, coefficient or None)
-    loaded, pixels = models.get(model), None
+    loaded, pixels = bound_model(model), None
     if latents == "inverted":
         pixels = yield from stream_progress(pictures_to_learn_from(loaded, settings.samples, files or ()))
     training = start_training(loaded, source_text or "", target_text or "", settings, session.text_edit, pixels)
@@ -180,7 +196,8 @@ def train_direction(
     losses = [round(loss, 4) for loss in training.losses]
     about: dict[str, Any] = {"match": preset.measured.get("s_dir")}
     about |= {"l_clip": training.l_clip, "l_recon": round(training.l_recon, 4), "latents": latents}
-    about["unknown_words"] = [one.word for one in unknown_words(MODELS[model], source_text or "", target_text or "")]
+    unknown = unknown_words(loaded.card, source_text or "", target_text or "")
+    about["unknown_words"] = [one.word for one in unknown]
     about |= {"name": preset.name, "model": model, "losses": losses, "seconds": round(time.monotonic() - started, 2)}
     about["chart_svg"] = first_svg(loss_curve(training.losses, training.total, len(training.timesteps)))
     yield str(session.write(preset)), about
@@ -196,7 +213,7 @@ def intervals(
     interval, what may still change below it, the quality deficiency at t_boost (Asyrp, section 4), and the drawing as
     SVG.
     """
-    card, options = known_model(model), EditOptions(source=source, boost=bool(boost))
+    card, options = known_card(model), EditOptions(source=source, boost=bool(boost))
     preset = library.named_preset(model, direction or "", session.own)
     found = intervals_for(card, preset, options)
     about: dict[str, Any] = {"direction": preset.name, "model": model, "t_edit": found.t_edit}
@@ -220,6 +237,6 @@ def sample(session: Session, seed: int, steps: int, model: str, words: str) -> A
     started = time.monotonic()
     if steps:
         EditOptions(steps=steps)
-    made = yield from stream_progress(sample_picture(models.get(model), seed, steps or None, words or ""))
+    made = yield from stream_progress(sample_picture(bound_model(model), seed, steps or None, words or ""))
     about = {"model": model, "seed": seed, "words": made.prompt, "seconds": round(time.monotonic() - started, 2)}
     yield to_pil(made.pixels)[0], about

@@ -15,8 +15,9 @@ import gradio as gr
 from core import hub
 from core.errors import HubError, VisitorError
 from core.intervals import PUBLISHED, PublishedTable
-from core.models.cards import MODELS, Folder, ModelCard
+from core.models.cards import Folder, ModelCard
 from core.studio import library
+from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.visit.session import Session
 from tabs.hub_cards import entry_item, fitting
 from tabs.opened_link import fetch_preset
@@ -53,7 +54,7 @@ class Shelf:
         with gr.Column(visible=is_empty(model_id), elem_id="shelf", elem_classes="section") as self.panel:
             self.note = gr.HTML(elem_id="shelf-note")
             self.cards = Cards([], None, elem_id="shelf-cards", **ON_SHELF)
-            self.about = gr.HTML(about(MODELS[model_id]), elem_id="shelf-about")
+            self.about = gr.HTML(about(known_card(model_id)), elem_id="shelf-about")
             with gr.Row():
                 self.train = gr.Button("Train from words", size="sm", min_width=120, elem_id="shelf-train")
                 self.find = gr.Button("Discover", size="sm", min_width=120, elem_id="shelf-discover")
@@ -75,7 +76,7 @@ def arrive(model_id: str) -> Values:
         yield gr.update(visible=False), gr.skip(), "", Cards([], None, **ON_SHELF)
         return
     repository = hub.default_repository()
-    shown = gr.update(visible=True), about(MODELS[model_id])
+    shown = gr.update(visible=True), about(known_card(model_id))
     looking = f'<p class="words" role="status">Looking for directions in {escape(repository)} on the Hub …</p>'
     yield *shown, looking, Cards([], None, **ON_SHELF)
     try:
@@ -115,6 +116,8 @@ def take(session: Session, key: str | None) -> Values:
 
 def about(card: ModelCard) -> str:
     """The other ways to a direction for a model, with how they work there."""
+    if takes_prompt(card.id):
+        return f'<ul class="words ways">{"".join(f"<li>{way}</li>" for way in prompted_ways(card))}</ul>'
     large = card.resolution >= LARGE
     trained, found = ": with a GPU in minutes, without one in hours" if large else "", ""
     if large:
@@ -126,6 +129,17 @@ def about(card: ModelCard) -> str:
         "<b>A file</b> that you have: “Open a preset file”, below. It has to be made for these weights.",
     ]
     return f'<ul class="words ways">{imported(card)}{"".join(f"<li>{way}</li>" for way in ways)}</ul>'
+
+
+def prompted_ways(card: ModelCard) -> list[str]:
+    """Those of a text-to-image model."""
+    return [
+        f"<b>From words</b>: what two prompts differ in, “{escape(usual_prompt(card.id))}” and another one, is a "
+        "direction at once, without training. It can also be trained, as with other models.",
+        "<b>Discover</b> finds directions of a region, without words and without training; what is found in one "
+        "picture works in others.",
+        "<b>A file</b> that you have: “Open a preset file”, below. It has to be made for these weights.",
+    ]
 
 
 def imported(card: ModelCard) -> str:

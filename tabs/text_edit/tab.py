@@ -11,12 +11,12 @@ import gradio as gr
 from core import presets
 from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Intervals
-from core.models.cards import MODELS
 from core.presets import Preset
 from core.studio.compose.link import one_direction
 from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, in_units
 from core.studio.keeping import Shown, nearest
+from core.studio.known_models import known_card
 from core.studio.strips import begin_strip
 from core.studio.visit.session import Session
 from tabs.charts import intervals_of
@@ -195,13 +195,13 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         return (
             *chooser.for_model(session),
             Cards(preset_items(model_id, session.own), None if strip is None else strip.source, **PRESETS),
-            MODELS[model_id].domain_word,
+            *words.for_model(model_id),
             visit_stage(session) if strip is None else strip_value(strip),
             first_drawing(model_id),
             offered(session, None if strip is None else strip.source),
         )
 
-    changed = [*chooser.widgets, picker, words.source, stage, plot, download]
+    changed = [*chooser.widgets, picker, *words.follow, stage, plot, download]
     tab.select(resume, given, shown, **HEAVY)
     tab.select(own_presets, shell.session, picker, **QUIET)
     shell.model.change(change_model, [shell.session, shell.model], changed, **QUIET)
@@ -219,13 +219,13 @@ def chosen_options(advanced: tuple[Any, ...]) -> EditOptions:
 
 def interval_drawing(session: Session, preset: Preset | None, t_edit: int, t_boost: int) -> str:
     t_start = None if preset is None else preset.direction.t_start
-    return intervals_of(MODELS[session.model_id], Intervals(t_edit, t_boost), t_start)
+    return intervals_of(known_card(session.model_id), Intervals(t_edit, t_boost), t_start)
 
 
 def first_drawing(model_id: str) -> str:
     """The intervals of a direction that changes little, to have something to look at before there is a result."""
     try:
-        source = MODELS[model_id].interval_source()
+        source = known_card(model_id).interval_source()
     except ModelUnavailable:
         return ""
     return interval_drawing(Session(model_id), None, source.t_edit(0.9), source.t_boost())
@@ -302,7 +302,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     last = state.strip if state.strip is not None and state.strip.frames else None
     try:
         options = chosen_options(advanced)
-        intervals = intervals_for(MODELS[session.model_id], preset, options)
+        intervals = intervals_for(known_card(session.model_id), preset, options)
     except VisitorError as error:
         yield {**(strip_value(last) if last else base), "note": error.message, "bad": True}, *skip
         return
@@ -313,7 +313,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     if not strip.frames:
         yield {**base, "name": preset.name, "busy": True, "note": "Starting …", "fraction": 0}, *skip
     drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)
-    last_timestep = MODELS[session.model_id].last_timestep
+    last_timestep = known_card(session.model_id).last_timestep
     words = (
         f'<p class="words" role="status">{escape(intervals_in_words(preset, options, intervals, last_timestep))}</p>'
     )
@@ -323,7 +323,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
         for value in fill(turn, strip, state.forms):
             yield value, *moved
             moved = skip
-            session.compose.history.keep_strip(strip, TITLE, MODELS[session.model_id])
+            session.compose.history.keep_strip(strip, TITLE, known_card(session.model_id))
     except VisitorError as error:
         note = {"note": error.message, "bad": True}
         if last is not None and last.picture.model_id == session.model_id:
@@ -360,4 +360,4 @@ def look(event: gr.EventData, session: Session) -> None:
     strength, strip = getattr(event, "strength", None), session.text_edit.strip
     if strip is not None and isinstance(strength, int | float) and getattr(event, "result", None) == strip.number:
         strip.strength = strip.within(strength)
-        session.compose.history.keep_strip(strip, TITLE, MODELS[strip.picture.model_id])
+        session.compose.history.keep_strip(strip, TITLE, known_card(strip.picture.model_id))

@@ -11,12 +11,12 @@ import gradio as gr
 from torch import Tensor
 
 from core import presets
-from core.errors import VisitorError, shortened
+from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
-from core.models.cards import MODELS
-from core.models.loader import models
 from core.presets import Preset
 from core.progress import Progress, Running
+from core.studio.between_prompts import FORM, direction_between, two_prompts
+from core.studio.known_models import known_card
 from core.studio.texts import remarks
 from core.studio.train import (
     LOW_MATCH,
@@ -66,7 +66,7 @@ def offer_file(session: Session, key: str | None) -> Any:
 def open_preset(session: Session, path: str | None) -> tuple[Any, ...]:
     if path is None:
         return (gr.skip(),) * 3
-    preset = presets.for_model(presets.load(path), models.get(session.model_id))
+    preset = presets.for_model(presets.load(path), session.model())
     session.text_edit.made = session.text_edit.saved = key = session.keep_file(preset)
     cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
     return cards, gr.Tabs(selected="presets"), gr.update(value=str(session.write(preset)), interactive=True)
@@ -86,7 +86,8 @@ def run_training(
 ) -> Values:
     """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own.
 
-    coefficient: 0 for the paper's. latents: "random" or "inverted", then of `files` or of the model's own pictures."""
+    form: "prompts" for what two prompts differ in, without training. coefficient: 0 for the paper's. latents: "random"
+    or "inverted", then of `files` or of the model's own pictures."""
     going = (gr.update(visible=False), gr.update(visible=True))
     over = (gr.update(visible=True), gr.update(visible=False))
     state = session.text_edit
@@ -94,7 +95,19 @@ def run_training(
     training, state.trains = None, True
     try:
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
-        model = models.get(session.model_id)
+        if form == FORM:
+            for view in compare_prompts(session, source or "", target or "", int(samples), int(steps)):
+                yield view, *(gr.skip(),) * 4
+            key = state.made
+            if key is None:  # discarded
+                yield "", *over, gr.skip(), gr.skip()
+                return
+            preset = session.own[key]
+            cards = Cards(preset_items(session.model_id, session.own), key, **PRESETS)
+            file = gr.update(value=str(session.write(preset)), interactive=True)
+            yield matched_note(preset) + view, *over, cards, file
+            return
+        model = session.model()
         settings = training_settings(form, int(samples), int(steps), float(coefficient) or None)
         pixels = None
         if latents == "inverted":
@@ -137,6 +150,31 @@ def run_training(
         state.trains = False
 
 
+def compare_prompts(session: Session, source: str, target: str, samples: int, steps: int) -> Iterator[str]:
+    """A direction from two prompts: views of how far it is; then it is `made`, unless it was discarded. Raises
+    VisitorError."""
+    state, faces, drawn = session.text_edit, "", 0.0
+    state.made = None
+    bound = two_prompts(session.model_id, source, target)
+    job = direction_between(*bound, current_picture(session), samples, steps, lambda: state.stop_training)
+    running = Running(job)
+    try:
+        for event in running:
+            if event.preview is not None and len(event.preview) == 2:
+                faces = preview_view(event.preview)
+            if faces or time.monotonic() - drawn > 0.5:
+                drawn = time.monotonic()
+                yield training_view(f"{event.note} …", event.step / max(1, event.total), faces=faces)
+    except RequestError:
+        if not state.discard_training:
+            raise
+    if state.discard_training:
+        return
+    state.made = state.saved = key = session.keep(running.result)
+    note = f"Done: “{session.own[key].name}” is among your presets. Nothing was trained for it."
+    yield training_view(note, 1, faces=faces)
+
+
 def matched_note(preset: Preset) -> str:
     """A warning where the pictures hardly follow the words."""
     match = preset.measured.get("s_dir")
@@ -151,7 +189,7 @@ def matched_note(preset: Preset) -> str:
 
 def words_note(session: Session, *texts: str | None) -> str:
     """What is too long, and which of the words the model does not know."""
-    return notes(remarks(MODELS[session.model_id], *(text for text in texts if text)))
+    return notes(remarks(known_card(session.model_id), *(text for text in texts if text)))
 
 
 def progress_note(event: Progress, started: float) -> str:

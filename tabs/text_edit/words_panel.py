@@ -6,8 +6,10 @@ from typing import Any
 
 import gradio as gr
 
+from core.asyrp.prompt_shift import SAMPLES, STEPS
 from core.asyrp.prompts import TABLE_2
-from core.models.cards import MODELS
+from core.studio.between_prompts import FORM
+from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.train import SUGGESTED
 from tabs.shell import QUIET
 from tabs.text_edit.training import discard_training, stop_training, words_note
@@ -17,10 +19,12 @@ TRAINED = [
     ("Thorough: depends on the picture, a few minutes (implicit, f_t)", "implicit"),
     ("One change for each noise level, the same for every picture (Δh per timestep)", "per_timestep"),
 ]
+AT_ONCE = ("At once: what the two prompts differ in inside the model, without training", FORM)
 LATENTS = [
     ("Random noise: changes more", "random"),
     ("Pictures, inverted first: keeps more of them", "inverted"),
 ]
+BUTTON = ("Train this direction", "Make this direction")  # if it is trained, and if it is there at once
 PAPERS = [
     (f"{data}: {source} → {target}", f"{source} → {target}")
     for data, pairs in TABLE_2.items()
@@ -29,13 +33,15 @@ PAPERS = [
 
 
 class WordsPanel:
-    """Its widgets. written: what a training is begun with, after the session. shown: what it changes."""
+    """Its widgets. written: what a training is begun with, after the session. shown: what it changes. follow: what
+    depends on the model."""
 
     def __init__(self, model_id: str) -> None:
-        few, short = SUGGESTED["global"]
+        self.way = first_form(model_id)
+        few, short = suggested_numbers(self.way)
         with gr.Column(elem_classes="section") as self.words:
             self.source = gr.Textbox(
-                MODELS[model_id].domain_word, label="What the pictures show", max_lines=1, elem_id="source-text"
+                first_words(model_id), label="What the pictures show", max_lines=1, elem_id="source-text"
             )
             self.target = gr.Textbox(
                 label="What they should show", placeholder="face with a red beard", max_lines=1, elem_id="target-text"
@@ -43,7 +49,7 @@ class WordsPanel:
             self.papers = gr.Dropdown(
                 PAPERS, value=None, label="Or words of the paper to try (Asyrp, Table 2)", elem_id="paper-texts"
             )
-            self.form = gr.Radio(TRAINED, value="global", label="How", elem_id="form")
+            self.form = gr.Radio(forms(model_id), value=self.way, label="How", elem_id="form")
             with gr.Accordion("Training settings", open=False, elem_id="training-settings"):
                 self.latents = gr.Radio(LATENTS, value="random", label="What it learns from", elem_id="latents")
                 self.files = gr.File(
@@ -66,16 +72,23 @@ class WordsPanel:
                     info="0: as the paper has it for these words (its Table 3), 0.8 for others",
                     elem_id="coefficient",
                 )
-            self.train = gr.Button("Train this direction", variant="primary", elem_id="train")
+            self.train = gr.Button(BUTTON[self.way == FORM], variant="primary", elem_id="train")
             # Below the button, so that it does not move while it is pressed.
             self.unknown = gr.HTML(elem_id="unknown-words")
         with gr.Row(visible=False) as self.stopping:
             self.stop = gr.Button("Stop and keep", elem_id="stop", min_width=120)
             self.discard = gr.Button("Discard", elem_id="discard", min_width=100)
         self.training = gr.HTML(elem_id="training")
+        self.of_training = [self.latents, self.coefficient]
+        self.follow = [self.source, self.form, self.samples, self.steps, self.train, *self.of_training]
         how = (self.form, self.samples, self.steps, self.coefficient, self.latents, self.files)
         self.written = [self.source, self.target, *how]
         self.shown = [self.training, self.words, self.stopping]
+
+    def for_model(self, model_id: str) -> tuple[Any, ...]:
+        """Values of `follow` for a model that was just chosen."""
+        way = first_form(model_id)
+        return first_words(model_id), gr.update(choices=forms(model_id), value=way), *settings_for(way)
 
     def connect(self, session: gr.State) -> None:
         """What happens within the panel."""
@@ -86,8 +99,34 @@ class WordsPanel:
         self.papers.input(texts_of, self.papers, [self.source, self.target], **QUIET).then(
             words_note, written, self.unknown, **QUIET
         )
-        self.form.input(lambda form: SUGGESTED[form], self.form, [self.samples, self.steps], **QUIET)
+        self.form.input(settings_for, self.form, [self.samples, self.steps, self.train, *self.of_training], **QUIET)
         self.latents.input(lambda chosen: gr.update(visible=chosen == "inverted"), self.latents, self.files, **QUIET)
+
+
+def first_words(model_id: str) -> str:
+    """What the pictures of a model show: a word for texts, a prompt for a text-to-image model."""
+    return usual_prompt(model_id) if takes_prompt(model_id) else known_card(model_id).domain_word
+
+
+def forms(model_id: str) -> list[tuple[str, str]]:
+    """The ways to a direction from words."""
+    return [AT_ONCE, *TRAINED] if takes_prompt(model_id) else TRAINED
+
+
+def first_form(model_id: str) -> str:
+    """The one that is chosen until the visitor chooses."""
+    return FORM if takes_prompt(model_id) else "global"
+
+
+def suggested_numbers(form: str) -> tuple[int, int]:
+    """Samples and steps."""
+    return (SAMPLES, STEPS) if form == FORM else SUGGESTED[form]
+
+
+def settings_for(form: str) -> tuple[Any, ...]:
+    """Values of samples, steps, the button, and what only a training has."""
+    at_once = form == FORM
+    return *suggested_numbers(form), gr.update(value=BUTTON[at_once]), *(gr.update(visible=not at_once),) * 2
 
 
 def texts_of(chosen: str | None) -> tuple[Any, Any]:

@@ -1,15 +1,21 @@
 """Small text-to-image models: random weights for loops and shapes, closed forms for algebra."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from core.errors import ModelUnavailable
 from core.inversion.solution import InversionSettings, Task
+from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.schedule import Schedule
+from core.studio import known_models, measuring
+from core.studio.compose import with_words
 from core.text_to_image import Autoencoder, TextToImage
 
 WORDS = ("a", "cat", "dog", "red", "photo", "of", "sitting", "smiling")
@@ -139,6 +145,22 @@ class NoCodec(Autoencoder):
 
     def decode(self, x: Tensor) -> Tensor:
         return x.float()
+
+
+def list_small_model(monkeypatch: pytest.MonkeyPatch, model: TextToImage) -> str:
+    """For a test: the model is among those of the app, without instruments. Returns its id."""
+    card = TEXT_TO_IMAGE["stable-diffusion-1-5"]
+    small = replace(card, id=model.id, title="Small", resolution=model.resolution, steps=6, working_guidance=3.0)
+    monkeypatch.setitem(TEXT_TO_IMAGE, model.id, small)
+
+    def missing(*_: object) -> None:
+        raise ModelUnavailable("not here")
+
+    for name in ("_lpips", "_image_text"):
+        monkeypatch.setattr(measuring, name, missing)
+    for module in (known_models, with_words):
+        monkeypatch.setattr(module, "load_text_to_image", lambda card: model)
+    return model.id
 
 
 def toy_text_model() -> TextToImage:

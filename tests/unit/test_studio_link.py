@@ -9,7 +9,7 @@ from core.errors import RequestError, VisitorError
 from core.process import Process
 from core.studio.compose import link
 from core.studio.compose.composition import MAX_COMPONENTS, Component, Composition
-from core.studio.frames import Picture
+from core.studio.frames import EditOptions, Picture
 
 ON_HUB = f"someone/my.directions@{'0a' * 20}/faces/beard.safetensors"
 
@@ -29,6 +29,25 @@ def test_links_come_back_as_they_went() -> None:
         value = link.encode(composition, model, picture, 40, 3, process)
         assert link.decode(value) == link.Restored(model, picture, composition, 40, 3, process)
         assert not set(value) & set(" \"'<>#&+%"), "needs no escaping in an address"
+
+
+def test_what_a_picture_shows_travels() -> None:
+    composition = Composition().add("smiling")
+    for prompt in ("a face", "ein Mädchen, 50% ~ & ☂", "x" * link.MAX_PROMPT):
+        value = link.encode(composition, "avatars-t2i", "portrait-1", 7, 0, "anchored", prompt)
+        assert link.decode(value).prompt == prompt
+        assert not set(value) & set(" \"'<>#&+%")
+    with pytest.raises(RequestError, match="fewer words"):
+        link.encode(composition, "avatars-t2i", "portrait-1", 7, 0, "anchored", "x" * (link.MAX_PROMPT + 1))
+    value = link.encode(composition, "avatars-t2i", "portrait-1", 7, 0, "anchored", "a face")
+    letters = value.split("~")[5]
+    for damaged in ("", "a", "%%", "AAAA", "_" * 700):  # AAAA: zeros, which no prompt has in it
+        with pytest.raises(RequestError, match="damaged"):
+            link.decode(value.replace(letters, damaged))
+    seen = Picture(torch.zeros(1, 3, 8, 8), "avatars-t2i", example="portrait-1", prompt="a face")
+    assert link.decode(link.one_direction("smiling", 1.0, seen, EditOptions())).prompt == "a face"
+    other = Picture(torch.zeros(1, 3, 8, 8), "avatars", example="portrait-1", prompt="a face")
+    assert link.one_direction("smiling", 1.0, other, EditOptions()).startswith("2~")
 
 
 def test_own_directions_do_not_travel() -> None:
@@ -81,7 +100,7 @@ def test_hostile_links_are_refused_in_words(value: str) -> None:
 def test_links_of_newer_versions_and_noise() -> None:
     assert link.decode(GOOD).composition == Composition().add("smiling")
     with pytest.raises(RequestError, match="newer"):
-        link.decode("3" + GOOD[1:])
+        link.decode("4" + GOOD[1:])
     numbers = random.Random(2)
     for _ in range(2000):
         damaged = list(GOOD)

@@ -150,6 +150,12 @@ def apply_work(
     return Work(steps * (2 + count // 16), steps * (1 + 2 * count))
 
 
+def require_strengths(strengths: Sequence[float]) -> None:
+    """Raises RequestError: one is out of range."""
+    for strength in strengths:
+        require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
+
+
 @device_job(apply_work)
 def apply(
     model: DiffusionModel,
@@ -173,8 +179,7 @@ def apply(
         raise RequestError(f"Between 1 and {MAX_PICTURES} pictures can be made at once, with a strength for every one.")
     for preset, strengths in columns:
         presets.require_model(preset, model)
-        for strength in strengths:
-            require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
+        require_strengths(strengths)
     count = counts.pop()
     intervals = intervals_of(model.card, [preset for preset, _ in columns], options)
     weighted = [(as_composite(model.card, preset, options), list(strengths)) for preset, strengths in columns]

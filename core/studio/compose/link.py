@@ -8,11 +8,14 @@ marks: m muted, s solo. Only what every visitor can get travels: listed models, 
 OWNER/NAME@REVISION; shipped directions by their file's name, those of the Hub by repository, 40-digit revision and
 file. Everything in a link is matched against a pattern before it is used; a link names things and carries none of them.
 Links of version 1 know one process only, in 40 steps as a rule: they open with today's, in which a strength means the
-same.
+same. Version 3 has what the picture shows after the seed, in the letters of base64, for text-to-image models; links of
+others are of version 2.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
 
@@ -22,9 +25,10 @@ from ...process import Process
 from ..frames import EditOptions, Picture
 from .composition import MAX_COMPONENTS, Component, Composition
 
-VERSION = "2"
-KNOWN = ("1", VERSION)
+VERSION, WITH_PROMPT = "2", "3"
+KNOWN = ("1", VERSION, WITH_PROMPT)
 MAX_LENGTH = 2000
+MAX_PROMPT = 400  # bytes
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 SHIPPED = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 HUB = re.compile(
@@ -34,12 +38,14 @@ _MODEL = re.compile(rf"{SHIPPED.pattern}|{_NAME}/{_NAME}(?:@[A-Za-z0-9_][A-Za-z0
 _COMPONENT = re.compile(r"([^~:]+):(-?\d{1,3}(?:\.\d{1,3})?)(?:,(\d{1,3}(?:\.\d{1,3})?))?(?::(m?s?))?")
 _PICTURE = re.compile(r"seed-\d{1,10}|[a-z0-9][a-z0-9-]{0,79}|")
 _STEPS = re.compile(r"(\d{1,4})(l?)([pa]?)")
+_PROMPT = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_PROMPT * 4 // 3 + 2}}}")
 _MARKS: dict[Process, str] = {"anchored": "", "paper": "p", "published": "a"}
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a link says. picture: an example's name, seed-N, or empty. steps: None is what the process needs."""
+    """What a link says. picture: an example's name, seed-N, or empty. steps: None is what the process needs. prompt:
+    what the picture shows, if the model is a text-to-image one."""
 
     model_id: str
     picture: str
@@ -47,6 +53,7 @@ class Restored:
     steps: int | None
     seed: int
     process: Process = "anchored"
+    prompt: str = ""
 
 
 def travels(key: str) -> bool:
@@ -73,13 +80,24 @@ def picture_name(picture: Picture | None) -> str:
     return picture.example or (f"seed-{picture.seed}" if picture.seed is not None else "")
 
 
+def prompt_travels(picture: Picture | None) -> bool:
+    """Whether a link can say what a picture shows, if its model has to be told."""
+    return picture is None or len(picture.conditioning.encode()) <= MAX_PROMPT
+
+
 def encode(
-    composition: Composition, model_id: str, picture: str, steps: int, seed: int, process: Process = "anchored"
+    composition: Composition,
+    model_id: str,
+    picture: str,
+    steps: int,
+    seed: int,
+    process: Process = "anchored",
+    prompt: str = "",
 ) -> str:
-    """The link's value.
+    """The link's value. prompt: what the picture shows, of text-to-image models.
 
     Raises:
-        RequestError: the model cannot travel, or nothing in the composition.
+        RequestError: the model cannot travel, or nothing in the composition, or the prompt is too long.
     """
     if not model_travels(model_id):
         raise RequestError(
@@ -87,7 +105,11 @@ def encode(
             "composition as a file instead."
         )
     marks = ("l" if composition.locked else "") + _MARKS[process]
-    parts = [VERSION, model_id, picture, f"{steps}{marks}", str(seed)]
+    parts = [WITH_PROMPT if prompt else VERSION, model_id, picture, f"{steps}{marks}", str(seed)]
+    if prompt:
+        if len(prompt.encode()) > MAX_PROMPT:
+            raise RequestError("What the picture shows is too long for a link. Say it in fewer words.")
+        parts.append(base64.urlsafe_b64encode(prompt.encode()).decode().rstrip("="))
     kept = [component for component in composition.components if travels(component.key)]
     if not kept:
         raise RequestError(
@@ -103,10 +125,10 @@ def encode(
 
 def one_direction(key: str, strength: float, picture: Picture, options: EditOptions) -> str:
     """The link of one direction on a picture, "" where it cannot travel."""
-    if not (travels(key) and model_travels(picture.model_id)):
+    if not (travels(key) and model_travels(picture.model_id) and prompt_travels(picture)):
         return ""
     composition = Composition((Component(key, round(strength, 3)),))
-    about = picture_name(picture), options.step_count, options.seed, options.process
+    about = picture_name(picture), options.step_count, options.seed, options.process, picture.conditioning
     return encode(composition, picture.model_id, *about)
 
 
@@ -122,9 +144,12 @@ def decode(value: str) -> Restored:
     version, *rest = value.split("~")
     if re.fullmatch(r"[1-9]\d{0,3}", version) and version not in KNOWN:
         raise RequestError("This link was made by a newer version of the app. Update the app to open it.")
-    if version not in KNOWN or not 5 <= len(rest) <= 4 + MAX_COMPONENTS:
+    if version not in KNOWN or not 5 <= len(rest) <= 5 + MAX_COMPONENTS:
         raise damaged
     model_id, picture, settings, seed, *listed = rest
+    prompt, listed = (_read_prompt(listed[0]), listed[1:]) if version == WITH_PROMPT else ("", listed)
+    if prompt is None or not 1 <= len(listed) <= MAX_COMPONENTS:
+        raise damaged
     steps = _STEPS.fullmatch(settings)
     if not (steps and _MODEL.fullmatch(model_id) and _PICTURE.fullmatch(picture) and re.fullmatch(r"\d{1,10}", seed)):
         raise damaged
@@ -141,4 +166,15 @@ def decode(value: str) -> Restored:
     if version == "1":
         return Restored(model_id, picture, composition, None, int(seed))
     process = next(process for process, mark in _MARKS.items() if mark == steps[3])
-    return Restored(model_id, picture, composition, int(steps[1]), int(seed), process)
+    return Restored(model_id, picture, composition, int(steps[1]), int(seed), process, prompt)
+
+
+def _read_prompt(letters: str) -> str | None:
+    """What `encode` has made of a prompt; None if it is damaged."""
+    if not _PROMPT.fullmatch(letters):
+        return None
+    try:
+        prompt = base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return prompt if prompt.strip() and prompt.isprintable() else None

@@ -21,6 +21,7 @@ from ...presets import Preset
 from ...progress import Job, stage
 from ..domain import warning
 from ..frames import EditOptions, Frame, Picture
+from ..known_models import model_of
 from ..photographs import cut_out, requested_placement
 from .applying import Chosen, apply
 
@@ -162,7 +163,8 @@ def batch(
                 photo = open_picture(path)
                 place = requested_placement(photo, placement, model.card.id)
                 picture = cut_out(photo, place, model.card.id)
-                job, note = apply(model, picture, columns, options), f"Picture {number} of {len(files)}"
+                own = model_of(picture) if picture.conditioning else model  # what each of them shows is another thing
+                job, note = apply(own, picture, columns, options), f"Picture {number} of {len(files)}"
                 [frame] = yield from stage(job, note, first=steps * (number - 1), total=steps * len(files))
                 stem = presets.file_name(Path(name).stem).removesuffix(presets.SUFFIX)
                 file = f"{number:02d}-{stem}.png"

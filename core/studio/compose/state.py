@@ -19,6 +19,7 @@ from ..frames import Frame, IntervalSource, Measures, Picture, in_units
 from ..invert.state import InvertedEdit
 from ..strips import Strip
 from .composition import Composition
+from .word_change import NO_CHANGE, WordChange
 
 MAX_STEPS_BACK, MAX_RESULTS = 60, 24
 COMPOSE = "Compose"
@@ -30,7 +31,7 @@ class Result:
 
     tab: where it was made. card: of its model. picture: what it was made from. strip: of Text edit, all its strengths.
     inverted: of Invert, the edit by words. domain: whether the model knows the picture.
-    made: everything else that it depends on.
+    made: everything else that it depends on. change: of words, of Compose.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Result:
     inverted: InvertedEdit | None = None
     domain: Domain | None = None
     made: dict[str, Any] = field(default_factory=dict)
+    change: WordChange = NO_CHANGE
 
     def as_json(self) -> dict[str, Any]:
         """What made it, and what was measured."""
@@ -102,9 +104,9 @@ class History:
         """The picture of that number, if it is still kept."""
         return next((result for result in self.results if result.number == number), None)
 
-    def latest(self, composition: Composition) -> Result | None:
-        """The last picture that was made of a composition."""
-        made = (result for result in reversed(self.results) if result.tab == COMPOSE)
+    def latest(self, composition: Composition, change: WordChange = NO_CHANGE) -> Result | None:
+        """The last picture that was made of a composition, and of a change of words."""
+        made = (result for result in reversed(self.results) if result.tab == COMPOSE and result.change == change)
         return next((result for result in made if result.composition == composition), None)
 
 
@@ -141,7 +143,9 @@ class ComposeState:
     """picked: results of the history that are looked at, by their numbers. restored: process, steps and seed of the
     link by which the visitor came, until they choose their own. shown: what the tab's widgets depend on, once all of it
     is there. source: where the intervals come from; boost: quality is boosted also where a direction suggests not to.
-    made: presets that took the places of others, and go when that is undone. film: the last filmstrip."""
+    made: presets that took the places of others, and go when that is undone. film: the last filmstrip.
+    change_of_words: together with the composition, in a text-to-image model. target_offered: the last target prompt
+    that was written for the visitor."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
@@ -152,6 +156,8 @@ class ComposeState:
     boost: bool = False
     made: set[str] = field(default_factory=set)
     film: Film | None = None
+    change_of_words: WordChange = NO_CHANGE
+    target_offered: str = ""
 
     def change(self, composition: Composition) -> None:
         """Another composition; the one before can be had again."""
@@ -166,7 +172,7 @@ class ComposeState:
         self.composition = self.history.past.pop()
         return True
 
-    def open(self, composition: Composition) -> None:
+    def open(self, composition: Composition, change: WordChange = NO_CHANGE) -> None:
         """Another model: its directions are others, and so are the steps back. What was made stays in the history."""
-        self.composition, self.shown = composition, None
+        self.composition, self.shown, self.change_of_words = composition, None, change
         self.history.past.clear()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...directions import Injection
 from ...discovery.basis import BASIS_SIZE
@@ -185,7 +184,7 @@ class DiscoverState:
 def _of(exploration: Exploration, picture: Picture) -> bool:
     """Whether a search looked at this picture."""
     other = exploration.picture
-    return other.model_id == picture.model_id and torch.equal(other.pixels, picture.pixels)
+    return other.key == picture.key
 
 
 def _one_line(name: str) -> str:

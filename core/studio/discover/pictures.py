@@ -26,6 +26,7 @@ from ..device import DEVICE
 from ..edit import MAX_STRENGTH
 from ..frames import Picture, require_range
 from ..jobs import Work, device_job
+from ..known_models import model_of
 from ..latents import edit_together
 from .exploration import Exploration
 from .rows import DirectionRow
@@ -120,15 +121,24 @@ def others_work(exploration: Exploration, row: DirectionRow, pictures: Sequence[
 def apply_to_others(
     exploration: Exploration, row: DirectionRow, pictures: Sequence[Picture], strength: float
 ) -> Job[Tensor]:
-    """A direction on other pictures, to see whether it transfers: pixels (2, B, 3, R, R), before and after.
+    """A direction on other pictures, to see whether it transfers: pixels (2, B, 3, R, R), before and after. A
+    text-to-image model is bound to what each of them shows.
 
     Raises:
         RequestError: the strength is out of range. ResourceError: out of memory.
     """
     require_range("strength", strength, -MAX_STRENGTH, MAX_STRENGTH)
-    pixels = torch.cat([picture.pixels for picture in pictures])
-    strengths = torch.tensor([0.0, strength]).repeat(len(pictures))
     settings = EditSettings(STEPS, Intervals(exploration.interval[1], 0), exploration.injection)
-    job = edit_together(exploration.model, pixels, 2, [(row.found.direction, strengths)], settings, "anchored")
-    edited = yield from stage(job, "Editing them")
-    return edited.cpu().unflatten(0, (len(pictures), 2)).transpose(0, 1)
+    groups: dict[str, list[int]] = {}
+    for i, picture in enumerate(pictures):
+        groups.setdefault(picture.conditioning, []).append(i)
+    edited = torch.empty(2, len(pictures), *pictures[0].pixels.shape[1:])
+    for n, group in enumerate(groups.values()):
+        first = pictures[group[0]]
+        model = model_of(first) if first.conditioning else exploration.model
+        strengths = torch.tensor([0.0, strength]).repeat(len(group))
+        pixels = torch.cat([pictures[i].pixels for i in group])
+        job = edit_together(model, pixels, 2, [(row.found.direction, strengths)], settings, "anchored")
+        part = yield from stage(job, "Editing them", first=2 * DRAWN * n, total=2 * DRAWN * len(groups))
+        edited[:, group] = part.cpu().unflatten(0, (len(group), 2)).transpose(0, 1)
+    return edited

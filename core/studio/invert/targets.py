@@ -218,12 +218,12 @@ def _frames(edits: PromptEdits, model: TextToImage, pairs: Sequence[tuple[str, f
         words = set(words_of(prompt))
         own = {word: weight for word, weight in edits.weights.items() if set(words_of(word)) <= words}
         targets.append(Target(edits.worded.get(prompt, prompt), strength, own))
-    pixels, note = yield from _edit_in_memory(model, edits.inversion, targets, edits.settings)
+    pixels, note = yield from edit_in_memory(model, edits.inversion, targets, edits.settings)
     edits.note = f"{edits.note} {note}".strip() if note not in edits.note else edits.note
     return measured_frames(edits.card, edits.inversion, pixels, [strength for _, strength in pairs])
 
 
-def _edit_in_memory(
+def edit_in_memory(
     model: TextToImage, inversion: Inversion, targets: list[Target], settings: PromptEditSettings
 ) -> Job[tuple[Tensor, str]]:
     """Pictures (n, 3, R, R), and what had to be done otherwise."""
@@ -240,6 +240,6 @@ def _edit_in_memory(
     half, smaller = len(targets) // 2, in_smaller_batches(model, 2)
     parts = []
     for part in (targets[:half], targets[half:]):
-        pixels, _ = yield from _edit_in_memory(smaller, inversion, part, settings)
+        pixels, _ = yield from edit_in_memory(smaller, inversion, part, settings)
         parts.append(pixels)
     return torch.cat(parts), SHORT_OF_MEMORY

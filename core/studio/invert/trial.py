@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...errors import ModelUnavailable, RequestError
+from ...errors import RequestError
 from ...imaging import content_hash
 from ...inversion import saved
 from ...inversion.inversion import Inversion
@@ -18,11 +17,8 @@ from ...inversion.methods import METHODS
 from ...inversion.solution import Checkpoint, InversionSettings
 from ...models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from ...text_to_image import TextToImage, load_text_to_image, read_prompt, text_to_image_card
-from .. import measuring
-from ..device import DEVICE
 from ..domain import UNKNOWN, Domain
 from ..frames import require_range
-from .captions import describe
 
 MIN_STEPS, MAX_STEPS = 4, 200
 MAX_BUDGET = 3600  # seconds
@@ -101,19 +97,7 @@ class Trial:
         ]
 
 
-# -------------------------------------------------------------------------------------------------- models, pictures
-
-
-def suggestion(card: TextToImageCard, pixels: Tensor) -> str:
-    """A source prompt for a picture (1, 3, R, R), where the model has a probe that reads it; else ""."""
-    try:
-        probe = measuring.probe(card)
-    except ModelUnavailable:
-        return ""
-    if probe is None:
-        return ""
-    with DEVICE.turn(), torch.no_grad():
-        return describe(probe, pixels)
+# -------------------------------------------------------------------------------------------------------- beginning one
 
 
 def check_limits(settings: InversionSettings) -> None:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ...errors import RequestError
 from ...imaging import to_pil, to_pixels
-from ...models.cards import MODELS
 from ...models.t2i_cards import TextToImageCard
 from ...photo.warp import cut
 from .. import library
 from ..frames import Picture
 from ..invert.trial import Trial, read_file
+from ..known_models import described, known_card
 from .session import Session
 
 
@@ -64,8 +64,9 @@ def open_inversion(session: Session, path: Path | str) -> Trial:
     """A saved inversion in the visit, as if it had just been made; its picture becomes the visit's. Raises as
     `read_file`."""
     trial = read_file(path)
-    side = MODELS[session.model_id].resolution
-    picture = Picture(to_pixels(to_pil(trial.pixels)[0], side), session.model_id)
+    side = known_card(session.model_id).resolution
+    prompt = trial.prompt if trial.card.id == session.model_id else ""
+    picture = described(Picture(to_pixels(to_pil(trial.pixels)[0], side), session.model_id), prompt)
     state = session.invert
     state.jobs.begin()
     state.show(trial)

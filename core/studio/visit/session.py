@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ... import presets
 from ...errors import RequestError, ResourceError
+from ...imaging import content_hash
 from ...memory import bytes_of, to_disk
 from ...models.cards import BaseCard
 from ...models.loader import DiffusionModel
@@ -26,10 +27,12 @@ from ...text_to_image import TextToImage
 from .. import library
 from ..compose.composition import Composition
 from ..compose.state import ComposeState
+from ..compose.word_change import NO_CHANGE, WordChange
 from ..discover.exploration import DiscoverState
 from ..frames import Picture
 from ..invert.state import InvertState
 from ..keeping import Shown
+from ..known_models import bound_model, takes_prompt, written_prompt
 from ..strips import Strip
 from ..train import TextEditState
 from ..turns import Turns
@@ -37,6 +40,7 @@ from ..turns import Turns
 OTHERS = (DiffusionModel, TextToImage, BaseCard)  # what a visit has but does not keep: it is there for all
 MAX_OWN = 1000  # directions of one visit
 MAX_NAME = 80  # characters
+MAX_PROMPTS = 100  # of pictures of one visit
 
 
 log = logging.getLogger(__name__)
@@ -45,7 +49,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Place:
     """Where a visit is with one of the models: its picture, its own photograph with the square on it and the faces in
-    it, the strip and the composition on show."""
+    it, the strip and the composition on show, and the change of words that belongs to it."""
 
     picture: Picture | None = None
     uploaded: Tensor | None = None
@@ -53,6 +57,7 @@ class Place:
     faces: FoundFaces | None = None
     strip: Strip | None = None
     composition: Composition = Composition()
+    change_of_words: WordChange = NO_CHANGE
 
 
 @dataclass(eq=False)
@@ -62,7 +67,8 @@ class Session:
     uploaded: the visitor's own photograph, uint8 (H, W, 3). placement: its square that is used, or is suggested until
     one is; faces: what was found in it; carried: the link that its file has in it. kept: what each tab has made a file
     of. seen: the picture that each tab shows. places: where the visit was with the models that are not chosen now.
-    own: the visitor's directions. numbered: how many there were, with the deleted ones. token: by which a reloaded page
+    prompts: what the visitor has written that pictures of text-to-image models show, by model and picture. own: the
+    visitor's directions. numbered: how many there were, with the deleted ones. token: by which a reloaded page
     finds the visit. edits: requests for an edited picture, of which the newest replaces all others whatever tab it came
     from.
     """
@@ -76,6 +82,7 @@ class Session:
     kept: dict[str, Shown] = field(default_factory=dict)
     seen: dict[str, Picture | None] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
+    prompts: dict[tuple[str, str], str] = field(default_factory=dict)
     own: dict[str, Preset] = field(default_factory=dict)
     edits: Turns = field(default_factory=Turns)
     text_edit: TextEditState = field(default_factory=TextEditState)
@@ -95,6 +102,43 @@ class Session:
     def upload(self, picture: Image.Image | None) -> None:
         self.uploaded = None if picture is None else torch.from_numpy(np.array(picture.convert("RGB")))
         self.placement, self.faces, self.carried = None, None, ""
+
+    def model(self) -> DiffusionModel:
+        """The network of the chosen model; that of a text-to-image one is bound to what the visit's picture shows.
+
+        Raises:
+            ModelUnavailable: its files are not here and cannot be fetched, or are damaged.
+        """
+        return bound_model(self.model_id, "" if self.picture is None else self.picture.conditioning)
+
+    def describe(self, prompt: str) -> bool:
+        """What the visit's picture shows, as the visitor has written it, if its model is to be told. Returns whether
+        that is something new.
+
+        Raises:
+            RequestError: there is nothing, or it is endless.
+        """
+        picture = self.picture
+        if picture is None or not takes_prompt(picture.model_id):
+            return False
+        prompt = written_prompt(picture.model_id, prompt)
+        if prompt == picture.prompt:
+            return False
+        self.picture = replace(picture, prompt=prompt)
+        self.prompts.pop(self._place_of(picture), None)
+        self.prompts[self._place_of(picture)] = prompt
+        while len(self.prompts) > MAX_PROMPTS:
+            del self.prompts[next(iter(self.prompts))]
+        return True
+
+    def as_described(self, picture: Picture) -> Picture:
+        """A picture with what the visitor has written of it before, if anything."""
+        prompt = self.prompts.get(self._place_of(picture)) if takes_prompt(picture.model_id) else None
+        return picture if prompt is None else replace(picture, prompt=prompt)
+
+    @staticmethod
+    def _place_of(picture: Picture) -> tuple[str, str]:
+        return picture.model_id, content_hash(picture.pixels)
 
     @property
     def nbytes(self) -> int:
@@ -121,7 +165,13 @@ class Session:
         if model_id != self.model_id:
             self.edits.begin()
             left = Place(
-                self.picture, self.uploaded, self.placement, self.faces, self.text_edit.strip, self.compose.composition
+                self.picture,
+                self.uploaded,
+                self.placement,
+                self.faces,
+                self.text_edit.strip,
+                self.compose.composition,
+                self.compose.change_of_words,
             )
             self.places[self.model_id] = left
             place = self.places.pop(model_id, Place())
@@ -131,7 +181,7 @@ class Session:
             self.text_edit.strip = place.strip
             self.text_edit.frames = [] if place.strip is None else place.strip.frames
             self.discover.show(self.picture)
-            self.compose.open(place.composition)
+            self.compose.open(place.composition, place.change_of_words)
 
     def keep(self, preset: Preset) -> str:
         """Add a preset of the visitor's own and return its id. Its name gets a number where another direction has it.

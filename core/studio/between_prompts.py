@@ -1,0 +1,151 @@
+"""The shift of h between two prompts as a preset of the visitor's own: a direction in seconds, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from math import isfinite
+
+from torch import Tensor
+
+from ..asyrp.loss import s_dir
+from ..asyrp.prompt_shift import SAMPLES, STEPS, everywhere, prompt_shift
+from ..asyrp.prompts import suggested_name, templates, without_article
+from ..directions import Direction, PerTimestepDirection
+from ..editing import EditSettings
+from ..errors import ModelUnavailable, RequestError
+from ..imaging import thumbnail
+from ..intervals import Intervals
+from ..models.loader import DiffusionModel
+from ..presets import Preset, of_prompt
+from ..progress import Job, Progress, Running, stage
+from . import measuring
+from .device import DEVICE, exclusively
+from .frames import Picture, require_range
+from .jobs import Work, device_job
+from .known_models import bound_model, takes_prompt, written_prompt
+from .latents import edit_together
+from .train import MAX_TEXT, PREVIEW_STEPS
+
+FORM = "prompts"  # beside those that are trained
+# Of the shift of h between two prompts: a plain change where h takes the words up ("sad" to "smiling").
+USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
+MAX_SAMPLES = 200
+
+
+def two_prompts(model_id: str, source: str, target: str) -> tuple[DiffusionModel, DiffusionModel]:
+    """A text-to-image model bound to what pictures show, and to what they should show.
+
+    Raises:
+        RequestError: it takes no prompts, or the prompts are empty, endless or the same. ModelUnavailable.
+    """
+    if not takes_prompt(model_id):
+        raise RequestError(f"{model_id} is no text-to-image model: choose one, or train the direction.")
+    for text in (source, target):
+        if len(text) > MAX_TEXT:
+            raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
+    source, target = (written_prompt(model_id, text) for text in (source, target))
+    if source.lower() == target.lower():
+        raise RequestError("The two texts say the same. Change, add or take out a word of the second one.")
+    return bound_model(model_id, source), bound_model(model_id, target)
+
+
+def shift_work(source: DiffusionModel, target: DiffusionModel, samples: int = SAMPLES, steps: int = STEPS) -> Work:
+    """Of `shift_of_prompts`."""
+    return Work(2 * steps * (1 + samples // 8), 2 * steps * samples)
+
+
+@device_job(shift_work)
+def shift_of_prompts(
+    source: DiffusionModel, target: DiffusionModel, samples: int = SAMPLES, steps: int = STEPS
+) -> Job[PerTimestepDirection]:
+    """`core.asyrp.prompt_shift`, for whoever waits for it.
+
+    Raises:
+        RequestError: a number is out of range. ResourceError: out of memory.
+    """
+    require_range("samples", samples, 1, MAX_SAMPLES)
+    require_range("steps", steps, 4, 200)
+    return (yield from stage(exclusively(prompt_shift(source, target, samples=samples, steps=steps)), "Comparing"))
+
+
+def direction_between(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    watched: Picture | None = None,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
+    stop: Callable[[], bool] = lambda: False,
+) -> Job[Preset]:
+    """A preset of what two prompts differ in. watched: a picture to show it on. stop: asked after every step.
+
+    Raises:
+        RequestError: it was stopped, or a number is out of range. ResourceError: out of memory.
+    """
+    running = Running(shift_of_prompts(source, target, samples, steps))
+    for event in running:
+        if stop():
+            running.close()
+            raise RequestError("Stopped: there is no direction before all pictures were compared.")
+        yield event
+    preset = shift_preset(source, target, running.result, samples, steps)
+    if watched is None:
+        return preset
+    yield Progress(samples * steps, samples * steps, "Looking at it")
+    preview = yield from _drawn(source, preset, watched)
+    yield Progress(samples * steps, samples * steps, "Done", preview)
+    matched, measured = _match(source, preset, preview), dict(preset.measured)
+    if isfinite(matched):
+        measured["s_dir"] = round(matched, 4)
+    return replace(preset, thumbnail=thumbnail(preview[1]), measured=measured)
+
+
+def shift_preset(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    shift: PerTimestepDirection,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
+    seed: int = 0,
+    per_timestep: bool = True,
+) -> Preset:
+    """The shift between the prompts that two models are bound to, with what is known of it."""
+    about, wanted = of_prompt(source), of_prompt(target)["prompt"]
+    direction: Direction = shift if per_timestep else everywhere(shift)
+    return Preset(
+        direction,
+        name=suggested_name(about["prompt"], wanted)[:80],
+        model=source.card.id,
+        fingerprint=source.fingerprint,
+        description=f"The shift of h from “{about['prompt']}” to “{wanted}”, mean of {samples} pictures."[:2000],
+        method="prompt shift",
+        parameters={"samples": samples, "steps": steps, "seed": seed},
+        source_text=about["prompt"][:300],
+        target_text=wanted[:300],
+        injection="symmetric",
+        t_edit=0,
+        t_boost=0,
+        strength=USUAL_STRENGTH,
+        strength_range=USUAL_RANGE,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **about,
+    )
+
+
+def _drawn(model: DiffusionModel, preset: Preset, watched: Picture) -> Job[Tensor]:
+    """Pixels (2, 3, R, R) of a picture before and after, in a few steps."""
+    bound = bound_model(watched.model_id, watched.conditioning) if watched.conditioning else model
+    settings = EditSettings(PREVIEW_STEPS, Intervals(0, 0), preset.injection)
+    weighted = [(preset.direction, [0.0, preset.strength])]
+    return (yield from edit_together(bound, watched.pixels, 2, weighted, settings, "anchored")).cpu()
+
+
+def _match(model: DiffusionModel, preset: Preset, preview: Tensor) -> float:
+    """S_dir of a preview, as trained directions have it; not a number where there is no image-text model."""
+    words = without_article(preset.source_text), without_article(preset.target_text), templates(model.card)
+    try:
+        with DEVICE.turn():
+            return float(s_dir(measuring.image_text(model.card), preview[:1], preview[1:], *words)[0])
+    except ModelUnavailable:
+        return float("nan")

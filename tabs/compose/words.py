@@ -1,0 +1,175 @@
+"""The section of Compose that changes words in the same pass as directions, in a text-to-image model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from core.errors import RequestError
+from core.models.t2i_cards import TEXT_TO_IMAGE
+from core.regions import READY_MADE
+from core.studio.compose.word_change import MAX_GUIDANCE, Axis, WordChange, axis_name, new_words, read_change
+from core.studio.invert.targets import MAX_STRENGTH, MIN_STRENGTH
+from core.studio.known_models import known_card, takes_prompt
+from core.studio.visit.session import Session
+from core.studio.words import remark
+from tabs.shell import QUIET, in_words
+from tabs.visit import current_picture, notes
+
+EVERYWHERE, DRAWN = "", "drawn"
+ABOUT = (
+    "Write what the picture shows with a word changed, added or taken out. Words and directions act in one pass, from "
+    "the picture's inversion, which is made once and takes longer."
+)
+AXIS = "words:"  # before the axis, in the place of a direction's key
+
+
+class WordsSection:
+    """`follow`: what depends on the model. `change`: tells that there is another change of words."""
+
+    def __init__(self, model_id: str) -> None:
+        with gr.Accordion(
+            "Change the words too", open=False, visible=takes_prompt(model_id), elem_id="compose-words"
+        ) as self.panel:
+            gr.HTML(f'<p class="words">{ABOUT}</p>')
+            self.target = gr.Textbox(
+                label="What it should show (target prompt)", lines=2, max_lines=4, elem_id="compose-target"
+            )
+            with gr.Row():
+                self.strength = gr.Slider(
+                    MIN_STRENGTH,
+                    MAX_STRENGTH,
+                    1,
+                    step=0.05,
+                    label="How far the words go",
+                    info="0 is the picture's own prompt, 1 the target",
+                    elem_id="words-strength",
+                )
+                self.guidance = gr.Slider(
+                    1,
+                    MAX_GUIDANCE,
+                    usual_guidance(model_id),
+                    step=0.5,
+                    label="How strongly words count (guidance)",
+                    info="1 is none",
+                    elem_id="words-guidance",
+                )
+            with gr.Row():
+                self.weights = gr.Textbox(
+                    label="More or less of single words (weights)",
+                    info="of the attention to them, from -5 to 5",
+                    placeholder="smiling 2, glasses 0.5",
+                    max_lines=1,
+                    min_width=200,
+                    elem_id="words-weights",
+                )
+                self.where = gr.Dropdown(
+                    places(model_id), value=EVERYWHERE, label="Where anything may change", elem_id="words-where"
+                )
+            with gr.Row(elem_classes="actions"):
+                self.apply = gr.Button("Apply the words", variant="primary", min_width=140, elem_id="apply-words")
+                self.leave = gr.Button("Without words", min_width=140, elem_id="leave-words")
+            self.told = gr.HTML(elem_id="words-told")
+        self.written = [self.target, self.strength, self.guidance, self.weights, self.where]
+        self.follow = [self.panel, self.guidance, self.where]
+
+    def for_model(self, model_id: str) -> tuple[Any, ...]:
+        """Values of the panel, of guidance and of the places for a model that was just chosen."""
+        offered = gr.update(choices=places(model_id), value=EVERYWHERE)
+        return gr.update(visible=takes_prompt(model_id)), usual_guidance(model_id), offered
+
+    def connect(self, session: gr.State, tab: gr.Tab) -> None:
+        """What happens within the section."""
+        written = [session, self.target]
+        tab.select(offer, written, self.target, **QUIET)
+        self.target.blur(unknown_note, written, self.told, queue=False, **QUIET)
+
+
+def usual_guidance(model_id: str) -> float:
+    """That of a model's edits by words."""
+    card = TEXT_TO_IMAGE.get(model_id)
+    return card.working_guidance if card is not None else 1.0
+
+
+def places(model_id: str) -> list[tuple[str, str]]:
+    """Where anything may change."""
+    ready = [(label, label) for label in READY_MADE.get(known_card(model_id).domain_word, {})]
+    return [("Everywhere", EVERYWHERE), *ready, ("What is drawn in Discover", DRAWN)]
+
+
+@in_words
+def offer(session: Session, written: str | None) -> Any:
+    """The tab was opened: the target that is in force, or what the picture shows, of which a word can be changed."""
+    if not takes_prompt(session.model_id):
+        return gr.skip()
+    picture, state = current_picture(session), session.compose
+    said = state.change_of_words.target or ("" if picture is None else picture.conditioning)
+    ours = {"", state.target_offered}
+    if (written or "").strip() not in ours or not said:
+        return gr.skip()
+    state.target_offered = said
+    return said
+
+
+@in_words
+def unknown_note(session: Session, written: str | None) -> str:
+    """Which words of the target the model does not know."""
+    said = remark(known_card(session.model_id), written or "") if takes_prompt(session.model_id) else ""
+    return notes([said] if said else [])
+
+
+def asked_for(
+    session: Session, target: str | None, strength: float, guidance: float, weights: str | None, where: str | None
+) -> WordChange:
+    """The change that the visitor asks for. Raises RequestError."""
+    picture = current_picture(session)
+    if picture is None:
+        raise RequestError("There is no picture. Choose one first.")
+    usual = usual_guidance(session.model_id)
+    own = None if guidance == usual else float(guidance)
+    change = read_change(picture, target or "", float(strength), own, weights or "", region_json(session, where or ""))
+    if not change:
+        raise RequestError("Write what the picture should show instead, or leave the words as they are.")
+    return change
+
+
+def region_json(session: Session, where: str) -> str:
+    """The regions of a place, as a change of words keeps them. Raises RequestError: nothing is drawn."""
+    if where == EVERYWHERE:
+        return ""
+    if where == DRAWN:
+        if not session.discover.drawn:
+            raise RequestError("Nothing is drawn in Discover. Draw a region there, or choose another place.")
+        return json.dumps(session.discover.drawn)
+    boxes = READY_MADE.get(known_card(session.model_id).domain_word, {})
+    if where not in boxes:
+        raise RequestError("There is no such place. Choose another one.")
+    return json.dumps([{"label": where, "boxes": [boxes[where]]}])
+
+
+def axis_choices(session: Session) -> list[tuple[str, str]]:
+    """What of the change of words a sweep can go along."""
+    change, picture = session.compose.change_of_words, session.picture
+    if not change or picture is None:
+        return []
+    axes = [(axis_name(axis).capitalize(), f"{AXIS}{axis}") for axis in ("strength", "guidance")]
+    words = new_words(picture, change)
+    return [*axes, *((axis_name("weight", word).capitalize(), f"{AXIS}weight:{word}") for word in words)]
+
+
+def axis_of(key: str) -> tuple[Axis, str] | None:
+    """(axis, word) of a choice of `axis_choices`; None: it is a direction's key."""
+    if not key.startswith(AXIS):
+        return None
+    axis, _, word = key.removeprefix(AXIS).partition(":")
+    return axis, word  # type: ignore[return-value]
+
+
+def axis_range(session: Session, key: str) -> tuple[float, float]:
+    """Where a sweep along an axis begins and ends, until the visitor says."""
+    axis = axis_of(key)
+    if axis is None or axis[0] == "strength":
+        return 0.0, 1.0
+    return (1.0, 2 * usual_guidance(session.model_id)) if axis[0] == "guidance" else (-1.0, 2.0)
