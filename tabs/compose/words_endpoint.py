@@ -16,9 +16,9 @@ from core.studio.photographs import given_back, require_returned
 from core.studio.visit.session import Session
 from core.studio.visit.words import composed_of
 from tabs.compose.endpoints import chosen_directions
-from tabs.discover.endpoints import REGIONS
 from tabs.endpoints import (
     COMPOSITION_LABEL,
+    REGIONS_LABEL,
     Answers,
     declare,
     given_picture,
@@ -30,8 +30,9 @@ from tabs.endpoints import (
     told_placement,
     told_prompt,
 )
-from tabs.invert import endpoints as invert
 from tabs.shell import Shell
+
+FIRST = "avatars-t2i"
 
 
 def build(shell: Shell) -> None:
@@ -43,8 +44,8 @@ def build(shell: Shell) -> None:
         strength = gr.Number(1.0, label="How far the words go: 0 is the picture's own prompt, 1 the target, up to 1.5")
         guidance = gr.Number(0, label=f"How strongly words count, 1 to {MAX_GUIDANCE:g}; 0: the model's usual one")
         weights = gr.Textbox("", label="More or less of single words, for example 'smiling 2, glasses 0.5', -5 to 5")
-        regions = gr.JSON(label=f"{REGIONS}; outside nothing changes; none for everywhere")
-        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=invert.FIRST, label="Text-to-image model: its id")
+        regions = gr.JSON(label=f"{REGIONS_LABEL}; outside nothing changes; none for everywhere")
+        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model: its id")
         picture, about = gr.Image(label="Picture", format="png"), gr.JSON(label="About it")
         asked = [image, composition, target, strength, guidance, weights, regions, model]
         asked += [placement_input(), returned_input(), prompt_input()]
