@@ -185,7 +185,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         composition = state.composition.lock(False)
         for key, name in ((across, "across"), (down, "down")):
             strength: Any = getattr(event, name, None)  # refused below if it is no number
-            axis = axis_of(key)
+            axis = axis_of(key or "")
             if axis is None:
                 composition = composition.set(key, strength)
             elif isinstance(strength, int | float):
@@ -398,7 +398,7 @@ def render(
                 yield {**base, **busy(event), **kept}
             base |= foreign(model.card, looking.result)
             started = time.monotonic()
-            running = Running(turn.follow(composed(session, picture, chosen, options)))
+            running = Running(turn.follow(composed(session, picture, chosen, change, options)))
             for event in running:
                 if event.preview is not None or not kept:
                     yield {**base, **busy(event), **kept}

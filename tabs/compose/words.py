@@ -21,7 +21,8 @@ from tabs.visit import current_picture, notes
 EVERYWHERE, DRAWN = "", "drawn"
 ABOUT = (
     "Write what the picture shows with a word changed, added or taken out. Words and directions act in one pass, from "
-    "the picture's inversion, which is made once and takes longer."
+    "the picture's inversion, which is made once and takes longer. Filmstrips, several pictures at once, presets and "
+    "links are of the directions alone."
 )
 AXIS = "words:"  # before the axis, in the place of a direction's key
 

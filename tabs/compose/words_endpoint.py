@@ -14,7 +14,7 @@ from core.studio.compose.word_change import MAX_GUIDANCE, read_change
 from core.studio.frames import EditOptions
 from core.studio.photographs import given_back, require_returned
 from core.studio.visit.session import Session
-from core.studio.visit.words import composed_of
+from core.studio.visit.words import composed
 from tabs.compose.endpoints import chosen_directions
 from tabs.endpoints import (
     COMPOSITION_LABEL,
@@ -80,7 +80,7 @@ def compose_words(
     chosen = chosen_directions(session, named, model) if named not in ("", "{}") else []
     where = json.dumps(regions) if regions else ""
     change = read_change(source, target or "", words_strength, guidance or None, weights or "", where)
-    frame = yield from stream_progress(composed_of(session, source, chosen, change, EditOptions()))
+    frame = yield from stream_progress(composed(session, source, chosen, change, EditOptions()))
     about: dict[str, Any] = {"model": model, "composition": applying.describe_composition(chosen)}
     about |= {"words": change.words if change else "", "seconds": round(time.monotonic() - started, 2)}
     about |= {"placement": told_placement(source)} | told_prompt(source)

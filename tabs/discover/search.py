@@ -124,11 +124,9 @@ def search(session: Session, prompt: str | None, value: Any, *settings: Any) -> 
 def expected(exploration: Exploration) -> str:
     """What to say of how long a search in a large network will take; "" of any other."""
     seconds = estimated_seconds(exploration)
-    return (
-        ""
-        if seconds is None
-        else f"This takes {duration_in_words(seconds)} here. “Stop” ends it; what was found stays …"
-    )
+    if seconds is None:
+        return ""
+    return f"This takes {duration_in_words(seconds)} here. “Stop” ends it; what was found stays …"
 
 
 def found_numbers(exploration: Exploration) -> str:

@@ -38,13 +38,6 @@ def inverted(session: Session, picture: Picture) -> Job[tuple[TextToImage, Inver
 
 
 def composed(
-    session: Session, picture: Picture, chosen: Sequence[tuple[Preset, float]], options: EditOptions
-) -> Job[Frame]:
-    """The composition, with the visit's change of words if there is one. Raises as `composed_of`."""
-    return (yield from composed_of(session, picture, chosen, session.compose.change_of_words, options))
-
-
-def composed_of(
     session: Session,
     picture: Picture,
     chosen: Sequence[tuple[Preset, float]],
