@@ -15,7 +15,7 @@ from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.presets import Preset
 from core.progress import Progress, Running
-from core.studio.between_prompts import FORM, direction_between, two_prompts
+from core.studio.between_prompts import FORM, SHIFT, direction_between, two_prompts
 from core.studio.known_models import known_card
 from core.studio.texts import remarks
 from core.studio.train import (
@@ -180,9 +180,12 @@ def matched_note(preset: Preset) -> str:
     match = preset.measured.get("s_dir")
     if match is None or match >= LOW_MATCH:
         return ""
+    more = "train longer, or with more pictures"
+    if preset.method == SHIFT:  # of h alone, which is weak for many words
+        more = "take more strength, or train the direction, which takes longer and does more"
     words = (
         f"The pictures hardly change the way the words do: match {match:.2f} of 1. Use words that this model knows, "
-        "train longer, or with more pictures."
+        f"{more}."
     )
     return f'<div class="message" role="alert">{words}</div>'
 

@@ -55,8 +55,6 @@ def test_the_prompt_is_suggested(client: Client) -> None:
     _, about = client.predict(handle_file(EXAMPLES[3]), size=16, model=MODEL, api_name="/analyse")
     assert about["prompt"] == library.open_picture(EXAMPLES[3], MODEL).prompt
     assert "glasses" in about["prompt"]
-    _, about = client.predict(handle_file(EXAMPLES[3]), size=16, api_name="/analyse")
-    assert "prompt" not in about
 
 
 def test_used_on_another_picture_with_its_prompt(client: Client, found: tuple[presets.Preset, Any]) -> None:
