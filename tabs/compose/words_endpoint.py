@@ -32,7 +32,7 @@ from tabs.endpoints import (
 )
 from tabs.shell import Shell
 
-FIRST = "avatars-t2i"
+FIRST, MODEL = "avatars-t2i", "Text-to-image model: its id"
 
 
 def build(shell: Shell) -> None:
@@ -44,8 +44,8 @@ def build(shell: Shell) -> None:
         strength = gr.Number(1.0, label="How far the words go: 0 is the picture's own prompt, 1 the target, up to 1.5")
         guidance = gr.Number(0, label=f"How strongly words count, 1 to {MAX_GUIDANCE:g}; 0: the model's usual one")
         weights = gr.Textbox("", label="More or less of single words, for example 'smiling 2, glasses 0.5', -5 to 5")
-        regions = gr.JSON(label=f"{REGIONS_LABEL}; outside nothing changes; none for everywhere")
-        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label="Text-to-image model: its id")
+        regions = gr.JSON({}, label=f"{REGIONS_LABEL}; outside nothing changes; none for everywhere")
+        model = gr.Dropdown(list(TEXT_TO_IMAGE), value=FIRST, label=MODEL, allow_custom_value=True)
         picture, about = gr.Image(label="Picture", format="png"), gr.JSON(label="About it")
         asked = [image, composition, target, strength, guidance, weights, regions, model]
         asked += [placement_input(), returned_input(), prompt_input()]
