@@ -161,7 +161,7 @@ def compare_prompts(session: Session, source: str, target: str, samples: int, st
     try:
         for event in running:
             if event.preview is not None and len(event.preview) == 2:
-                faces = preview_view(event.preview)
+                faces = preview_view(event.preview, "with it")
             if faces or time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 yield training_view(f"{event.note} …", event.step / max(1, event.total), faces=faces)
@@ -212,11 +212,11 @@ def training_view(note: str, done: float, training: Any = None, faces: str = "")
     )
 
 
-def preview_view(preview: Tensor) -> str:
+def preview_view(preview: Tensor, after_words: str = "learned so far") -> str:
     before, after = (data_url(picture, quality=80) for picture in to_pil(preview))
     return (
         f'<div class="faces"><figure><img src="{before}" alt="Before">before</figure>'
-        f'<figure><img src="{after}" alt="With what is learned so far">learned so far</figure></div>'
+        f'<figure><img src="{after}" alt="With it">{after_words}</figure></div>'
     )
 
 
