@@ -46,6 +46,7 @@ class WordsSection:
                     step=0.05,
                     label="How far the words go",
                     info="0 is the picture's own prompt, 1 the target",
+                    min_width=260,
                     elem_id="words-strength",
                 )
                 self.guidance = gr.Slider(
@@ -55,6 +56,7 @@ class WordsSection:
                     step=0.5,
                     label="How strongly words count (guidance)",
                     info="1 is none",
+                    min_width=260,
                     elem_id="words-guidance",
                 )
             with gr.Row():
