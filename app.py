@@ -24,7 +24,7 @@ from core.studio.visit.session import Session
 from tabs import hub_login, opening, opening_endpoints, parts_endpoints, photo_endpoints, restoring, serving
 from tabs.compose import endpoints as compose_endpoints
 from tabs.compose import tab as compose
-from tabs.compose import table_endpoints
+from tabs.compose import table_endpoints, words_endpoint
 from tabs.discover import endpoints as discover_endpoints
 from tabs.discover import tab as discover
 from tabs.invert import endpoints as invert_endpoints
@@ -47,6 +47,7 @@ ENDPOINTS = [
     text_edit_analyses,
     compose_endpoints,
     table_endpoints,
+    words_endpoint,
     discover_endpoints,
     invert_endpoints,
     photo_endpoints,

@@ -48,6 +48,10 @@ PLACEMENT = (
     '{"left_eye": [x, y], "right_eye": [x, y], "mouth": [x, y]}; or {"x": ..., "y": ..., "side": ..., "angle": ...}: '
     "its middle, side and turn, in pixels and degrees; /find_faces gives such squares"
 )
+REGIONS_LABEL = (
+    'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
+    '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}]'
+)
 RETURNED_LABEL = "What comes back: the square, the photo with what changed, or the photo with the whole square"
 STEPS_LABEL = "Steps of the process, 4 to 1000; 0: as many as it needs (anchored 7, paper and published 40)"
 SEED_LABEL = "Seed of the noise that is added for quality, 0 to 2147483647; of no effect without boosting"

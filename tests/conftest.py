@@ -114,11 +114,12 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def running_app() -> Iterator[str]:
     """Address of the whole app, running in this process, with the stand-in as the first model of Invert."""
     import app
+    from tabs.compose import words_endpoint
     from tabs.invert import endpoints as invert_endpoints
     from tabs.invert import tab as invert
 
     with pytest.MonkeyPatch.context() as patch:
-        for tab in (invert, invert_endpoints):
+        for tab in (invert, invert_endpoints, words_endpoint):
             patch.setattr(tab, "FIRST", "stand-in")
         page = app.build()
         _, address, _ = app.launch(page, prevent_thread_lock=True, quiet=True)

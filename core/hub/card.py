@@ -13,6 +13,7 @@ from urllib.parse import quote
 from huggingface_hub import ModelCardData
 
 from ..models.cards import MODELS, Hub
+from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..presets import About
 
 BEGIN, END = "<!-- directions: this part is written by h-space studio -->", "<!-- end of directions -->"
@@ -82,7 +83,8 @@ def _metadata(rows: Sequence[CardRow]) -> str:
     licences = sorted({row.about.licence.strip().lower() for row in rows})
     known = len(licences) == 1 and licences[0] in KNOWN_LICENCES
     licence, name = (licences[0], None) if known else ("other", "see-the-table")
-    sources = [MODELS[model].source for model in {row.about.model for row in rows} if model in MODELS]
+    listed = {**TEXT_TO_IMAGE, **MODELS}
+    sources = [listed[model].source for model in {row.about.model for row in rows} if model in listed]
     base = sorted(source.repo for source in sources if isinstance(source, Hub))
     return ModelCardData(license=licence, license_name=name, tags=TAGS, base_model=base or None).to_yaml()
 

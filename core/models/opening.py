@@ -242,8 +242,8 @@ def _refuse_others(config: Mapping[str, Any], title: str) -> None:
     kind = str(config.get("_class_name", ""))
     if "Condition" in kind:
         raise RequestError(
-            f"“{title}” makes pictures from text ({kind[:60]}). The tab Invert is for such models; here a network "
-            "without conditions is needed (UNet2DModel)."
+            f"“{title}” makes pictures from text ({kind[:60]}). Of such models the listed ones can be chosen; "
+            "here a network without conditions is needed (UNet2DModel)."
         )
 
 

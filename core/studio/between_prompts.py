@@ -28,7 +28,7 @@ from .known_models import bound_model, takes_prompt, written_prompt
 from .latents import edit_together
 from .train import MAX_TEXT, PREVIEW_STEPS
 
-FORM = "prompts"  # beside those that are trained
+FORM, SHIFT = "prompts", "prompt shift"  # beside the forms that are trained; the method's name in presets
 # Of the shift of h between two prompts: a plain change where h takes the words up ("sad" to "smiling").
 USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
 MAX_SAMPLES = 200
@@ -119,7 +119,7 @@ def shift_preset(
         model=source.card.id,
         fingerprint=source.fingerprint,
         description=f"The shift of h from “{about['prompt']}” to “{wanted}”, mean of {samples} pictures."[:2000],
-        method="prompt shift",
+        method=SHIFT,
         parameters={"samples": samples, "steps": steps, "seed": seed},
         source_text=about["prompt"][:300],
         target_text=wanted[:300],

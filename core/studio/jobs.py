@@ -59,6 +59,11 @@ def run_elsewhere(elsewhere: Elsewhere | None) -> None:
     _elsewhere = elsewhere
 
 
+def runs_elsewhere() -> bool:
+    """Whether device jobs are run in another process."""
+    return _elsewhere is not None
+
+
 def device_job(
     work: Callable[..., Work], resumable: bool = False
 ) -> Callable[[Callable[P, Job[T]]], Callable[P, Job[T]]]:

@@ -13,16 +13,17 @@ function draw() {
   root.hidden = !acrosses.length;
   root.dataset.done = value.done ? "yes" : "no";
   if (!acrosses.length) return root.replaceChildren();
+  const downwards = value.unsigned ? (number) => String(Number(number.toFixed(2))) : signed; // guidance is no strength
   const cells = make("div", "cells");
   cells.style.setProperty("--columns", acrosses.length);
   cells.append(make("b", "corner"), ...acrosses.map((strength) => make("span", "top", signed(strength / units[0]))));
   downs.forEach((down, r) => {
-    cells.append(make("span", "side", signed(down / units[1])));
+    cells.append(make("span", "side", downwards(down / units[1])));
     acrosses.forEach((across, c) => {
       const cell = make("button");
       cell.type = "button";
       cell.disabled = !value.done;
-      cell.title = `${value.across} ${signed(across / units[0])}, ${value.down} ${signed(down / units[1])}`;
+      cell.title = `${value.across} ${signed(across / units[0])}, ${value.down} ${downwards(down / units[1])}`;
       cell.setAttribute("aria-label", cell.title);
       const source = images[r * acrosses.length + c];
       const image = make(source ? "img" : "i");

@@ -79,7 +79,7 @@ def ends_of(session: Session, key: str) -> tuple[float, float]:
     if preset is None:
         return axis_range(session, key)
     low, high = preset.strength_range
-    return low / preset.unit, high / preset.unit
+    return round(low / preset.unit, 3), round(high / preset.unit, 3)
 
 
 @in_words
@@ -123,6 +123,7 @@ def run_sweep(
     value: dict[str, Any] = {"across": swept_ones[0].name, "down": downwards}
     value |= {
         "units": list(units),
+        "unsigned": axis is not None,
         "acrosses": acrosses,
         "downs": downs,
         "images": [],

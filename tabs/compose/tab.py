@@ -35,7 +35,7 @@ from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
-from tabs.compose.words import WordsSection, asked_for, axis_of
+from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
@@ -185,7 +185,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         composition = state.composition.lock(False)
         for key, name in ((across, "across"), (down, "down")):
             strength: Any = getattr(event, name, None)  # refused below if it is no number
-            axis = axis_of(key)
+            axis = axis_of(key or "")
             if axis is None:
                 composition = composition.set(key, strength)
             elif isinstance(strength, int | float):
@@ -251,7 +251,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
         visit.change_model(model_id)
-        words_of_model = words.for_model(model_id)
+        words_of_model = words.for_model(visit)
         return *chooser.for_model(visit), *words_of_model, visit_stage(visit) | {"hint": HINT}, *following(visit)
 
     @in_words
@@ -266,6 +266,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     given = [session, *advanced]
     keeping.connect(shell, stage, shown_composition, advanced)
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
+    taken = sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY)
+    returned = back.click(go_back, given, [tab.parent, *shown], **HEAVY)
     changes = [
         palette.release(toggle, given, shown, **HEAVY),
         mixer.release(mix, given, shown, **HEAVY),
@@ -279,12 +281,14 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         ),
         words.leave.click(leave_words, given, shown, **HEAVY),
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
-        sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY),
+        taken,
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
         hub.connect(session, QUIET).then(refresh, given, shown, **HEAVY),
-        back.click(go_back, given, [tab.parent, *shown], **HEAVY),
+        returned,
     ]
     mixer.release(similarity.forget, None, similarity.note, **QUIET)
+    for event in (taken, returned):
+        event.then(follow_change, session, words.written, **QUIET)
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in changes:
@@ -394,7 +398,7 @@ def render(
                 yield {**base, **busy(event), **kept}
             base |= foreign(model.card, looking.result)
             started = time.monotonic()
-            running = Running(turn.follow(composed(session, picture, chosen, options)))
+            running = Running(turn.follow(composed(session, picture, chosen, change, options)))
             for event in running:
                 if event.preview is not None or not kept:
                     yield {**base, **busy(event), **kept}

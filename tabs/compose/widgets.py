@@ -33,7 +33,8 @@ class Mixer(gr.HTML):
 class Grid(gr.HTML):
     """A sweep; `.release` tells which pair of strengths was clicked (across, down).
 
-    The value is a dictionary: across, down (names), acrosses, downs (strengths), images (URLs, row by row) and done.
+    The value is a dictionary: across, down (names), acrosses, downs (strengths), images (URLs, row by row), done, and
+    unsigned, if the numbers downwards are no strengths.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:

@@ -21,13 +21,14 @@ from tabs.visit import current_picture, notes
 EVERYWHERE, DRAWN = "", "drawn"
 ABOUT = (
     "Write what the picture shows with a word changed, added or taken out. Words and directions act in one pass, from "
-    "the picture's inversion, which is made once and takes longer."
+    "the picture's inversion, which is made once and takes longer. Filmstrips, several pictures at once, presets and "
+    "links are of the directions alone."
 )
 AXIS = "words:"  # before the axis, in the place of a direction's key
 
 
 class WordsSection:
-    """`follow`: what depends on the model. `change`: tells that there is another change of words."""
+    """`written`: what says the change of words. `follow`: what depends on the model."""
 
     def __init__(self, model_id: str) -> None:
         with gr.Accordion(
@@ -45,6 +46,7 @@ class WordsSection:
                     step=0.05,
                     label="How far the words go",
                     info="0 is the picture's own prompt, 1 the target",
+                    min_width=260,
                     elem_id="words-strength",
                 )
                 self.guidance = gr.Slider(
@@ -54,6 +56,7 @@ class WordsSection:
                     step=0.5,
                     label="How strongly words count (guidance)",
                     info="1 is none",
+                    min_width=260,
                     elem_id="words-guidance",
                 )
             with gr.Row():
@@ -73,12 +76,11 @@ class WordsSection:
                 self.leave = gr.Button("Without words", min_width=140, elem_id="leave-words")
             self.told = gr.HTML(elem_id="words-told")
         self.written = [self.target, self.strength, self.guidance, self.weights, self.where]
-        self.follow = [self.panel, self.guidance, self.where]
+        self.follow = [self.panel, *self.written[1:]]
 
-    def for_model(self, model_id: str) -> tuple[Any, ...]:
-        """Values of the panel, of guidance and of the places for a model that was just chosen."""
-        offered = gr.update(choices=places(model_id), value=EVERYWHERE)
-        return gr.update(visible=takes_prompt(model_id)), usual_guidance(model_id), offered
+    def for_model(self, session: Session) -> tuple[Any, ...]:
+        """Values of `follow` for a model that was just chosen. The target is offered when the tab is opened."""
+        return gr.update(visible=takes_prompt(session.model_id)), *written_values(session)[1:]
 
     def connect(self, session: gr.State, tab: gr.Tab) -> None:
         """What happens within the section."""
@@ -97,6 +99,22 @@ def places(model_id: str) -> list[tuple[str, str]]:
     """Where anything may change."""
     ready = [(label, label) for label in READY_MADE.get(known_card(model_id).domain_word, {})]
     return [("Everywhere", EVERYWHERE), *ready, ("What is drawn in Discover", DRAWN)]
+
+
+def written_values(session: Session) -> tuple[Any, ...]:
+    """Values of `written` for the change of words that is in force."""
+    change, model_id = session.compose.change_of_words, session.model_id
+    guidance = usual_guidance(model_id) if change.guidance is None else change.guidance
+    weights = ", ".join(f"{word} {weight:g}" for word, weight in change.weights)
+    labels = [label for _, label in places(model_id) if label != DRAWN]
+    where = next((label for label in labels if region_json(session, label) == change.where), DRAWN)
+    return change.target, change.strength, guidance, weights, gr.update(choices=places(model_id), value=where)
+
+
+@in_words
+def follow_change(session: Session) -> tuple[Any, ...]:
+    """Values of `written` after something else has changed what is in force; nothing without a change of words."""
+    return written_values(session) if session.compose.change_of_words else (gr.skip(),) * 5
 
 
 @in_words

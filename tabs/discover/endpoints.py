@@ -26,6 +26,7 @@ from core.studio.visit.session import Session
 from tabs.charts import spectrum_plot
 from tabs.discover.search import acting_levels
 from tabs.endpoints import (
+    REGIONS_LABEL,
     Answers,
     declare,
     given_mask,
@@ -43,11 +44,9 @@ from tabs.exports import all_svg, csv_text
 from tabs.shell import Shell
 from tabs.tables import direction_rows, spectrum_rows
 
-REGIONS = (
-    'Regions, in fractions of the side: [{"label": "mouth", "boxes": [[left, top, right, bottom]], "strokes": '
-    '[{"points": [[x, y]], "width": 0.1, "erases": false}], "masks": ["data:image/png;base64,..."]}], or a part of the '
-    'picture, [{"part": "mouth"}], of those that /find_parts tells; none for '
-    + " and ".join(name for name, method in METHODS.items() if not method.needs_region)
+PART = ', or a part of the picture, [{"part": "mouth"}], of those that /find_parts tells'
+REGIONS = f"{REGIONS_LABEL}{PART}; none for " + " and ".join(
+    name for name, method in METHODS.items() if not method.needs_region
 )
 METHOD_WORDS = "; ".join(f"{name} ({method.label})" for name, method in METHODS.items())
 

@@ -14,6 +14,7 @@ from core.errors import RequestError, VisitorError
 from core.models.loader import DiffusionModel
 from core.progress import Progress
 from core.studio.discover.analysis import timestep_from_share
+from core.studio.discover.estimate import duration_in_words, estimated_seconds
 from core.studio.discover.exploration import Exploration, requested_regions
 from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra
@@ -95,6 +96,8 @@ def search(session: Session, prompt: str | None, value: Any, *settings: Any) -> 
     yield skip, rows_value(state.exploration) | starting, *(skip,) * 3, *searching, skip
     try:
         exploration = requested_exploration(session, picture, value, *settings)
+        if told := expected(exploration):
+            yield skip, rows_value(state.exploration) | starting | {"note": told}, *(skip,) * 6
         version, last_report = 0, 0.0
         for event in turn.follow(explore(exploration)):
             if exploration.version != version and state.exploration is not exploration:  # its first rows
@@ -116,6 +119,14 @@ def search(session: Session, prompt: str | None, value: Any, *settings: Any) -> 
     except Exception:
         yield skip, rows_value(state.exploration), *(skip,) * 3, *idle, skip
         raise
+
+
+def expected(exploration: Exploration) -> str:
+    """What to say of how long a search in a large network will take; "" of any other."""
+    seconds = estimated_seconds(exploration)
+    if seconds is None:
+        return ""
+    return f"This takes {duration_in_words(seconds)} here. “Stop” ends it; what was found stays …"
 
 
 def found_numbers(exploration: Exploration) -> str:

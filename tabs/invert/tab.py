@@ -192,9 +192,11 @@ def suggested(session: Session, card: TextToImageCard, written: str) -> Any:
     """An update of the prompt for another picture, unless the visitor has written one."""
     state = session.invert
     ours = {"", state.suggested, first_prompt(session.model_id, card)}
-    if written.strip() not in ours or current_picture(session) is None:
+    picture = current_picture(session)
+    if written.strip() not in ours or picture is None:
         return gr.skip()
-    state.suggested = suggestion(card, pixels_for(session, card))
+    own = picture.conditioning if picture.model_id == card.id else ""  # as the other tabs have it
+    state.suggested = own or suggestion(card, pixels_for(session, card))
     return gr.update(value=state.suggested, placeholder=card.prompt)
 
 

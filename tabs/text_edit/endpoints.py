@@ -155,7 +155,7 @@ def edit_text(
     about: dict[str, Any] = {"direction": preset.name, "model": model, "strength": strength}
     about |= {"process": process, "steps": options.step_count}
     about |= {"t_edit": intervals.t_edit, "t_boost": intervals.t_boost, "seconds": round(time.monotonic() - started, 2)}
-    about |= {"placement": told_placement(source)} | told_prompt(source)
+    about |= {"placement": told_placement(source), **told_prompt(source)}
     about |= {"intervals_svg": first_svg(intervals_of(loaded.card, intervals, preset.direction.t_start))}
     yield given_back(source, frame.pixels, returned), about | frame.measures.as_json()
 

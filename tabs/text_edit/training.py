@@ -15,7 +15,7 @@ from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.presets import Preset
 from core.progress import Progress, Running
-from core.studio.between_prompts import FORM, direction_between, two_prompts
+from core.studio.between_prompts import FORM, SHIFT, direction_between, two_prompts
 from core.studio.known_models import known_card
 from core.studio.texts import remarks
 from core.studio.train import (
@@ -161,7 +161,7 @@ def compare_prompts(session: Session, source: str, target: str, samples: int, st
     try:
         for event in running:
             if event.preview is not None and len(event.preview) == 2:
-                faces = preview_view(event.preview)
+                faces = preview_view(event.preview, "with it")
             if faces or time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 yield training_view(f"{event.note} …", event.step / max(1, event.total), faces=faces)
@@ -180,9 +180,12 @@ def matched_note(preset: Preset) -> str:
     match = preset.measured.get("s_dir")
     if match is None or match >= LOW_MATCH:
         return ""
+    more = "train longer, or with more pictures"
+    if preset.method == SHIFT:  # of h alone, which is weak for many words
+        more = "take more strength, or train the direction, which takes longer and does more"
     words = (
         f"The pictures hardly change the way the words do: match {match:.2f} of 1. Use words that this model knows, "
-        "train longer, or with more pictures."
+        f"{more}."
     )
     return f'<div class="message" role="alert">{words}</div>'
 
@@ -209,11 +212,11 @@ def training_view(note: str, done: float, training: Any = None, faces: str = "")
     )
 
 
-def preview_view(preview: Tensor) -> str:
+def preview_view(preview: Tensor, after_words: str = "learned so far") -> str:
     before, after = (data_url(picture, quality=80) for picture in to_pil(preview))
     return (
         f'<div class="faces"><figure><img src="{before}" alt="Before">before</figure>'
-        f'<figure><img src="{after}" alt="With what is learned so far">learned so far</figure></div>'
+        f'<figure><img src="{after}" alt="With it">{after_words}</figure></div>'
     )
 
 

@@ -19,7 +19,7 @@ TRAINED = [
     ("Thorough: depends on the picture, a few minutes (implicit, f_t)", "implicit"),
     ("One change for each noise level, the same for every picture (Δh per timestep)", "per_timestep"),
 ]
-AT_ONCE = ("At once: what the two prompts differ in inside the model, without training", FORM)
+AT_ONCE = ("At once, without training: what two prompts differ in inside the model; weak for many words", FORM)
 LATENTS = [
     ("Random noise: changes more", "random"),
     ("Pictures, inverted first: keeps more of them", "inverted"),

@@ -39,7 +39,7 @@ def test_documented_endpoints_and_no_others(client: Client) -> None:
     discovery = {"/analyse", "/discover", "/find_parts"}
     inversion = {"/invert", "/compare_methods", "/reconstruct", "/edit_inverted", "/robustness"}
     photographs = {"/find_faces", "/ask_instruments", "/return_to_photo", "/open_model"}
-    composing = {"/compose", "/sweep", "/presets", "/similarity", "/batch", "/filmstrip", "/history"}
+    composing = {"/compose", "/sweep", "/presets", "/similarity", "/batch", "/filmstrip", "/history", "/compose_words"}
     assert set(api["named_endpoints"]) == text | discovery | composing | inversion | photographs
     assert not api["unnamed_endpoints"]
     for name, endpoint in api["named_endpoints"].items():

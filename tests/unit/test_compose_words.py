@@ -177,10 +177,10 @@ def test_a_visit_inverts_once(model: TextToImage, picture: Picture) -> None:
     session.picture = picture
     session.compose.change_of_words = WordChange(TARGET)
     chosen = [(preset(model), 2.0)]
-    first = finish(composed(session, picture, chosen, EditOptions()))
+    first = finish(composed(session, picture, chosen, WordChange(TARGET), EditOptions()))
     [trial] = session.invert.kept
     assert finish(inverted(session, picture))[1] is trial.results["anchored"].inversion
-    again = finish(composed(session, picture, chosen, EditOptions()))
+    again = finish(composed(session, picture, chosen, WordChange(TARGET), EditOptions()))
     assert torch.equal(first.pixels, again.pixels)
     assert session.invert.kept == [trial]
     grid = finish(swept(session, picture, chosen, (0.0, 2.0), "strength", (0.0, 1.0), "", EditOptions()))
@@ -188,7 +188,7 @@ def test_a_visit_inverts_once(model: TextToImage, picture: Picture) -> None:
     made = what_made_it(picture, chosen, EditOptions(), session.compose.change_of_words)
     assert (made["prompt"], made["words"]["target"]) == (PROMPT, TARGET)
     session.compose.change_of_words = NO_CHANGE
-    plain = finish(composed(session, picture, chosen, EditOptions(steps=6)))
+    plain = finish(composed(session, picture, chosen, NO_CHANGE, EditOptions(steps=6)))
     assert (plain.pixels - first.pixels).abs().max() > 1e-3
     assert "words" not in what_made_it(picture, chosen, EditOptions(), NO_CHANGE)
 

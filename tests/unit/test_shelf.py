@@ -31,9 +31,8 @@ from core.models.loader import models
 from core.models.opening import open_model
 from core.presets import Preset
 from core.progress import finish
-from core.studio import library
+from core.studio import known_models, library
 from core.studio.visit.session import Session
-from tabs import opened_link
 from tabs.compose import hub_browser
 from tabs.text_edit import shelf
 
@@ -127,7 +126,7 @@ def test_a_model_with_directions_has_none() -> None:
 def test_what_is_published_is_shown_and_taken(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "small", small_card())
     model = small_model()
-    monkeypatch.setattr(opened_link, "models", SimpleNamespace(get=lambda _: model))
+    monkeypatch.setattr(known_models, "models", SimpleNamespace(get=lambda _: model, loaded=lambda: []))
     served.repository(REPO, {"a.safetensors": preset("small"), "b.safetensors": preset("zebras")})
     looking, shown = shelf.arrive("small")
     assert "Looking" in looking[2]

@@ -109,7 +109,8 @@ def apply_with_words(
         groups.setdefault((change.target, change.guidance, change.where, bool(change.weights)), []).append(i)
     made = torch.empty(len(cells), *picture.pixels.shape[1:])
     total = len(cells) * inversion.solution.steps
-    lost = picture.pixels - model.decode(inversion.solution.trajectory[:1].to(model.device)).cpu()
+    with DEVICE.turn():
+        lost = picture.pixels - model.decode(inversion.solution.trajectory[:1].to(model.device)).cpu()
     done, noted = 0, ""
     for group in groups.values():
         change = cells[group[0]].change

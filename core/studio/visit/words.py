@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ...errors import RequestError
 from ...inversion.inversion import Inversion
 from ...presets import Preset
 from ...progress import Job
@@ -37,15 +38,19 @@ def inverted(session: Session, picture: Picture) -> Job[tuple[TextToImage, Inver
 
 
 def composed(
-    session: Session, picture: Picture, chosen: Sequence[tuple[Preset, float]], options: EditOptions
+    session: Session,
+    picture: Picture,
+    chosen: Sequence[tuple[Preset, float]],
+    change: WordChange,
+    options: EditOptions,
 ) -> Job[Frame]:
-    """The composition, with the visit's change of words if there is one. Raises as `inverted`, `apply_with_words` and
-    `apply`."""
-    change = session.compose.change_of_words
+    """Directions at their strengths and a change of words, if there is one. Raises as `inverted`, `apply_with_words`
+    and `apply`."""
     if not change:
-        [frame] = yield from applying.apply(
-            model_of(picture), picture, [(preset, [c]) for preset, c in chosen], options
-        )
+        if not chosen:
+            raise RequestError("There is nothing to apply yet: add a direction, or change the words.")
+        columns = [(preset, [c]) for preset, c in chosen]
+        [frame] = yield from applying.apply(model_of(picture), picture, columns, options)
         return frame
     model, inversion = yield from inverted(session, picture)
     cell = Cell(tuple(c for _, c in chosen), change)

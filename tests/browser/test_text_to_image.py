@@ -1,0 +1,109 @@
+"""A text-to-image model from the first choice to the composition with a changed word, and after a reload."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+Visit = Callable[..., Page]
+PROMPT = "a sad face"
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def prompt_of(page: Page, root: str) -> Locator:
+    return page.locator(f"{root} .shows textarea")
+
+
+def unfold(page: Page, accordion: str) -> None:
+    page.locator(f"{accordion} > button").click()
+    page.wait_for_timeout(600)  # Gradio makes what is inside only now, and gives it its first values after it
+
+
+def composed(page: Page) -> str:
+    stage = page.locator("#compose-stage .stage")
+    expect(stage).to_have_attribute("data-frames", "1")
+    expect(stage).to_have_attribute("aria-busy", "false")
+    return page.locator("#compose-stage [data-part=after]").get_attribute("src") or ""
+
+
+def test_from_a_prompt_to_a_composition_with_a_changed_word(page: Page) -> None:
+    expect(prompt_of(page, "#text-edit")).to_be_hidden()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="Stand-in", exact=True).click()
+    expect(prompt_of(page, "#text-edit")).to_have_value(re.compile(r"\bface\b"))
+    expect(page.locator("#shelf:visible")).to_contain_text("without training")
+
+    # The picture's prompt: an empty one is refused and the former one stays; another one is there in every tab.
+    tab(page, "Discover")
+    written, suggested = prompt_of(page, "#discover"), prompt_of(page, "#discover").input_value()
+    written.fill(" ")
+    written.blur()
+    expect(page.locator(".toast-body").first).to_contain_text("Say what the picture shows")
+    expect(written).to_have_value(suggested)
+    written.fill(PROMPT)
+    written.blur()
+
+    # A region, its directions, one of them large, kept and sent on.
+    root = page.locator("#discover")
+    root.get_by_role("button", name="Mouth", exact=True).click()
+    unfold(page, "#discover-advanced")
+    for label, value in (("How fine the search is", "16"), ("How many per region", "1")):
+        number = page.get_by_label(f"number input for {label}")
+        number.fill(value)
+        number.press("Tab")
+    root.locator("#find").click()
+    expect(page.locator(".found")).to_have_attribute("data-drawn", "1")
+    expect(root.locator("#find")).to_be_visible()
+    row = page.locator(".found .row").first
+    name = row.locator(".name").input_value()
+    row.locator(".plus").click()
+    stage = page.locator("#discover-stage")
+    expect(stage.locator(".strip button[disabled]")).to_have_count(0)
+    page.locator("#save-direction").click()
+    expect(page.locator("#discover-said")).to_contain_text("among your presets")
+    page.locator("#send-to-compose").click()
+    expect(page.locator("#discover-said")).to_contain_text("in your composition")
+
+    # The mixing desk, then a changed word in the same pass.
+    tab(page, "Compose")
+    expect(prompt_of(page, "#compose")).to_have_value(PROMPT)
+    alone = composed(page)
+    page.get_by_label(f"Strength of {name} as a number").fill("2")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("+2")
+    stronger = composed(page)
+    assert stronger != alone
+    unfold(page, "#compose-words")
+    target = page.locator("#compose-target textarea")
+    expect(target).to_have_value(PROMPT)
+    page.locator("#apply-words").click()
+    expect(page.locator(".toast-body").first).to_contain_text("Change, add or take out a word")
+    target.fill(f"{PROMPT} with glasses")
+    page.locator("#apply-words").click()
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("with glasses")
+    both = composed(page)
+    assert both not in (alone, stronger)
+    assert name in page.locator("#compose-stage [data-part=title]").inner_text()
+
+    # Everything is there again after a reload: model, prompt, preset, composition, words.
+    page.reload()
+    expect(page.locator("#model input")).to_have_value("Stand-in")
+    expect(page.get_by_role("tab", name="Compose", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(prompt_of(page, "#compose")).to_have_value(PROMPT)
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("with glasses")
+    assert composed(page) == both
+    tab(page, "Text edit")
+    expect(page.locator("#presets .own")).to_have_count(1)
+    expect(prompt_of(page, "#text-edit")).to_have_value(PROMPT)
+
+    # The other family has nothing of it, and says so.
+    page.locator("#model input").click()
+    page.get_by_role("option", name="Avatars", exact=True).click()
+    expect(prompt_of(page, "#text-edit")).to_be_hidden()
+    expect(page.locator("#presets .own")).to_have_count(0)
+    tab(page, "Compose")
+    expect(page.locator("#palette-others")).to_contain_text("1 more of your directions is for other models: Stand-in")
