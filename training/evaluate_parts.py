@@ -27,7 +27,7 @@ from training.portraits import Portrait, render, sample, varied
 GOAL = 0.9  # of the mean overlap on rendered portraits, set before it was measured
 LEVEL = 0.2  # share of T from which the diffusion model predicts pictures
 DENOISED = 100  # held-out portraits that it predicts
-CHANGED = 60  # held-out portraits, each changed in the ways below
+CHANGED = 30  # held-out portraits, each changed in the ways below
 TOGETHER = 20  # pictures that go through a network at once
 WAYS: tuple[dict[str, float], ...] = (
     {"smile": 1.0},

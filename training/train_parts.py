@@ -1,7 +1,7 @@
 """Train the network that knows the parts of a face (`core/parts.py`) from the renderer's part maps.
 
-    accelerate launch -m training.train_parts --minutes 14
-    python -m training.train_parts --minutes 14 --resume
+    accelerate launch -m training.train_parts --steps 2000
+    python -m training.train_parts --steps 2000 --resume
 
 It ends with the figures of the model card, measured on held-out portraits (`training/evaluate_parts.py`).
 """
@@ -26,7 +26,7 @@ OUT = Path(__file__).parents[1] / "presets" / "models" / "avatars" / "parts"
 NETWORK = {"channels": [24, 40, 64, 96], "size": 128}
 SHIFT = 6  # pixels, at most
 BLENDED, MAX_BLEND = 0.2, 0.35  # share of pictures that another one shines through, and how much of it at most
-PREDICTED = 600  # portraits that are there as the diffusion model predicts them, too
+PREDICTED = 400  # portraits that are there as the diffusion model predicts them, too
 LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25)  # shares of T from which it does
 FROM_MODEL = 0.25  # share of a batch
 
@@ -79,18 +79,19 @@ def changed(pixels: Tensor, labels: Tensor, noise: torch.Generator) -> tuple[Ten
     return x + 0.15 * uniform(0, 1, 1, 1, 1) ** 2 * torch.randn(x.shape, generator=noise), y
 
 
-def soft_overlap(logits: Tensor, wanted: Tensor) -> Tensor:
-    """1 - the soft intersection over union of probabilities with maps (B, R, R), mean over the parts that there are."""
-    p = logits.softmax(1)
-    y = F.one_hot(wanted, p.shape[1]).movedim(-1, 1).to(p)
-    both, all_of_it = (p * y).sum((0, 2, 3)), (p + y - p * y).sum((0, 2, 3))
-    there = y.sum((0, 2, 3)) > 0
-    return 1 - (both / all_of_it.clamp(min=1e-6))[there].mean()
+def soft_overlap(logp: Tensor, wanted: Tensor) -> Tensor:
+    """1 - the soft intersection over union of probabilities, logarithms (B, K, R, R), with maps (B, R, R): the mean
+    over the parts that there are."""
+    p, parts = logp.exp(), wanted.flatten()
+    right = p.gather(1, wanted[:, None]).flatten()  # of each pixel's own part
+    both = torch.zeros(p.shape[1]).to(p).index_add(0, parts, right)
+    there = torch.bincount(parts, minlength=p.shape[1])
+    return 1 - (both / (p.sum((0, 2, 3)) + there - both))[there > 0].mean()
 
 
 def main() -> None:
     arguments = arguments_of(__doc__, "parts", OUT)
-    arguments.set_defaults(batch=8, images=3_000, held_out=500, rate=4e-3)
+    arguments.set_defaults(batch=8, images=2_000, held_out=500, rate=4e-3)
     arguments = arguments.parse_args()
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     images, maps = dataset.load(arguments.images)[0], part_maps.load(arguments.images)
@@ -109,8 +110,8 @@ def main() -> None:
         seen = np.where(ours[:, None, None, None], predicted[rows % len(predicted)], images[rows])
         pixels, wanted = dataset.to_pixels(seen), torch.from_numpy(maps[rows])
         pixels, wanted = changed(pixels, wanted, noise)
-        logits, wanted = model(pixels.to(accelerator.device)), wanted.to(accelerator.device)
-        return {"parts": F.cross_entropy(logits, wanted, rarity), "overlap": soft_overlap(logits, wanted)}
+        logp, wanted = model(pixels.to(accelerator.device)).log_softmax(1), wanted.to(accelerator.device)
+        return {"parts": F.nll_loss(logp, wanted, rarity), "overlap": soft_overlap(logp, wanted)}
 
     finished = train_in_budget(accelerator, arguments, net, optimiser, losses, {"parts": 1.0, "overlap": 0.5})
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -225,6 +225,7 @@ STATED = {
     "analyses": memory.MAX_ANALYSES,
     "prepared": memory.MAX_PREPARED,
     "namers": memory.MAX_NAMERS,
+    "segmented pictures": memory.MAX_SEGMENTED,
     "reference pictures": memory.MAX_REFERENCE,
     "domains": memory.MAX_DOMAINS,
     "visits": memory.MAX_VISITS,
