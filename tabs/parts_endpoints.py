@@ -30,7 +30,7 @@ PLACE = (
 def build(shell: Shell) -> None:
     """Declare the endpoint; its parameters are components that are never shown."""
     with gr.Column(visible=False):
-        inputs = [picture_input(), gr.JSON(None, label=PLACE), model_input(shell), placement_input()]
+        inputs = [picture_input(), gr.JSON([], label=PLACE), model_input(shell), placement_input()]
         declare(shell, find_parts, inputs, gr.JSON(label="Parts"))
 
 
@@ -42,7 +42,7 @@ def find_parts(session: Session, image: str | None, place: Any, model: str, plac
     faces with a model for these; what is at a place can be found in any photograph.
     """
     picture = given_picture(image, model, placement)
-    if place is None or place == []:
+    if not place:
         found = parts_of(model, picture.pixels)
     else:
         found = dict([at_place(model, picture.pixels, read_place(place))])

@@ -78,7 +78,7 @@ def test_as_tools_over_mcp(text_model: Path, monkeypatch: pytest.MonkeyPatch) ->
         tools = httpx.get(f"{address.rstrip('/')}/gradio_api/mcp/schema").json()
     names = {tool["name"] for tool in tools}
     assert any(name.endswith("edit_text") for name in names)
-    assert len(names) == 25
+    assert len(names) == 27
     for tool in tools:
         for name, parameter in tool["inputSchema"]["properties"].items():
             assert parameter.get("description"), (tool["name"], name)
