@@ -15,7 +15,6 @@ from core import presets
 from core.api import load_model
 from core.directions import GlobalDirection
 from core.errors import RequestError, VisitorError
-from core.imaging import content_hash
 from core.models.cards import MODELS
 from core.models.loader import models
 from core.models.opening import open_model
@@ -92,13 +91,14 @@ def test_a_composition_with_such_a_model_is_saved_without_a_record(monkeypatch: 
     """And with a model that everybody has, with one."""
     pixels = torch.zeros(1, 3, 128, 128)
     composition = Composition().add("smiling")
-    result = SimpleNamespace(key=[content_hash(pixels)], frame=SimpleNamespace(pixels=pixels[0]), words="Smiling")
+    frame = SimpleNamespace(pixels=pixels[0])
     with opened_models_closed():
         for model_id, said in (("avatars", True), (finish(open_model("avatars", "elf")).id, False)):
             visit = Session(model_id)
             visit.picture = Picture(pixels, model_id)
             visit.compose.change(composition)
-            monkeypatch.setattr(visit.compose.history, "latest", lambda _: result)
+            result = SimpleNamespace(key=visit.picture.key, frame=frame, words="Smiling")
+            monkeypatch.setattr(visit.compose.history, "latest", lambda *_, result=result: result)
             shown = shown_composition(visit, 0.0, "anchored", 7, 0)
             assert shown is not None
             assert bool(shown.token) is said
