@@ -3,16 +3,18 @@
     python -m training.make_directions                  # portraits, then all that is missing, in outputs/avatars
     python -m training.make_directions --pictures       # the portraits only
     python -m training.make_directions --recipe training/avatars_paper.yaml
+    python -m training.make_directions --install        # what was made takes the place of what comes with the app
 
-The recipe is `presets/avatars.yaml`; what is made is measured and put into a folder of its own. Nothing that comes with
-the app is replaced: `python -m benchmarks.directions --folder FOLDER` compares.
+The recipe is `presets/avatars.yaml`; what is made is measured and put into a folder of its own, and `python -m
+benchmarks.directions --folder FOLDER` compares. Those that are installed keep the gain of those before them, until
+`training.measure_gains` measures it.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -99,11 +101,23 @@ def write_pictures(folder: Path) -> None:
     render(varied(sample(HELD_OUT + 2559), **PLAIN)).save(folder / "plain.png")
 
 
+def install(made: Path) -> None:
+    """Put the directions of a folder in the place of the shipped ones of the same names, with the gains of these."""
+    for name in RECIPES:
+        preset, shipped = presets.load(preset_path(name, made)), preset_path(name)
+        gain = presets.load(shipped).direction.gain if shipped.is_file() else 1.0
+        presets.save(replace(preset, direction=replace(preset.direction, gain=gain)), shipped)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--pictures", action="store_true", help="write the portraits and do nothing else")
+    parser.add_argument("--install", action="store_true", help="make nothing; install what was made")
     arguments = parser.parse_args()
+    if arguments.install:
+        install(read_recipe(arguments.recipe).output / "directions" / "avatars")
+        return 0
     write_pictures(OUTPUTS)
     return 0 if arguments.pictures else cli.main(["precompute", str(arguments.recipe)])
 

@@ -1,7 +1,7 @@
 """The parts of a photographed face by SegFormer (Xie et al. 2021), trained on CelebAMask-HQ (Lee et al. 2020).
 
-The weights are `jonathandinu/face-parsing`: MiT-B5 of NVIDIA's, fine-tuned. Both they and the data set are for
-non-commercial use. Nothing of them comes with the app.
+The weights are `jonathandinu/face-parsing`, whose card says CC0. They are NVIDIA's MiT-B5, fine-tuned; that network and
+the data set are for non-commercial use. Nothing of them comes with the app.
 """
 
 from __future__ import annotations
