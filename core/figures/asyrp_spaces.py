@@ -88,7 +88,7 @@ def identity(bench: Bench, before: Tensor, after: Tensor) -> float:
 
 
 def optimised(bench: Bench) -> Job[Drawn]:
-    n, epochs = bench.count(8), bench.count(12, 1)
+    n, epochs = bench.count(6), bench.count(10, 1)
     x_T = yield from bench.latents(n + 1)
     before = yield from bench.rebuilt(n + 1)
     rows: list[Row] = []
@@ -141,7 +141,7 @@ def _cost(of: dict[str, float]) -> float:
 
 
 def theorem(bench: Bench) -> Job[Drawn]:
-    n, sigma = bench.count(4), 0.3
+    n, sigma = bench.count(3), 0.3
     x_T = yield from bench.latents(n)
     before = yield from bench.rebuilt(n)
     eps_model = at_layer(bench.model, EPS)
@@ -191,7 +191,7 @@ def _rms_of_h(bench: Bench, x_T: Tensor) -> float:
 
 
 def random_shifts(bench: Bench) -> Job[Drawn]:
-    n = bench.count(16, 3)
+    n = bench.count(12, 3)
     x_T = yield from bench.latents(n)
     before = yield from bench.rebuilt(n)
     preset = bench.preset(NAME)
@@ -243,7 +243,7 @@ def layers(bench: Bench) -> Job[Drawn]:
     unet = bench.model.unet.unet
     places: list[int | str] = list(range(1, count(unet) + 1))
     places = places if not bench.small else [middle(unet)]
-    n, samples = bench.count(8), bench.count(24, 4)
+    n, samples, epochs = bench.count(6), bench.count(8, 4), bench.count(2, 1)
     x_T = yield from bench.latents(n)
     before = yield from bench.rebuilt(n)
     learn_from = (yield from bench.latents(n + samples))[n:]
@@ -254,7 +254,7 @@ def layers(bench: Bench) -> Job[Drawn]:
     subject = bench.subject(NAME)
     for place in places:
         model = at_layer(bench.model, place)
-        direction = yield from trained(bench, model, "global", learn_from, 1, 4, f"Training at block {place}")
+        direction = yield from trained(bench, model, "global", learn_from, epochs, 4, f"Training at block {place}")
         after = yield from bench.decoded(x_T, [(direction, 1.0)], settings_for(bench), model)
         own = float(own_change(bench, before, after).mean())
         other, most = ("", float("nan"))
@@ -280,8 +280,8 @@ def layers(bench: Bench) -> Job[Drawn]:
         TWICE,
     )
     says = (
-        f"A global direction for “smiling face” trained at each block of the U-Net from {samples} latents in one "
-        f"epoch, on {n} held-out portraits; {middle(unet)} is the mid block. A change below {VISIBLE} counts as none."
+        f"A global direction for “smiling face” trained at each block of the U-Net from {samples} latents, "
+        f"twice each, on {n} held-out portraits; {middle(unet)} is the mid block. A change below {VISIBLE} counts as none."
     )
     columns = ["original", *(f"block {place}" for place in places)]
     turned = [list(column) for column in zip(*cells, strict=True)]
@@ -292,7 +292,7 @@ def layers(bench: Bench) -> Job[Drawn]:
 
 
 def over_time(bench: Bench) -> Job[Drawn]:
-    names, n = (NAME, "old", "gray hair")[: bench.count(3, 1)], bench.count(12)
+    names, n = (NAME, "gray hair")[: bench.count(2, 1)], bench.count(12)
     x_T = yield from bench.latents(n)
     rows: list[Row] = []
     lines, alongs, acrosses, growth = [], [], [], []

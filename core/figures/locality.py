@@ -164,7 +164,7 @@ def study(bench: Bench) -> Job[list[Local]]:
     """The leading direction of every method and region on several portraits, each found on the portrait itself."""
 
     def make() -> Job[list[Local]]:
-        n, regions = bench.count(6, 1), regions_of(bench)
+        n, regions = bench.count(5, 1), regions_of(bench)
         x_T = yield from bench.latents(n)
         befores = yield from bench.rebuilt(n)
         made: list[Local] = []
