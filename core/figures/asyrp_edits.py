@@ -47,7 +47,7 @@ def r_squared(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def gallery(bench: Bench) -> Job[Drawn]:
-    names, n = bench.directions(), bench.count(8)
+    names, n = bench.directions(), bench.count(5)
     names = names[: bench.count(len(names))]
     pixels = yield from bench.portraits(bench.count(24, 6))
     rows: list[Row] = []
@@ -83,8 +83,8 @@ def gallery(bench: Bench) -> Job[Drawn]:
 
 
 def linearity(bench: Bench) -> Job[Drawn]:
-    names, n = LINEAR[: bench.count(3, 1)], bench.count(10)
-    strengths = strengths_to_one(bench.count(9, 5))
+    names, n = LINEAR[: bench.count(3, 1)], bench.count(8)
+    strengths = strengths_to_one(5)
     pixels = yield from bench.portraits(n)
     rows: list[Row] = []
     cells: list[list[Cell]] = []
@@ -97,8 +97,8 @@ def linearity(bench: Bench) -> Job[Drawn]:
         singles.append(float(np.nanmedian([r_squared(subject.strengths, row) for row in own])))
         for c, mean, spread in zip(subject.strengths, own.mean(0), own.std(0), strict=True):
             rows.append({"direction": name, "strength": c, "own": float(mean), "standard deviation": float(spread)})
-        cells.append(list(edited[1, :: 1 if bench.small else 2]))
-    columns = [f"{c:+g}" if c else "0" for c in subject.strengths[:: 1 if bench.small else 2]]
+        cells.append(list(edited[1]))
+    columns = [f"{c:+g}" if c else "0" for c in subject.strengths]
     checks = [Check(f"R² of strength and attribute, {name}:", fit, R2) for name, fit in zip(names, fits, strict=True)]
     says = (
         f"{len(strengths)} strengths from -1 to 1 on {n} held-out portraits; R² of a straight line through the mean "
@@ -111,7 +111,7 @@ PAIRS = (("smiling", "gray hair"), ("glasses", "closed eyes"), ("beard", "angry"
 
 
 def combination(bench: Bench) -> Job[Drawn]:
-    n = bench.count(10)
+    n = bench.count(8)
     pixels = yield from bench.portraits(n)
     rows: list[Row] = []
     cells: list[list[Cell]] = []
@@ -142,7 +142,7 @@ def combination(bench: Bench) -> Job[Drawn]:
 
 
 def interpolation(bench: Bench) -> Job[Drawn]:
-    pair, n = ("smiling", "old"), bench.count(4, 1)
+    pair, n = ("smiling", "old"), bench.count(2, 1)
     strengths = [-1.0, -0.5, 0.0, 0.5, 1.0] if not bench.small else [-1.0, 1.0]
     pixels = yield from bench.portraits(n)
     subjects = [bench.subject(name) for name in pair]
@@ -213,7 +213,7 @@ def homogeneity(bench: Bench) -> Job[Drawn]:
 
 
 def forms(bench: Bench) -> Job[Drawn]:
-    names, n = ("smiling", "old", "gray hair")[: bench.count(3, 1)], bench.count(8)
+    names, n = ("smiling", "gray hair")[: bench.count(2, 1)], bench.count(8)
     pixels = yield from bench.portraits(n)
     x_T = (yield from bench.latents(bench.count(21, 3)))[1:]
     rows: list[Row] = []

@@ -14,7 +14,7 @@ from ..models.cards import PRESETS
 from ..progress import Job, stage
 from ..studio.analyses import editing_ends
 from ..studio.frames import EditOptions
-from .bench import Bench, pairs
+from .bench import STEPS, Bench, pairs
 from .figure import Check, Drawn, Figure, Row
 from .grids import Cell, grid
 
@@ -79,7 +79,7 @@ def curves(bench: Bench) -> Job[Drawn]:
 
 def other_steps(bench: Bench) -> Job[Drawn]:
     n = bench.count(4)
-    steps = (20, 40, 100) if not bench.small else (10, 20)
+    steps = (20, 40, 80) if not bench.small else (10, 20)
     pixels = yield from bench.portraits(n)
     subject = bench.subject(NAME)
     preset = subject.preset
@@ -119,7 +119,7 @@ NAMES = ("smiling", "old")
 
 
 def edit_thresholds(bench: Bench) -> Job[Drawn]:
-    n = bench.count(10)
+    n = bench.count(8)
     pixels = yield from bench.portraits(n)
     rows: list[Row] = []
     cells: list[list[Cell]] = []
@@ -162,11 +162,10 @@ def edit_thresholds(bench: Bench) -> Job[Drawn]:
 # --------------------------------------------------------------------------------------------------- figures 20, 21, 23
 
 BOOST_GRID = (0.9, 1.2, 1.5)
-BOOST_STEPS = 40
 
 
 def boosting(bench: Bench) -> Job[Drawn]:
-    n, steps = bench.count(16, 3), bench.count(BOOST_STEPS, 10)
+    n, steps = bench.count(16, 3), bench.count(STEPS, 10)
     pixels = yield from bench.portraits(n)
     x_T = yield from bench.latents(n, steps)
     found, _ = yield from curves_of(bench)

@@ -22,7 +22,7 @@ PUBLISHED, OURS = latent_top.PUBLISHED.name, latent_top.METHOD.name
 CYCLE, DDIB = cycle_diffusion.METHOD.name, ddib.METHOD.name
 ORDER = (PUBLISHED, CYCLE, DDIB)  # of the paper, best first
 SHOWN = {PUBLISHED: "latent-TOP\nas published", CYCLE: "CycleDiffusion", DDIB: "DDIB", OURS: "latent-TOP,\nours"}
-STEPS, ITERATIONS = 16, 10  # the paper: 50 and 10
+STEPS, ITERATIONS = 12, 10  # the paper: 50 and 10
 NOTHING = "a face"  # a prompt that says nothing of the picture
 
 # Bounds, in the order of the claims below.

@@ -146,7 +146,7 @@ def _asyrp_names(bench: Bench) -> list[str]:
 
 
 def transfer(bench: Bench) -> Job[Drawn]:
-    source, n, count = 18, bench.count(8), bench.count(2, 1)
+    source, n, count = 18, bench.count(6), bench.count(2, 1)
     source = 0 if bench.small else source
     x_T = yield from bench.latents(20 if not bench.small else 3)
     others = [k for k in range(len(x_T)) if k != source][:n]
@@ -202,11 +202,11 @@ def same_way(bench: Bench, before: Tensor, after: Tensor) -> tuple[str, float]:
 
 # ------------------------------------------------------------------------------------------------------------- figure 6
 
-JOINT_RANKS, INDIVIDUAL_RANKS = (5, 10, 20, 30), (2, 5, 10, 20)
+JOINT_RANKS, INDIVIDUAL_RANKS = (5, 15, 30), (2, 5, 20)
 
 
 def ranks(bench: Bench) -> Job[Drawn]:
-    n, region = bench.count(3, 1), regions_of(bench)[0]
+    n, region = bench.count(2, 1), regions_of(bench)[0]
     r, joint, individual = PAPER_RANKS
     joint_ranks = JOINT_RANKS if not bench.small else (5, joint)
     individual_ranks = INDIVIDUAL_RANKS if not bench.small else (individual,)
@@ -250,7 +250,7 @@ def ranks(bench: Bench) -> Job[Drawn]:
 
 # --------------------------------------------------------------------------------------------------------- figures 7, 8
 
-SHARES_OF_T = (0.3, 0.45, 0.6, 0.75, 0.9)
+SHARES_OF_T = (0.3, 0.45, 0.6, 0.75)
 
 
 def timesteps(bench: Bench) -> Job[Drawn]:

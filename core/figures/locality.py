@@ -147,14 +147,15 @@ def at_equal_change(
     """Strengths (n,) at which each candidate changes its region of a picture (1, 3, R, R) by `change`; the edits."""
     strengths = torch.tensor([one.start for one in candidates])
     after, left = before.repeat(len(candidates), 1, 1, 1), list(range(len(candidates)))
-    for n in range(PASSES):
+    passes = bench.count(PASSES, 1)
+    for n in range(passes):
         after[left] = yield from rendered(bench, x_T, [candidates[i] for i in left], strengths[left])
         factors = {}
         for i in left:
             reached = mean_squares(before, after[i : i + 1], candidates[i].region.mask)[0].sqrt().item()
             factors[i] = change / max(reached, 1e-6)
         left = [i for i, factor in factors.items() if abs(factor - 1) > NEAR]
-        if not left or n == PASSES - 1:
+        if not left or n == passes - 1:
             break
         strengths[left] *= torch.tensor([factors[i] for i in left]).clamp(0.25, 4)
     return strengths, after
@@ -164,7 +165,7 @@ def study(bench: Bench) -> Job[list[Local]]:
     """The leading direction of every method and region on several portraits, each found on the portrait itself."""
 
     def make() -> Job[list[Local]]:
-        n, regions = bench.count(6, 1), regions_of(bench)
+        n, regions = bench.count(5, 1), regions_of(bench)
         x_T = yield from bench.latents(n)
         befores = yield from bench.rebuilt(n)
         made: list[Local] = []

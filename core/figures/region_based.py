@@ -165,7 +165,7 @@ THEIRS = {  # Table 2: Frechet distance, identity, MSE (x 1e-4), LPIPS of a smil
 }
 MEASURED = ("Frechet distance", "identity", "MSE", "distance")
 SMILE, SMILES = "smile", 1.0  # the attribute, and how far it is moved: standard deviations
-FITTED_ON, ROUNDS = 4, 4
+FITTED_ON, ROUNDS = 3, 4
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Smile:
 
 
 def comparison(bench: Bench) -> Job[Drawn]:
-    n, few = bench.count(12, 3), bench.count(FITTED_ON, 2)
+    n, few = bench.count(10, 3), bench.count(FITTED_ON, 2)
     x_T = yield from bench.latents(n + few)
     before = yield from bench.rebuilt(n + few)
     smiles = yield from smiles_of(bench, x_T[:few], before[:few])
@@ -226,7 +226,7 @@ def smiles_of(bench: Bench, x_T: Tensor, before: Tensor) -> Job[dict[str, Smile]
     found = {"Asyrp": Smile(whole, 0.5, EditSettings(STEPS))}
 
     t = nearest_timestep(bench.model, bench.model.card.steps)
-    job = boundary.prepare(bench.model, t, 5, bench.count(96, 24))
+    job = boundary.prepare(bench.model, t, 5, bench.count(64, 24))
     boundaries = yield from stage(job, str.capitalize)
     if SMILE in boundaries.names:
         normal = boundaries.normals[boundaries.names.index(SMILE)][None]

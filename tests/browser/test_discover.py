@@ -322,3 +322,17 @@ def test_on_a_phone(visit: Visit) -> None:
     expect(page.locator("#discover-stage .strip button").first).to_be_visible()
     assert shown(page) != shown(page, "before")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_methods_and_ranks_side_by_side(page: Page) -> None:
+    root = discover(page)
+    root.locator(".chips").get_by_role("button", name="Mouth").click()
+    page.locator("#find").click()
+    expect(root.locator("#stop-search")).to_be_hidden()
+    page.locator("#compared > button").click()
+    page.locator("#compare-methods").click()
+    expect(page.locator("#comparison .pairs figure")).to_have_count(6)
+    expect(page.locator("#comparison figcaption").first).to_contain_text("Contrast: ROIR")
+    page.locator("#compare-ranks").click()
+    expect(page.locator("#comparison .pairs figure")).to_have_count(12)
+    expect(page.locator("#comparison h4")).to_contain_text("JIVE; the paper takes 30 and 5: Mouth")
