@@ -42,10 +42,7 @@ def find_parts(session: Session, image: str | None, place: Any, model: str, plac
     faces with a model for these; what is at a place can be found in any photograph.
     """
     picture = given_picture(image, model, placement)
-    if not place:
-        found = parts_of(model, picture.pixels)
-    else:
-        found = dict([at_place(model, picture.pixels, read_place(place))])
+    found = dict([at_place(model, picture.pixels, read_place(place))]) if place else parts_of(model, picture.pixels)
     parts = [
         {"label": name, "mask": mask_url(mask), "area": round(float(mask.mean()), 5)} for name, mask in found.items()
     ]
