@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import VisitorError
-from ..progress import Job, Progress, stage
+from ..progress import Job, Progress, Running
 from ..tensor_file import write
 from .bench import Bench
 from .figure import Drawn, Figure
@@ -48,17 +48,16 @@ def draw_figures(bench: Bench, figures: Sequence[Figure], out: Path, again: bool
         yield Progress(number, len(figures), words)
         began = time.monotonic()
         try:
-            drawn = yield from stage(figure.draw(bench), _within(words), number, len(figures), previews=False)
+            running = Running(figure.draw(bench))
+            for event in running:
+                yield Progress(number, len(figures), f"{words}: {event.note}" if event.note else words)
+            drawn = running.result
         except VisitorError as error:
             done.append(Done(figure, fault=error.message))
             continue
         done.append(Done(figure, save(drawn, out, figure, bench, time.monotonic() - began), True))
     yield Progress(len(figures), len(figures), "done")
     return done
-
-
-def _within(figure: str) -> Callable[[str], str]:
-    return lambda note: f"{figure}: {note}"
 
 
 def save(drawn: Drawn, out: Path, figure: Figure, bench: Bench, seconds: float) -> dict[str, Any]:
