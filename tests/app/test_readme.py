@@ -51,7 +51,7 @@ def call(client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def test_the_table_is_there() -> None:
-    assert len(CALLS) == 26
+    assert len(CALLS) == 27
 
 
 def test_it_has_every_endpoint(client: Client) -> None:
