@@ -226,12 +226,13 @@ def smiles_of(bench: Bench, x_T: Tensor, before: Tensor) -> Job[dict[str, Smile]
     found = {"Asyrp": Smile(whole, 0.5, EditSettings(STEPS))}
 
     t = nearest_timestep(bench.model, bench.model.card.steps)
-    job = boundary.prepare(bench.model, t, 5, bench.count(64, 24))
-    boundaries = yield from stage(job, str.capitalize)
-    if SMILE in boundaries.names:
-        normal = boundaries.normals[boundaries.names.index(SMILE)][None]
+    samples = boundary.labelled(bench.model, t, bench.count(64, 24))
+    h, attributes = yield from stage(samples, str.capitalize)
+    if SMILE in attributes:
+        normal, _ = boundary.boundary(h, attributes[SMILE] > attributes[SMILE].median())
         at = nearest_timestep(bench.model, STEPS)
-        one_step = CompositeDirection((GlobalDirection(normal, STEPS, t_start=at),), (1.0,), (at,), ("symmetric",))
+        delta = normal.float().cpu().view(1, *bench.model.card.h_shape)
+        one_step = CompositeDirection((GlobalDirection(delta, STEPS, t_start=at),), (1.0,), (at,), ("symmetric",))
         start = 0.5 * float(bench.model.features(x_t, t).h.float().norm())
         found["boundary"] = Smile(one_step, start, SYMMETRIC)
     for name, method in (("Semdiff", GLOBAL), ("projection", PROJECTION)):
