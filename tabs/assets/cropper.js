@@ -12,7 +12,9 @@ const POINTS = ["the eye on the left", "the eye on the right", "the mouth"];
 const SMALLEST = 24; // pixels of the photograph
 const TALLEST = 440; // pixels of the page
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const IN_USE = "This square is in use. Move it and use it again whenever you like.";
 let about = null; // the value: the photograph and what is known of it
+let used = null; // the square that was used last, as JSON
 let at = null; // { x, y, side, angle } in the photograph's pixels and degrees
 let touched = false;
 let taps = null; // { points: three of [x, y], next: the one that the next tap sets }
@@ -127,8 +129,9 @@ square.addEventListener("keydown", (event) => {
 size.addEventListener("input", () => set({ side: SMALLEST * (largest() / SMALLEST) ** Number(size.value) }));
 angle.addEventListener("input", () => set({ angle: Number(angle.value) }));
 function use() {
-  said("This square is in use. Move it and use it again whenever you like.");
+  said(IN_USE);
   touched = true;
+  used = JSON.stringify(at);
   stopTaps();
   trigger("release", at);
 }
@@ -276,12 +279,13 @@ function take() {
     frame.style.aspectRatio = `${value.width} / ${value.height}`;
     frame.style.width = `min(100%, ${(TALLEST * value.width) / value.height}px)`;
     touched = false;
+    used = null;
     at = { ...value.square };
     closer(false);
   }
   tool("taps").hidden = !value.framing;
   faces();
-  said(value.words);
+  said(used === JSON.stringify(at) ? IN_USE : value.words); // faces may be found after a square was used
   set(touched ? {} : value.square, false);
 }
 take();
