@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_begins_anew(tmp_path: Path) -> None:
 
 
 def test_what_fails_costs_itself_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = SMALL.replace("regions: {hair: [0.1, 0, 0.9, 0.3]}", "regions: feathers")
+    text = SMALL.replace("hair: {regions: hair}", "hair: {regions: feathers}")
     path = write_recipe(tmp_path, text)
     assert main(["precompute", str(path)]) == 1
     printed = capsys.readouterr()
