@@ -16,6 +16,7 @@ from ..editing import EditSettings
 from ..evaluation.measures import changes
 from ..evaluation.statistics import rank_correlation
 from ..imaging import to_pil
+from ..precision import in_float64
 from ..progress import Job, stage
 from .bench import STEPS, Bench
 from .figure import Check, Drawn, Figure, Row
@@ -326,7 +327,7 @@ def chosen_timesteps(bench: Bench) -> Job[Drawn]:
 
 def principal_cosines(A: Tensor, B: Tensor) -> Tensor:
     """Cosines of the principal angles between the row spaces of A (n, D) and B (m, D), descending."""
-    Q, P = (torch.linalg.qr(X.double().T)[0] for X in (A, B))
+    Q, P = (torch.linalg.qr(in_float64(X).T)[0] for X in (A, B))
     return torch.linalg.svdvals(Q.T @ P)
 
 

@@ -109,7 +109,7 @@ def test_outside_the_words_an_edit_stays_the_source(monkeypatch: pytest.MonkeyPa
     inversion = finish(invert(model, pixels, "a photo of a cat", "direct", InversionSettings(steps=6)))
     targets = [Target("a photo of a dog", blend=("cat", "dog")), Target("a photo of a dog")]
     settings = PromptEditSettings(attention="refine")
-    rows = editing._conditioning(model, inversion, targets, settings)
+    rows = editing._conditioning(model, inversion, targets, settings, inversion.solution.steps)
     masks = []
 
     def seen(done: int, total: int) -> torch.Tensor | None:

@@ -267,6 +267,8 @@ def test_nothing_else_is_kept_without_a_limit_in_bytes() -> None:
     root = Path(__file__).resolve().parents[2]
     found = set()
     for path in [*(root / "core").rglob("*.py"), *(root / "tabs").rglob("*.py"), root / "app.py"]:
+        if path.parent.name == "figures":  # of a command that ends, and not of the app
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and any("cache" in ast.unparse(d) for d in node.decorator_list):
                 found.add(node.name)
