@@ -111,3 +111,15 @@ class Stage(gr.HTML):
             apply_default_css=False,
             **settings,
         )
+
+
+def weights_input(elem_id: str, min_width: int = 160) -> gr.Textbox:
+    """Words with their weights, as a visitor writes them."""
+    return gr.Textbox(
+        label="More or less of single words (weights)",
+        info="of the attention to them, from -5 to 5",
+        placeholder="smiling 2, glasses 0.5",
+        max_lines=1,
+        min_width=min_width,
+        elem_id=elem_id,
+    )

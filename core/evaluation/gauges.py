@@ -53,9 +53,12 @@ class Gauges:
     missing: tuple[str, ...] = ()
 
 
-def gauges_of(card: ModelCard, device: torch.device | str = "cpu", embedding: Path | None = None) -> Gauges:
+def gauges_of(
+    card: ModelCard, device: torch.device | str = "cpu", embedding: Path | None = None, with_features: bool = True
+) -> Gauges:
     """All that measures a model's pictures.
 
+    with_features: for the Frechet distance, whose network may have to be downloaded.
     embedding: an ONNX file that identity is measured with (see `Embedding`), in place of the probe or SFace.
 
     Raises:
@@ -91,12 +94,10 @@ def gauges_of(card: ModelCard, device: torch.device | str = "cpu", embedding: Pa
         identity = had(_sface, "Identity is not measured.")
         names["identity"] = "cosine by SFace"
 
-    features: Features | None
-    if probe is not None:
-        features, names["features"] = probe.features, "the probe's features"
-    else:
-        features = had(lambda: inception(device), "")
-        names["features"] = "Inception v3, as torchmetrics has it"
+    features: Features | None = None
+    if with_features:
+        features = probe.features if probe is not None else had(lambda: inception(device), "")
+        names["features"] = "Inception v3, as torchmetrics has it" if probe is None else "the probe's features"
     return Gauges(
         probe,
         image_text,

@@ -22,8 +22,8 @@ from ..intervals import Intervals
 from ..layers import EPS, at_layer, count, middle
 from ..metrics import psnr
 from ..models.loader import DiffusionModel
-from ..progress import Job, stage
-from .bench import STEPS, Bench, note, pairs
+from ..progress import Job, Progress, stage
+from .bench import STEPS, Bench, pairs
 from .figure import Check, Drawn, Figure, Row
 from .grids import Cell, grid
 
@@ -203,7 +203,7 @@ def random_shifts(bench: Bench) -> Job[Drawn]:
     trips = (("h", 1.0), ("eps", 1.0), ("h", 3.0))
     names = ["original", "random h", "random eps", "random h,\ntripled"]
     for space, times in trips:
-        yield note(len(rows), len(trips), f"A random shift of {space}")
+        yield Progress(len(rows), len(trips), f"A random shift of {space}")
         random = random_of_equal_share(
             bench.model, preset.direction, x_T[:4], bench.t_edit(NAME), "h" if space == "h" else "eps", 7
         )

@@ -25,7 +25,7 @@ from ..models.cards import PRESETS
 from ..models.loader import DiffusionModel
 from ..presets import Preset
 from ..process import Kept
-from ..progress import Job, Progress, stage
+from ..progress import Job, stage
 from ..recipes.reading import read_recipe
 from ..studio import library
 from ..studio.edit import intervals_for
@@ -238,8 +238,3 @@ def read_held_out(model_id: str) -> Held | None:
 def pairs(before: Tensor, after: Tensor) -> Tensor:
     """Pictures (N, 3, R, R) before and after, as `Bench.measured` takes them: (N, 2, 3, R, R)."""
     return torch.stack((before, after), 1)
-
-
-def note(done: int, total: int, words: str) -> Progress:
-    """An event of a figure's own."""
-    return Progress(done, total, words)

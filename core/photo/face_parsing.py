@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..imaging import to_pil
 from ..named_parts import Masks, Place, masks_of, part_at, with_sides
-from .snapshots import Snapshot, folder_of
+from .snapshots import Snapshot, load_with
 
 WEIGHTS = Snapshot(
     "The network that knows the parts of photographed faces (SegFormer, 340 MB)",
@@ -120,18 +120,9 @@ class FaceParsing:
         return part_at(with_sides(self.found(pixels)), place)
 
 
-def fetch() -> None:
-    """Download the weights if they are not here, which can take minutes. Raises ModelUnavailable."""
-    folder_of(WEIGHTS)
-
-
 def load() -> FaceParsing:
     """The network, on the CPU: it is asked once for each picture. Raises ModelUnavailable."""
-    folder = folder_of(WEIGHTS)
-    try:
-        return read(folder)
-    except Exception as error:  # json, safetensors, shape and configuration errors share no base class
-        raise WEIGHTS.unusable(error) from error
+    return load_with(read, WEIGHTS)
 
 
 def read(folder: Path) -> FaceParsing:

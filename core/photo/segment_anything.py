@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..imaging import to_pil
 from ..named_parts import MIN_SHARE, Masks, Place
-from .snapshots import Snapshot, folder_of
+from .snapshots import Snapshot, load_with
 
 WEIGHTS = Snapshot(
     "The network that finds the outline of anything (Segment Anything, ViT-B, 375 MB)",
@@ -63,18 +63,9 @@ class SegmentAnything:
         return (WORD, mask) if mask.mean() >= MIN_SHARE else None
 
 
-def fetch() -> None:
-    """Download the weights if they are not here, which can take minutes. Raises ModelUnavailable."""
-    folder_of(WEIGHTS)
-
-
 def load() -> SegmentAnything:
     """The network, on the CPU. Raises ModelUnavailable."""
-    folder = folder_of(WEIGHTS)
-    try:
-        return read(folder)
-    except Exception as error:  # json, safetensors, shape and configuration errors share no base class
-        raise WEIGHTS.unusable(error) from error
+    return load_with(read, WEIGHTS)
 
 
 def read(folder: Path) -> SegmentAnything:

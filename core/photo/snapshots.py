@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from huggingface_hub import snapshot_download
 
 from ..errors import ModelUnavailable, VisitorError
 from ..hub_access import TRANSFER_DEADLINE, ask_hub, hub_answers, unreachable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,12 @@ def folder_of(snapshot: Snapshot) -> Path:
         raise ModelUnavailable(
             f"{snapshot.what} could not be downloaded. {error.message} {snapshot.instead}"
         ) from error
+
+
+def load_with(read: Callable[[Path], T], snapshot: Snapshot) -> T:
+    """What `read` makes of the folder. Raises ModelUnavailable: the files are not here, or not what they should be."""
+    folder = folder_of(snapshot)
+    try:
+        return read(folder)
+    except Exception as error:  # json, safetensors, shape and configuration errors share no base class
+        raise snapshot.unusable(error) from error

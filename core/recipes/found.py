@@ -17,7 +17,7 @@ from ..errors import RequestError, ResourceError
 from ..imaging import to_pixels
 from ..presets import Preset
 from ..progress import Job, Running
-from ..regions import READY_MADE, Named, Region, box_mask, ready_made_region
+from ..regions import READY_MADE, Named, Region, box_mask, ready_made_region, region_from_mask
 from ..sampling import sample
 from ..studio.discover.analysis import timestep_from_share
 from ..studio.discover.exploration import Exploration
@@ -102,21 +102,16 @@ def _named(shop: Workshop, shape: RegionShape, pixels: Tensor, named: Named) -> 
     """A part of the picture, else a ready-made place: unless a part it must be, one that the model has a network of its
     own for. Raises RequestError, ModelUnavailable."""
     if shape.exact:
-        return _masked(shape.label, named(shape.part))
+        return region_from_mask(named(shape.part), shape.label, shop.card.resolution)
     wanted, domain = shape.part.lower(), shop.card.domain_word
     parts = {name.lower(): mask for name, mask in parts_of(shop.card.id, pixels, by="own").items()}
     if wanted in parts:
-        return _masked(shape.label, parts[wanted])
+        return region_from_mask(parts[wanted], shape.label, shop.card.resolution)
     places = {label.lower(): label for label in READY_MADE.get(domain, {})}
     if wanted in places:
         return replace(ready_made_region(domain, places[wanted], shop.card.resolution), label=shape.label)
     known = ", ".join(dict.fromkeys([*parts, *places])) or "none"
     raise RequestError(f"This picture has no part “{shape.part}”. It has: {known}.")
-
-
-def _masked(label: str, mask: np.ndarray) -> Region:
-    """That a preset keeps: what it was drawn with is the mask itself."""
-    return Region(label, mask, painted=(mask,))
 
 
 def read_found(shop: Workshop, direction: RegionDirection, made: Unit) -> list[Preset]:

@@ -87,7 +87,7 @@ def look(shop: Workshop, preset: Preset, purpose: Purpose | None, pixels: Mappin
     how, unit = shop.recipe.measure or Measuring(), preset.unit
     low, high = (end / unit for end in sorted(preset.strength_range, key=lambda end: end / unit))
     inside = [c for c in how.strengths if low <= c <= high and c != 1]
-    gauges = gauges_of(shop.card)
+    gauges = gauges_of(shop.card, with_features=False)
     subject = _subject(shop, gauges, preset, purpose, with_zero(c * unit for c in (1.0, *inside)))
     shown = yield from stage(edited_at(shop.model, subject, pixels["shown"], USUAL), "measuring")
     strip = _strip(shown[0] if unit > 0 else shown[0].flip(0))

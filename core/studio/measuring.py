@@ -24,7 +24,7 @@ from ..forking import ForkedLock
 from ..memory import MAX_INSTRUMENTS, bytes_of
 from ..models.cards import PRESETS, BaseCard, EmbeddedClip, ModelCard
 from ..models.loader import models
-from ..photo import face_parsing, segment_anything
+from ..photo import face_parsing, segment_anything, snapshots
 from .frames import AttributeReading, Measures
 
 Key = TypeVar("Key", bound=Hashable)
@@ -126,14 +126,14 @@ def parts(card: ModelCard) -> face_parts.Parts | None:
 
 def parts_of_faces() -> face_parsing.FaceParsing:
     """What knows the parts of photographed faces. Raises ModelUnavailable."""
-    face_parsing.fetch()  # here, because whoever loads makes all others wait who want to load something
+    snapshots.folder_of(face_parsing.WEIGHTS)  # here, because whoever loads makes all others wait who want to load something
     found: face_parsing.FaceParsing = _of_photographs("faces")
     return found
 
 
 def anything() -> segment_anything.SegmentAnything:
     """What finds the outline of anything in a photograph. Raises ModelUnavailable."""
-    segment_anything.fetch()
+    snapshots.folder_of(segment_anything.WEIGHTS)
     found: segment_anything.SegmentAnything = _of_photographs("anything")
     return found
 

@@ -17,6 +17,7 @@ from core.studio.visit.session import Session
 from core.studio.words import remark
 from tabs.shell import QUIET, in_words
 from tabs.visit import current_picture, notes
+from tabs.widgets import weights_input
 
 EVERYWHERE, DRAWN = "", "drawn"
 ABOUT = (
@@ -60,14 +61,7 @@ class WordsSection:
                     elem_id="words-guidance",
                 )
             with gr.Row():
-                self.weights = gr.Textbox(
-                    label="More or less of single words (weights)",
-                    info="of the attention to them, from -5 to 5",
-                    placeholder="smiling 2, glasses 0.5",
-                    max_lines=1,
-                    min_width=200,
-                    elem_id="words-weights",
-                )
+                self.weights = weights_input("words-weights", 200)
                 self.where = gr.Dropdown(
                     places(model_id), value=EVERYWHERE, label="Where anything may change", elem_id="words-where"
                 )

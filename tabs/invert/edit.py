@@ -37,7 +37,7 @@ from tabs.regions import Drawn, RegionBoard, ready_made_regions
 from tabs.results import frames_json
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import message, notes
-from tabs.widgets import Cards, Stage, data_url
+from tabs.widgets import Cards, Stage, data_url, weights_input
 
 ATTENTION = [
     ("Automatic: what suits the change of words", "auto"),
@@ -95,13 +95,7 @@ class Editor:
                     info="of the target; 1 is none",
                     elem_id="edit-guidance",
                 )
-                self.weights = gr.Textbox(
-                    label="More or less of single words (weights)",
-                    info="of the attention to them, from -5 to 5",
-                    placeholder="smiling 2, glasses 0.5",
-                    max_lines=1,
-                    elem_id="weights",
-                )
+                self.weights = weights_input("weights")
             with gr.Row():
                 self.cross = gr.Slider(
                     0,

@@ -187,7 +187,7 @@ def test_other_weights_are_refused(
     for path in source.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     save_file(dict(list(load_file(source / "model.safetensors").items())[5:]), tmp_path / "model.safetensors")
-    monkeypatch.setattr(module, "folder_of", lambda wanted: tmp_path)
+    monkeypatch.setattr(snapshots, "folder_of", lambda wanted: tmp_path)
     with pytest.raises(ModelUnavailable, match="cannot be read.*Remove .* from the Hub's cache.*box or the brush"):
         module.load()  # type: ignore[attr-defined]
 
@@ -237,7 +237,7 @@ def test_a_snapshot_that_is_here_asks_nobody(monkeypatch: pytest.MonkeyPatch, pa
 
 
 def test_photographs_of_faces_have_parts_by_name(fresh: object, monkeypatch: pytest.MonkeyPatch, parsing: Path) -> None:
-    monkeypatch.setattr(face_parsing, "folder_of", lambda wanted: parsing)
+    monkeypatch.setattr(snapshots, "folder_of", lambda wanted: parsing)
     pixels = picture()
     assert [knowledge(name) for name in (FACES, "avatars", "avatars-t2i")] == ["faces", "own", "own"]
     assert [knowledge(name) for name in ("ddpm-ema-church-256", "stable-diffusion-1-5", "no such model")] == [
@@ -256,7 +256,7 @@ def test_photographs_of_faces_have_parts_by_name(fresh: object, monkeypatch: pyt
 def test_an_outline_is_found_in_any_photograph_and_the_picture_is_looked_at_once(
     fresh: object, monkeypatch: pytest.MonkeyPatch, anything: Path
 ) -> None:
-    monkeypatch.setattr(segment_anything, "folder_of", lambda wanted: anything)
+    monkeypatch.setattr(snapshots, "folder_of", lambda wanted: anything)
     looked: list[int] = []
     embed = segment_anything.SegmentAnything.embedding
     monkeypatch.setattr(
@@ -273,7 +273,7 @@ def test_an_outline_is_found_in_any_photograph_and_the_picture_is_looked_at_once
 
 
 def test_nothing_at_a_place_says_so(fresh: object, monkeypatch: pytest.MonkeyPatch, anything: Path) -> None:
-    monkeypatch.setattr(segment_anything, "folder_of", lambda wanted: anything)
+    monkeypatch.setattr(snapshots, "folder_of", lambda wanted: anything)
     monkeypatch.setattr(segment_anything.SegmentAnything, "at", lambda *arguments: None)
     with pytest.raises(RequestError, match="Nothing was found there"):
         at_place(FACES, picture(), (0.5, 0.5))
