@@ -126,7 +126,9 @@ def parts(card: ModelCard) -> face_parts.Parts | None:
 
 def parts_of_faces() -> face_parsing.FaceParsing:
     """What knows the parts of photographed faces. Raises ModelUnavailable."""
-    snapshots.folder_of(face_parsing.WEIGHTS)  # here, because whoever loads makes all others wait who want to load something
+    snapshots.folder_of(
+        face_parsing.WEIGHTS
+    )  # here, because whoever loads makes all others wait who want to load something
     found: face_parsing.FaceParsing = _of_photographs("faces")
     return found
 
