@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
+
+from core.errors import ModelUnavailable, RequestError
+from tabs import regions as board
 
 Visit = Callable[..., Page]
 
@@ -137,6 +141,47 @@ def test_eraser_masks_parts_and_zoom(page: Page, tmp_path: Path) -> None:
     middle = root.locator(".line input.label")
     expect(middle).to_have_count(1)
     assert inside(mask_of(page, middle.input_value()), 0.5, 0.5)
+
+
+def test_objects_and_parts_of_photographs(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a model has no network of its own: what is tapped or boxed is looked for, and both tools say what fails."""
+    square = np.zeros((128, 128), bool)
+    square[40:60, 30:50] = True
+    asked: list[tuple[float, ...]] = []
+
+    def found(model_id: str, pixels: object, place: tuple[float, ...]) -> tuple[str, np.ndarray]:
+        asked.append(place)
+        if place[0] > 0.7:
+            raise RequestError("Nothing was found there.")
+        return "Object", square
+
+    def none_here(*arguments: object) -> None:
+        raise ModelUnavailable("The network of 340 MB has to be downloaded once.")
+
+    monkeypatch.setattr(board, "knowledge", lambda model_id: "faces")
+    monkeypatch.setattr(board, "at_place", found)
+    monkeypatch.setattr(board, "parts_of", none_here)
+    root = opened(page)
+    for title in ("Avatars from text", "Avatars"):  # a board asks what is known when the model changes
+        page.locator("#model input").click()
+        page.get_by_role("option", name=title, exact=True).click()
+        expect(page.locator("#model input")).to_have_value(title)
+        expect(root.get_by_role("button", name="Object", exact=True)).to_be_visible()
+        expect(page.locator("#discover textarea")).to_have_count(int(title == "Avatars from text"))  # with its prompt
+    root.get_by_role("button", name="Part", exact=True).click()
+    expect(root.locator(".said")).to_contain_text("340 MB has to be downloaded")
+    expect(root.locator(".parts")).to_be_hidden()
+    root.get_by_role("button", name="Object", exact=True).click()
+    page.mouse.click(*on(page, 0.3, 0.4))
+    np.testing.assert_array_equal(mask_of(page, "Object"), square)
+    drag(page, (0.5, 0.9), (0.1, 0.5))
+    expect(root.locator(".line")).to_have_count(2)
+    assert asked[0] == pytest.approx((0.3, 0.4), abs=0.01)
+    assert asked[1] == pytest.approx((0.1, 0.5, 0.5, 0.9), abs=0.01)
+    page.mouse.click(*on(page, 0.8, 0.4))
+    expect(root.locator(".said")).to_contain_text("Nothing was found there")
+    root.get_by_role("button", name="Undo", exact=True).click()
+    expect(root.locator(".line")).to_have_count(1)
 
 
 def test_two_fingers_on_a_phone(visit: Visit) -> None:
