@@ -57,4 +57,5 @@ def find(session: Session, token: str) -> tuple[Session, str, str]:
     known.compose.shown = None
     known.discover.lost = True
     known.text_edit.returning = known.text_edit.strip
+    known.reopened = True
     return known, known.token, known.model_id

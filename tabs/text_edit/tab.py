@@ -174,9 +174,11 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     @in_words
     def restored(session: Session) -> tuple[Any, ...]:
-        """The page was opened again by a visit that goes on: its picture, its presets, its strip."""
-        if session.picture is None and not session.own:
+        """The page was opened again by a visit that goes on: its picture, its presets, its strip. A new visit may have
+        begun to work before it was found, and its page keeps what it shows."""
+        if not session.reopened:
             return (gr.skip(),) * (len(chooser.widgets) + 8)
+        session.reopened = False
         returned = return_to(session) if session.text_edit.returning is not None else ()
         session.seen[TAB] = session.picture
         if not returned:

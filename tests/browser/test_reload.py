@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from core import presets
 from core.studio import library
@@ -52,6 +52,28 @@ def test_back_and_reload(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#presets .own")).to_have_count(1)
     assert page.locator("#stage [data-part=after]").get_attribute("src") == after
     assert page.locator("#stage .stage").get_attribute("data-shown") == "-0.5"
+
+
+def test_what_a_quick_visitor_chooses_stays_when_the_visit_is_found(page: Page) -> None:
+    """On a busy server an edit can be there before the events of the page's opening have run."""
+    page.evaluate("sessionStorage.clear()")
+    late: list[Route] = []
+    opening = True
+    page.route("**/queue/join*", lambda route: late.append(route) if opening else route.continue_())
+    page.reload()
+    page.wait_for_selector("#presets .cards button")
+    page.wait_for_timeout(1500)
+    assert late
+    opening = False
+    choose(page, "Smiling")
+    finished(page, "Smiling")
+    for route in late:
+        route.continue_()
+    expect(page.locator("body")).to_have_attribute("data-visit", "found")
+    page.wait_for_timeout(1500)
+    smiling = page.locator("#presets .cards").get_by_role("radio", name="Smiling", exact=True)
+    expect(smiling).to_have_attribute("aria-checked", "true")
+    finished(page, "Smiling")
 
 
 def test_a_reload_finds_the_region_and_the_photograph(page: Page, tmp_path: Path) -> None:

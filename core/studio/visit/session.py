@@ -69,8 +69,8 @@ class Session:
     of. seen: the picture that each tab shows. places: where the visit was with the models that are not chosen now.
     prompts: what the visitor has written that pictures of text-to-image models show, by model and picture. own: the
     visitor's directions. numbered: how many there were, with the deleted ones. token: by which a reloaded page
-    finds the visit. edits: requests for an edited picture, of which the newest replaces all others whatever tab it came
-    from.
+    finds the visit. reopened: one has found it, and has not been told yet what was on show. edits: requests for an
+    edited picture, of which the newest replaces all others whatever tab it came from.
     """
 
     model_id: str = "avatars"
@@ -91,6 +91,7 @@ class Session:
     invert: InvertState = field(default_factory=InvertState)
     numbered: int = 0
     token: str = ""
+    reopened: bool = False
     folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
