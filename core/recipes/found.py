@@ -19,7 +19,7 @@ from ..presets import Preset
 from ..progress import Job, Running
 from ..regions import READY_MADE, Named, Region, box_mask, ready_made_region, region_from_mask
 from ..sampling import sample
-from ..studio.discover.analysis import timestep_from_share
+from ..studio.discover.analysis import ANALYSES, timestep_from_share
 from ..studio.discover.exploration import Exploration
 from ..studio.discover.preset import as_preset
 from ..studio.discover.search import explore
@@ -49,7 +49,9 @@ def unit(shop: Workshop, direction: RegionDirection) -> Unit:
 
 
 def find(shop: Workshop, direction: RegionDirection, made: Unit) -> Job[Mapping[str, bytes]]:
-    """The work of `unit`: the picture is analysed and the regions are searched, as Discover does it.
+    """The work of `unit`: the picture is analysed and the regions are searched, as Discover does it. A search goes on
+    from what an earlier one of the same picture has left; not so here, where what is found must not depend on which
+    entries this process has done before.
 
     Raises:
         RecipeError: a region has a name that nothing of this picture has.
@@ -70,6 +72,7 @@ def find(shop: Workshop, direction: RegionDirection, made: Unit) -> Job[Mapping[
         direction.size,
         direction.injection,
     )
+    ANALYSES.clear()
     running = Running(explore(exploration, direction.refine and METHODS[direction.method].refine is not None))
     yield from running
     found = [presets.to_bytes(as_preset(exploration, row)) for row in exploration.rows]

@@ -23,6 +23,7 @@ from core.recipes import trained
 from core.recipes.precompute import precompute
 from core.recipes.reading import read_recipe
 from core.recipes.team import HIDDEN, Team
+from core.studio.discover.analysis import ANALYSES
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,29 @@ def test_a_damaged_checkpoint_begins_anew(tmp_path: Path) -> None:
     file.write_bytes(b"half of a file")
     assert trained.restore(None, file) == 0.0
     assert not file.exists()
+
+
+BESIDE = """\
+model: avatars
+output: made
+defaults: {regions: {count: 1, size: 8}}
+directions: {mouth: {regions: mouth}, hair: {regions: hair}}
+measure: false
+"""
+
+
+def test_what_is_found_does_not_depend_on_what_was_found_before(tmp_path: Path) -> None:
+    """In the app a search goes on from an earlier one of the same picture. The entries of a recipe are shared out among
+    processes, and have to give the same in each."""
+    ANALYSES.clear()
+    after = run(write_recipe(tmp_path / "after", BESIDE))[0]
+    ANALYSES.clear()
+    alone = run(write_recipe(tmp_path / "alone", BESIDE.replace("mouth: {regions: mouth}, ", "")))[0]
+    after.outcome.require_complete()
+    assert list(alone.presets) == list(after.presets)[1:] == ["directions/avatars/hair.safetensors"]
+    found = [presets.load(tmp_path / name / "made" / alone.presets[0]) for name in ("after", "alone")]
+    shifts = [preset.direction.state()[0] for preset in found]
+    assert all(torch.equal(value, shifts[1][name]) for name, value in shifts[0].items())
 
 
 def test_what_fails_costs_itself_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
