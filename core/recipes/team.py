@@ -5,6 +5,7 @@ What they tell one another goes through accelerate: who there is, broadcasts, ga
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,8 @@ def join_team(share: tuple[int, int] | None = None) -> Team:
 
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not torch.cuda.is_available()
     state = PartialState(cpu=cpu, timeout=LONGEST)
+    # While Python still runs: threads of the group that outlive it now and then abort a process that is done.
+    atexit.register(state.destroy_process_group)
     keep_to(state.device)
     return Team(state.process_index, state.num_processes)
 

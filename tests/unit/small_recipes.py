@@ -117,7 +117,7 @@ def start_two(path: Path) -> list[Any]:
     return processes
 
 
-def launched(*command: object, restarts: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command of the clone, in two processes. restarts: how often the launcher gives it again."""
-    whole = [*LAUNCH, "--max_restarts", str(restarts), str(ROOT / "hspace.py"), *map(str, command)]
+def launched(*command: object) -> subprocess.CompletedProcess[str]:
+    """A command of the clone, in two processes."""
+    whole = [*LAUNCH, str(ROOT / "hspace.py"), *map(str, command)]
     return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=280)

@@ -313,7 +313,7 @@ def test_one_of_two_processes_is_killed_at_any_moment(kill: int, whole: Path, tm
 @pytest.mark.slow
 def test_two_processes_of_accelerate_give_the_same(whole: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path)
-    ran = launched("precompute", path, restarts=2)  # once in many runs, torch itself aborts one of the two
+    ran = launched("precompute", path)
     assert ran.returncode == 0, ran.stderr
     assert_alike(whole, tmp_path / "made")
     assert ran.stdout.splitlines() == [str(tmp_path / "made" / file) for file in FILES], "one process speaks"
