@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,15 @@ from .methods import invert
 from .solution import DEFAULTS, InversionSettings
 
 SIGMAS = (0.0, 5.0, 10.0, 20.0)
+
+# For a word of a prompt one that says something else of the same picture, both ways.
+CONTRARY = (
+    *(("smiling", "sad"), ("happy", "angry"), ("young", "old"), ("pale", "tanned"), ("bald", "bearded")),
+    *(("closed", "open"), ("long", "short"), ("curly", "straight"), ("blond", "black"), ("brown", "gray")),
+    *(("red", "green"), ("white", "blue"), ("man", "woman"), ("boy", "girl"), ("cat", "dog"), ("day", "night")),
+    *(("summer", "winter"), ("small", "large"), ("glasses", "a hat")),
+)
+STOPS = re.compile(r"\s*(?:,|\b(?:with|and|in|on|at|of|wearing|holding)\b)", re.IGNORECASE)  # before what is left out
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,22 @@ def study_robustness(
             results.append(RobustnessResult(method, sigma, inversion, decoding.result.cpu()))
             yield Progress(len(results), total, method, decoding.result)
     return results
+
+
+def other_prompts(prompt: str, nothing: str) -> list[str]:
+    """Source prompts to try in place of one, as section 3.2 changes them: one that says nothing of the picture, one
+    that says less, and one that says something wrong. Those that cannot be had of this prompt are left out.
+
+    nothing: what every picture of the model shows, "a face".
+    """
+    said = STOPS.split(prompt.strip(), maxsplit=1)[0].strip()
+    wrong = prompt.strip()
+    for one, other in [*CONTRARY, *((b, a) for a, b in CONTRARY)]:
+        if re.search(rf"\b{one}\b", wrong, re.IGNORECASE):
+            wrong = re.sub(rf"\b{one}\b", other, wrong, count=1, flags=re.IGNORECASE)
+            break
+    found = dict.fromkeys(" ".join(text.split()) for text in (nothing, said, wrong))
+    return [text for text in found if len(text.split()) > 1 and text.lower() != prompt.strip().lower()]
 
 
 def add_noise(pixels: Tensor, sigma: float, seed: int = 0) -> Tensor:

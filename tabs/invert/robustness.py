@@ -47,6 +47,7 @@ class Robustness:
                     max_lines=MAX_PROMPTS,
                     elem_id="changed-prompts",
                 )
+                self.suggest = gr.Button("Suggest some", size="sm", elem_id="suggest-changed")
         with gr.Row(elem_classes="actions"):
             self.start = gr.Button("Try how robust it is", variant="primary", min_width=160, elem_id="study")
             self.stop = gr.Button("Stop", visible=False, min_width=140, elem_id="stop-study")

@@ -20,7 +20,7 @@ from core.models.t2i_cards import TEXT_TO_IMAGE, TextToImageCard
 from core.progress import Progress, Running
 from core.studio import library
 from core.studio.domain import domain_in
-from core.studio.invert.robustness_study import fill_study, variants
+from core.studio.invert.robustness_study import fill_study, suggested_prompts, variants
 from core.studio.invert.run_methods import run_methods
 from core.studio.invert.state import TAB, InvertState
 from core.studio.invert.suggesting import suggestion
@@ -152,6 +152,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     opening.then(None, offer, editor.prompts, js=invert_edit.OFFER, **QUIET)
     editor.connect(shell)
     study.start.click(run_study, [*inputs, *study.inputs], study.shown, **HEAVY)
+    study.suggest.click(suggest_changed, [prompt, model, study.prompts], study.prompts, **QUIET)
 
     @in_words
     def change_model(visit: Session, model_id: str, *values: Any) -> tuple[Any, ...]:
@@ -374,6 +375,16 @@ def open_file(session: Session, path: str) -> tuple[Any, ...]:
 
 
 # --------------------------------------------------------------------------------------------------------- robustness
+
+
+@in_words
+def suggest_changed(prompt: str | None, model_id: str, written: str | None) -> str:
+    """Other source prompts below what is written, one per line."""
+    lines = [line for line in (written or "").splitlines() if line.strip()]
+    more = [text for text in suggested_prompts(text_to_image_card(model_id).id, prompt or "") if text not in lines]
+    if not more:
+        gr.Info("There is nothing more to suggest: write other descriptions of your own.", title=TITLE)
+    return "\n".join([*lines, *more])
 
 
 @in_words

@@ -282,6 +282,9 @@ def test_robustness_fills_a_grid(page: Page) -> None:
     expect(root.locator("#study")).to_be_visible()
     names = [name.inner_text() for name in root.locator("#robustness tbody th span").all()]
     assert names == ["As it is", "σ = 20", "“a photo of <b>a dog</b>”"]
+    written = root.locator("#changed-prompts textarea")
+    root.locator("#suggest-changed").click()
+    expect(written).to_have_value(re.compile("^a photo of <b>a dog</b>\na face\n.+"))  # what was written stays
     numbers = [float(cell.inner_text()) for cell in cells.all()]
     assert numbers[2] < numbers[0]
     assert numbers[1] < numbers[0]

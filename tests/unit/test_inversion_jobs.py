@@ -14,7 +14,7 @@ from core.errors import RequestError
 from core.inversion.editing import reconstruct
 from core.inversion.inversion import Inversion
 from core.inversion.methods import METHODS, invert
-from core.inversion.robustness import add_noise, study_robustness
+from core.inversion.robustness import add_noise, other_prompts, study_robustness
 from core.inversion.solution import Checkpoint, InversionSettings
 from core.progress import Running, finish
 from core.text_to_image import TextToImage
@@ -234,3 +234,18 @@ def test_a_study_has_a_cell_for_every_method_noise_and_prompt(model: TextToImage
         assert torch.allclose(ddim.decoded, ddib.decoded, atol=1e-4)
         assert ddib.measures["psnr decoded"] == pytest.approx(ddib.measures["psnr"], abs=0.01)
     assert torch.equal(cells[3].inversion.pixels, add_noise(pixels, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "others"),
+    [
+        ("a smiling face with glasses", ["a face", "a smiling face", "a sad face with glasses"]),
+        ("The Tanned man, outside", ["a face", "The Tanned man", "The pale man, outside"]),
+        ("a photo of  a cat on a chair", ["a face", "a photo", "a photo of a dog on a chair"]),
+        ("a portrait in the summertime", ["a face", "a portrait"]),
+        ("A face", []),
+        ("", ["a face"]),
+    ],
+)
+def test_prompts_that_say_nothing_less_and_something_wrong(prompt: str, others: list[str]) -> None:
+    assert other_prompts(prompt, "a face") == others

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import RequestError
-from ...inversion.robustness import study_robustness
+from ...inversion.robustness import other_prompts, study_robustness
 from ...progress import Job, Progress, Running
 from ...text_to_image import TextToImage, read_prompt
 from .. import measuring
 from ..device import exclusively
 from ..frames import require_range
 from ..jobs import Work, device_job
+from ..known_models import usual_prompt
 from .run_methods import run_work
 from .trial import StudyCell, Trial
 
@@ -37,6 +38,11 @@ def variants(trial: Trial, sigmas: Sequence[float], prompts: Sequence[str]) -> l
         raise RequestError(f"There are {len(others)} changed prompts; up to {MAX_PROMPTS} can be used. Remove some.")
     rows = [(0.0, trial.prompt), *((float(sigma), trial.prompt) for sigma in sorted(sigmas))]
     return list(dict.fromkeys([*rows, *((0.0, prompt) for prompt in others)]))
+
+
+def suggested_prompts(model_id: str, prompt: str) -> list[str]:
+    """Other source prompts to try with a picture that a prompt describes."""
+    return other_prompts(prompt, usual_prompt(model_id))
 
 
 def study_work(trial: Trial, model: TextToImage, rows: Sequence[Variant], methods: Sequence[str]) -> Work:
