@@ -109,6 +109,18 @@ def honest(measures: Measures, domain: Domain) -> Measures:
     return Measures(in_domain=False, missing=(NOT_MEASURED, *measures.missing))
 
 
+def measure_known(
+    card: ModelCard | TextToImageCard, domain: Domain, before: Tensor, after: Tensor, *texts: str
+) -> list[Measures]:
+    """`measuring.measure` of edits, as far as it applies: of a picture that the model does not know nothing is shown,
+    and so nothing is measured."""
+    if domain.known is False:
+        return [honest(Measures(), domain)] * len(after)
+    with DEVICE.turn():
+        rows = measuring.measure(card, before, after, *texts)
+    return [honest(row, domain) for row in rows]
+
+
 def warning(card: ModelCard | TextToImageCard) -> str:
     """What to tell of a picture that a model does not know."""
     shows = card.shows if isinstance(card, ModelCard) else MODELS[card.known_by or card.id].shows

@@ -20,7 +20,7 @@ from ..presets import Preset, weights_in_words, works
 from ..progress import Job, Progress, finish
 from . import measuring, reference
 from .device import DEVICE, exclusively
-from .domain import domain_of, honest
+from .domain import domain_of, measure_known
 from .frames import EditOptions, Form, Frame, Picture, require_range
 from .jobs import Work, device_job
 from .known_models import bound_model
@@ -182,11 +182,10 @@ def edit_frames(
     domain = finish(domain_of(model, picture))
     weighted = [(direction, list(strengths))]
     edited = yield from edit_together(model, picture.pixels, len(strengths), weighted, settings, options.process)
-    with DEVICE.turn():
-        measured = measuring.measure(model.card, picture.pixels, edited, preset.source_text, preset.target_text)
+    measured = measure_known(model.card, domain, picture.pixels, edited, preset.source_text, preset.target_text)
     rows = zip(strengths, edited.cpu(), measured, strict=True)
     assumed = (*assumed, *_doubts(preset))
-    return [Frame(float(c), pixels, honest(about, domain).lacking(*assumed)) for c, pixels, about in rows]
+    return [Frame(float(c), pixels, about.lacking(*assumed)) for c, pixels, about in rows]
 
 
 def _form(model: DiffusionModel, preset: Preset, form: Form, t_edit: int, kept: Forms) -> Job[Direction]:

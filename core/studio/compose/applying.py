@@ -23,9 +23,7 @@ from ...models.cards import ModelCard
 from ...models.loader import DiffusionModel
 from ...presets import Preset, least_certain
 from ...progress import Job, finish
-from .. import measuring
-from ..device import DEVICE
-from ..domain import domain_of, honest
+from ..domain import domain_of, measure_known
 from ..edit import intervals_for, what_is_assumed
 from ..frames import EditOptions, Frame, Picture, in_units, require_range
 from ..jobs import Work, device_job
@@ -186,9 +184,8 @@ def apply(
     settings = EditSettings(options.step_count, intervals, seed=options.seed)
     domain = finish(domain_of(model, picture))
     edited = yield from edit_together(model, picture.pixels, count, weighted, settings, options.process)
-    with DEVICE.turn():
-        measured = measuring.measure(model.card, picture.pixels, edited)
+    measured = measure_known(model.card, domain, picture.pixels, edited)
     rows = zip(columns[0][1], edited.cpu(), measured, strict=True)
     assumed = [words for preset, _ in columns for words in what_is_assumed(model.card, preset, options)]
     missing = tuple(dict.fromkeys(assumed))
-    return [Frame(float(c), pixels, honest(measures, domain).lacking(*missing)) for c, pixels, measures in rows]
+    return [Frame(float(c), pixels, measures.lacking(*missing)) for c, pixels, measures in rows]

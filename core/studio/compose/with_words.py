@@ -22,9 +22,8 @@ from ...presets import Preset
 from ...progress import Job, Progress, finish, stage
 from ...regions import parse_regions, union
 from ...text_to_image import TextToImage, load_text_to_image
-from .. import measuring
 from ..device import DEVICE
-from ..domain import domain_of, honest
+from ..domain import domain_of, measure_known
 from ..edit import what_is_assumed
 from ..frames import EditOptions, Frame, Picture
 from ..invert.automatic import choose
@@ -123,13 +122,12 @@ def apply_with_words(
     made = (made + lost).clamp(-1, 1)
     yield Progress(total, total, "Measuring", made)
     domain = finish(domain_of(bound, picture))
-    with DEVICE.turn():
-        measured = measuring.measure(bound.card, picture.pixels, made)
+    measured = measure_known(bound.card, domain, picture.pixels, made)
     assumed = [words for preset in chosen for words in what_is_assumed(bound.card, preset, options)]
     missing = tuple(dict.fromkeys([*([noted] if noted else []), *assumed]))
     first = [cell.strengths[0] if cell.strengths else cell.change.strength for cell in cells]
     return [
-        Frame(float(c), pixels, honest(measures, domain).lacking(*missing))
+        Frame(float(c), pixels, measures.lacking(*missing))
         for c, pixels, measures in zip(first, made, measured, strict=True)
     ]
 

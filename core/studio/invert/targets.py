@@ -18,9 +18,8 @@ from ...inversion.inversion import Inversion
 from ...models.t2i_cards import TextToImageCard
 from ...progress import Job, Progress, finish
 from ...text_to_image import TextToImage, read_prompt
-from .. import measuring
-from ..device import DEVICE, exclusively
-from ..domain import domain_in, honest
+from ..device import exclusively
+from ..domain import domain_in, measure_known
 from ..frames import Frame, require_range
 from ..jobs import Work, device_job
 from .run_methods import SHORT_OF_MEMORY, in_smaller_batches
@@ -204,11 +203,8 @@ def measured_frames(
 ) -> list[Frame]:
     """Edited pictures (n, 3, R, R) with their measures against the inverted one, as far as they apply."""
     domain = finish(domain_in(card, inversion.pixels))
-    with DEVICE.turn():
-        rows = measuring.measure(card, inversion.pixels, pixels)
-    return [
-        Frame(s, image, honest(measures, domain)) for s, image, measures in zip(strengths, pixels, rows, strict=True)
-    ]
+    rows = measure_known(card, domain, inversion.pixels, pixels)
+    return [Frame(s, image, measures) for s, image, measures in zip(strengths, pixels, rows, strict=True)]
 
 
 def _frames(edits: PromptEdits, model: TextToImage, pairs: Sequence[tuple[str, float]]) -> Job[list[Frame]]:
