@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
     figures.add_argument("names", nargs="*", metavar="NAME", help="of figures or papers (--list); all if left out")
     figures.add_argument("--model", help="a listed model, a repository on the Hub or a folder (avatars)")
     figures.add_argument("--out", type=Path, metavar="FOLDER", help=f"({OUT}; {QUICK} with --small)")
-    figures.add_argument("--small", action="store_true", help="a quick look: one figure of each paper, little of each")
+    figures.add_argument("--small", action="store_true", help="a quick look: little of each, in two minutes for all")
     figures.add_argument("--again", action="store_true", help="draw what is there too")
     figures.add_argument("--list", action="store_true", help="say which there are")
 
@@ -35,7 +35,7 @@ def draw(options: argparse.Namespace) -> None:
     from ..figures.page import is_page, write_page
     from ..figures.run import draw_figures
 
-    figures = chosen_figures(options.names, options.small)
+    figures = chosen_figures(options.names)
     if options.list:
         print_table([["name", "figure", "what the paper says"], *([f.name, f.title, f.claim] for f in figures)])
         return

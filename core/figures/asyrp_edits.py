@@ -278,7 +278,6 @@ FIGURES = (
         "Scaling delta_h scales the attribute, in the negative direction too.",
         (("core/directions.py", "weighted_delta"), ("core/editing.py", "edit")),
         linearity,
-        representative=True,
     ),
     Figure(
         "asyrp-8",

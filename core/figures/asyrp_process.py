@@ -7,6 +7,7 @@ import numpy as np
 from ..curves import measure_curves
 from ..drawing import Line, Mark, line_plot
 from ..editing import EditSettings
+from ..errors import RequestError
 from ..evaluation.statistics import rank_correlation
 from ..intervals import BOOST_THRESHOLD, EDIT_THRESHOLD, Curves, Intervals, first_reaching
 from ..metrics import psnr
@@ -36,7 +37,8 @@ def curves_of(bench: Bench) -> Job[tuple[Curves, int]]:
     def make() -> Job[Curves]:
         pixels = yield from bench.portraits(n)
         distance = bench.gauges.distance
-        assert distance is not None  # every card names one
+        if distance is None:
+            raise RequestError(" ".join(bench.gauges.missing) or "The perceptual distance cannot be measured.")
         return (yield from stage(measure_curves(bench.model, pixels, distance, steps), "Measuring the curves"))
 
     return (yield from bench.once(("curves", n, steps), make)), n

@@ -150,15 +150,21 @@ class Bench:
         """
         found = [preset.name for preset in library.shipped(self.model.card.id).values()]
         if not found:
-            raise RequestError(
-                f"No directions come with {self.model.card.id}: put presets into presets/directions/"
-                f"{self.model.card.id}, or choose figures that need none (local, region)."
-            )
+            raise RequestError(f"No directions come with {self.model.card.id}: {self._help}")
         return found
 
     def preset(self, name: str) -> Preset:
         """Raises RequestError: no such direction comes with the model."""
-        return library.named_preset(self.model.card.id, name)
+        try:
+            return library.named_preset(self.model.card.id, name)
+        except RequestError as error:
+            words = f"No direction “{name}” comes with {self.model.card.id}: {self._help}"
+            raise RequestError(words) from error
+
+    @property
+    def _help(self) -> str:
+        folder = f"presets/directions/{self.model.card.id}"
+        return f"put presets into {folder}, or choose figures that need none (local, region)."
 
     def subject(self, name: str, strengths: Sequence[float] = (1.0,), direction: Direction | None = None) -> Subject:
         """A direction that comes with the model, and what it is for. direction: in place of its own."""

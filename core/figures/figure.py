@@ -76,7 +76,6 @@ class Figure:
 
     name: in the command and of its files, PAPER-NUMBER. title: which of the paper's it is. theirs: what it shows there.
     claim: what the paper says of it. read: the file and the names in it that do this. draw: the job that draws it here.
-    representative: one of each paper's, for a quick look.
     """
 
     name: str
@@ -85,7 +84,6 @@ class Figure:
     claim: str
     read: tuple[tuple[str, str], ...]
     draw: Callable[[Bench], Job[Drawn]]
-    representative: bool = False
 
     @property
     def paper(self) -> str:

@@ -228,7 +228,6 @@ FIGURES = (
         "latent-TOP before CycleDiffusion before DDIB.",
         (("core/inversion/latent_top.py", "as_published"), ("core/inversion/ddib.py", "invert")),
         reconstruction,
-        representative=True,
     ),
     Figure(
         "latent-3a",

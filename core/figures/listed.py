@@ -28,15 +28,14 @@ PAPERS = (
 FIGURES: dict[str, Figure] = {figure.name: figure for paper in PAPERS for figure in paper.figures}
 
 
-def chosen_figures(names: Sequence[str], small: bool = False) -> list[Figure]:
-    """Figures by their names, or those of a paper by its key, each once; all of them if none are named, or with `small`
-    a representative of each paper.
+def chosen_figures(names: Sequence[str]) -> list[Figure]:
+    """Figures by their names, or those of a paper by its key, each once; all of them if none are named.
 
     Raises:
         RequestError: there is no such figure.
     """
     if not names:
-        return [figure for figure in FIGURES.values() if figure.representative or not small]
+        return list(FIGURES.values())
     papers = {paper.key: paper for paper in PAPERS}
     found: dict[str, Figure] = {}
     for name in names:

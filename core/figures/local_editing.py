@@ -353,7 +353,6 @@ FIGURES = (
         "The individual component changes the region alone, the joint one everything.",
         (("core/discovery/jive.py", "individual_directions"), ("core/discovery/jive.py", "joint_directions")),
         components,
-        representative=True,
     ),
     Figure(
         "local-4",

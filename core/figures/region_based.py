@@ -227,7 +227,7 @@ def smiles_of(bench: Bench, x_T: Tensor, before: Tensor) -> Job[dict[str, Smile]
     found = {"Asyrp": Smile(whole, 0.5, EditSettings(STEPS))}
 
     t = nearest_timestep(bench.model, bench.model.card.steps)
-    samples = boundary.labelled(bench.model, t, bench.count(64, 24))
+    samples = boundary.labelled(bench.model, t, bench.count(64, 8))
     h, attributes = yield from stage(samples, str.capitalize)
     if SMILE in attributes:
         normal, _ = boundary.boundary(h, attributes[SMILE] > attributes[SMILE].median())
@@ -339,7 +339,6 @@ FIGURES = (
         "Projection suppresses changes outside the region.",
         (("core/discovery/projection.py", "directions"),),
         motivation,
-        representative=True,
     ),
     Figure(
         "region-3",
