@@ -7,8 +7,9 @@
 
 `visits`: google/ddpm-ema-celebahq-256's shape, 256x256, bfloat16: the paper's 40 + 40 steps, the default edit, a strip
 of seven strengths, twenty first edits at once (`benchmarks.against`). `discover`: the basis of a region's directions.
-`invert`: 50 steps up with a network of Stable Diffusion 1.5's shape. `passes`: one pass of either network in float32,
-bfloat16, channels-last, compiled and as a CUDA graph, by rows; "-" where the platform does not allow it.
+`invert`: 50 steps up with a network of Stable Diffusion 1.5's shape. `prompted`: the basis of a region's directions in
+that network and its autoencoder, bound to a prompt, and the memory that it takes. `passes`: one pass of either network
+in float32, bfloat16, channels-last, compiled and as a CUDA graph, by rows; "-" where the platform does not allow it.
 """
 
 from __future__ import annotations
@@ -17,22 +18,29 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from benchmarks import against
 from benchmarks.against_worker import HUB_SHAPE, SMALL, large_network
 from core.ascent import ascend
+from core.conditional_unet import Prompt, PromptedUNet
 from core.discovery.basis import krylov_basis
 from core.discovery.jacobian_operator import Jacobian
+from core.models.loader import DiffusionModel
+from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import finish
+from core.prompted import listed_h_space
 from core.schedule import Schedule
+from core.text_to_image import Autoencoder
 
 ROUNDS, WARM_UP = 3, 1
 STABLE_DIFFUSION: dict[str, Any] = {  # 1.5
@@ -120,6 +128,48 @@ def invert(small: bool) -> None:
     )
 
 
+def prompted(small: bool) -> None:
+    """The Krylov basis of Stable Diffusion 1.5's h-space with a prompt, through the autoencoder's derivative; on a GPU
+    also the memory that it takes beyond the networks."""
+    model = prompted_model(small)
+    x = torch.randn(1, *model.x_shape, device=model.device)
+    before = 0
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    jacobian = Jacobian(model, x, 600)
+    mask = np.zeros((model.card.resolution,) * 2, bool)
+    mask[len(mask) // 2 :, len(mask) // 4 : -len(mask) // 4] = True
+    for size in (8, 64):
+        took = seconds(lambda n=size: finish(krylov_basis(jacobian, n, mask=mask)), 1)
+        print(f"| basis of {size} vectors, Stable Diffusion 1.5 | {took:.3f} s |")
+    if torch.cuda.is_available():
+        print(f"| memory of it | {(torch.cuda.max_memory_allocated() - before) / 2**30:.2f} GiB |")
+
+
+def prompted_model(small: bool) -> DiffusionModel:
+    """Stable Diffusion 1.5's shape with random weights, bound to a prompt that is random too."""
+    unet, sides = stable_diffusion(small), (16, 16, 32, 32) if small else (128, 256, 512, 512)
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        sample_size=8 * unet.config.sample_size,
+        block_out_channels=sides,
+        layers_per_block=2,
+        latent_channels=4,
+        norm_num_groups=16 if small else 32,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    nn.Module.to(vae.eval().requires_grad_(False), device(), torch.bfloat16)
+    text = torch.randn(2, 77, unet.config.cross_attention_dim, device=device())
+    network = PromptedUNet(unet, Prompt(text[:1], text[1:], words="a picture"))
+    card = listed_h_space(TEXT_TO_IMAGE["stable-diffusion-1-5"])
+    side = unet.config.sample_size // 8
+    card = replace(card, resolution=vae.config.sample_size, h_shape=(unet.config.block_out_channels[-1], side, side))
+    schedule = Schedule.from_scheduler(DDIMScheduler())
+    return DiffusionModel(card, network, schedule, Autoencoder(vae), device(), torch.bfloat16, "0" * 16)
+
+
 @torch.no_grad()
 def passes(small: bool) -> None:
     """Milliseconds of one pass of the 256x256 network by rows, in every way to run it."""
@@ -158,7 +208,7 @@ def _channels_last(unet: nn.Module) -> nn.Module:
 
 def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="some of: visits, discover, invert, passes")
+    parser.add_argument("parts", nargs="*", help="some of: visits, discover, invert, prompted, passes")
     parser.add_argument("--before", type=Path, help="a checkout of the earlier build")
     parser.add_argument("--small", action="store_true", help="small networks of the same kind")
     arguments = parser.parse_args(given)
@@ -170,6 +220,7 @@ def main(given: list[str] | None = None) -> None:
         "visits": lambda: visits(arguments.before),
         "discover": discover,
         "invert": lambda: invert(arguments.small),
+        "prompted": lambda: prompted(arguments.small),
         "passes": lambda: passes(arguments.small),
     }
     for part in arguments.parts or parts:

@@ -1,6 +1,8 @@
 """The text-to-image wrapper: prompts, precision, memory, counting, gradients; Stable Diffusion's own configuration."""
 
+import resource
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +14,21 @@ from small_text_models import LENGTH, NoCodec, scheduler, small_pipeline, small_
 from torch import Tensor
 
 from core.attention_control import StepControl, control_attention
+from core.conditional_unet import Prompt, PromptedUNet
+from core.directions import GlobalDirection
+from core.discovery.basis import krylov_basis
+from core.discovery.jacobian_operator import Jacobian
+from core.editing import EditSettings
 from core.errors import ResourceError
 from core.inversion.latent_top import _first_loss
 from core.inversion.optimise import trajectory_objective
 from core.inversion.solution import InversionSettings, Task
 from core.inversion.trajectory import ddim_trajectory
-from core.progress import Running
+from core.models.codec import Identity
+from core.models.loader import DiffusionModel
+from core.process import edit_pictures
+from core.progress import Running, finish
+from core.prompted import h_space_card
 from core.schedule import Schedule
 from core.text_to_image import TextToImage
 
@@ -322,10 +333,43 @@ def check_inversion(model: TextToImage) -> None:
     assert (model.latent_shape, model.text_shape) == ((4, 64, 64), (77, 768))
 
 
+def check_h_space(model: TextToImage) -> None:
+    """The two halves, products with the decoder's Jacobian, a basis and an edit, on 8x8 latents in half precision."""
+    model.unet.register_to_config(sample_size=8)
+    generator = torch.Generator().manual_seed(0)
+    text, empty = (torch.randn(1, 77, 768, generator=generator) for _ in range(2))
+    prompted = PromptedUNet(model.unet, Prompt(text, empty, 1.0, "both", "a cat", ""))
+    card = replace(h_space_card(model), h_shape=(model.unet.config.block_out_channels[-1], 1, 1))
+    bound = DiffusionModel(card, prompted, model.schedule, Identity(), model.device, model.dtype, model.fingerprint)
+    x = torch.randn(2, 4, 8, 8, generator=generator)
+    features = bound.features(x, 500)
+    assert tuple(features.h.shape) == (2, *card.h_shape)
+    halves, whole = bound.eps(features, x, 500), model.eps(x, 500, text.expand(2, -1, -1))
+    assert halves.dtype == torch.float32
+    assert torch.allclose(halves, whole, atol=1e-2 * float(whole.abs().max()))
+
+    jacobian = Jacobian(bound, x[:1], 500, torch.bfloat16)
+    v, y = (torch.randn(1, *shape, generator=generator) for shape in (card.h_shape, jacobian.image_shape))
+    Jv, JTy = jacobian.forward(v), jacobian.reverse(y)
+    sides = (Jv * y).sum().item(), (JTy * v).sum().item()
+    assert abs(sides[0] - sides[1]) < 0.02 * float(Jv.norm() * y.norm())
+    basis = finish(krylov_basis(jacobian, 4, block=2))
+    vectors = basis.vectors.flatten(1).float()
+    assert torch.allclose(vectors @ vectors.T, torch.eye(len(basis)), atol=1e-2)
+
+    direction = GlobalDirection(100 * v, 2)
+    pixels, settings = x[:1].clamp(-1, 1), EditSettings(2, injection="symmetric")
+    plain, shifted = finish(edit_pictures(bound, pixels, 2, [(direction, [0.0, 1.0])], settings))
+    assert torch.equal(plain, pixels[0])
+    assert bool(shifted.isfinite().all())
+    assert (shifted - plain).abs().max() > 1e-3
+
+
 def test_stable_diffusion_narrowed() -> None:
     """Its blocks and heads with an eighth of the channels."""
     model = sd_model(torch.bfloat16, block_out_channels=(32, 64, 128, 128), norm_num_groups=8)
     check_inversion(model)
+    check_h_space(model)
 
 
 @pytest.mark.slow
@@ -334,3 +378,7 @@ def test_stable_diffusion_1_5() -> None:
     model = sd_model(torch.bfloat16)
     assert sum(p.numel() for p in model.unet.parameters()) == 859_520_964
     check_inversion(model)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    check_h_space(model)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 1.5 * 2**20, "kB: nothing copies the weights into single precision"
