@@ -11,6 +11,7 @@ from ..errors import RequestError
 from .choosing import model_of, one_preset
 from .output import (
     FORMATS,
+    PROMPT,
     WHICH_PRESET,
     Commands,
     add_force,
@@ -31,6 +32,7 @@ def add_to(commands: Commands) -> None:
     apply.add_argument(
         "--model", help="with its weights: a repository on the Hub or a folder; the one it was made for if left out"
     )
+    apply.add_argument("--prompt", help=f"{PROMPT}; as its instruments read it if left out")
     apply.add_argument("--strength", type=float, help="as the preset suggests if left out")
     apply.add_argument(
         "--process",
@@ -64,15 +66,21 @@ def apply_preset(options: argparse.Namespace) -> None:
     from ..studio import library
     from ..studio.edit import edit_frames
     from ..studio.frames import EditOptions
+    from ..studio.known_models import described as with_its_prompt
+    from ..studio.known_models import model_of as bound_to
+    from ..studio.known_models import takes_prompt
     from ..studio.photographs import cut_out, given_back, requested_placement
 
     require_writable(options.out, options.force, tuple(FORMATS))
-    model, (preset,) = model_of([one_preset(options.preset)], options.model)
+    model, (preset,) = model_of([one_preset(options.preset)], options.model, options.prompt)
     with naming(options.image):
         photo = open_picture(options.image)
         placement = requested_placement(photo, described(options.placement), preset.model)
         whole = options.placement is not None or options.returned != "square"
         picture = cut_out(photo, placement, preset.model) if whole else library.open_picture(photo, preset.model)
+        if takes_prompt(preset.model):
+            picture = with_its_prompt(picture, options.prompt or "")
+            model = bound_to(picture)
     given = ("process", "steps", "form", "injection", "t_edit", "t_boost", "seed")
     settings = EditOptions(**{key: getattr(options, key) for key in given})
     strength = preset.strength if options.strength is None else options.strength

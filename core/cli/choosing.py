@@ -37,9 +37,12 @@ def several_presets(sources: Sequence[str]) -> list[Preset]:
     return found
 
 
-def model_of(made_for: Sequence[Preset], name: str | None) -> tuple[DiffusionModel, list[Preset]]:
+def model_of(
+    made_for: Sequence[Preset], name: str | None, prompt: str | None = None
+) -> tuple[DiffusionModel, list[Preset]]:
     """The model that presets are used with, and the presets as its own. name: with its weights, a repository on the
-    Hub, a folder or an id; None: the one that they were made for.
+    Hub, a folder or an id; None: the one that they were made for. prompt: of a text-to-image model, what the pictures
+    show; as the first preset says if left out.
 
     Raises:
         PresetError: they were made for other weights, or for a model that is not known here. RequestError: for several
@@ -49,7 +52,14 @@ def model_of(made_for: Sequence[Preset], name: str | None) -> tuple[DiffusionMod
     from ..models.cards import MODELS
     from ..models.loader import models
     from ..models.opening import open_model
+    from ..studio.known_models import bound_model, takes_prompt
 
+    chosen = made_for[0].model if name is None else name
+    if prompt is not None and not takes_prompt(chosen):
+        raise RequestError(f"{chosen} takes no prompt: leave --prompt out.")
+    if name is not None and takes_prompt(name):
+        model = bound_model(name, made_for[0].prompt if prompt is None else prompt)
+        return model, [presets.for_model(preset, model) for preset in made_for]
     if name is not None:
         model = models.get(follow(open_model(name)).id)
         return model, [presets.for_model(preset, model) for preset in made_for]
@@ -57,11 +67,8 @@ def model_of(made_for: Sequence[Preset], name: str | None) -> tuple[DiffusionMod
     if len(ids) > 1:
         raise RequestError(f"These directions are of several models ({', '.join(sorted(ids))}): take one at a time.")
     (model_id,) = ids
-    if made_for[0].family == "text-to-image":
-        raise PresetError(
-            f"“{made_for[0].name}” was made for the text-to-image model {model_id}, which needs to be told what a "
-            f'picture shows. Use it from Python: hspace.load_model("{model_id}", prompt=...), then hspace.edit.'
-        )
+    if takes_prompt(model_id):
+        return bound_model(model_id, made_for[0].prompt if prompt is None else prompt), list(made_for)
     if model_id not in MODELS:
         raise PresetError(
             f"“{made_for[0].name}” was made for the model {model_id}, which this app does not have. Say where it is: "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ModelUnavailable, RequestError, VisitorError
 from .choosing import model_of, several_presets
-from .output import WHICH_PRESET, Commands, command, login, print_note, print_table
+from .output import PROMPT, WHICH_PRESET, Commands, command, login, print_note, print_table
 from .recipes import tell
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_to(commands: Commands) -> None:
         commands, "curves", measure_curves, "Measure a model's perceptual curves, and where edits begin and end."
     )
     curves.add_argument("model", metavar="MODEL", help="its id, a repository on the Hub, or a folder")
+    curves.add_argument("--prompt", help=PROMPT)
     curves.add_argument("--pictures", metavar="FOLDER", help=f"{PICTURES}; if left out, the model makes some")
     curves.add_argument("--count", type=int, default=100, help="pictures (100, as the paper)")
     curves.add_argument("--texts", type=Path, metavar="FILE", help="pairs of texts, a line each: face -> smiling face")
@@ -52,6 +53,7 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--count", type=int, help="the first so many of them; all if left out")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="(evaluation)")
     evaluate.add_argument("--model", help="a repository on the Hub or a folder; the one they were made for if left out")
+    evaluate.add_argument("--prompt", help=f"{PROMPT}; as the first preset or the recipe says if left out")
     evaluate.add_argument(
         "--strengths", type=float, nargs="+", metavar="C", help="0 is added; over each direction's range if left out"
     )
@@ -116,7 +118,7 @@ def _measure_curves(options: argparse.Namespace) -> None:
     _require_positive("--count", options.count)
     texts = papers_texts() if options.texts is None else read_texts(options.texts)
     team = join_team(read_share(options.share))
-    model = load_model(options.model)
+    model = load_model(options.model, prompt=options.prompt)
     out = options.out or Path(f"curves-{file_name(model.card.id).removesuffix('.safetensors')}")
     pictures = None
     if options.pictures is not None:
@@ -164,13 +166,14 @@ def _evaluate_directions(options: argparse.Namespace) -> None:
     team = join_team(read_share(options.share))
     recipe = _recipe(options.presets)
     if recipe is None:
-        model, presets = model_of(several_presets(options.presets), options.model)
+        model, presets = model_of(several_presets(options.presets), options.model, options.prompt)
         if options.pictures is None:
             raise RequestError("Say with --pictures which pictures to measure on: a folder, or a data set on the Hub.")
         asked: list[tuple[Preset, Purpose | None]] = [(preset, None) for preset in presets]
     else:
         made = presets_of(recipe)
-        model, presets = model_of([preset for preset, _ in made.presets], options.model or recipe.model)
+        prompt = options.prompt or recipe.prompt or None
+        model, presets = model_of([preset for preset, _ in made.presets], options.model or recipe.model, prompt)
         asked = [(preset, purpose) for preset, (_, purpose) in zip(presets, made.presets, strict=True)]
         for words in (*made.unusable, *(f"{name} is not made yet" for name in made.missing)):
             print_note(f"left out: {words}")

@@ -24,6 +24,7 @@ T = TypeVar("T")
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
+PROMPT = "of a text-to-image model: what the pictures show"
 WHICH_PRESET = (
     "a direction that comes with the app, a preset file, or OWNER/NAME/PATH.safetensors[@REVISION] on the Hub"
 )

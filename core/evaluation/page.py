@@ -224,8 +224,10 @@ def _plots(found: Found) -> str:
             key=lambda name: -float(np.abs(found.attributes[name]).max()),
         )
         others = [Line(_words(name), x, found.attributes[name]) for name in largest[:MAX_OTHERS]]
-        own = [Line(f"{_words(subject.attribute)} (own)", x, found.attributes[subject.attribute])]
-        drawn.append(("Side effects", (own if subject.attribute else []) + others, "standard deviations"))
+        if subject.attribute:
+            own = Line(f"{_words(subject.attribute)} (own)", x, found.attributes[subject.attribute])
+            others = [own, *others]
+        drawn.append(("Side effects", others, "standard deviations"))
     kept = [
         Line(name, x, found.means[key], found.errors[key])
         for key, name in (("identity", "identity"), ("parts_kept", "parts kept"), ("s_dir", "S_dir"))

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from .. import presets
 from ..discovery.methods import METHODS
+from ..models.t2i_cards import TEXT_TO_IMAGE
 from . import fields
 from .fields import Mistakes
 from .recipe import Composition, Recipe, RegionDirection, TextDirection
@@ -15,6 +16,8 @@ from .recipe import Composition, Recipe, RegionDirection, TextDirection
 def check(recipe: Recipe, declared: AbstractSet[str], mistakes: Mistakes) -> None:
     """Adds what is wrong to the mistakes. declared: names of all directions, those that have mistakes too."""
     _names(recipe, mistakes)
+    if recipe.prompt and recipe.model and recipe.model not in TEXT_TO_IMAGE:
+        mistakes.at("prompt", f"only text-to-image models take a prompt ({', '.join(TEXT_TO_IMAGE)}). Remove it.")
     for direction in recipe.directions:
         place = f"directions.{direction.name}"
         if isinstance(direction, TextDirection):

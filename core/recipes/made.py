@@ -151,6 +151,7 @@ def _from_texts(shop: Workshop, direction: TextDirection, planned: Planned, plan
         target_text=direction.target,
         t_edit=planned.t_edit,
         t_boost=shop.t_boost(),
+        **presets.of_prompt(shop.model),
     )
 
 

@@ -14,7 +14,8 @@ from ..asyrp.sources import Sources
 from ..errors import RequestError, ResourceError
 from ..models.loader import models
 from ..models.opening import open_model
-from ..progress import Job, stage
+from ..progress import Job, Progress, stage
+from ..studio.known_models import bound_model, takes_prompt
 from . import found, joined, kept, made, measured, shaped, sources, trained
 from .pictures import readable_pictures
 from .recipe import AnyDirection, Composition, PictureSource, Recipe, RegionDirection, TextDirection
@@ -102,8 +103,12 @@ def open_workshop(recipe: Recipe, team: Team, token: str | None = None) -> Job[W
 
 
 def _open(recipe: Recipe, team: Team, token: str | None) -> Job[Workshop]:
-    card = yield from open_model(recipe.model, recipe.shows, token=token)
-    shop = Workshop(recipe, models.get(card.id), team)
+    if takes_prompt(recipe.model):
+        yield Progress(0, 1, f"Loading {recipe.model}")
+        model = bound_model(recipe.model, recipe.prompt)
+    else:
+        model = models.get((yield from open_model(recipe.model, recipe.shows, token=token)).id)
+    shop, card = Workshop(recipe, model, team), model.card
     for source in _sources(recipe):
         try:
             shop.pictures[source] = yield from readable_pictures(source, card.resolution, token)

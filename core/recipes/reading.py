@@ -19,10 +19,12 @@ from ..errors import RecipeError, RequestError
 from ..hub.names import checked_revision, repository_id
 from ..models.cards import MODELS
 from ..models.opening import read_word
+from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..regions import MAX_REGIONS
 from ..studio.discover.analysis import MIN_BASIS_SIZE
 from ..studio.discover.exploration import MAX_COUNT
 from ..studio.edit import MAX_STRENGTH
+from ..text_to_image import MAX_PROMPT, read_prompt
 from . import fields
 from .checks import check
 from .fields import Field, Mistakes, Wrong
@@ -86,6 +88,7 @@ def parse_recipe(content: str, path: Path) -> Recipe:
         {
             "model": Field(_model(folder), required=True),
             "shows": Field(_checked(200, read_word)),
+            "prompt": Field(_checked(MAX_PROMPT, lambda text: read_prompt(text, "is empty. Write what they show."))),
             "output": Field(fields.path(folder)),
             "pictures": Field(_pictures(folder)),
             "shown": Field(fields.path(folder)),
@@ -118,13 +121,14 @@ def _model(folder: Path) -> fields.Read[str]:
     def read(node: Node, place: str, mistakes: Mistakes) -> str:
         name = fields.text(300)(node, place, mistakes)
         here = folder / Path(name).expanduser()
-        if name in MODELS:
+        if name in MODELS or name in TEXT_TO_IMAGE:
             return name
         if here.is_dir():
             return str(here.resolve())
         if name.count("/") == 1 and not name.startswith((".", "/", "~")):
             return name
-        options = f"Use one of {', '.join(MODELS)}, a repository on the Hub (OWNER/NAME), or a folder."
+        known = ", ".join([*MODELS, *TEXT_TO_IMAGE])
+        options = f"Use one of {known}, a repository on the Hub (OWNER/NAME), or a folder."
         raise Wrong(f"there is no model and no folder {fields.said(node)}. {options}")
 
     return read

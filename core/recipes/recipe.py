@@ -167,7 +167,8 @@ class Recipe:
     """All that a recipe file says.
 
     file: it. model: id of a listed one, OWNER/NAME[@REVISION] on the Hub, or a folder. shows: what its pictures show,
-    one or two words; "": as its files say. output: the folder of results. pictures: for the directions from texts that
+    one or two words; "": as its files say. prompt: of a text-to-image model, which is bound to it; "": the usual one,
+    "a face". output: the folder of results. pictures: for the directions from texts that
     say none. shown: the picture that thumbnails show edited; None: one that the model makes. measure: None: nothing is.
     lines: of the file, by the places of its fields.
     """
@@ -177,6 +178,7 @@ class Recipe:
     output: Path
     directions: tuple[AnyDirection, ...]
     shows: str = ""
+    prompt: str = ""
     pictures: PictureSource | None = None
     shown: Path | None = None
     measure: Measuring | None = field(default_factory=Measuring)

@@ -50,8 +50,9 @@ class Workshop:
         return measuring.image_text(self.card)
 
     def key(self, kind: str, *parts: Any) -> str:
-        """Of something that is made with this model, in this precision."""
-        return content_key(kind, VERSION, self.model.fingerprint, str(self.model.dtype), parts)
+        """Of something that is made with this model, with its prompt, in this precision."""
+        bound = (self.model.conditioning,) if self.model.conditioning else ()
+        return content_key(kind, VERSION, self.model.fingerprint, str(self.model.dtype), *bound, parts)
 
     def intervals(self) -> IntervalSource:
         """The curves in the output folder, else the model's own, else those of a typical model."""

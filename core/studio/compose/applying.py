@@ -128,6 +128,10 @@ def combine(card: ModelCard, chosen: Chosen, name: str, options: EditOptions = E
         injection=direction.injections[0],
         t_edit=intervals.t_edit,
         t_boost=intervals.t_boost,
+        family=first.family,
+        prompt=first.prompt,
+        guidance=first.guidance,
+        shifted=first.shifted,
     )
 
 
