@@ -5,12 +5,12 @@
     python -m benchmarks.samplers_further --write      # both, also into docs/benchmarks.md
 
 `discovered`: directions found in a region of one portrait (symmetric injection), applied to others. The strength of the
-anchored process is set so that the region changes as much as it does in the papers' process at the strength that
-Discover suggests; what of the picture changes elsewhere for it (ROIR), and identity, are compared. "Same strength" is
-how much the region changes at the same strength, per change in the papers' process: 1 where the calibration
-(`core.calibration`) is right. Of all portraits together it is that of the one that changes most, which is often one
-whose eyes close or whose glasses come in one of the two processes and not yet in the other: so the median portrait
-stands beside it.
+anchored process is set so that the region of the median portrait changes as much as it does in the papers' process at
+the strength that Discover suggests; what of the picture changes elsewhere for it (ROIR), and identity, are compared.
+"Same strength" is how much the region changes at the same strength, per change in the papers' process: 1 where the
+calibration (`core.calibration`) is right. Of all portraits together it is that of the one that changes most, which is
+often one whose eyes close or whose glasses come in one of the two processes and not yet in the other: so the median
+portrait stands beside it.
 
 `ranks`: rank correlation of strength and own attribute over seven strengths, by portrait, for the shipped directions.
 """
@@ -131,22 +131,20 @@ def compare(
     mask: Tensor,
 ) -> Compared:
     paper = edited(model, pixels, direction, [strength], "paper", injection="symmetric")[:, 0]
-    goal, c, same, portraits = norm(paper - pixels, mask), strength, 0.0, np.zeros(0)
+    theirs, c, same, first = [norm(one, mask) for one in paper - pixels], strength, 0.0, np.zeros(0)
     for attempt in range(4):
         anchored = edited(model, pixels, direction, [c], "anchored", injection="symmetric")[:, 0]
-        inside = norm(anchored - pixels, mask)
+        portraits = np.divide([norm(one, mask) for one in anchored - pixels], theirs)
         if not attempt:
-            same = inside / goal
-            ours, theirs = ([norm(one, mask) for one in after - pixels] for after in (anchored, paper))
-            portraits = np.divide(ours, theirs)
-        if abs(inside / goal - 1) < 0.01:
+            same, first = norm(anchored - pixels, mask) / norm(paper - pixels, mask), portraits
+        if abs(np.median(portraits) - 1) < 0.01:
             break
-        c *= goal / inside
+        c /= float(np.median(portraits))
     roir = tuple(norm(after - pixels, 1 - mask) / norm(after - pixels, mask) for after in (paper, anchored))
     person = probe.identity(pixels)
     identity = [(person * probe.identity(after)).sum(1).cpu().numpy() for after in (paper, anchored)]
     means = tuple(float(one.mean()) for one in identity)
-    return Compared(roir, means, same, portraits, identity[0] - identity[1])
+    return Compared(roir, means, same, first, identity[0] - identity[1])
 
 
 @torch.no_grad()

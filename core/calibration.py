@@ -33,7 +33,7 @@ from .schedule import Schedule
 REFERENCE_STEPS = 40  # of the process in which strengths are meant
 SPREAD = 0.33  # s, fitted: the shipped directions make about the change that they make in 40 steps
 SYMMETRIC_STEPS = 2  # times as many for symmetric shifts
-COARSE = 7.5  # C, fitted: the directions of three regions of two portraits, in 14 steps
+COARSE = 6.6  # C, fitted: the directions of three regions of two portraits, in 14 steps, by the median portrait
 LOW = 0.75  # of T: below, directions act and details are made
 ABOVE = 8  # of so many steps one lies above
 
