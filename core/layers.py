@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .errors import RequestError
 from .models.loader import DiffusionModel
 from .schedule import Schedule
-from .unet import Features, SplitUNet, row_timesteps
+from .unet import Features, SplitNetwork, SplitUNet, row_timesteps
 
 EPS = "eps"  # in place of a block's number
 RESCALED_EPS = "rescaled eps"
@@ -86,21 +86,28 @@ class BlockUNet(SplitUNet):
         return sample, skips
 
 
-class EpsUNet(SplitUNet):
+class EpsUNet(SplitNetwork):
     """A network whose `h` is its output, where a shift counts in eps whatever the network predicts (Asyrp, figures 6
-    and 13): eps becomes eps + delta."""
+    and 13): eps becomes eps + delta. Of a text-to-image one it is the guided output for its prompt."""
 
-    def __init__(self, unet: Any, schedule: Schedule) -> None:
-        super().__init__(unet)
-        self.schedule = schedule
+    def __init__(self, whole: SplitNetwork, schedule: Schedule) -> None:
+        super().__init__(whole.unet)
+        self.whole, self.schedule = whole, schedule
+
+    @property
+    def passes(self) -> int:  # type: ignore[override]
+        return self.whole.passes
 
     def of(self, unet: nn.Module) -> Self:
-        return type(self)(unet, self.schedule)
+        return type(self)(self.whole.of(unet), self.schedule)
+
+    def use_plain_attention(self, plain: bool = True) -> None:
+        self.whole.use_plain_attention(plain)
 
     def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
-        """The whole network. x, t: as of `SplitUNet.encode`."""
-        features = super().encode(x, t)
-        return Features(super().decode(features), (), features.emb, features.timesteps)
+        """The whole network. x, t: as of `SplitNetwork.encode`."""
+        features = self.whole.encode(x, t)
+        return Features(self.whole.decode(features), (), features.emb, features.timesteps)
 
     def decode(self, features: Features, delta_h: Tensor | None = None) -> Tensor:
         """The output, changed such that eps is changed by delta_h."""
@@ -115,7 +122,7 @@ class RescaledEpsUNet(EpsUNet):
     sigma the root mean square of delta, so that eps stays Gaussian with a deviation of 1 if delta is Gaussian noise."""
 
     def encode(self, x: Tensor, t: int | Sequence[int]) -> Features:
-        """The whole network; x, which the output is told from eps by, goes along. x, t: as of `SplitUNet.encode`."""
+        """The whole network; x, which the output is told from eps by, goes along. x, t: as of `SplitNetwork.encode`."""
         features = super().encode(x, t)
         return replace(features, skips=(x,))
 
@@ -174,16 +181,19 @@ def at_layer(model: DiffusionModel, layer: int | str) -> DiffusionModel:
     Raises:
         RequestError: there is no such place.
     """
+    whole = model.unet.whole if isinstance(model.unet, EpsUNet) else model.unet
     if isinstance(layer, str):
         kinds = {EPS: EpsUNet, RESCALED_EPS: RescaledEpsUNet}
         if layer not in kinds:
             raise RequestError(f"There is no layer {layer!r}: give the number of a block, {EPS!r} or {RESCALED_EPS!r}.")
-        unet: SplitUNet = kinds[layer](model.unet.unet, model.schedule)
+        unet: SplitNetwork = kinds[layer](whole, model.schedule)
         shape = model.x_shape
         if unet.unet.config.out_channels != shape[0]:
             raise RequestError("This network also predicts a variance. Its directions act at blocks only.")
+    elif not isinstance(whole, SplitUNet):
+        raise RequestError("Directions in a text-to-image network act at its mid block or in eps only.")
     else:
-        unet = BlockUNet(model.unet.unet, layer)
+        unet = BlockUNet(whole.unet, layer)
         with torch.no_grad():
             x = torch.zeros(1, *model.x_shape, device=unet.device, dtype=unet.dtype)
             channels, height, width = unet.encode(x, 0).h.shape[1:]

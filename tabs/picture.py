@@ -111,6 +111,13 @@ class PictureChooser:
         self.widgets = [self.examples, self.upload, self.cropper, self.another, self.message, self.words, self.restore]
         self.widgets += [self.shows, self.prompt]
 
+    @property
+    def choosing(self) -> list[Any]:
+        """Events by which a visitor chooses another picture, or says that it shows something else."""
+        imagined = [self.sample.click, self.surprise.click, self.seed.submit, self.words.submit]
+        own = [self.cropper.release, self.restore.click, self.prompt.submit, self.suggest.click]
+        return [self.examples.input, *own, *imagined]
+
     def connect(
         self,
         show: Callable[..., Values],
@@ -144,10 +151,12 @@ class PictureChooser:
 
         @in_words
         def imagine(session: Session, seed: float | None, words: str | None, *values: Any) -> Values:
+            if seed is None:
+                raise RequestError("Write a seed, a whole number from 0 on, or take “Surprise me”.")
             turn = session.edits.begin()
             model = session.model()
             asked = (words or "") if takes_words(session.model_id) else ""
-            job = sample_picture(model, -1 if seed is None else int(seed), words=asked)
+            job = sample_picture(model, int(seed), words=asked)
             running = Running(turn.follow(job))
             for event in running:
                 if event.preview is not None:

@@ -83,6 +83,13 @@ def _figure(before: Tensor, after: Tensor, name: str) -> str:
     return f"<figure>{images}{caption}</figure>"
 
 
+def overtaken(button: str) -> str:
+    """What stands where a job was, when it had to make way for something else."""
+    return (
+        f'<p class="words" role="status">Stopped for what you asked for after it. “{escape(button)}” does it again.</p>'
+    )
+
+
 def progress_line(event: Progress, note: str = "") -> str:
     """A line of progress with its rail."""
     done = 100 * event.step / event.total

@@ -14,6 +14,9 @@ class Outdated(Exception):
     """The visitor has asked for something else meanwhile, or has left."""
 
 
+FORGOTTEN = "forgotten"
+
+
 @dataclass
 class Turns:
     """Requests of one visitor that replace one another. number: of the newest; last: that of each kind."""
@@ -26,6 +29,15 @@ class Turns:
         self.number += 1
         self.last[kind] = self.number
         return Turn(self, self.number, kind)
+
+    def forget(self) -> None:
+        """Every request is out of date, and nothing takes its place."""
+        self.begin(FORGOTTEN)
+
+    @property
+    def are_forgotten(self) -> bool:
+        """Whether nothing was asked for since."""
+        return bool(self.number) and self.last.get(FORGOTTEN) == self.number
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from core.studio.turns import Outdated
 from core.studio.visit.compose import active_presets
 from core.studio.visit.session import Session
 from tabs.compose.choices import options_of
-from tabs.results import pairs_view, progress_line
+from tabs.results import overtaken, pairs_view, progress_line
 from tabs.shell import in_words
 from tabs.tables import batch_rows, links
 from tabs.visit import message
@@ -26,6 +26,7 @@ from tabs.visit import message
 Values = Iterator[tuple[Any, ...]]
 MAX_SHOWN = 12  # pictures before and after on the page
 DONE = '<p class="words" role="status">The picture is edited.</p>'
+START = "Edit them all"
 
 
 class Batch:
@@ -39,7 +40,7 @@ class Batch:
         self.files = gr.File(
             file_count="multiple", file_types=["image"], label="Pictures", height=140, elem_id="batch-files"
         )
-        self.make = gr.Button("Edit them all", variant="primary", elem_id="make-batch")
+        self.make = gr.Button(START, variant="primary", elem_id="make-batch")
         self.note = gr.HTML(elem_id="batch-note")
         self.file = gr.DownloadButton("Download the zip", size="sm", visible=False, elem_id="batch-file")
 
@@ -85,7 +86,7 @@ def compared(result: pictures.Batch) -> str:
 
 @in_words
 def run_batch(session: Session, paths: list[str] | None, process: Process, steps: float, seed: float | None) -> Values:
-    turn = session.edits.begin()
+    turn = session.edits.begin("batch")
     try:
         files = [(Path(path).name, Path(path)) for path in paths or []]
         yield progress_line(Progress(0, 1), "Starting"), gr.update(visible=False)
@@ -98,6 +99,7 @@ def run_batch(session: Session, paths: list[str] | None, process: Process, steps
         taken = links(batch_rows(result), result.contents, "batch")
         yield outcome(result, model.card) + compared(result) + taken, gr.update(value=str(path), visible=True)
     except Outdated:
-        yield "", gr.skip()
+        if turn.is_last_of_kind:
+            yield overtaken(START), gr.skip()
     except VisitorError as error:
         yield message(error), gr.skip()

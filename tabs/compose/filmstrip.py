@@ -18,7 +18,7 @@ from core.studio.turns import Outdated
 from core.studio.visit.compose import active_presets
 from core.studio.visit.session import Session
 from tabs.compose.choices import options_of
-from tabs.results import progress_line
+from tabs.results import overtaken, progress_line
 from tabs.shell import QUIET, in_words
 from tabs.tables import links, measured, records
 from tabs.visit import current_picture
@@ -26,6 +26,7 @@ from tabs.widgets import data_url
 
 Values = Iterator[tuple[Any, ...]]
 KINDS: list[tuple[str, animation.Kind]] = [("WebP", "webp"), ("GIF", "gif"), ("MP4", "mp4")]
+MAKE = "Make the filmstrip"
 
 
 class Filmstrip:
@@ -41,7 +42,7 @@ class Filmstrip:
             )
         with gr.Row(elem_classes="seed"):
             self.kind = gr.Radio(KINDS, value="webp", label="Animation", elem_id="film-kind")
-            self.make = gr.Button("Make the filmstrip", variant="primary", elem_id="make-film")
+            self.make = gr.Button(MAKE, variant="primary", elem_id="make-film")
         self.view = gr.HTML(elem_id="film")
         with gr.Row():
             self.loop = gr.DownloadButton("Download the animation", size="sm", visible=False, elem_id="film-loop")
@@ -65,7 +66,7 @@ def run_filmstrip(
     steps: float,
     seed: float | None,
 ) -> Values:
-    turn = session.edits.begin()
+    turn = session.edits.begin("filmstrip")
     picture, chosen = current_picture(session), active_presets(session)
     if picture is None or not chosen:
         raise RequestError("There is nothing to animate yet: add a direction first.")
@@ -87,7 +88,8 @@ def run_filmstrip(
         for event in running:
             yield progress_line(event), *(gr.skip(),) * 2
     except Outdated:
-        yield "", *(gr.skip(),) * 2
+        if turn.is_last_of_kind:
+            yield overtaken(MAKE), *(gr.skip(),) * 2
         return
     made, shares = running.result, pictures.shares(start, end, int(count))
     measures = tuple(frame.measures for frame in made)

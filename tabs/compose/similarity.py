@@ -19,7 +19,7 @@ from core.studio.turns import Outdated
 from core.studio.visit.compose import analysis_of, available_presets, exchange_presets
 from core.studio.visit.session import Session
 from tabs.compose.choices import component_choices
-from tabs.results import progress_line
+from tabs.results import overtaken, progress_line
 from tabs.shell import QUIET, in_words
 from tabs.tables import links, matrix_rows
 from tabs.visit import current_picture
@@ -36,6 +36,7 @@ EFFECTS = (
     "How much of what a row is for its column does as well: 0 leaves it alone, −1 does the opposite. "
     "A row of zeros does nothing in this picture."
 )
+COMPARE = "Compare them"
 
 
 class Similarity:
@@ -45,7 +46,7 @@ class Similarity:
         self.hint = gr.HTML('<p class="words">Add at least two directions to see what they have in common.</p>')
         with gr.Column(visible=False) as self.choices:
             self.metric = gr.Radio(METRICS, value="effect", label="Compare", elem_id="metric")
-            self.compare = gr.Button("Compare them", variant="secondary", elem_id="compare")
+            self.compare = gr.Button(COMPARE, variant="secondary", elem_id="compare")
             self.matrix = gr.HTML(elem_id="matrix")
             with gr.Row():
                 self.kept = gr.Dropdown([], label="Take out of", elem_id="kept", min_width=180)
@@ -87,7 +88,7 @@ def others_of(session: Session, kept: str | None) -> Any:
 
 @in_words
 def compare(session: Session, metric: orthogonalise.Metric) -> Values:
-    turn = session.edits.begin()
+    turn = session.edits.begin("similarity")
     picture = current_picture(session)
     available, choices = available_presets(session), component_choices(session)
     if picture is None or len(choices) < 2:
@@ -99,7 +100,8 @@ def compare(session: Session, metric: orthogonalise.Metric) -> Values:
         for event in running:
             yield progress_line(event), gr.skip()
     except Outdated:
-        yield "", gr.skip()
+        if turn.is_last_of_kind:
+            yield overtaken(COMPARE), gr.skip()
         return
     note = f"{legend(metric, analysis)} {comparison_words(compared, metric)}".strip()
     yield "", table([name for name, _ in choices], running.result, note)

@@ -20,13 +20,14 @@ from core.studio.visit.words import swept
 from tabs.compose.choices import component_choices, options_of
 from tabs.compose.widgets import Grid
 from tabs.compose.words import axis_choices, axis_of, axis_range
-from tabs.results import progress_line
+from tabs.results import overtaken, progress_line
 from tabs.shell import QUIET, in_words
 from tabs.tables import links, records, sweep_rows
 from tabs.visit import current_picture
 from tabs.widgets import data_url
 
 Values = Iterator[tuple[Any, ...]]
+MAKE = "Make the sweep"
 
 
 class Sweep:
@@ -47,7 +48,7 @@ class Sweep:
                     self.down_high = gr.Number(1, label="to", min_width=70)
         with gr.Row(visible=False, elem_classes="seed") as self.making:
             self.count = gr.Slider(2, 7, 5, step=1, label="Strengths of each", elem_id="sweep-count")
-            self.make = gr.Button("Make the sweep", variant="primary", elem_id="make-sweep")
+            self.make = gr.Button(MAKE, variant="primary", elem_id="make-sweep")
         self.note = gr.HTML(elem_id="sweep-note")
         self.grid = Grid(elem_id="sweep-grid")
         self.file = gr.DownloadButton("Download the sheet", size="sm", visible=False, elem_id="sweep-file")
@@ -103,7 +104,7 @@ def run_sweep(
     seed: float | None,
 ) -> Values:
     """The grid, from its first guesses on, and the sheet to download."""
-    turn = session.edits.begin()
+    turn = session.edits.begin("sweep")
     picture = current_picture(session)
     if picture is None:
         raise RequestError("There is no picture yet. Choose one first.")
@@ -145,7 +146,8 @@ def run_sweep(
             else:
                 yield progress_line(event), gr.skip(), gr.skip()
     except Outdated:
-        yield "", gr.skip(), gr.skip()
+        if turn.is_last_of_kind:  # half-made pictures look like bad ones
+            yield overtaken(MAKE), {}, gr.skip()
         return
     images = [data_url(to_pil(frame.pixels)[0], quality=88) for frame in running.result.frames]
     path = session.file("sweep.png", pictures.to_png(animation.sheet(running.result)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -10,9 +11,10 @@ from core.errors import RequestError
 from core.progress import Job, Running
 from core.studio.discover.compared import Compared, compare_methods, compare_ranks
 from core.studio.discover.exploration import Exploration
+from core.studio.turns import Outdated
 from core.studio.visit.session import Session
 from tabs.results import pairs_view, progress_line
-from tabs.shell import HEAVY, Shell, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 
 NOTE = (
     "ROIR: change outside the region per change inside it, in these pictures; the smaller, the more local. Each goes "
@@ -30,9 +32,16 @@ class Comparisons:
                 self.ranks = gr.Button("JIVE at several ranks", size="sm", min_width=150, elem_id="compare-ranks")
             self.shown = gr.HTML(elem_id="comparison")
 
-    def connect(self, shell: Shell) -> None:
+    def connect(self, shell: Shell, others: Sequence[Any]) -> None:
+        """others: events after which the picture, the regions or the model are others."""
         self.methods.click(side_by_side, shell.session, self.shown, **HEAVY)
         self.ranks.click(at_ranks, shell.session, self.shown, **HEAVY)
+        gr.on(others, forget, shell.session, self.shown, queue=False, **QUIET)
+
+
+def forget(session: Session) -> str:
+    session.discover.compared.forget()
+    return ""
 
 
 @in_words
@@ -51,8 +60,17 @@ def _compared(session: Session, compare: Callable[[Exploration], Job[list[Compar
     exploration = session.discover.exploration
     if exploration is None:
         raise RequestError("Draw a region and find its directions first.")
-    for event in (running := Running(session.discover.compared.begin().follow(compare(exploration)))):
-        yield progress_line(event)
+    turns = session.discover.compared
+    try:
+        for event in (running := Running(turns.begin().follow(compare(exploration)))):
+            yield progress_line(event)
+    except Outdated:
+        if turns.are_forgotten:  # the last progress may have crossed the answer to that
+            yield ""
+        return
+    except Exception:
+        yield ""
+        raise
     found, before = running.result, exploration.picture.pixels
     names = [f"{one.name}: ROIR {one.roir:.2f}" for one in found]
     view = pairs_view(f"{title}: {exploration.regions[0].label}", [(before, one.pixels) for one in found], names)

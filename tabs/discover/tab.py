@@ -168,7 +168,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     found.edit(rename, session, found, **QUIET)
     stage.release(exact_strength, session, stage, **HEAVY)
     keeping.connect(shell, stage, shown_row)
-    comparisons.connect(shell)
+    comparisons.connect(shell, [find.click, shell.model.change, *chooser.choosing])
     apply.click(try_others, session, [elsewhere, apply], **HEAVY)
     save.click(save_row, session, [said, file], **QUIET)
     compose.click(send_row, session, said, **QUIET)

@@ -4,7 +4,8 @@ endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, fields
 from typing import Any
 
@@ -22,6 +23,7 @@ from core.studio.frames import EditOptions, Picture, in_units
 from core.studio.known_models import bound_model, model_of
 from core.studio.reference import COUNT
 from core.studio.strips import Strip
+from core.studio.turns import Outdated
 from core.studio.visit.session import Session
 from tabs.charts import consistency_plot
 from tabs.endpoints import (
@@ -36,7 +38,7 @@ from tabs.endpoints import (
 )
 from tabs.exports import csv_link, csv_text, first_svg
 from tabs.results import pairs_view, progress_line
-from tabs.shell import HEAVY, Shell, in_words
+from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.visit import chosen_preset
 
 NEW = 4  # pictures that are imagined at a time
@@ -50,13 +52,15 @@ class Analyses:
     def __init__(self) -> None:
         with gr.Accordion("Analyses of this direction, as in the paper", open=False, elem_id="analyses"):
             with gr.Row():
-                self.random = gr.Button("Random changes of equal size", size="sm", min_width=170, elem_id="perturb")
+                self.random = gr.Button("Random changes", size="sm", min_width=150, elem_id="perturb")
                 self.levels = gr.Button("At each noise level", size="sm", min_width=150, elem_id="consistency")
                 self.ends = gr.Button("Shorter and longer intervals", size="sm", min_width=170, elem_id="thresholds")
                 self.new = gr.Button("New pictures with it", size="sm", min_width=150, elem_id="imagine-with")
             self.shown = gr.HTML(elem_id="analysis")
 
-    def connect(self, shell: Shell, picker: Any) -> None:
+    def connect(self, shell: Shell, picker: Any, others: Sequence[Any]) -> None:
+        """others: events after which the direction, the picture or the model is another one, to which nothing that is
+        shown belongs."""
         given = [shell.session, picker]
         analyses = (
             (self.random, compare_random),
@@ -66,6 +70,30 @@ class Analyses:
         )
         for button, analysis in analyses:
             button.click(analysis, given, self.shown, **HEAVY)
+        gr.on(others, forget, shell.session, self.shown, queue=False, **QUIET)
+
+
+def forget(session: Session) -> str:
+    session.text_edit.analyses.forget()
+    return ""
+
+
+def clearing(analysis: Callable[..., Iterator[str]]) -> Callable[..., Iterator[str]]:
+    """The same analysis, which leaves no progress behind when it fails or is forgotten."""
+
+    @functools.wraps(analysis)
+    def steps(session: Session, *arguments: Any) -> Iterator[str]:
+        try:
+            yield from analysis(session, *arguments)
+        except Outdated:
+            if session.text_edit.analyses.are_forgotten:  # its last progress may have crossed the answer to that
+                yield ""
+            raise
+        except Exception:
+            yield ""
+            raise
+
+    return in_words(steps)
 
 
 def _chosen(session: Session, key: str | None) -> tuple[Preset, Picture, float]:
@@ -77,7 +105,7 @@ def _chosen(session: Session, key: str | None) -> tuple[Preset, Picture, float]:
     return preset, picture, strip.strength if isinstance(strip, Strip) and strip.source == key else preset.strength
 
 
-@in_words
+@clearing
 def compare_random(session: Session, key: str | None) -> Iterator[str]:
     """Figure 9: a random shift of the size of the direction's own, in h and in eps."""
     preset, picture, strength = _chosen(session, key)
@@ -103,7 +131,7 @@ def _so_far(title: str, shown: list[Any]) -> str:
     return pairs_view(title, [pair for pair, _ in shown], [name for _, name in shown])
 
 
-@in_words
+@clearing
 def at_levels(session: Session, key: str | None) -> Iterator[str]:
     """Appendix L.1: delta h against the timestep, and how much it is the same for all pictures and timesteps."""
     preset, _, _ = _chosen(session, key)
@@ -113,7 +141,7 @@ def at_levels(session: Session, key: str | None) -> Iterator[str]:
     yield consistency_plot(running.result) + csv_link(_rows(running.result), "consistency")
 
 
-@in_words
+@clearing
 def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
     """Figures 18 and 22: the same edit down to several ends of the editing interval."""
     preset, picture, strength = _chosen(session, key)
@@ -135,7 +163,7 @@ def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
     )
 
 
-@in_words
+@clearing
 def imagine_with(session: Session, key: str | None) -> Iterator[str]:
     """Appendix M: new pictures from noise, with the direction and without."""
     preset, _, strength = _chosen(session, key)

@@ -163,7 +163,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         concurrency_limit=1,
     ).then(render_made, made, shown, **HEAVY)
     words.connect(shell.session)
-    analyses.connect(shell, picker)
+    analyses.connect(shell, picker, [picker.change, shell.model.change, *chooser.choosing])
     rename.click(rename_own, [shell.session, picker, own_name], [picker, download, stage], **QUIET)
     remove.click(removal_question, [shell.session, picker], question, **QUIET).success(
         remove_own, [shell.session, picker, question], [picker, download, own_row], js=CONFIRM, **QUIET

@@ -90,10 +90,16 @@ def test_three_directions_sweep_animation_save_and_link(
     cells = page.locator("#sweep-grid .cells button img")
     assert len({cells.nth(k).get_attribute("src") for k in range(4)}) == 4
 
+    page.locator("#sweep-count input[type=number]").fill("7")
+    page.locator("#sweep-count input[type=number]").press("Enter")
     section(page, "animation")
     page.locator("#film-count input[type=number]").fill("3")
     page.locator("#film-count input[type=number]").press("Enter")
+    page.locator("#make-sweep").click()
+    expect(page.locator("#sweep-note .rail")).to_be_visible()
     page.locator("#make-film").click()
+    expect(page.locator("#sweep-note")).to_contain_text("Stopped for what you asked for after it.")
+    expect(page.locator("#sweep-grid .grid")).to_be_hidden()
     expect(page.locator("#film .loop")).to_be_visible()
     with page.expect_download() as download:
         page.locator("#film-loop").click()

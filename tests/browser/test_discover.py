@@ -336,3 +336,5 @@ def test_methods_and_ranks_side_by_side(page: Page) -> None:
     page.locator("#compare-ranks").click()
     expect(page.locator("#comparison .pairs figure")).to_have_count(12)
     expect(page.locator("#comparison h4")).to_contain_text("JIVE; the paper takes 30 and 5: Mouth")
+    root.locator(".examples .cards button").nth(2).click()
+    expect(page.locator("#comparison .pairs")).to_have_count(0)

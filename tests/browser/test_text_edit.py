@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from core import presets
 from core.studio import analyses, library
+from tabs.text_edit import analyses as analyses_page
 from tabs.text_edit import training as training_page
 
 Visit = Callable[..., Page]
@@ -370,3 +371,14 @@ def test_analyses_of_the_direction_that_is_shown(page: Page, monkeypatch: pytest
     page.locator("#thresholds").click()
     expect(page.locator("#analysis .pairs figure")).to_have_count(5)
     expect(page.locator("#analysis figcaption").nth(2)).to_contain_text("0.33, t_edit")
+    choose(page, "Beard")
+    expect(page.locator("#analysis .pairs")).to_have_count(0)  # it was of another direction
+    edited(page, "Beard", whole_strip=False)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(analyses_page, "imagined", broken)
+    page.locator("#imagine-with").click()
+    expect(page.locator(".toast-body")).to_contain_text("not your fault")
+    expect(page.locator("#analysis .rail")).to_have_count(0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from small_models import small_model, small_unet
+from small_text_models import small_text_model
 from test_unet import ADM, AVATARS, CENTRED, GOOGLE_DDPM, NO_MIDDLE, SKIP
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from core.editing import EditSettings, edit, sample_latent
 from core.errors import RequestError
 from core.layers import EPS, RESCALED_EPS, BlockUNet, at_layer, count, middle
 from core.progress import finish
+from core.prompted import with_prompt
 
 ARCHITECTURES = {"avatars": AVATARS, "google": GOOGLE_DDPM, "adm": ADM, "centred": CENTRED, "no-middle": NO_MIDDLE}
 
@@ -52,6 +54,23 @@ def test_every_block_can_be_shifted(unet: UNet2DModel) -> None:
             hook.remove()
         assert (shifted - plain).abs().max() > 1e-3 * scale, layer
         assert torch.allclose(split.decode(features, delta), shifted, rtol=0, atol=1e-5 * scale), layer
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@torch.no_grad()
+def test_eps_of_a_text_to_image_network_is_that_of_its_prompt(prediction: str, guidance: float) -> None:
+    model = with_prompt(small_text_model(prediction), "a red cat", guidance)
+    tapped = at_layer(model, EPS)
+    x = torch.randn(2, *model.x_shape, generator=torch.Generator().manual_seed(0))
+    features = tapped.features(x, 300)
+    assert tuple(features.h.shape[1:]) == tapped.card.h_shape == model.x_shape
+    plain = model.eps(model.features(x, 300), x, 300)
+    assert torch.allclose(tapped.eps(features, x, 300), plain, atol=1e-5)
+    delta = torch.randn(1, *model.x_shape, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(tapped.eps(features, x, 300, delta), plain + delta, atol=1e-5)
+    with pytest.raises(RequestError, match="mid block or in eps only"):
+        at_layer(tapped, 1)
 
 
 def test_the_mid_block_is_the_usual_place() -> None:

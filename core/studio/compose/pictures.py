@@ -51,7 +51,7 @@ def evenly_spaced(low: float, high: float, count: int) -> list[float]:
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= 11:
         raise RequestError(f"A sweep has 2 to 11 strengths of each direction, not {count}.")
     if not low < high:
-        raise RequestError(f"Strengths go from the lower to the higher: {low} is not below {high}.")
+        raise RequestError(f"Strengths go from the lower to the higher: {low:g} is not below {high:g}.")
     return [round(low + (high - low) * k / (count - 1), 3) for k in range(count)]
 
 
