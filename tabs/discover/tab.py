@@ -158,6 +158,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     ]
     on_stage = [opened, stage, said, elsewhere, file]
 
+    # First, because the page begins events of one click one after the other.
+    comparisons.connect(shell, [find.click, shell.model.change, *chooser.choosing])
     chooser.connect(show_picture, [], shown, show_preview, HEAVY)
     board.connect(session, drawn_on, keep_drawn)
     as_printed = (*PAPER_RANKS, PAPER_BASIS, PAPER_STRENGTH)
@@ -168,7 +170,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     found.edit(rename, session, found, **QUIET)
     stage.release(exact_strength, session, stage, **HEAVY)
     keeping.connect(shell, stage, shown_row)
-    comparisons.connect(shell, [find.click, shell.model.change, *chooser.choosing])
     apply.click(try_others, session, [elsewhere, apply], **HEAVY)
     save.click(save_row, session, [said, file], **QUIET)
     compose.click(send_row, session, said, **QUIET)

@@ -210,13 +210,15 @@ def fresh(session: Session, prompt: str, model_id: str, methods: Sequence[str]) 
         return
     turn = state.jobs.begin()
     picture = None if current_picture(session) is None else pixels_for(session, card)
-    trial = last_trial(session, card)
+    trial, suggested_before = last_trial(session, card), state.suggested
+    told = suggested(session, card, prompt or "")  # may have to wait for the device
     if not turn.is_current:  # a job that shows this picture has begun meanwhile
+        state.suggested = suggested_before
         yield (gr.skip(),) * 13
         return
     state.show(trial)
     results = invert_results.values(state, state.trial, methods, picture)
-    yield suggested(session, card, prompt or ""), *results, *IDLE, gr.Tabs(selected="results"), "", gr.skip()
+    yield told, *results, *IDLE, gr.Tabs(selected="results"), "", gr.skip()
 
 
 def returned(state: InvertState, trial: Trial, methods: Sequence[str]) -> tuple[Any, ...]:

@@ -131,6 +131,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     given = [shell.session, picker, *advanced]
     shown = [stage, plot, t_edit, t_boost, in_force]
 
+    # Before the others, because the page begins events of one click one after the other.
+    analyses.connect(shell, picker, [picker.change, shell.model.change, *chooser.choosing])
     # Before the chooser, which would show the picture of a result of the history anew.
     tab.select(return_to, shell.session, [picker, chooser.examples, download, *shown], **HEAVY)
     chooser.connect(rendering, given[1:], shown, lambda event: (imagining(event), *(gr.skip(),) * 4), HEAVY)
@@ -163,7 +165,6 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         concurrency_limit=1,
     ).then(render_made, made, shown, **HEAVY)
     words.connect(shell.session)
-    analyses.connect(shell, picker, [picker.change, shell.model.change, *chooser.choosing])
     rename.click(rename_own, [shell.session, picker, own_name], [picker, download, stage], **QUIET)
     remove.click(removal_question, [shell.session, picker], question, **QUIET).success(
         remove_own, [shell.session, picker, question], [picker, download, own_row], js=CONFIRM, **QUIET
