@@ -101,7 +101,7 @@ def test_what_two_prompts_differ_in(client: Client, tmp_path: Path) -> None:
     assert about["direction"] == "Smiling", "a pair of texts that there is a direction for is not made again"
     for values, words in (
         ({"source_text": "a face", "target_text": "A face"}, "say the same"),
-        ({"source_text": "", "target_text": "a face"}, "Say what the picture shows"),
+        ({"source_text": "", "target_text": "a face"}, "Write both texts"),
         ({"source_text": "face", "target_text": "old face", "model": "avatars"}, "no text-to-image model"),
     ):
         with pytest.raises(AppError, match=words):

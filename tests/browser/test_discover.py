@@ -328,6 +328,7 @@ def test_methods_and_ranks_side_by_side(page: Page) -> None:
     root = discover(page)
     root.locator(".chips").get_by_role("button", name="Mouth").click()
     page.locator("#find").click()
+    expect(root.locator("#stop-search")).to_be_visible()
     expect(root.locator("#stop-search")).to_be_hidden()
     page.locator("#compared > button").click()
     page.locator("#compare-methods").click()

@@ -133,7 +133,7 @@ def test_a_model_with_its_prompt(monkeypatch: pytest.MonkeyPatch, text_model: Te
         hspace.load_model("avatars", prompt="a face")
 
 
-def test_the_command_says_how_such_a_preset_is_used(
+def test_the_command_refuses_such_a_preset_of_other_weights(
     tmp_path: Path, portrait: Image.Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
     direction = hspace.directions.GlobalDirection(torch.zeros(1, 192, 8, 8), 40)
@@ -141,7 +141,7 @@ def test_the_command_says_how_such_a_preset_is_used(
     file = presets.save(Preset(direction, **about, **TEXT_TO_IMAGE), tmp_path / "smile.safetensors")
     portrait.save(tmp_path / "a.png")
     assert main(["apply", str(file), str(tmp_path / "a.png"), str(tmp_path / "b.png")]) == 1
-    assert "hspace.load_model" in capsys.readouterr().err
+    assert "“Smile” was made for other weights of avatars-t2i" in capsys.readouterr().err
 
 
 @pytest.mark.slow
