@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import gradio as gr
 from gradio.events import Dependency
 
 from core.errors import VisitorError
-from core.studio.turns import Outdated
+from core.studio.turns import Outdated, Turns
+from core.studio.visit.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,39 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
             return gr.skip()
 
     return once
+
+
+def clearing(turns_of: Callable[[Session], Turns]) -> Callable[[Callable[..., Iterator[str]]], Callable[..., Any]]:
+    """`in_words` for what fills a section of its own: none of its progress is left when it fails or is forgotten. Its
+    first argument is the session; turns_of: the requests for the section."""
+
+    def wrapped(handler: Callable[..., Iterator[str]]) -> Callable[..., Any]:
+        @functools.wraps(handler)
+        def steps(session: Session, *arguments: Any) -> Iterator[str]:
+            try:
+                yield from handler(session, *arguments)
+            except Outdated:
+                if turns_of(session).are_forgotten:  # the last progress may have crossed the answer to that
+                    yield ""
+                raise
+            except Exception:
+                yield ""
+                raise
+
+        return in_words(steps)
+
+    return wrapped
+
+
+def forget_after(events: Sequence[Any], shell: Shell, turns_of: Callable[[Session], Turns], section: gr.HTML) -> None:
+    """After events by which it is about something else, a section is empty and what runs for it ends. To be declared
+    before what else these events do: the page begins events of one click one after the other."""
+
+    def forget(session: Session) -> str:
+        turns_of(session).forget()
+        return ""
+
+    gr.on(events, forget, shell.session, section, queue=False, **QUIET)
 
 
 def for_clients(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:

@@ -13,14 +13,19 @@ from ..errors import RequestError, quoted
 LossForm = Literal["cosine", "log"]
 
 
+def require_both(source: str, target: str) -> None:
+    """Raises RequestError: a text is empty."""
+    if not source.strip() or not target.strip():
+        raise RequestError("Write both texts: what the pictures show now, and what they should show.")
+
+
 def text_direction(image_text: ImageText, source: str, target: str, templates: Sequence[str]) -> Tensor:
     """dT (D,) = E_T(y_target) - E_T(y_source), of unit length (Eq. 4).
 
     Raises:
         RequestError: a text is empty, or the two mean the same to the model.
     """
-    if not source.strip() or not target.strip():
-        raise RequestError("Write both texts: what the pictures show now, and what they should show.")
+    require_both(source, target)
     dT = text_embedding(image_text, target, templates) - text_embedding(image_text, source, templates)
     if dT.norm() < 1e-3:
         pair = f"{quoted(source)} and {quoted(target)}"

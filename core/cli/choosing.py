@@ -54,24 +54,24 @@ def model_of(
     from ..models.opening import open_model
     from ..studio.known_models import bound_model, takes_prompt
 
+    if name is None:
+        ids = {preset.model for preset in made_for}
+        if len(ids) > 1:
+            raise RequestError(
+                f"These directions are of several models ({', '.join(sorted(ids))}): take one at a time."
+            )
     chosen = made_for[0].model if name is None else name
-    if prompt is not None and not takes_prompt(chosen):
+    if takes_prompt(chosen):
+        model = bound_model(chosen, made_for[0].prompt if prompt is None else prompt)
+    elif prompt is not None:
         raise RequestError(f"{chosen} takes no prompt: leave --prompt out.")
-    if name is not None and takes_prompt(name):
-        model = bound_model(name, made_for[0].prompt if prompt is None else prompt)
-        return model, [presets.for_model(preset, model) for preset in made_for]
-    if name is not None:
+    elif name is not None:
         model = models.get(follow(open_model(name)).id)
-        return model, [presets.for_model(preset, model) for preset in made_for]
-    ids = {preset.model for preset in made_for}
-    if len(ids) > 1:
-        raise RequestError(f"These directions are of several models ({', '.join(sorted(ids))}): take one at a time.")
-    (model_id,) = ids
-    if takes_prompt(model_id):
-        return bound_model(model_id, made_for[0].prompt if prompt is None else prompt), list(made_for)
-    if model_id not in MODELS:
+    elif chosen in MODELS:
+        model = models.get(chosen)
+    else:
         raise PresetError(
-            f"“{made_for[0].name}” was made for the model {model_id}, which this app does not have. Say where it is: "
+            f"“{made_for[0].name}” was made for the model {chosen}, which this app does not have. Say where it is: "
             "--model with a repository on the Hub or a folder."
         )
-    return models.get(model_id), list(made_for)
+    return model, list(made_for) if name is None else [presets.for_model(preset, model) for preset in made_for]

@@ -9,7 +9,7 @@ from math import isfinite
 
 from torch import Tensor
 
-from ..asyrp.loss import s_dir
+from ..asyrp.loss import require_both, s_dir
 from ..asyrp.prompt_shift import SAMPLES, STEPS, everywhere, prompt_shift
 from ..asyrp.prompts import suggested_name, templates, without_article
 from ..directions import Direction, PerTimestepDirection
@@ -45,8 +45,7 @@ def two_prompts(model_id: str, source: str, target: str) -> tuple[DiffusionModel
     for text in (source, target):
         if len(text) > MAX_TEXT:
             raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
-    if not source.strip() or not target.strip():
-        raise RequestError("Write both texts: what the pictures show now, and what they should show.")
+    require_both(source, target)
     source, target = (written_prompt(model_id, text) for text in (source, target))
     if source.lower() == target.lower():
         raise RequestError("The two texts say the same. Change, add or take out a word of the second one.")

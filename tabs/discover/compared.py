@@ -11,10 +11,10 @@ from core.errors import RequestError
 from core.progress import Job, Running
 from core.studio.discover.compared import Compared, compare_methods, compare_ranks
 from core.studio.discover.exploration import Exploration
-from core.studio.turns import Outdated
+from core.studio.turns import Turns
 from core.studio.visit.session import Session
 from tabs.results import pairs_view, progress_line
-from tabs.shell import HEAVY, QUIET, Shell, in_words
+from tabs.shell import HEAVY, Shell, clearing, forget_after
 
 NOTE = (
     "ROIR: change outside the region per change inside it, in these pictures; the smaller, the more local. Each goes "
@@ -36,21 +36,21 @@ class Comparisons:
         """others: events after which the picture, the regions or the model are others."""
         self.methods.click(side_by_side, shell.session, self.shown, **HEAVY)
         self.ranks.click(at_ranks, shell.session, self.shown, **HEAVY)
-        gr.on(others, forget, shell.session, self.shown, queue=False, **QUIET)
+        forget_after(others, shell, requests, self.shown)
 
 
-def forget(session: Session) -> str:
-    session.discover.compared.forget()
-    return ""
+def requests(session: Session) -> Turns:
+    """To see things side by side, of which the newest replaces all others."""
+    return session.discover.compared
 
 
-@in_words
+@clearing(requests)
 def side_by_side(session: Session) -> Iterator[str]:
     """Local editing, figure 5: the leading direction of every method."""
     yield from _compared(session, compare_methods, "The leading direction of every method")
 
 
-@in_words
+@clearing(requests)
 def at_ranks(session: Session) -> Iterator[str]:
     """Local editing, figure 6: the leading individual component for several joint and individual ranks."""
     yield from _compared(session, compare_ranks, "The leading individual component of JIVE; the paper takes 30 and 5")
@@ -60,17 +60,8 @@ def _compared(session: Session, compare: Callable[[Exploration], Job[list[Compar
     exploration = session.discover.exploration
     if exploration is None:
         raise RequestError("Draw a region and find its directions first.")
-    turns = session.discover.compared
-    try:
-        for event in (running := Running(turns.begin().follow(compare(exploration)))):
-            yield progress_line(event)
-    except Outdated:
-        if turns.are_forgotten:  # the last progress may have crossed the answer to that
-            yield ""
-        return
-    except Exception:
-        yield ""
-        raise
+    for event in (running := Running(requests(session).begin().follow(compare(exploration)))):
+        yield progress_line(event)
     found, before = running.result, exploration.picture.pixels
     names = [f"{one.name}: ROIR {one.roir:.2f}" for one in found]
     view = pairs_view(f"{title}: {exploration.regions[0].label}", [(before, one.pixels) for one in found], names)

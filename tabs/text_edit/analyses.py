@@ -4,8 +4,7 @@ endpoints."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, fields
 from typing import Any
 
@@ -23,7 +22,7 @@ from core.studio.frames import EditOptions, Picture, in_units
 from core.studio.known_models import bound_model, model_of
 from core.studio.reference import COUNT
 from core.studio.strips import Strip
-from core.studio.turns import Outdated
+from core.studio.turns import Turns
 from core.studio.visit.session import Session
 from tabs.charts import consistency_plot
 from tabs.endpoints import (
@@ -38,7 +37,7 @@ from tabs.endpoints import (
 )
 from tabs.exports import csv_link, csv_text, first_svg
 from tabs.results import pairs_view, progress_line
-from tabs.shell import HEAVY, QUIET, Shell, in_words
+from tabs.shell import HEAVY, Shell, clearing, forget_after
 from tabs.visit import chosen_preset
 
 NEW = 4  # pictures that are imagined at a time
@@ -70,30 +69,12 @@ class Analyses:
         )
         for button, analysis in analyses:
             button.click(analysis, given, self.shown, **HEAVY)
-        gr.on(others, forget, shell.session, self.shown, queue=False, **QUIET)
+        forget_after(others, shell, requests, self.shown)
 
 
-def forget(session: Session) -> str:
-    session.text_edit.analyses.forget()
-    return ""
-
-
-def clearing(analysis: Callable[..., Iterator[str]]) -> Callable[..., Iterator[str]]:
-    """The same analysis, which leaves no progress behind when it fails or is forgotten."""
-
-    @functools.wraps(analysis)
-    def steps(session: Session, *arguments: Any) -> Iterator[str]:
-        try:
-            yield from analysis(session, *arguments)
-        except Outdated:
-            if session.text_edit.analyses.are_forgotten:  # its last progress may have crossed the answer to that
-                yield ""
-            raise
-        except Exception:
-            yield ""
-            raise
-
-    return in_words(steps)
+def requests(session: Session) -> Turns:
+    """For an analysis, of which the newest replaces all others."""
+    return session.text_edit.analyses
 
 
 def _chosen(session: Session, key: str | None) -> tuple[Preset, Picture, float]:
@@ -105,11 +86,11 @@ def _chosen(session: Session, key: str | None) -> tuple[Preset, Picture, float]:
     return preset, picture, strip.strength if isinstance(strip, Strip) and strip.source == key else preset.strength
 
 
-@clearing
+@clearing(requests)
 def compare_random(session: Session, key: str | None) -> Iterator[str]:
     """Figure 9: a random shift of the size of the direction's own, in h and in eps."""
     preset, picture, strength = _chosen(session, key)
-    model, turn = session.model(), session.text_edit.analyses.begin()
+    model, turn = session.model(), requests(session).begin()
     shown: list[Any] = []
     for space, name in (("h", "in h"), ("eps", "in the noise ε")):
         job = perturbed(model, picture, preset, strength, space)  # type: ignore[arg-type]
@@ -131,21 +112,21 @@ def _so_far(title: str, shown: list[Any]) -> str:
     return pairs_view(title, [pair for pair, _ in shown], [name for _, name in shown])
 
 
-@clearing
+@clearing(requests)
 def at_levels(session: Session, key: str | None) -> Iterator[str]:
     """Appendix L.1: delta h against the timestep, and how much it is the same for all pictures and timesteps."""
     preset, _, _ = _chosen(session, key)
     job = against_timesteps(session.model(), preset)
-    for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
+    for event in (running := Running(requests(session).begin().follow(job))):
         yield progress_line(event, event.note.capitalize())
     yield consistency_plot(running.result) + csv_link(_rows(running.result), "consistency")
 
 
-@clearing
+@clearing(requests)
 def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
     """Figures 18 and 22: the same edit down to several ends of the editing interval."""
     preset, picture, strength = _chosen(session, key)
-    model, turn = model_of(picture), session.text_edit.analyses.begin()
+    model, turn = model_of(picture), requests(session).begin()
     title = f"{preset.name} {in_units(strength, preset.strength)}, down to where P_t is so far from the picture"
     shown: list[Any] = []
     for level, t_edit in editing_ends(model.card):
@@ -163,12 +144,12 @@ def at_thresholds(session: Session, key: str | None) -> Iterator[str]:
     )
 
 
-@clearing
+@clearing(requests)
 def imagine_with(session: Session, key: str | None) -> Iterator[str]:
     """Appendix M: new pictures from noise, with the direction and without."""
     preset, _, strength = _chosen(session, key)
     job = imagined(session.model(), preset, strength, 0, NEW)
-    for event in (running := Running(session.text_edit.analyses.begin().follow(job))):
+    for event in (running := Running(requests(session).begin().follow(job))):
         yield progress_line(event, "Imagining")
     pairs = list(zip(*running.result, strict=True))
     title = f"New pictures from noise, without and with {preset.name} {in_units(strength, preset.strength)}"
