@@ -15,6 +15,7 @@ kept in `benchmarks/measured`, so that a run that was stopped goes on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from training.make_directions import RECIPES, Recipe, preset_path
 from training.portraits import from_vector, part_mask
 
 KEPT = Path(__file__).parent / "measured" / "samplers.jsonl"
-IDENTITY = ("direction", "sampler", "strength", "portraits", "gain", "corrected")  # of a row
+IDENTITY = ("direction", "sampler", "strength", "portraits", "gain", "corrected", "file")  # of a row
 DECODER = 0.73  # of a pass of the network
 
 
@@ -122,7 +123,7 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
             gain = preset.direction.gain if sampler.route else 1.0
             for c in strengths:
                 row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
-                row |= {"gain": gain, "corrected": is_corrected(preset)}
+                row |= {"gain": gain, "corrected": is_corrected(preset), "file": file_hash(recipe.name)}
                 if identity(row) in known:
                     continue
                 parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
@@ -136,7 +137,7 @@ def rows(file: Path | None = None) -> list[dict]:
     """What was measured."""
     file = file or KEPT
     lines = file.read_text().splitlines() if file.exists() else []
-    return [{"corrected": False} | json.loads(line) for line in lines]  # earlier ones do not say it: none was
+    return [{"corrected": False, "file": None} | json.loads(line) for line in lines]  # earlier ones do not say it
 
 
 def identity(row: dict) -> tuple:
@@ -148,6 +149,11 @@ def is_corrected(preset: presets.Preset) -> bool:
     return "corrections" in preset.parameters
 
 
+def file_hash(name: str) -> str:
+    """Tells the files of a shipped direction apart: it may be made anew."""
+    return hashlib.sha256(preset_path(name).read_bytes()).hexdigest()[:12]
+
+
 def keep(row: dict) -> None:
     KEPT.parent.mkdir(exist_ok=True)
     with KEPT.open("a") as file:
@@ -156,18 +162,22 @@ def keep(row: dict) -> None:
 
 def summary(portraits: int) -> None:
     """Means over the directions that have all samplers, and the directions one by one: in the paper's process as they
-    were trained, in few anchored steps as they are shipped."""
+    were trained, in few anchored steps as they are shipped. Of the files that are shipped; how those that were corrected
+    were before is known from earlier ones alone."""
     shipped = {name: presets.load(preset_path(name)) for name in RECIPES if preset_path(name).exists()}
     gains = {name: preset.direction.gain for name, preset in shipped.items()}
-    wanted = {(name, True): (gains[name], is_corrected(preset)) for name, preset in shipped.items()}
-    wanted |= {(name, False): (1.0, False) for name in shipped}
+    files = {name: file_hash(name) for name in shipped}
+    wanted = {(name, True): (gains[name], is_corrected(preset), files[name]) for name, preset in shipped.items()}
+    wanted |= {
+        (name, False): (1.0, False, None if is_corrected(preset) else files[name]) for name, preset in shipped.items()
+    }
     anchored = [sampler.name for sampler in SAMPLERS if sampler.route is not None]
     kept = [
         row
         for row in rows()
         if row["portraits"] == portraits
         and row["strength"] == 1
-        and (row["gain"], row["corrected"]) == wanted.get((row["direction"], row["sampler"] in anchored))
+        and tuple(row[key] for key in IDENTITY[4:]) == wanted.get((row["direction"], row["sampler"] in anchored))
     ]
     cells: dict[tuple[str, float], dict[str, dict]] = {}
     for row in kept:

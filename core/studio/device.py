@@ -32,6 +32,7 @@ T = TypeVar("T")
 MAX_ROWS = 48  # of a common call, so that nobody waits long for what others ask
 PATIENCE = 2.0  # seconds that make a request as urgent as the next kind
 MAX_WINDOW = 0.1  # seconds to wait for those who were served together
+FEW = 8  # pictures, as many as a strip has
 
 
 class Urgency(IntEnum):
@@ -40,6 +41,11 @@ class Urgency(IntEnum):
     FIRST = 0
     MORE = 1
     LONG = 2
+
+    @staticmethod
+    def of_pictures(count: int) -> Urgency:
+        """Of a job that makes so many."""
+        return Urgency.FIRST if count == 1 else Urgency.MORE if count <= FEW else Urgency.LONG
 
 
 @dataclass(eq=False)

@@ -63,7 +63,7 @@ def look_at(model: DiffusionModel, picture: Picture) -> Job[Domain]:
     distance = measuring.distance(model.card)
     with DEVICE.shared(model, Urgency.FIRST) as shared:
         made = denoised(shared, picture.pixels)
-    with DEVICE.turn(), torch.no_grad():
+    with DEVICE.turn(Urgency.FIRST), torch.no_grad():  # whoever is looked at waits no longer than who is edited
         error = float(distance(made, picture.pixels.to(made))[0])
     return Domain(error, model.card.domain_limit)
 
@@ -116,7 +116,7 @@ def measure_known(
     and so nothing is measured."""
     if domain.known is False:
         return [honest(Measures(), domain)] * len(after)
-    with DEVICE.turn():
+    with DEVICE.turn(Urgency.of_pictures(len(after))):
         rows = measuring.measure(card, before, after, *texts)
     return [honest(row, domain) for row in rows]
 

@@ -12,7 +12,6 @@ from ..progress import Job, stage
 from .device import DEVICE, Urgency
 
 KEPT = Kept()
-FEW = 8  # pictures, as many as a strip has
 
 
 def latent_of(model: DiffusionModel, pixels: Tensor, steps: int, total: int | None = None) -> Job[Latent]:
@@ -30,7 +29,5 @@ def edit_together(
     model: DiffusionModel, pixels: Tensor, rows: int, weighted: Weighted, settings: EditSettings, process: Process
 ) -> Job[Tensor]:
     """`core.process.edit_pictures`, its steps computed together with those of other visitors."""
-    count = rows * len(pixels)
-    urgency = Urgency.FIRST if count == 1 else Urgency.MORE if count <= FEW else Urgency.LONG
-    with DEVICE.shared(model, urgency) as shared:
+    with DEVICE.shared(model, Urgency.of_pictures(rows * len(pixels))) as shared:
         return (yield from edit_pictures(shared, pixels, rows, weighted, settings, process, KEPT))

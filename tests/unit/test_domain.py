@@ -1,5 +1,6 @@
 """Whether a picture is one that its model knows, and what an edit says of it if it is not."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import sqrt
 
@@ -16,6 +17,7 @@ from core.models.loader import DiffusionModel, models
 from core.progress import finish
 from core.queries import Query
 from core.studio import domain, library, measuring
+from core.studio.device import Engine, Urgency
 from core.studio.domain import Domain, domain_of, honest, others
 from core.studio.edit import edit_frames
 from core.studio.frames import AttributeReading, EditOptions, Measures, Picture
@@ -96,6 +98,26 @@ def test_what_cannot_be_measured_stops_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert finish(domain_of(model, Picture(torch.zeros(1, 3, side, side), model.card.id))).known is None
     model.card = replace(model.card, domain_limit=None)
     assert list(domain_of(model, Picture(torch.zeros(1, 3, side, side), model.card.id))) == []
+
+
+@pytest.mark.parametrize(("strengths", "urgency"), [([1.0], Urgency.FIRST), ([0.0, 0.5, 1.0], Urgency.MORE)])
+def test_looking_and_measuring_are_as_urgent_as_the_edit(
+    strengths: list[float], urgency: Urgency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever was looked at together is edited one after another: the first is done before the last begins."""
+    asked: list[int] = []
+
+    class Noting(Engine):
+        def turn(self, urgency: int = Urgency.MORE) -> AbstractContextManager[None]:
+            asked.append(urgency)
+            return super().turn(urgency)
+
+    monkeypatch.setattr(domain, "DEVICE", Noting())
+    domain._KEPT.clear()
+    model = models.get("avatars")
+    example = library.open_example(library.examples("avatars")[0], "avatars")
+    finish(edit_frames(model, example, library.shipped("avatars")["smiling"], strengths, EditOptions(steps=4)))
+    assert asked == [Urgency.FIRST, urgency]
 
 
 def test_other_models_of_the_same_subject_are_named() -> None:
