@@ -40,11 +40,14 @@ class Query:
 
 
 @torch.no_grad()
-def outputs(unet: SplitNetwork, queries: Sequence[Query]) -> list[tuple[Tensor, Tensor, int | list[int]]]:
+def outputs(
+    unet: SplitNetwork, queries: Sequence[Query], chunk: int | None = None
+) -> list[tuple[Tensor, Tensor, int | list[int]]]:
     """The network's raw output (N, C_out, h, w) for each query, with the rows of x and the timesteps that it is for:
     one each, or a single one for all.
 
-    One call of the encoder and one of the decoder, whatever the timesteps.
+    One call of the encoder and one of the decoder, whatever the timesteps. chunk: rows per call of the decoder, where
+    all of them are too many: an edit has two for a row that is encoded once.
     """
     x = torch.cat([query.x for query in queries]) if len(queries) > 1 else queries[0].x
     timesteps = [t for query in queries for t in query.timesteps]
@@ -72,10 +75,19 @@ def outputs(unet: SplitNetwork, queries: Sequence[Query]) -> list[tuple[Tensor, 
             if shift is not None:
                 delta_h[share] = shift
 
-    output = unet.decode(features, delta_h)
+    output = decoded(unet, features, delta_h, chunk or len(rows))
     x = x[rows.to(x.device)]
     used = [timesteps[row] for row in rows.tolist()]
     return [
         (output[share], x[share], query.t if isinstance(query.t, int) else used[share])
         for query, share in zip(queries, shares, strict=True)
     ]
+
+
+def decoded(unet: SplitNetwork, features: Features, delta_h: Tensor | None, chunk: int) -> Tensor:
+    """The decoder's output, `chunk` rows at a time."""
+    count = len(features.h)
+    if count <= chunk:
+        return unet.decode(features, delta_h)
+    parts = [slice(first, first + chunk) for first in range(0, count, chunk)]
+    return torch.cat([unet.decode(features.select(part), None if delta_h is None else delta_h[part]) for part in parts])

@@ -205,6 +205,26 @@ def test_pieces_do_not_change_the_result(model: DiffusionModel, shift: GlobalDir
     )
 
 
+def test_no_call_has_more_rows_than_fit(
+    model: DiffusionModel, shift: GlobalDirection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An asymmetric edit decodes two rows for every one that it encodes."""
+    x_T, settings = torch.randn(2, 12, 16, 16, generator=torch.Generator().manual_seed(8)), EditSettings(4, INTERVALS)
+    weighted = [(shift, [1.0, 2.0])]
+    whole = finish(edit(model, x_T, weighted, settings))
+
+    calls: list[int] = []
+    decode = model.unet.decode
+    monkeypatch.setattr(
+        model.unet, "decode", lambda features, delta_h: calls.append(len(features.h)) or decode(features, delta_h)
+    )
+    monkeypatch.setattr(DiffusionModel, "rows_per_call", lambda self, budget=None: 1)
+    torch.testing.assert_close(finish(edit(model, x_T, weighted, settings)), whole, atol=1e-4, rtol=0)
+    assert max(calls) == 1
+    acting = sum(t >= INTERVALS.t_edit for t in model.schedule.timesteps(4))
+    assert len(calls) == 2 * (4 + acting), "each row once, and once more where the direction acts"
+
+
 def test_inversion_is_exact_when_eps_does_not_depend_on_x(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
