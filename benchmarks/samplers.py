@@ -162,8 +162,8 @@ def keep(row: dict) -> None:
 
 def summary(portraits: int) -> None:
     """Means over the directions that have all samplers, and the directions one by one: in the paper's process as they
-    were trained, in few anchored steps as they are shipped. Of the files that are shipped; how those that were corrected
-    were before is known from earlier ones alone."""
+    were trained, in few anchored steps as they are shipped. Of the files that are shipped; how the corrected ones were
+    before is known from earlier files alone."""
     shipped = {name: presets.load(preset_path(name)) for name in RECIPES if preset_path(name).exists()}
     gains = {name: preset.direction.gain for name, preset in shipped.items()}
     files = {name: file_hash(name) for name in shipped}

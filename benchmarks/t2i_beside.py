@@ -15,7 +15,7 @@ from benchmarks.inversion import Bench, Row, heading
 from benchmarks.portrait_edits import SWAPS, Case, cases
 from benchmarks.t2i_study import MODEL, RECOGNISED, Study, crossing
 from core import metrics
-from core.asyrp.prompt_shift import prompt_shift
+from core.asyrp.fitted_shift import fitted_shift
 from core.directions import Direction
 from core.discovery.interface import FoundDirection
 from core.inversion.editing import PromptEditSettings, Target, edit
@@ -25,8 +25,7 @@ from core.prompted import with_prompt
 from core.regions import Region
 from core.text_to_image import text_to_image_card
 
-SAMPLES = 8  # pictures that the closed form is averaged over
-CLOSED_FORM = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)  # strengths
+FITTED = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # strengths
 Found = tuple[Region, FoundDirection, float]
 
 
@@ -76,14 +75,14 @@ def direction_row(study: Study, case: Case, direction: Direction, strengths: Seq
     }
 
 
-def closed_form(study: Study, case: Case) -> Direction:
-    """The shift of h from the word to its counterpart, whatever the picture."""
+def fitted(study: Study, case: Case) -> Direction:
+    """The shift of h that does what the change from the word to its counterpart does, whatever the picture."""
     pair = [
         f"the face with {word}" if case.swap.after else f"the {word} face"
         for word in (case.swap.source, case.swap.target)
     ]
     source, target = (with_prompt(study.text_model, prompt) for prompt in pair)
-    return finish(prompt_shift(source, target, samples=SAMPLES))
+    return finish(fitted_shift(source, target)).direction
 
 
 def discovered(study: Study, table: Sequence[tuple[Case, str, int, Row]], change: tuple[str, int]) -> tuple | None:
@@ -121,7 +120,7 @@ def beside(
     )
     won = {"identity": 0, "psnr": 0, "both": 0, "compared": 0}
     for change in dict.fromkeys((swap.attribute, swap.sign) for swap in SWAPS):
-        pairs: dict[str, list[tuple[Row, Row]]] = {"closed form": [], "discovered": []}
+        pairs: dict[str, list[tuple[Row, Row]]] = {"fitted": [], "discovered": []}
         lost = dict.fromkeys(pairs, 0)
         for case in groups.get(change, []):
             words = study.rows.get(("words", study.model.key, case.number), partial(words_row, study, bench, case))
@@ -131,10 +130,10 @@ def beside(
             def shifted(case: Case = case, goal: float = words["own"]) -> Row:
                 key = case.swap.source, case.swap.target
                 if key not in shifts:
-                    shifts[key] = closed_form(study, case)
-                return direction_row(study, case, shifts[key], CLOSED_FORM, goal)
+                    shifts[key] = fitted(study, case)
+                return direction_row(study, case, shifts[key], FITTED, goal)
 
-            rows = {"closed form": study.rows.get(("closed form", study.model.key, case.number), shifted)}
+            rows = {"fitted": study.rows.get(("fitted", study.model.key, case.number), shifted)}
             if best := discovered(study, table, change):
                 source, label, k, sign = best
 

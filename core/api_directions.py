@@ -15,7 +15,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .asyrp.prompt_shift import SAMPLES, STEPS, prompt_shift
+from .asyrp.fitted_shift import FittedShift, fitted_shift
+from .asyrp.prompt_shift import prompt_shift
+from .directions import PerTimestepDirection
 from .discovery.basis import BASIS_SIZE
 from .discovery.interface import DiscoverySettings
 from .discovery.methods import DEFAULT_METHOD
@@ -28,7 +30,7 @@ from .presets import Preset
 from .progress import Job, Progress, Running
 from .prompted import with_prompt
 from .regions import Region, parse_regions, ready_made_region, region_from_mask
-from .studio.between_prompts import shift_preset
+from .studio.between_prompts import FITTED, MEAN, shift_preset
 from .studio.discover.analysis import analyse_picture
 from .studio.discover.exploration import Exploration
 from .studio.discover.preset import as_preset
@@ -113,20 +115,23 @@ def between_prompts(
     source: str,
     target: str,
     *,
+    fit: bool = True,
     per_timestep: bool = True,
-    samples: int = SAMPLES,
-    steps: int = STEPS,
+    samples: int | None = None,
+    steps: int | None = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Preset:
-    """The shift of h from one prompt to another as a direction for any picture, in seconds and without training
-    (`core.asyrp.prompt_shift`).
+    """What two prompts differ in as a direction for any picture, without an image-text model: the shift of h that does
+    what the change of words does (`core.asyrp.fitted_shift`), or the mean one, which is there in seconds and is weak
+    for many words (`core.asyrp.prompt_shift`).
 
     Args:
         model: the id of a text-to-image model, such as "avatars-t2i", or the model.
-        source, target: what pictures show, and what they should show; the shift is what the words differ in.
+        source, target: what pictures show, and what they should show.
+        fit: whether the shift is fitted to what the words do.
         per_timestep: a shift for each timestep, or their mean for all of them.
-        samples, steps, seed: of the pictures that are drawn for it.
+        samples, steps, seed: of the pictures that are drawn for it; None: 16 and 10 for a fit, 16 and 20 for a mean.
         on_progress: called after every step.
 
     Raises:
@@ -135,8 +140,15 @@ def between_prompts(
     """
     text_model = load_text_to_image(text_to_image_card(model)) if isinstance(model, str) else model
     bound, other = with_prompt(text_model, source), with_prompt(text_model, target)
-    shift = _followed(prompt_shift(bound, other, samples=samples, steps=steps, seed=seed), on_progress)
-    return shift_preset(bound, other, shift, samples, steps, seed, per_timestep)
+    way = FITTED if fit else MEAN
+    samples = way.samples if samples is None else samples
+    steps = way.steps if steps is None else steps
+    made: PerTimestepDirection | FittedShift
+    if fit:
+        made = _followed(fitted_shift(bound, other, samples, steps, seed), on_progress)
+    else:
+        made = _followed(prompt_shift(bound, other, samples=samples, steps=steps, seed=seed), on_progress)
+    return shift_preset(bound, other, made, samples, steps, seed, per_timestep)
 
 
 def prompted_model(

@@ -93,13 +93,18 @@ def other_prompts(prompt: str, nothing: str) -> list[str]:
     nothing: what every picture of the model shows, "a face".
     """
     said = STOPS.split(prompt.strip(), maxsplit=1)[0].strip()
-    wrong = prompt.strip()
-    for one, other in [*CONTRARY, *((b, a) for a, b in CONTRARY)]:
-        if re.search(rf"\b{one}\b", wrong, re.IGNORECASE):
-            wrong = re.sub(rf"\b{one}\b", other, wrong, count=1, flags=re.IGNORECASE)
-            break
-    found = dict.fromkeys(" ".join(text.split()) for text in (nothing, said, wrong))
+    found = dict.fromkeys(" ".join(text.split()) for text in (nothing, said, with_counterpart(prompt)))
     return [text for text in found if len(text.split()) > 1 and text.lower() != prompt.strip().lower()]
+
+
+def with_counterpart(prompt: str) -> str:
+    """A prompt with one word, the first that has a counterpart, replaced by it: "sad" for "smiling". As it is, if no
+    word has one."""
+    said = prompt.strip()
+    for one, other in [*CONTRARY, *((b, a) for a, b in CONTRARY)]:
+        if re.search(rf"\b{one}\b", said, re.IGNORECASE):
+            return re.sub(rf"\b{one}\b", other, said, count=1, flags=re.IGNORECASE)
+    return said
 
 
 def add_noise(pixels: Tensor, sigma: float, seed: int = 0) -> Tensor:

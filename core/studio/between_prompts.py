@@ -1,14 +1,16 @@
-"""The shift of h between two prompts as a preset of the visitor's own: a direction in seconds, without training."""
+"""What two prompts differ in as a preset of the visitor's own: a direction without an image-text model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
 
 from torch import Tensor
 
+from ..asyrp import fitted_shift as fitted
+from ..asyrp.fitted_shift import FittedShift, fitted_shift
 from ..asyrp.loss import require_both, s_dir
 from ..asyrp.prompt_shift import SAMPLES, STEPS, everywhere, prompt_shift
 from ..asyrp.prompts import suggested_name, templates, without_article
@@ -28,10 +30,25 @@ from .known_models import bound_model, takes_prompt, written_prompt
 from .latents import edit_together
 from .train import MAX_TEXT, PREVIEW_STEPS
 
-FORM, SHIFT = "prompts", "prompt shift"  # beside the forms that are trained; the method's name in presets
-# Of the shift of h between two prompts: a plain change where h takes the words up ("sad" to "smiling").
-USUAL_STRENGTH, USUAL_RANGE = 3.0, (-6.0, 6.0)
 MAX_SAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Way:
+    """How prompts are compared. form: its name beside the forms that are trained; method: in presets. strength: a plain
+    change where h takes the words up."""
+
+    form: str
+    method: str
+    samples: int
+    steps: int
+    strength: float
+    strength_range: tuple[float, float]
+
+
+MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
+FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-2.0, 2.0))
+WAYS = {way.form: way for way in (FITTED, MEAN)}
 
 
 def two_prompts(model_id: str, source: str, target: str) -> tuple[DiffusionModel, DiffusionModel]:
@@ -71,31 +88,68 @@ def shift_of_prompts(
     return (yield from stage(exclusively(prompt_shift(source, target, samples=samples, steps=steps)), "Comparing"))
 
 
+def fit_work(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    samples: int = fitted.SAMPLES,
+    steps: int = fitted.STEPS,
+    seed: int = 0,
+) -> Work:
+    """Of `fit_to_prompts`: in float32, there and back for every evaluation."""
+    evaluations = 2 * 3 * fitted.ITERATIONS
+    return Work(steps * (3 + evaluations), steps * (3 + evaluations) * (samples + fitted.HELD_OUT))
+
+
+@device_job(fit_work)
+def fit_to_prompts(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    samples: int = fitted.SAMPLES,
+    steps: int = fitted.STEPS,
+    seed: int = 0,
+) -> Job[FittedShift]:
+    """`core.asyrp.fitted_shift`, for whoever waits for it.
+
+    Raises:
+        RequestError: a number is out of range. ResourceError: out of memory.
+    """
+    require_range("samples", samples, 1, MAX_SAMPLES)
+    require_range("steps", steps, 4, 200)
+    return (yield from stage(exclusively(fitted_shift(source, target, samples, steps, seed)), "Fitting the words"))
+
+
 def direction_between(
     source: DiffusionModel,
     target: DiffusionModel,
     watched: Picture | None = None,
-    samples: int = SAMPLES,
-    steps: int = STEPS,
+    way: Way = FITTED,
+    samples: int | None = None,
+    steps: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Job[Preset]:
-    """A preset of what two prompts differ in. watched: a picture to show it on. stop: asked after every step.
+    """A preset of what two prompts differ in. watched: a picture to show it on. samples, steps: of the pictures that
+    are drawn for it, by default the way's own. stop: asked after every step.
 
     Raises:
         RequestError: it was stopped, or a number is out of range. ResourceError: out of memory.
     """
-    running = Running(shift_of_prompts(source, target, samples, steps))
+    samples, steps = samples or way.samples, steps or way.steps
+    running: Running[PerTimestepDirection | FittedShift]
+    if way is FITTED:
+        running = Running(fit_to_prompts(source, target, samples, steps))
+    else:
+        running = Running(shift_of_prompts(source, target, samples, steps))
     for event in running:
         if stop():
             running.close()
-            raise RequestError("Stopped: there is no direction before all pictures were compared.")
+            raise RequestError("Stopped: there is no direction before all of it was compared.")
         yield event
     preset = shift_preset(source, target, running.result, samples, steps)
     if watched is None:
         return preset
-    yield Progress(samples * steps, samples * steps, "Looking at it")
+    yield Progress(steps, steps, "Looking at it")
     preview = yield from _drawn(source, preset, watched)
-    yield Progress(samples * steps, samples * steps, "Done", preview)
+    yield Progress(steps, steps, "Done", preview)
     matched, measured = _match(source, preset, preview), dict(preset.measured)
     if isfinite(matched):
         measured["s_dir"] = round(matched, 4)
@@ -105,30 +159,39 @@ def direction_between(
 def shift_preset(
     source: DiffusionModel,
     target: DiffusionModel,
-    shift: PerTimestepDirection,
-    samples: int = SAMPLES,
-    steps: int = STEPS,
+    made: PerTimestepDirection | FittedShift,
+    samples: int,
+    steps: int,
     seed: int = 0,
     per_timestep: bool = True,
 ) -> Preset:
     """The shift between the prompts that two models are bound to, with what is known of it."""
     about, wanted = of_prompt(source), of_prompt(target)["prompt"]
+    what = f"from “{about['prompt']}” to “{wanted}”"
+    if isinstance(made, FittedShift):
+        way, shift, measured = FITTED, made.direction, {"explained": round(made.explained, 4)}
+        explained = f"on others it explains {max(0.0, made.explained):.0%} of what the words do"
+        description = f"A shift of h fitted to the change {what} on {samples} pictures; {explained}."
+    else:
+        way, shift, measured = MEAN, made, {}
+        description = f"The shift of h {what}, mean of {samples} pictures."
     direction: Direction = shift if per_timestep else everywhere(shift)
     return Preset(
         direction,
         name=suggested_name(about["prompt"], wanted)[:80],
         model=source.card.id,
         fingerprint=source.fingerprint,
-        description=f"The shift of h from “{about['prompt']}” to “{wanted}”, mean of {samples} pictures."[:2000],
-        method=SHIFT,
+        description=description[:2000],
+        method=way.method,
         parameters={"samples": samples, "steps": steps, "seed": seed},
         source_text=about["prompt"][:300],
         target_text=wanted[:300],
         injection="symmetric",
         t_edit=0,
         t_boost=0,
-        strength=USUAL_STRENGTH,
-        strength_range=USUAL_RANGE,
+        strength=way.strength,
+        strength_range=way.strength_range,
+        measured=measured,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         **about,
     )

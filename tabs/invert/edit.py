@@ -14,6 +14,7 @@ from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.inversion.alignment import words_of
 from core.inversion.editing import Attention, PromptEditSettings
+from core.inversion.robustness import with_counterpart
 from core.models.t2i_cards import TextToImageCard
 from core.progress import Running, finish
 from core.regions import MAX_REGIONS, parse_regions, union
@@ -144,12 +145,12 @@ OFFER = (
 
 @in_words
 def open_panel(session: Session, written: str) -> tuple[Any, ...]:
-    """The panel was opened: values of `opening`. The targets start from what the picture shows, so that a word of it
-    can be changed; see `OFFER`."""
+    """The panel was opened: values of `opening`. The targets start from what the picture shows, a word of it changed
+    where one has a counterpart; see `OFFER`."""
     state = session.invert
     inversion, former, offered = state.inversion, state.target_offered, ""
     if inversion is not None and (written or "").strip() in {"", former}:
-        state.target_offered = offered = inversion.prompt
+        state.target_offered = offered = with_counterpart(inversion.prompt)
     return *opened(session), former, offered
 
 

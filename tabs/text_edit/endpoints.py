@@ -12,7 +12,7 @@ from core.imaging import to_pil
 from core.intervals import Curves
 from core.process import Process
 from core.studio import library
-from core.studio.between_prompts import FORM, direction_between, two_prompts
+from core.studio.between_prompts import WAYS, direction_between, two_prompts
 from core.studio.edit import edit_frames, intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, IntervalSource
 from core.studio.known_models import bound_model, known_card, model_of, takes_prompt
@@ -70,11 +70,11 @@ def build(shell: Shell) -> None:
         model = model_input(shell)
         process = process_input()
         form = gr.Dropdown(
-            ["global", "implicit", "per_timestep", FORM],
+            ["global", "implicit", "per_timestep", *WAYS],
             value="global",
             label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper), per_timestep "
-            "(one shift for each timestep, optimised directly) or, of text-to-image models, prompts (what two prompts "
-            "differ in, without training)",
+            "(one shift for each timestep, optimised directly) or, of text-to-image models, fitted (what the change "
+            "from one prompt to another does) or prompts (their mean difference in h, quick and weak)",
         )
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
@@ -129,7 +129,7 @@ def edit_text(
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
     there is no direction yet is trained first, which takes a minute or two. In a text-to-image model the texts are two
-    prompts, and what they differ in is there in seconds, without training.
+    prompts, and a shift of h is fitted to what they differ in, which takes under a minute.
 
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.
@@ -179,9 +179,9 @@ def train_direction(
     by its name.
     """
     started = time.monotonic()
-    if form == FORM:
+    if form in WAYS:
         pair = two_prompts(model, source_text or "", target_text or "")
-        preset = yield from stream_progress(direction_between(*pair, samples=samples, steps=steps))
+        preset = yield from stream_progress(direction_between(*pair, way=WAYS[form], samples=samples, steps=steps))
         preset = session.own[session.keep(preset)]
         told = {"name": preset.name, "model": model, "seconds": round(time.monotonic() - started, 2)}
         yield str(session.write(preset)), told

@@ -15,7 +15,7 @@ from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.presets import Preset
 from core.progress import Progress, Running
-from core.studio.between_prompts import FORM, SHIFT, direction_between, two_prompts
+from core.studio.between_prompts import MEAN, WAYS, Way, direction_between, two_prompts
 from core.studio.known_models import known_card
 from core.studio.texts import remarks
 from core.studio.train import (
@@ -86,7 +86,7 @@ def run_training(
 ) -> Values:
     """Train, with the loss and a preview along the way; whatever was learned becomes a preset of the visitor's own.
 
-    form: "prompts" for what two prompts differ in, without training. coefficient: 0 for the paper's. latents: "random"
+    form: one of `WAYS` for what two prompts differ in. coefficient: 0 for the paper's. latents: "random"
     or "inverted", then of `files` or of the model's own pictures."""
     going = (gr.update(visible=False), gr.update(visible=True))
     over = (gr.update(visible=True), gr.update(visible=False))
@@ -95,8 +95,8 @@ def run_training(
     training, state.trains = None, True
     try:
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
-        if form == FORM:
-            for view in compare_prompts(session, source or "", target or "", int(samples), int(steps)):
+        if form in WAYS:
+            for view in compare_prompts(session, source or "", target or "", WAYS[form], int(samples), int(steps)):
                 yield view, *(gr.skip(),) * 4
             key = state.made
             if key is None:  # discarded
@@ -150,13 +150,13 @@ def run_training(
         state.trains = False
 
 
-def compare_prompts(session: Session, source: str, target: str, samples: int, steps: int) -> Iterator[str]:
+def compare_prompts(session: Session, source: str, target: str, way: Way, samples: int, steps: int) -> Iterator[str]:
     """A direction from two prompts: views of how far it is; then it is `made`, unless it was discarded. Raises
     VisitorError."""
     state, faces, drawn = session.text_edit, "", 0.0
     state.made = None
     bound = two_prompts(session.model_id, source, target)
-    job = direction_between(*bound, current_picture(session), samples, steps, lambda: state.stop_training)
+    job = direction_between(*bound, current_picture(session), way, samples, steps, lambda: state.stop_training)
     running = Running(job)
     try:
         for event in running:
@@ -171,7 +171,9 @@ def compare_prompts(session: Session, source: str, target: str, samples: int, st
     if state.discard_training:
         return
     state.made = state.saved = key = session.keep(running.result)
-    note = f"Done: “{session.own[key].name}” is among your presets. Nothing was trained for it."
+    explained = running.result.measured.get("explained")
+    how_much = "" if explained is None else f" It explains {max(0.0, explained):.0%} of what the words do."
+    note = f"Done: “{session.own[key].name}” is among your presets.{how_much}"
     yield training_view(note, 1, faces=faces)
 
 
@@ -181,8 +183,8 @@ def matched_note(preset: Preset) -> str:
     if match is None or match >= LOW_MATCH:
         return ""
     more = "train longer, or with more pictures"
-    if preset.method == SHIFT:  # of h alone, which is weak for many words
-        more = "take more strength, or train the direction, which takes longer and does more"
+    if preset.method == MEAN.method:  # weak for many words
+        more = "take more strength, or a direction fitted to the words, which takes longer and does more"
     words = (
         f"The pictures hardly change the way the words do: match {match:.2f} of 1. Use words that this model knows, "
         f"{more}."

@@ -6,9 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from core.asyrp.prompt_shift import SAMPLES, STEPS
 from core.asyrp.prompts import TABLE_2
-from core.studio.between_prompts import FORM
+from core.studio.between_prompts import FITTED, MEAN, WAYS
 from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.train import SUGGESTED
 from tabs.shell import QUIET
@@ -19,12 +18,18 @@ TRAINED = [
     ("Thorough: depends on the picture, a few minutes (implicit, f_t)", "implicit"),
     ("One change for each noise level, the same for every picture (Δh per timestep)", "per_timestep"),
 ]
-AT_ONCE = ("At once, without training: what two prompts differ in inside the model; weak for many words", FORM)
+BY_PROMPTS = [
+    (
+        "By the model's own reading of two prompts: under a minute (Δh per timestep, fitted to what the words do)",
+        FITTED.form,
+    ),
+    ("By their mean difference in h: seconds, weak for many words (Δh per timestep)", MEAN.form),
+]
 LATENTS = [
     ("Random noise: changes more", "random"),
     ("Pictures, inverted first: keeps more of them", "inverted"),
 ]
-BUTTON = ("Train this direction", "Make this direction")  # if it is trained, and if it is there at once
+BUTTON = ("Train this direction", "Make this direction")  # if it is trained by an image-text model, and if not
 PAPERS = [
     (f"{data}: {source} → {target}", f"{source} → {target}")
     for data, pairs in TABLE_2.items()
@@ -72,7 +77,7 @@ class WordsPanel:
                     info="0: as the paper has it for these words (its Table 3), 0.8 for others",
                     elem_id="coefficient",
                 )
-            self.train = gr.Button(BUTTON[self.way == FORM], variant="primary", elem_id="train")
+            self.train = gr.Button(BUTTON[self.way in WAYS], variant="primary", elem_id="train")
             # Below the button, so that it does not move while it is pressed.
             self.unknown = gr.HTML(elem_id="unknown-words")
         with gr.Row(visible=False) as self.stopping:
@@ -110,23 +115,23 @@ def first_words(model_id: str) -> str:
 
 def forms(model_id: str) -> list[tuple[str, str]]:
     """The ways to a direction from words."""
-    return [AT_ONCE, *TRAINED] if takes_prompt(model_id) else TRAINED
+    return [*BY_PROMPTS, *TRAINED] if takes_prompt(model_id) else TRAINED
 
 
 def first_form(model_id: str) -> str:
     """The one that is chosen until the visitor chooses."""
-    return FORM if takes_prompt(model_id) else "global"
+    return FITTED.form if takes_prompt(model_id) else "global"
 
 
 def suggested_numbers(form: str) -> tuple[int, int]:
     """Samples and steps."""
-    return (SAMPLES, STEPS) if form == FORM else SUGGESTED[form]
+    return (WAYS[form].samples, WAYS[form].steps) if form in WAYS else SUGGESTED[form]
 
 
 def settings_for(form: str) -> tuple[Any, ...]:
     """Values of samples, steps, the button, and what only a training has."""
-    at_once = form == FORM
-    return *suggested_numbers(form), gr.update(value=BUTTON[at_once]), *(gr.update(visible=not at_once),) * 2
+    untrained = form in WAYS
+    return *suggested_numbers(form), gr.update(value=BUTTON[untrained]), *(gr.update(visible=not untrained),) * 2
 
 
 def texts_of(chosen: str | None) -> tuple[Any, Any]:

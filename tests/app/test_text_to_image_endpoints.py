@@ -90,6 +90,12 @@ def test_what_two_prompts_differ_in(client: Client, tmp_path: Path) -> None:
     preset = presets.load(file)
     assert (preset.method, preset.name, preset.source_text) == ("prompt shift", "Smiling", "a face")
     assert about["name"] == "Smiling"
+    file, _ = client.predict(
+        "a face", "a sad face", form="fitted", samples=2, steps=8, model=MODEL, api_name="/train_direction"
+    )
+    fitted = presets.load(file)
+    assert (fitted.method, fitted.strength, fitted.injection) == ("fitted prompt shift", 1, "symmetric")
+    assert fitted.measured["explained"] < 1
     _, about = client.predict(
         handle_file(EXAMPLES[0]),
         source_text="a face",

@@ -29,6 +29,9 @@ from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from core import presets
+from core.api_directions import prompted_model
+from core.asyrp.fitted_shift import fitted_shift
 from core.imaging import to_pil
 from core.models.cards import MODELS, Folder
 from core.models.loader import DiffusionModel, load
@@ -39,6 +42,7 @@ from core.studio import library
 from core.studio.compose.applying import apply
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions
+from core.studio.known_models import described
 from core.studio.train import start_training, training_settings
 from tests.app.zerogpu_service import SOME_LEFT, DeviceService
 from tests.unit.small_models import small_unet
@@ -215,6 +219,37 @@ def test_inversion(space: Space) -> None:
     edited, words = client.predict(handle_file(file), "a smiling face with glasses", api_name="/edit_inverted")
     assert words["edits"][0]["attributes"]
     assert 8 < psnr(pixels(edited[0]["image"]), picture) < 40
+
+
+def test_directions_of_a_text_to_image_model(space: Space) -> None:
+    """Fitted to two prompts, and found in a region; pictures are those that the same code makes here."""
+    client, model = space.client(), {"model": "avatars-t2i"}
+    before = len(space.service.granted)
+    asked = {"form": "fitted", "samples": 1, "steps": 4, "api_name": "/train_direction"}
+    file, _ = client.predict("a sad face", "a smiling face", **asked, **model)
+    assert len(space.service.granted) > before
+    preset, bound = (
+        presets.load(file),
+        [
+            prompted_model("avatars-t2i", prompt, 1.0, "cpu", torch.float32)
+            for prompt in ("a sad face", "a smiling face")
+        ],
+    )
+    explained = finish(fitted_shift(*bound, samples=1, steps=4)).explained
+    assert preset.measured["explained"] == pytest.approx(explained, abs=0.05)
+
+    asked = {"prompt": "a sad face", "steps": FAST, "api_name": "/edit_text"}
+    path, _ = client.predict(handle_file(EXAMPLE), preset.name, **asked, **model)
+    picture = described(library.open_picture(EXAMPLE, "avatars-t2i"), "a sad face")
+    [frame] = finish(edit_frames(bound[0], picture, preset, [1.0], EditOptions(FAST)))
+    assert psnr(pixels(path), np.asarray(to_pil(frame.pixels)[0], float)) > SAME
+
+    asked = {"count": 1, "size": 8, "refine": False, "prompt": "a sad face", "api_name": "/discover"}
+    _, [strip], about = client.predict(handle_file(EXAMPLE), MOUTH, "contrast", **asked, **model)
+    low, middle, high = np.split(pixels(strip["image"]), 3, axis=1)
+    assert psnr(middle, np.asarray(to_pil(picture.pixels)[0], float)) > 25
+    assert np.abs(high - low)[76:103, 38:90].mean() > 3
+    assert all(row["linear_roir"] < 2 for row in about["directions"])
 
 
 def test_training_in_slices(space: Space, avatars: DiffusionModel) -> None:

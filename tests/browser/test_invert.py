@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from core.errors import ResourceError
 from core.inversion import methods
+from core.inversion.robustness import with_counterpart
 from core.models.cards import Embedded
 from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.progress import Progress
@@ -299,7 +300,9 @@ def test_a_region_and_what_is_wrong_with_an_edit(page: Page) -> None:
     choose(root, "Anchored")
     inverted(root, "anchored")
     panel(root, "Edit")
-    expect(root.locator("#targets textarea")).not_to_have_value("")  # what is suggested has come
+    # What is suggested is an edit, where a word of what the picture shows has a counterpart.
+    source = root.locator("#source-prompt textarea").input_value()
+    expect(root.locator("#targets textarea")).to_have_value(with_counterpart(source))
     for text, words in (
         ("", "Write a target prompt"),
         ("\n".join("abcdefgh"), "up to 6 can be used"),

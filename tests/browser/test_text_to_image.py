@@ -35,7 +35,7 @@ def test_from_a_prompt_to_a_composition_with_a_changed_word(page: Page) -> None:
     page.locator("#model input").click()
     page.get_by_role("option", name="Stand-in", exact=True).click()
     expect(prompt_of(page, "#text-edit")).to_have_value(re.compile(r"\bface\b"))
-    expect(page.locator("#shelf:visible")).to_contain_text("without training")
+    expect(page.locator("#shelf:visible")).to_contain_text("what two prompts differ in")
 
     # The picture's prompt: an empty one is refused and the former one stays; another one is there in every tab.
     tab(page, "Discover")
@@ -107,3 +107,14 @@ def test_from_a_prompt_to_a_composition_with_a_changed_word(page: Page) -> None:
     expect(page.locator("#presets .own")).to_have_count(0)
     tab(page, "Compose")
     expect(page.locator("#palette-others")).to_contain_text("1 more of your directions is for other models: Stand-in")
+
+
+def test_a_direction_fitted_to_what_two_prompts_differ_in(page: Page) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name="Stand-in", exact=True).click()
+    page.get_by_role("tab", name="From words").click()
+    expect(page.locator("#train")).to_have_text("Make this direction")
+    page.locator("#target-text textarea, #target-text input").fill("a smiling face")
+    page.locator("#train").click()
+    expect(page.locator("#training")).to_contain_text("Done: “Smiling” is among your presets. It explains")
+    expect(page.locator("#presets .own")).to_have_count(1)

@@ -105,7 +105,7 @@ def test_regions_in_every_form(model: DiffusionModel, portrait: Image.Image) -> 
 
 
 def test_between_two_prompts(text_model: TextToImage, portrait: Image.Image) -> None:
-    made = hspace.between_prompts(text_model, "a cat", "a smiling cat", samples=2, steps=4)
+    made = hspace.between_prompts(text_model, "a cat", "a smiling cat", samples=2, steps=4, fit=False)
     assert (made.source_text, made.target_text, made.family, made.prompt) == (
         "a cat",
         "a smiling cat",
@@ -114,10 +114,16 @@ def test_between_two_prompts(text_model: TextToImage, portrait: Image.Image) -> 
     )
     again = from_bytes(to_bytes(made))
     assert torch.equal(again.direction.deltas, made.direction.deltas)
-    everywhere = hspace.between_prompts(text_model, "a cat", "a smiling cat", samples=2, steps=4, per_timestep=False)
+    everywhere = hspace.between_prompts(
+        text_model, "a cat", "a smiling cat", samples=2, steps=4, fit=False, per_timestep=False
+    )
     torch.testing.assert_close(everywhere.direction.delta[0], made.direction.deltas.mean(0))
     picture = hspace.edit(with_prompt(text_model, "a photo"), portrait, made, 3.0, steps=5)
     assert picture.size == (16, 16)
+    fitted = hspace.between_prompts(text_model, "a cat", "a smiling cat", samples=2, steps=4)
+    assert (made.method, fitted.method) == ("prompt shift", "fitted prompt shift")
+    assert fitted.measured["explained"] > 0
+    assert f"{fitted.measured['explained']:.0%} of what the words do" in fitted.description
     with pytest.raises(hspace.RequestError, match="no model"):
         hspace.between_prompts("nothing", "a", "b")
 

@@ -1,0 +1,151 @@
+"""The shift of h that does what a change of words does: a direction by least squares, without an image-text model.
+
+A change of words changes the prediction by eps(x_t, t, target) - eps(x_t, t, source). The words act through the
+cross-attention of all blocks, and the mean shift of h (`core.asyrp.prompt_shift`) is little of it. What a decoder that
+reads the source prompt makes of h + dh can be fitted to it:
+
+    dh_t = argmin  sum |G(h(x_t) + dh) - eps(x_t, t, target)|^2 / sum |eps(x_t, t, target) - eps(x_t, t, source)|^2
+             dh    + RIDGE |dh|^2 / mean |h(x_t)|^2,
+
+one shift for all pictures x_t of the source prompt. Started from the shift at the noise level above, by L-BFGS. How
+much of the words' effect it explains is measured on pictures that it was not fitted to.
+
+Ours. G, h and the shift for every timestep are those of Asyrp (Kwon et al. 2023), section 3 and Appendix L; its loss
+takes an image-text model's word for what the words mean, this one the network's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..directions import PerTimestepDirection
+from ..editing import sample_latent
+from ..errors import RequestError
+from ..memory import explain_memory_errors
+from ..models.loader import DiffusionModel
+from ..progress import Job, Progress
+from ..unet import Features
+
+SAMPLES, STEPS = 16, 10
+HELD_OUT = 2  # further samples, that the fit is measured on
+ITERATIONS = 8
+RIDGE = 0.1
+FIRST_STEP = 0.05  # of the root mean square of h: about the size of the first step along the gradient
+KEPT_ROWS = 4  # rows of a call without gradients per row of one with them
+
+
+@dataclass(frozen=True)
+class FittedShift:
+    """direction: dh_t for every timestep. explained: share of what the words do to the prediction, in squares, on
+    pictures that it was not fitted to: 1 is all of it."""
+
+    direction: PerTimestepDirection
+    explained: float
+
+
+def fitted_shift(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
+    seed: int = 0,
+    iterations: int = ITERATIONS,
+) -> Job[FittedShift]:
+    """dh_t at every timestep of a trajectory of `steps` steps by the source prompt.
+
+    source, target: one text-to-image model with two prompts (`core.prompted.with_prompt`). samples: of the model under
+    the source prompt, the noise of row i that of seed + i. The direction counts as made with the model's own number of
+    steps: at a strength of 1, added to both terms of every one of them, it stands for the words. In float32, whatever
+    the model has: a line search goes by small differences.
+
+    Raises:
+        RequestError: these are two models, no samples are asked for, or the step count is out of range.
+        ResourceError: out of memory.
+    """
+    if source.fingerprint != target.fingerprint:
+        raise RequestError("The two prompts must be prompts of one model.")
+    if not 1 <= samples <= 10_000:
+        raise RequestError(f"The number of samples must lie between 1 and 10000, not {samples}.")
+    source, target = (replace(model, unet=model.unet.in_float32(), dtype=torch.float32) for model in (source, target))
+    x = sample_latent(source, seed, samples + HELD_OUT).x_T.float()
+    timesteps = source.schedule.timesteps(steps)[::-1]
+    delta = torch.zeros(1, *source.card.h_shape, device=source.device)
+    deltas, left, whole = [], 0.0, 0.0
+    for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
+        with explain_memory_errors("Take fewer samples."):
+            features, eps, wanted = _predictions(source, target, x, t)
+            delta = fit(source, features, x, t, wanted, eps, samples, delta, iterations)
+            missed = _shifted(source, features, x, t, delta, slice(samples, None)) - wanted[samples:]
+        deltas.append(delta[0].cpu())
+        left += missed.square().sum().item()
+        whole += (wanted - eps)[samples:].square().sum().item()
+        x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
+        yield Progress(k + 1, steps, "fitting the words")
+    direction = PerTimestepDirection(torch.tensor(timesteps[::-1]), torch.stack(deltas[::-1]), source.card.steps)
+    return FittedShift(direction, 1 - left / whole if whole else 0.0)
+
+
+@torch.no_grad()
+def _predictions(source: DiffusionModel, target: DiffusionModel, x: Tensor, t: int) -> tuple[Features, Tensor, Tensor]:
+    """(features of the source prompt, its eps, the target's eps)."""
+    features = source.features(x, t)
+    return features, source.eps(features, x, t), target.eps(target.features(x, t), x, t)
+
+
+def _shifted(model: DiffusionModel, features: Features, x: Tensor, t: int, delta: Tensor, rows: slice) -> Tensor:
+    """eps of some rows at h + delta."""
+    with torch.set_grad_enabled(delta.requires_grad):
+        part = features.select(rows)
+        return model.eps(part, x[rows], t, delta.expand(len(part.h), -1, -1, -1))
+
+
+def fit(
+    model: DiffusionModel,
+    features: Features,
+    x: Tensor,
+    t: int,
+    wanted: Tensor,
+    eps: Tensor,
+    samples: int,
+    start: Tensor,
+    iterations: int = ITERATIONS,
+) -> Tensor:
+    """The shift (1, C, h, w) with which the model's predictions of the first `samples` rows of x come nearest to the
+    wanted ones. features: the model's, at (x, t). eps: its predictions without a shift; where these are the wanted ones
+    there is nothing to fit, and the shift is zero."""
+    goal = (wanted - eps)[:samples].square().sum()
+    rms = features.h[:samples].float().square().mean().sqrt()
+    if goal <= 1e-12 * eps[:samples].square().sum():
+        return torch.zeros_like(start)
+    scale = FIRST_STEP * start.numel() * rms  # L-BFGS begins with a step of L1 norm 1
+    u = (start / scale).detach().requires_grad_()
+    size = max(1, model.rows_per_call() // KEPT_ROWS)
+    pieces = [slice(first, min(first + size, samples)) for first in range(0, samples, size)]
+
+    def losses() -> Iterator[Tensor]:
+        yield RIDGE * (u * scale / rms).square().mean()
+        for rows in pieces:
+            yield (_shifted(model, features, x, t, u * scale, rows) - wanted[rows]).square().sum() / goal
+
+    def closure() -> Tensor:
+        u.grad, value = torch.zeros_like(u), torch.zeros((), device=u.device)
+        for part in losses():  # one graph at a time
+            u.grad += torch.autograd.grad(part, u)[0]
+            value += part.detach()
+        return value
+
+    search = torch.optim.LBFGS(
+        [u],
+        max_iter=iterations,
+        max_eval=2 * iterations,
+        history_size=iterations,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+    search.step(closure)
+    return (u * scale).detach()

@@ -1,0 +1,116 @@
+"""The shift of h that does what a change of words does, against a dense least-squares solution, and on others."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_text_models import small_text_model
+from torch import Tensor
+
+from core.asyrp.fitted_shift import HELD_OUT, RIDGE, fit, fitted_shift
+from core.asyrp.prompt_shift import prompt_shift
+from core.errors import RequestError
+from core.models.loader import DiffusionModel
+from core.progress import finish
+from core.prompted import with_prompt
+
+C, SIDE, OUT = 3, 2, 40  # of h, and values of a prediction
+
+
+@dataclass
+class LinearFeatures:
+    h: Tensor
+    c: Tensor  # what the decoder has besides h
+
+    def select(self, rows: slice) -> "LinearFeatures":
+        return LinearFeatures(self.h[rows], self.c[rows])
+
+
+class LinearDecoder:
+    """eps = A_n (h + delta) + c, with an A of its own for every picture n."""
+
+    def __init__(self, count: int, rows_per_call: int) -> None:
+        draw = torch.Generator().manual_seed(2)
+        self.A = torch.randn(count, OUT, C * SIDE * SIDE, generator=draw, dtype=torch.float64)
+        self.rows_per_call = lambda: rows_per_call
+
+    def eps(self, features: LinearFeatures, x: Tensor, t: int, delta: Tensor | None = None) -> Tensor:
+        h = features.h if delta is None else features.h + delta
+        first = int(x[0, 0])  # x says which pictures these are
+        A = self.A[first : first + len(h)]
+        return (A @ h.flatten(1)[:, :, None])[:, :, 0] + features.c
+
+
+@pytest.mark.parametrize("rows_per_call", [400, 8])
+def test_the_fit_is_the_dense_solution(rows_per_call: int) -> None:
+    count, samples = 6, 5
+    draw = torch.Generator().manual_seed(3)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
+
+    model = LinearDecoder(count, rows_per_call)
+    features = LinearFeatures(random(count, C, SIDE, SIDE), random(count, OUT))
+    x = torch.arange(count, dtype=torch.float64)[:, None]
+    eps = model.eps(features, x, 0)
+    wanted = eps + 0.3 * random(count, OUT) + (model.A @ torch.ones(C * SIDE * SIDE, 1, dtype=torch.float64))[:, :, 0]
+    start = torch.zeros(1, C, SIDE, SIDE, dtype=torch.float64)
+    delta = fit(model, features, x, 0, wanted, eps, samples, start, iterations=60)
+
+    # |A d - g|^2 / |g|^2 + RIDGE mean(d^2) / mean(h^2), as the least squares of one tall matrix.
+    A, g = model.A[:samples].flatten(0, 1), (wanted - eps)[:samples].flatten()
+    mean_square = features.h[:samples].square().mean()
+    ridge = (RIDGE / (start.numel() * mean_square)).sqrt() * torch.eye(start.numel(), dtype=torch.float64)
+    tall = torch.cat((A / g.norm(), ridge))
+    expected = torch.linalg.lstsq(
+        tall, torch.cat((g / g.norm(), torch.zeros(start.numel(), dtype=torch.float64)))[:, None]
+    )
+    torch.testing.assert_close(delta.flatten(), expected.solution[:, 0], rtol=1e-5, atol=1e-6)
+    assert (delta - 1).abs().max() < 0.3, "near to what the pictures were made with"
+
+    same = fit(model, features, x, 0, eps, eps, samples, start + 1)
+    assert same.abs().max() == 0, "the words do nothing"
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[DiffusionModel, DiffusionModel]:
+    model = small_text_model()
+    return with_prompt(model, "a cat"), with_prompt(model, "a smiling cat")
+
+
+def test_it_explains_more_of_others_than_the_mean_shift(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
+    """Of pictures that it was not fitted to, with the model's own noise, and written out."""
+    source, target = pair
+    made = finish(fitted_shift(source, target, samples=4, steps=4))
+    mean = finish(prompt_shift(source, target, samples=4, steps=4))
+    x = torch.cat([torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(4 + HELD_OUT)])
+    left, whole, of_mean = 0.0, 0.0, 0.0
+    times = source.schedule.timesteps(4)[::-1]
+    with torch.no_grad():
+        for t, t_prev in zip(times, [*times[1:], -1], strict=True):
+            features = source.features(x, t)
+            eps, wanted = source.eps(features, x, t), target.eps(target.features(x, t), x, t)
+            missed = []
+            for direction in (made.direction, mean):
+                delta = direction.delta_h(features.h, features.emb, t).expand_as(features.h)
+                missed.append((source.eps(features, x, t, delta) - wanted)[4:].square().sum().item())
+            left, of_mean = left + missed[0], of_mean + missed[1]
+            whole += (eps - wanted)[4:].square().sum().item()
+            x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
+    assert made.explained == pytest.approx(1 - left / whole, abs=1e-3)
+    assert left < min(whole, of_mean)
+    assert made.direction.timesteps.tolist() == times[::-1]
+    assert made.direction.steps == source.card.steps
+
+
+def test_what_cannot_be_asked(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
+    source, target = pair
+    with pytest.raises(RequestError, match="one model"):
+        finish(fitted_shift(source, SimpleNamespace(fingerprint="another")))
+    for values in ({"samples": 0}, {"samples": 20_000}, {"steps": 1}):
+        with pytest.raises(RequestError):
+            finish(fitted_shift(source, target, **values))
+    nothing = finish(fitted_shift(source, source, samples=1, steps=3))
+    assert nothing.explained == 0
+    assert nothing.direction.deltas.abs().max() == 0
