@@ -17,7 +17,7 @@ takes an image-text model's word for what the words mean, this one the network's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,16 @@ FIRST_STEP = 0.05  # of the root mean square of h: about the size of the first s
 KEPT_ROWS = 4  # rows of a call without gradients per row of one with them
 
 
+@dataclass
+class Fitting:
+    """How far a fit is. deltas: (C, h, w) of the noise levels that are done, from above. missed, whole: of what the
+    words do to the prediction there, on pictures that it is not fitted to, what is not explained, and all of it."""
+
+    deltas: list[Tensor] = field(default_factory=list)
+    missed: float = 0.0
+    whole: float = 0.0
+
+
 @dataclass(frozen=True)
 class FittedShift:
     """direction: dh_t for every timestep. explained: share of what the words do to the prediction, in squares, on
@@ -54,13 +64,14 @@ def fitted_shift(
     steps: int = STEPS,
     seed: int = 0,
     iterations: int = ITERATIONS,
+    so_far: Fitting | None = None,
 ) -> Job[FittedShift]:
     """dh_t at every timestep of a trajectory of `steps` steps by the source prompt.
 
     source, target: one text-to-image model with two prompts (`core.prompted.with_prompt`). samples: of the model under
     the source prompt, the noise of row i that of seed + i. The direction counts as made with the model's own number of
     steps: at a strength of 1, added to both terms of every one of them, it stands for the words. In float32, whatever
-    the model has: a line search goes by small differences.
+    the model has: a line search goes by small differences. so_far: is filled in, and taken on from where it is.
 
     Raises:
         RequestError: these are two models, no samples are asked for, or the step count is out of range.
@@ -73,20 +84,22 @@ def fitted_shift(
     source, target = (replace(model, unet=model.unet.in_float32(), dtype=torch.float32) for model in (source, target))
     x = sample_latent(source, seed, samples + HELD_OUT).x_T.float()
     timesteps = source.schedule.timesteps(steps)[::-1]
-    delta = torch.zeros(1, *source.card.h_shape, device=source.device)
-    deltas, left, whole = [], 0.0, 0.0
+    so_far = so_far or Fitting()
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         with explain_memory_errors("Take fewer samples."):
             features, eps, wanted = _predictions(source, target, x, t)
-            delta = fit(source, features, x, t, wanted, eps, samples, delta, iterations)
-            missed = _shifted(source, features, x, t, delta, slice(samples, None)) - wanted[samples:]
-        deltas.append(delta[0].cpu())
-        left += missed.square().sum().item()
-        whole += (wanted - eps)[samples:].square().sum().item()
+            if k >= len(so_far.deltas):
+                above = so_far.deltas[-1][None] if so_far.deltas else torch.zeros(1, *source.card.h_shape)
+                delta = fit(source, features, x, t, wanted, eps, samples, above.to(x), iterations)
+                missed = _shifted(source, features, x, t, delta, slice(samples, None)) - wanted[samples:]
+                so_far.deltas.append(delta[0].cpu())
+                so_far.missed += missed.square().sum().item()
+                so_far.whole += (wanted - eps)[samples:].square().sum().item()
         x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
-        yield Progress(k + 1, steps, "fitting the words")
-    direction = PerTimestepDirection(torch.tensor(timesteps[::-1]), torch.stack(deltas[::-1]), source.card.steps)
-    return FittedShift(direction, 1 - left / whole if whole else 0.0)
+        yield Progress(k + 1, steps, "fitting the words", kept=True)
+    deltas = torch.stack(so_far.deltas[::-1])
+    direction = PerTimestepDirection(torch.tensor(timesteps[::-1]), deltas, source.card.steps)
+    return FittedShift(direction, 1 - so_far.missed / so_far.whole if so_far.whole else 0.0)
 
 
 @torch.no_grad()
@@ -132,7 +145,7 @@ def fit(
             yield (_shifted(model, features, x, t, u * scale, rows) - wanted[rows]).square().sum() / goal
 
     def closure() -> Tensor:
-        u.grad, value = torch.zeros_like(u), torch.zeros((), device=u.device)
+        u.grad, value = torch.zeros_like(u), u.new_zeros(())
         for part in losses():  # one graph at a time
             u.grad += torch.autograd.grad(part, u)[0]
             value += part.detach()

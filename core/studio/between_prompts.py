@@ -10,7 +10,7 @@ from math import isfinite
 from torch import Tensor
 
 from ..asyrp import fitted_shift as fitted
-from ..asyrp.fitted_shift import FittedShift, fitted_shift
+from ..asyrp.fitted_shift import FittedShift, Fitting, fitted_shift
 from ..asyrp.loss import require_both, s_dir
 from ..asyrp.prompt_shift import SAMPLES, STEPS, everywhere, prompt_shift
 from ..asyrp.prompts import suggested_name, templates, without_article
@@ -88,25 +88,18 @@ def shift_of_prompts(
     return (yield from stage(exclusively(prompt_shift(source, target, samples=samples, steps=steps)), "Comparing"))
 
 
-def fit_work(
-    source: DiffusionModel,
-    target: DiffusionModel,
-    samples: int = fitted.SAMPLES,
-    steps: int = fitted.STEPS,
-    seed: int = 0,
-) -> Work:
-    """Of `fit_to_prompts`: in float32, there and back for every evaluation."""
-    evaluations = 2 * 3 * fitted.ITERATIONS
-    return Work(steps * (3 + evaluations), steps * (3 + evaluations) * (samples + fitted.HELD_OUT))
+EVALUATIONS = 1.25  # of an iteration, by line search
 
 
-@device_job(fit_work)
+def fit_work(source: DiffusionModel, target: DiffusionModel, samples: int, steps: int, so_far: Fitting) -> Work:
+    """Of `fit_to_prompts`: at every noise level two predictions, then decoders there and back."""
+    left, evaluations = steps - len(so_far.deltas), 3 * EVALUATIONS * fitted.ITERATIONS
+    return left * Work(3 + evaluations, 3 * (samples + fitted.HELD_OUT) + evaluations * samples)
+
+
+@device_job(fit_work, resumable=True)
 def fit_to_prompts(
-    source: DiffusionModel,
-    target: DiffusionModel,
-    samples: int = fitted.SAMPLES,
-    steps: int = fitted.STEPS,
-    seed: int = 0,
+    source: DiffusionModel, target: DiffusionModel, samples: int, steps: int, so_far: Fitting
 ) -> Job[FittedShift]:
     """`core.asyrp.fitted_shift`, for whoever waits for it.
 
@@ -115,7 +108,8 @@ def fit_to_prompts(
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
     require_range("steps", steps, 4, 200)
-    return (yield from stage(exclusively(fitted_shift(source, target, samples, steps, seed)), "Fitting the words"))
+    job = fitted_shift(source, target, samples, steps, so_far=so_far)
+    return (yield from stage(exclusively(job), "Fitting the words"))
 
 
 def direction_between(
@@ -136,7 +130,7 @@ def direction_between(
     samples, steps = samples or way.samples, steps or way.steps
     running: Running[PerTimestepDirection | FittedShift]
     if way is FITTED:
-        running = Running(fit_to_prompts(source, target, samples, steps))
+        running = Running(fit_to_prompts(source, target, samples, steps, Fitting()))
     else:
         running = Running(shift_of_prompts(source, target, samples, steps))
     for event in running:

@@ -8,7 +8,7 @@ import torch
 from small_text_models import small_text_model
 from torch import Tensor
 
-from core.asyrp.fitted_shift import HELD_OUT, RIDGE, fit, fitted_shift
+from core.asyrp.fitted_shift import HELD_OUT, RIDGE, Fitting, fit, fitted_shift
 from core.asyrp.prompt_shift import prompt_shift
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
@@ -102,6 +102,21 @@ def test_it_explains_more_of_others_than_the_mean_shift(pair: tuple[DiffusionMod
     assert left < min(whole, of_mean)
     assert made.direction.timesteps.tolist() == times[::-1]
     assert made.direction.steps == source.card.steps
+
+
+def test_it_goes_on_from_where_it_was_stopped(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
+    whole = finish(fitted_shift(*pair, samples=2, steps=4))
+    so_far = Fitting()
+    job = fitted_shift(*pair, samples=2, steps=4, so_far=so_far)
+    for _ in range(2):
+        assert next(job).kept
+    job.close()
+    first = [delta.clone() for delta in so_far.deltas]
+    assert len(first) == 2
+    again = finish(fitted_shift(*pair, samples=2, steps=4, so_far=so_far))
+    assert torch.equal(torch.stack(first), torch.stack(so_far.deltas[:2])), "what was done is not done again"
+    torch.testing.assert_close(again.direction.deltas, whole.direction.deltas)
+    assert again.explained == pytest.approx(whole.explained)
 
 
 def test_what_cannot_be_asked(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
