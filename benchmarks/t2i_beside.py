@@ -10,6 +10,7 @@ from statistics import mean
 import numpy as np
 import torch
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from benchmarks.inversion import Bench, Row, heading
 from benchmarks.portrait_edits import SWAPS, Case, cases
@@ -25,7 +26,10 @@ from core.prompted import with_prompt
 from core.regions import Region
 from core.text_to_image import text_to_image_card
 
-FITTED = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # strengths
+WORD_STEPS = 6
+FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # strengths
+DISCOVERED = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the one that changes the region visibly where it was found
+ENOUGH = 0.5  # of the change that words make: what does less is not compared
 Found = tuple[Region, FoundDirection, float]
 
 
@@ -34,45 +38,55 @@ def of_change(case: Case) -> tuple[str, int]:
 
 
 def words_row(study: Study, bench: Bench, case: Case) -> Row:
-    """Prompt-to-prompt on the anchored inversion: one word changed, at seven strengths."""
+    """Prompt-to-prompt on the anchored inversion: one word changed, at strengths up to the word itself."""
     inversion = bench.inverted(case, "anchored")
-    strengths = [s / 6 for s in range(1, 7)]
+    strengths = [n / WORD_STEPS for n in range(1, WORD_STEPS + 1)]
     made = finish(edit(bench.model, inversion, [Target(case.target, s) for s in strengths], bench.edits)).cpu()
-    outside, column = torch.from_numpy(~case.mask)[None, None], study.attributes.index(case.swap.attribute)
-    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    full = made[-1:]
-    back = (full + case.pixels - bench.model.decode(bench.model.encode(case.pixels)).cpu()).clamp(-1, 1)
-    return {
-        "own": own[-1],
-        "identity": study.identity(case.pixels, full)[0],
-        "psnr": metrics.psnr(full, case.pixels, outside).item(),
-        "given back": metrics.psnr(back, case.pixels, outside).item(),
-        "monotone": spearmanr([0.0, *strengths], [0.0, *own])[0],
-    }
+    back = (made + case.pixels - bench.model.decode(bench.model.encode(case.pixels)).cpu()).clamp(-1, 1)
+    row = seen(study, case, made)
+    row |= {f"given back {n}": psnr_outside(case, one) for n, one in enumerate(back.split(1), start=1)}
+    return row | {"monotone": spearmanr([0.0, *strengths], [0.0, *column(row, "own")])[0]}
 
 
-def direction_row(study: Study, case: Case, direction: Direction, strengths: Sequence[float], goal: float) -> Row:
-    """A direction at the strength that changes the attribute as much as the words do."""
-    made = study.edited(case.pixels, direction, strengths)
-    outside, column = torch.from_numpy(~case.mask)[None, None], study.attributes.index(case.swap.attribute)
-    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    place_of = crossing(own, goal)
+def seen(study: Study, case: Case, made: Tensor) -> Row:
+    """own, identity and PSNR outside of pictures of growing strength, by their numbers from 1."""
+    k = study.attributes.index(case.swap.attribute)
+    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, k]
+    row: Row = {}
+    for n, (change, same, picture) in enumerate(
+        zip(own, study.identity(case.pixels, made), made.split(1), strict=True), start=1
+    ):
+        row |= {f"own {n}": change, f"identity {n}": same, f"psnr {n}": psnr_outside(case, picture)}
+    return row
+
+
+def psnr_outside(case: Case, picture: Tensor) -> float:
+    return metrics.psnr(picture, case.pixels, torch.from_numpy(~case.mask)[None, None]).item()
+
+
+def column(row: Row, name: str) -> list[float]:
+    """The values of one name, in order."""
+    count = sum(key.startswith("own ") for key in row)
+    return [row[f"{name} {n}"] for n in range(1, count + 1)]
+
+
+def at_change(row: Row, change: float, names: Sequence[str] = ("identity", "psnr")) -> dict[str, float]:
+    """What was measured at the first strength that makes a change, between the two next to it; at least the weakest."""
+    place_of = crossing(column(row, "own"), change)
     if place_of is None:
-        return {"reached": 0, "own": own.max(), "monotone": spearmanr([0.0, *strengths], [0.0, *own])[0]}
+        raise ValueError(f"{change} is not reached")
     k, share = place_of
-    below = 0.0 if k == 0 else strengths[k - 1]
-    a = below + share * (strengths[k] - below)
-    grid = [a * (n + 1) / 6 for n in range(6)]
-    made = study.edited(case.pixels, direction, grid)
-    own = case.swap.sign * (study.readings(made) - study.readings(case.pixels))[:, column]
-    return {
-        "reached": 1,
-        "own": own[-1],
-        "identity": study.identity(case.pixels, made[-1:])[0],
-        "psnr": metrics.psnr(made[-1:], case.pixels, outside).item(),
-        "monotone": spearmanr([0.0, *grid], [0.0, *own])[0],
-        "strength": a,
-    }
+    values = {name: column(row, name) for name in names}
+    return {name: v[0] if k == 0 else v[k - 1] + share * (v[k] - v[k - 1]) for name, v in values.items()}
+
+
+def direction_row(study: Study, case: Case, direction: Direction, strengths: Sequence[float]) -> Row:
+    """A direction at growing strengths; monotone: up to the strength that changes the attribute most."""
+    row = seen(study, case, study.edited(case.pixels, direction, strengths))
+    own = column(row, "own")
+    until = int(np.argmax(own)) + 1
+    monotone = spearmanr([0.0, *strengths[:until]], [0.0, *own[:until]])[0] if until > 1 else 1.0
+    return row | {"monotone": monotone}
 
 
 def fitted(study: Study, case: Case) -> Direction:
@@ -115,66 +129,66 @@ def beside(
             group.append(case)
     shifts: dict[tuple[str, str], Direction] = {}
     kept: dict[int, list[Found]] = {}
-    heading(
-        "change", ("portraits", "by", "identity", "words", "PSNR", "words", "given back", "monotone", "words", "lost")
-    )
+    head = ("portraits", "by", "of the words' change", "identity", "words", "PSNR", "words", "given back")
+    heading("change", (*head, "monotone", "words"))
     won = {"identity": 0, "psnr": 0, "both": 0, "compared": 0}
     for change in dict.fromkeys((swap.attribute, swap.sign) for swap in SWAPS):
-        pairs: dict[str, list[tuple[Row, Row]]] = {"fitted": [], "discovered": []}
-        lost = dict.fromkeys(pairs, 0)
+        compared: dict[str, list[dict[str, float]]] = {}
         for case in groups.get(change, []):
-            words = study.rows.get(("words", study.model.key, case.number), partial(words_row, study, bench, case))
-            if words["own"] < RECOGNISED:
+            words = study.rows.get(
+                ("words by strength", study.model.key, case.number), partial(words_row, study, bench, case)
+            )
+            if max(column(words, "own")) < RECOGNISED:
                 continue
 
-            def shifted(case: Case = case, goal: float = words["own"]) -> Row:
+            def shifted(case: Case = case) -> Row:
                 key = case.swap.source, case.swap.target
                 if key not in shifts:
                     shifts[key] = fitted(study, case)
-                return direction_row(study, case, shifts[key], FITTED, goal)
+                return direction_row(study, case, shifts[key], FITTED)
 
-            rows = {"fitted": study.rows.get(("fitted", study.model.key, case.number), shifted)}
+            rows = {"fitted": study.rows.get(("fitted by strength", study.model.key, case.number), shifted)}
             if best := discovered(study, table, change):
-                source, label, k, sign = best
 
-                def found(case: Case = case, goal: float = words["own"], best: tuple = best) -> Row:
+                def found(case: Case = case, best: tuple = best) -> Row:
                     source, label, k, sign = best
                     if source.number not in kept:
                         kept[source.number] = first_directions(source)
                     _, one, a = [part for part in kept[source.number] if part[0].label == label][k]
-                    strengths = [sign * a * factor for factor in (0.5, 1.0, 2.0, 3.0, 4.0)]
-                    return direction_row(study, case, one.direction, strengths, goal)
+                    return direction_row(study, case, one.direction, [sign * a * factor for factor in DISCOVERED])
 
-                key = ("discovered", study.model.key, case.number, source.number, label, k)
+                key = ("discovered by strength", study.model.key, case.number, best[0].number, *best[1:3])
                 rows["discovered"] = study.rows.get(key, found)
             for by, row in rows.items():
-                if row["reached"]:
-                    pairs[by].append((row, words))
-                else:
-                    lost[by] += 1
-        compared = {by: rows for by, rows in pairs.items() if rows and len(rows) >= lost[by]}
+                compared.setdefault(by, []).append(beside_words(row, words))
+        compared = {by: rows for by, rows in compared.items() if mean(row["share"] for row in rows) >= ENOUGH}
+        compared = {by: [row for row in rows if "identity" in row] for by, rows in compared.items()}
+        won["compared"] += 1
         if not compared:
             print(f"| {change[0]} {change[1]:+d} | {len(groups.get(change, []))} | none |" + " |" * 8)
-            won["compared"] += 1
             continue
-
-        def gain(rows: Sequence[tuple[Row, Row]], name: str) -> float:
-            return mean(ours[name] - theirs[name] for ours, theirs in rows)
-
-        by = max(compared, key=lambda name: gain(compared[name], "identity"))
-        rows = compared[by]
-        columns = [mean(row[k][name] for row in rows) for name in ("identity", "psnr") for k in (0, 1)]
-        columns += [mean(words["given back"] for _, words in rows)]
-        columns += [mean(row[k]["monotone"] for row in rows) for k in (0, 1)]
-        formats = (".3f", ".3f", ".2f", ".2f", ".2f", ".2f", ".2f")
-        cells = " | ".join(format(value, f) for value, f in zip(columns, formats, strict=True))
-        print(f"| {change[0]} {change[1]:+d} | {len(rows)} | {by} | {cells} | {lost[by]} |", flush=True)
-        better = gain(rows, "identity") >= 0, gain(rows, "psnr") >= 0
+        by = max(compared, key=lambda name: mean(row["identity"] - row["words identity"] for row in compared[name]))
+        rows, names = compared[by], ("share", "identity", "words identity", "psnr", "words psnr", "given back")
+        columns = {name: mean(row[name] for row in rows) for name in (*names, "monotone", "words monotone")}
+        formats = (".0%", ".3f", ".3f", ".2f", ".2f", ".2f", ".2f", ".2f")
+        cells = " | ".join(format(value, f) for value, f in zip(columns.values(), formats, strict=True))
+        print(f"| {change[0]} {change[1]:+d} | {len(rows)} | {by} | {cells} |", flush=True)
+        better = columns["identity"] >= columns["words identity"], columns["psnr"] >= columns["words psnr"]
         won["identity"] += better[0]
         won["psnr"] += better[1]
         won["both"] += all(better)
-        won["compared"] += 1
     print(
         f"\nOf {won['compared']} changes, a direction keeps identity no worse for {won['identity']}, PSNR outside for "
         f"{won['psnr']}, both for {won['both']}.\n"
     )
+
+
+def beside_words(row: Row, words: Row) -> dict[str, float]:
+    """A direction and a word at the largest change of the attribute that both make. share: of the word's own."""
+    most, change = max(column(words, "own")), min(max(column(row, "own")), max(column(words, "own")))
+    if change <= 0:  # it goes the other way
+        return {"share": change / most}
+    theirs = at_change(words, change, ("identity", "psnr", "given back"))
+    about = {"share": change / most, "monotone": row["monotone"], "words monotone": words["monotone"]}
+    about |= {"words identity": theirs["identity"], "words psnr": theirs["psnr"], "given back": theirs["given back"]}
+    return about | at_change(row, change)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.t2i_beside import beside_words
 from benchmarks.t2i_study import between, crossing
 from core import instruments
 from core.discovery.basis import krylov_basis
@@ -33,6 +34,22 @@ def test_where_a_sequence_reaches_a_goal() -> None:
     assert crossing([2.0, 1.0, 3.0], 1.5) == (0, 0.75), "the first place"
     assert between(np.array([10.0, 20.0]), 4.0, (0, 0.5)) == 7.0
     assert between(np.array([10.0, 20.0]), 4.0, (1, 0.5)) == 15.0
+
+
+def test_a_direction_and_a_word_are_compared_where_both_change_the_attribute_as_much() -> None:
+    words = {"own 1": 1.0, "own 2": 3.0, "identity 1": 0.9, "identity 2": 0.7, "psnr 1": 40.0, "psnr 2": 30.0}
+    words |= {"given back 1": 42.0, "given back 2": 34.0, "monotone": 1.0}
+    stronger = {"own 1": 2.0, "own 2": 4.0, "identity 1": 0.96, "identity 2": 0.92, "psnr 1": 38.0, "psnr 2": 36.0}
+    both = beside_words(stronger | {"monotone": 0.9}, words)
+    assert (both["share"], both["words identity"], both["words psnr"], both["given back"]) == (1, 0.7, 30, 34)
+    assert (both["identity"], both["psnr"]) == (pytest.approx(0.94), pytest.approx(37))
+
+    weaker = {"own 1": 2.0, "own 2": 1.5, "identity 1": 0.96, "identity 2": 0.9, "psnr 1": 38.0, "psnr 2": 36.0}
+    both = beside_words(weaker | {"monotone": 1.0}, words)
+    assert both["share"] == pytest.approx(2 / 3)
+    assert (both["identity"], both["psnr"]) == (0.96, 38), "at the strength that does most"
+    assert (both["words identity"], both["words psnr"], both["given back"]) == (pytest.approx(0.8), 35, 38)
+    assert beside_words({"own 1": -1.0, "monotone": 0.0}, words) == {"share": pytest.approx(-1 / 3)}
 
 
 @pytest.mark.slow
