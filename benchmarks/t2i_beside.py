@@ -29,7 +29,7 @@ from core.text_to_image import text_to_image_card
 WORD_STEPS = 6
 FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # strengths
 DISCOVERED = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the one that changes the region visibly where it was found
-ENOUGH = 0.5  # of the change that words make: what does less is not compared
+SHARES = (0.5, 0.75, 1.0)  # of the change that a word makes, at which both are compared
 Found = tuple[Region, FoundDirection, float]
 
 
@@ -129,11 +129,9 @@ def beside(
             group.append(case)
     shifts: dict[tuple[str, str], Direction] = {}
     kept: dict[int, list[Found]] = {}
-    head = ("portraits", "by", "of the words' change", "identity", "words", "PSNR", "words", "given back")
-    heading("change", (*head, "monotone", "words"))
-    won = {"identity": 0, "psnr": 0, "both": 0, "compared": 0}
+    pairs: dict[tuple[str, int], dict[str, list[tuple[Row, Row]]]] = {}
     for change in dict.fromkeys((swap.attribute, swap.sign) for swap in SWAPS):
-        compared: dict[str, list[dict[str, float]]] = {}
+        kinds = pairs.setdefault(change, {})
         for case in groups.get(change, []):
             words = study.rows.get(
                 ("words by strength", study.model.key, case.number), partial(words_row, study, bench, case)
@@ -147,7 +145,8 @@ def beside(
                     shifts[key] = fitted(study, case)
                 return direction_row(study, case, shifts[key], FITTED)
 
-            rows = {"fitted": study.rows.get(("fitted by strength", study.model.key, case.number), shifted)}
+            row = study.rows.get(("fitted by strength", study.model.key, case.number), shifted)
+            kinds.setdefault("fitted", []).append((row, words))
             if best := discovered(study, table, change):
 
                 def found(case: Case = case, best: tuple = best) -> Row:
@@ -158,37 +157,47 @@ def beside(
                     return direction_row(study, case, one.direction, [sign * a * factor for factor in DISCOVERED])
 
                 key = ("discovered by strength", study.model.key, case.number, best[0].number, *best[1:3])
-                rows["discovered"] = study.rows.get(key, found)
-            for by, row in rows.items():
-                compared.setdefault(by, []).append(beside_words(row, words))
-        compared = {by: rows for by, rows in compared.items() if mean(row["share"] for row in rows) >= ENOUGH}
-        compared = {by: [row for row in rows if "identity" in row] for by, rows in compared.items()}
-        won["compared"] += 1
+                kinds.setdefault("discovered", []).append((study.rows.get(key, found), words))
+    for share in SHARES:
+        print_share(pairs, share)
+
+
+def print_share(pairs: dict[tuple[str, int], dict[str, list[tuple[Row, Row]]]], share: float) -> None:
+    """A table of all changes, at this share of the change that the word itself makes."""
+    print(f"At {share:.0%} of the word's own change:\n")
+    heading("change", ("portraits", "by", "identity", "words", "PSNR", "words", "given back", "monotone", "words"))
+    won = {"identity": 0, "psnr": 0, "both": 0}
+    for (attribute, sign), kinds in pairs.items():
+        compared: dict[str, list[dict[str, float]]] = {}
+        for by, rows in kinds.items():
+            both = [beside_words(row, words, share) for row, words in rows]
+            if reached := [one for one in both if one is not None]:
+                compared |= {by: reached} if 2 * len(reached) >= len(rows) else {}
         if not compared:
-            print(f"| {change[0]} {change[1]:+d} | {len(groups.get(change, []))} | none |" + " |" * 8)
+            print(f"| {attribute} {sign:+d} | {max(map(len, kinds.values()), default=0)} | none |" + " |" * 7)
             continue
         by = max(compared, key=lambda name: mean(row["identity"] - row["words identity"] for row in compared[name]))
-        rows, names = compared[by], ("share", "identity", "words identity", "psnr", "words psnr", "given back")
-        columns = {name: mean(row[name] for row in rows) for name in (*names, "monotone", "words monotone")}
-        formats = (".0%", ".3f", ".3f", ".2f", ".2f", ".2f", ".2f", ".2f")
+        names = ("identity", "words identity", "psnr", "words psnr", "given back", "monotone", "words monotone")
+        columns = {name: mean(row[name] for row in compared[by]) for name in names}
+        formats = (".3f", ".3f", ".2f", ".2f", ".2f", ".2f", ".2f")
         cells = " | ".join(format(value, f) for value, f in zip(columns.values(), formats, strict=True))
-        print(f"| {change[0]} {change[1]:+d} | {len(rows)} | {by} | {cells} |", flush=True)
+        print(f"| {attribute} {sign:+d} | {len(compared[by])} of {len(kinds[by])} | {by} | {cells} |", flush=True)
         better = columns["identity"] >= columns["words identity"], columns["psnr"] >= columns["words psnr"]
         won["identity"] += better[0]
         won["psnr"] += better[1]
         won["both"] += all(better)
     print(
-        f"\nOf {won['compared']} changes, a direction keeps identity no worse for {won['identity']}, PSNR outside for "
+        f"\nOf {len(pairs)} changes, a direction keeps identity no worse for {won['identity']}, PSNR outside for "
         f"{won['psnr']}, both for {won['both']}.\n"
     )
 
 
-def beside_words(row: Row, words: Row) -> dict[str, float]:
-    """A direction and a word at the largest change of the attribute that both make. share: of the word's own."""
-    most, change = max(column(words, "own")), min(max(column(row, "own")), max(column(words, "own")))
-    if change <= 0:  # it goes the other way
-        return {"share": change / most}
+def beside_words(row: Row, words: Row, share: float) -> dict[str, float] | None:
+    """A direction and a word at a share of the change of the attribute that the word makes; None where the direction
+    does not reach it."""
+    change = share * max(column(words, "own"))
+    if max(column(row, "own")) < change:
+        return None
     theirs = at_change(words, change, ("identity", "psnr", "given back"))
-    about = {"share": change / most, "monotone": row["monotone"], "words monotone": words["monotone"]}
-    about |= {"words identity": theirs["identity"], "words psnr": theirs["psnr"], "given back": theirs["given back"]}
-    return about | at_change(row, change)
+    about = {"monotone": row["monotone"], "words monotone": words["monotone"], "given back": theirs["given back"]}
+    return about | {f"words {name}": theirs[name] for name in ("identity", "psnr")} | at_change(row, change)

@@ -16,8 +16,8 @@ source portrait; those of which the probe says on the source what they do, in th
 have, are applied to other portraits both ways, and it is counted on how many the same attribute changes the same way.
 beside: a word of the portrait's caption is replaced by prompt-to-prompt on the anchored inversion, and by two kinds of
 directions: the shift of h that is fitted to the change of words and the one that was found on a source portrait. They
-are compared at the largest change of the attribute that both make, if that is half of what the word itself does on the
-mean; of the two kinds the one that keeps more of the person counts. "given back" is PSNR outside with what the
+are compared at the same change of the attribute, shares of what the word itself does, if half of the portraits reach
+it; of the two kinds the one that keeps more of the person counts. "given back" is PSNR outside with what the
 autoencoder loses given back to the changed words as well, as it is to directions. Monotone: rank correlation of
 strength and attribute, up to the strength that changes it most.
 

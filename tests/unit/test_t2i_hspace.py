@@ -40,16 +40,18 @@ def test_a_direction_and_a_word_are_compared_where_both_change_the_attribute_as_
     words = {"own 1": 1.0, "own 2": 3.0, "identity 1": 0.9, "identity 2": 0.7, "psnr 1": 40.0, "psnr 2": 30.0}
     words |= {"given back 1": 42.0, "given back 2": 34.0, "monotone": 1.0}
     stronger = {"own 1": 2.0, "own 2": 4.0, "identity 1": 0.96, "identity 2": 0.92, "psnr 1": 38.0, "psnr 2": 36.0}
-    both = beside_words(stronger | {"monotone": 0.9}, words)
-    assert (both["share"], both["words identity"], both["words psnr"], both["given back"]) == (1, 0.7, 30, 34)
+    both = beside_words(stronger | {"monotone": 0.9}, words, 1.0)
+    assert both is not None
+    assert (both["words identity"], both["words psnr"], both["given back"]) == (0.7, 30, 34)
     assert (both["identity"], both["psnr"]) == (pytest.approx(0.94), pytest.approx(37))
 
     weaker = {"own 1": 2.0, "own 2": 1.5, "identity 1": 0.96, "identity 2": 0.9, "psnr 1": 38.0, "psnr 2": 36.0}
-    both = beside_words(weaker | {"monotone": 1.0}, words)
-    assert both["share"] == pytest.approx(2 / 3)
-    assert (both["identity"], both["psnr"]) == (0.96, 38), "at the strength that does most"
+    weaker["monotone"] = 1.0
+    both = beside_words(weaker, words, 2 / 3)
+    assert both is not None
+    assert (both["identity"], both["psnr"]) == (0.96, 38), "at the first strength that reaches it"
     assert (both["words identity"], both["words psnr"], both["given back"]) == (pytest.approx(0.8), 35, 38)
-    assert beside_words({"own 1": -1.0, "monotone": 0.0}, words) == {"share": pytest.approx(-1 / 3)}
+    assert beside_words(weaker, words, 0.7) is None
 
 
 @pytest.mark.slow
