@@ -18,7 +18,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +150,10 @@ def is_corrected(preset: presets.Preset) -> bool:
 
 
 def file_hash(name: str) -> str:
-    """Tells the files of a shipped direction apart: it may be made anew."""
-    return hashlib.sha256(preset_path(name).read_bytes()).hexdigest()[:12]
+    """Tells a shipped direction, which may be made anew, from those before it; whatever its gain."""
+    preset = presets.load(preset_path(name))
+    plain = replace(preset, direction=replace(preset.direction, gain=1.0))
+    return hashlib.sha256(presets.to_bytes(plain)).hexdigest()[:12]
 
 
 def keep(row: dict) -> None:

@@ -43,11 +43,14 @@ from benchmarks.portrait_edits import Case, cases
 from benchmarks.report import HELP, reported
 from benchmarks.t2i_beside import beside
 from benchmarks.t2i_study import MODEL, PROMPT, RECOGNISED, REGIONS, Study, between, crossing
+from core.asyrp.fitted_shift import fitted_shift
 from core.conditional_unet import ShiftedBranch
 from core.discovery.basis import Basis
 from core.discovery.interface import DiscoverySettings, FoundDirection
 from core.discovery.locality import mean_squares, strength_for
 from core.discovery.methods import discover
+from core.progress import finish
+from core.prompted import with_prompt
 from core.regions import Region
 from core.text_to_image import load_text_to_image, text_to_image_card
 
@@ -56,6 +59,7 @@ KINDS = ("smile", "mouth_open", "eye_open", "brow_angle", "brow_raise", "gaze", 
 CHANGE = 0.1  # root mean square inside, pixels in [-1, 1]: plainly visible
 FACTORS = (0.5, 1.0, 2.0, 4.0)  # of the suggested strength
 COUNT = 5  # directions of a region
+FIT = "a direction fitted to two prompts"
 # Of binding: the prompt, None for the portrait's own; guidance of analysis and decoding; the branch that is shifted.
 OPTIONS: tuple[tuple[str | None, float, ShiftedBranch], ...] = (
     (PROMPT, 1.0, "both"),
@@ -226,6 +230,7 @@ def transfer(study: Study, sources: Sequence[Case], others: Sequence[Case]) -> N
 def speed(study: Study, chosen: Sequence[Case]) -> None:
     """Medians over portraits, of which the first warms up; not kept, they are this machine's."""
     seconds: dict[str, list[float]] = {"analysis": [], "a new region": [], "a first edit": [], "a further strength": []}
+    seconds[FIT] = []
 
     def timed(name: str, work: Callable[[], object]) -> object:
         began = time.perf_counter()
@@ -242,8 +247,11 @@ def speed(study: Study, chosen: Sequence[Case]) -> None:
         a = strength_for(found, study.regions()[1])
         timed("a first edit", partial(study.edited, case.pixels, found.direction, [a]))
         timed("a further strength", partial(study.edited, case.pixels, found.direction, [2 * a]))
+    pair = [with_prompt(study.text_model, f"a {word} face") for word in ("sad", "smiling")]
+    timed(FIT, lambda: finish(fitted_shift(*pair)))
     heading("what", ("median", "goal"))
     goals = {"analysis": "12 s", "a new region": "0.3 s", "a first edit": "1.5 s", "a further strength": "1.5 s"}
+    goals[FIT] = ""
     for name, times in seconds.items():
         print(f"| {name} | {median(times[1:] or times):.2f} s | {goals[name]} |")
     print()

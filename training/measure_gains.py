@@ -21,7 +21,7 @@ from benchmarks.samplers import DEFAULTS, is_corrected, rows
 from core import presets
 from training.make_directions import RECIPES, preset_path
 
-LOWEST, HIGHEST = 0.59, 2.0  # below, glasses are drawn half
+LOWEST, HIGHEST = 0.54, 2.0  # below, glasses are drawn half
 LEEWAY = 1.0  # dB
 NEAR = 0.035  # a gain that is right to this stays: every measurement at a new one would move it again
 SHARE = 0.98  # of the own change in the paper's process
