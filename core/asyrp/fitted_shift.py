@@ -88,7 +88,8 @@ def fitted_shift(
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         with explain_memory_errors("Take fewer samples."):
             features, eps, wanted = _predictions(source, target, x, t)
-            if k >= len(so_far.deltas):
+            is_new = k >= len(so_far.deltas)
+            if is_new:
                 above = so_far.deltas[-1][None] if so_far.deltas else torch.zeros(1, *source.card.h_shape)
                 delta = fit(source, features, x, t, wanted, eps, samples, above.to(x), iterations)
                 missed = _shifted(source, features, x, t, delta, slice(samples, None)) - wanted[samples:]
@@ -96,7 +97,7 @@ def fitted_shift(
                 so_far.missed += missed.square().sum().item()
                 so_far.whole += (wanted - eps)[samples:].square().sum().item()
         x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
-        yield Progress(k + 1, steps, "fitting the words", kept=True)
+        yield Progress(k + 1, steps, "fitting the words", kept=is_new)
     deltas = torch.stack(so_far.deltas[::-1])
     direction = PerTimestepDirection(torch.tensor(timesteps[::-1]), deltas, source.card.steps)
     return FittedShift(direction, 1 - so_far.missed / so_far.whole if so_far.whole else 0.0)

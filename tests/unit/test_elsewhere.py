@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from core import studio
 from core.asyrp import sources
+from core.asyrp.fitted_shift import Fitting
 from core.cache import Cache
 from core.errors import DeviceRefused, RequestError, ResourceError
 from core.models.cards import Embedded
@@ -36,12 +37,14 @@ from core.progress import Job, Progress, finish
 from core.prompted import with_prompt
 from core.regions import Region
 from core.studio import elsewhere, jobs, library, measuring
+from core.studio.between_prompts import fit_to_prompts
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.search import explore
 from core.studio.edit import edit_frames
 from core.studio.elsewhere import CACHES, Elsewhere, Named, serve
 from core.studio.frames import EditOptions
 from core.studio.jobs import JOBS, Work, device_job
+from core.studio.known_models import bound_model
 from core.studio.latents import KEPT
 from core.studio.train import learn, start_training, training_settings
 from core.studio.wire import Line
@@ -479,3 +482,19 @@ def test_a_training_goes_on_from_where_its_slice_ended(
     assert training.step == whole.step
     for mine, theirs in zip(training.parameters, whole.parameters, strict=True):
         assert (mine - theirs).abs().mean() < 0.3 * theirs.abs().mean() + 1e-3
+
+
+def test_a_fit_goes_on_from_where_its_slice_ended(
+    forked: Forked, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every slice adds a noise level, however short it is."""
+    forked.processor_threads = 1
+    monkeypatch.setattr(elsewhere, "GRANT", 1)
+    pair = [bound_model("avatars-t2i", prompt) for prompt in ("a sad face", "a smiling face")]
+    made = finish(fit_to_prompts(*pair, 1, 4, Fitting()))
+    assert 1 < len(forked.asked) <= 5, "the last one brings the result home"
+    jobs.run_elsewhere(None)
+    whole = finish(fit_to_prompts(*pair, 1, 4, Fitting()))
+    deltas = whole.direction.deltas
+    assert (made.direction.deltas - deltas).norm() < 0.1 * deltas.norm()
+    assert made.explained == pytest.approx(whole.explained, abs=0.05)

@@ -12,7 +12,7 @@ from core.asyrp.fitted_shift import HELD_OUT, RIDGE, Fitting, fit, fitted_shift
 from core.asyrp.prompt_shift import prompt_shift
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
-from core.progress import finish
+from core.progress import Running, finish
 from core.prompted import with_prompt
 
 C, SIDE, OUT = 3, 2, 40  # of h, and values of a prediction
@@ -113,7 +113,9 @@ def test_it_goes_on_from_where_it_was_stopped(pair: tuple[DiffusionModel, Diffus
     job.close()
     first = [delta.clone() for delta in so_far.deltas]
     assert len(first) == 2
-    again = finish(fitted_shift(*pair, samples=2, steps=4, so_far=so_far))
+    rest = Running(fitted_shift(*pair, samples=2, steps=4, so_far=so_far))
+    assert [event.kept for event in rest] == [False, False, True, True], "only what is new is of use"
+    again = rest.result
     assert torch.equal(torch.stack(first), torch.stack(so_far.deltas[:2])), "what was done is not done again"
     torch.testing.assert_close(again.direction.deltas, whole.direction.deltas)
     assert again.explained == pytest.approx(whole.explained)
