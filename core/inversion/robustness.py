@@ -98,10 +98,10 @@ def other_prompts(prompt: str, nothing: str) -> list[str]:
 
 
 def with_counterpart(prompt: str) -> str:
-    """A prompt with one word, the first that has a counterpart, replaced by it: "sad" for "smiling". As it is, if no
-    word has one."""
+    """A prompt with one word replaced by its counterpart, "sad" for "smiling": that of the first pair in `CONTRARY`, of
+    which faces come before colours. As it is, if no word has one."""
     said = prompt.strip()
-    for one, other in [*CONTRARY, *((b, a) for a, b in CONTRARY)]:
+    for one, other in (way for pair in CONTRARY for way in (pair, pair[::-1])):
         if re.search(rf"\b{one}\b", said, re.IGNORECASE):
             return re.sub(rf"\b{one}\b", other, said, count=1, flags=re.IGNORECASE)
     return said

@@ -240,7 +240,8 @@ def test_a_study_has_a_cell_for_every_method_noise_and_prompt(model: TextToImage
     ("prompt", "others"),
     [
         ("a smiling face with glasses", ["a face", "a smiling face", "a sad face with glasses"]),
-        ("The Tanned man, outside", ["a face", "The Tanned man", "The Tanned woman, outside"]),
+        ("The Tanned man, outside", ["a face", "The Tanned man", "The pale man, outside"]),
+        ("a face with gray hair and red lips", ["a face", "a face with brown hair and red lips"]),
         ("a photo of  a cat on a chair", ["a face", "a photo", "a photo of a dog on a chair"]),
         ("a portrait in the summertime", ["a face", "a portrait"]),
         ("A face", []),
