@@ -145,13 +145,18 @@ OFFER = (
 
 @in_words
 def open_panel(session: Session, written: str) -> tuple[Any, ...]:
-    """The panel was opened: values of `opening`. The targets start from what the picture shows, a word of it changed
-    where one has a counterpart; see `OFFER`."""
+    """The panel was opened: values of `opening`."""
+    return *opened(session), *offered_target(session, written)
+
+
+def offered_target(session: Session, written: str) -> tuple[str, str]:
+    """What was offered before and what is now, once there is an inversion; see `OFFER`. The targets start from what the
+    picture shows, a word of it changed where one has a counterpart."""
     state = session.invert
     inversion, former, offered = state.inversion, state.target_offered, ""
     if inversion is not None and (written or "").strip() in {"", former}:
         state.target_offered = offered = with_counterpart(inversion.prompt)
-    return *opened(session), former, offered
+    return former, offered
 
 
 def opened(session: Session) -> tuple[Any, ...]:

@@ -141,7 +141,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     suggest.click(suggest_prompt, [session, model], prompt, **QUIET)
     defaults = [about_model, steps, guidance, *editor.defaults]
     model.input(choose_model, [session, prompt, model, methods], [*defaults, *fresh_shown], **QUIET)
-    start.click(run, inputs, [panels, *shown], **HEAVY)
+    inverted = start.click(run, inputs, [panels, *shown], **HEAVY)
     for button in (stopping, study.stop):
         button.click(stop, session, button, queue=False, **QUIET)
     results.connect(session)
@@ -149,7 +149,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     reopen.upload(open_file, [session, reopen], reopened, **QUIET)
     opening = edit_panel.select(invert_edit.open_panel, [session, editor.prompts], editor.opening, **QUIET)
     offer = [editor.former, editor.offered, editor.prompts]
-    opening.then(None, offer, editor.prompts, js=invert_edit.OFFER, **QUIET)
+    # Its panel may have been opened while the picture was inverted.
+    ready = inverted.then(invert_edit.offered_target, [session, editor.prompts], offer[:2], **QUIET)
+    for event in (opening, ready):
+        event.then(None, offer, editor.prompts, js=invert_edit.OFFER, **QUIET)
     editor.connect(shell)
     study.start.click(run_study, [*inputs, *study.inputs], study.shown, **HEAVY)
     study.suggest.click(suggest_changed, [prompt, model, study.prompts], study.prompts, **QUIET)

@@ -416,3 +416,12 @@ def test_on_a_phone(visit: Visit) -> None:
     root.locator(".panels").get_by_role("tab", name="Robustness", exact=True).tap()
     expect(root.locator("#study")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_target_is_suggested_where_its_panel_is_open_already(page: Page) -> None:
+    root = opened(page)
+    choose(root, "Anchored")
+    root.locator("#start-invert").click()
+    panel(root, "Edit")
+    source = root.locator("#source-prompt textarea").input_value()
+    expect(root.locator("#targets textarea")).to_have_value(with_counterpart(source))
