@@ -123,7 +123,7 @@ def measure(names: list[str], portraits: int, strengths: list[float], samplers: 
             gain = preset.direction.gain if sampler.route else 1.0
             for c in strengths:
                 row = {"direction": recipe.name, "sampler": sampler.name, "strength": c, "portraits": portraits}
-                row |= {"gain": gain, "corrected": is_corrected(preset), "file": file_hash(recipe.name)}
+                row |= {"gain": gain, "corrected": is_corrected(preset), "file": file_hash(preset)}
                 if identity(row) in known:
                     continue
                 parts = [sampler.run(model, part, preset.direction, preset.t_edit, c) for part in pixels.split(16)]
@@ -149,9 +149,8 @@ def is_corrected(preset: presets.Preset) -> bool:
     return "corrections" in preset.parameters
 
 
-def file_hash(name: str) -> str:
+def file_hash(preset: presets.Preset) -> str:
     """Tells a shipped direction, which may be made anew, from those before it; whatever its gain."""
-    preset = presets.load(preset_path(name))
     plain = replace(preset, direction=replace(preset.direction, gain=1.0))
     return hashlib.sha256(presets.to_bytes(plain)).hexdigest()[:12]
 
@@ -168,7 +167,7 @@ def summary(portraits: int) -> None:
     before is known from earlier files alone."""
     shipped = {name: presets.load(preset_path(name)) for name in RECIPES if preset_path(name).exists()}
     gains = {name: preset.direction.gain for name, preset in shipped.items()}
-    files = {name: file_hash(name) for name in shipped}
+    files = {name: file_hash(preset) for name, preset in shipped.items()}
     wanted = {(name, True): (gains[name], is_corrected(preset), files[name]) for name, preset in shipped.items()}
     wanted |= {
         (name, False): (1.0, False, None if is_corrected(preset) else files[name]) for name, preset in shipped.items()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.inversion import Bench, Row, heading
 from benchmarks.portrait_edits import SWAPS, Case, cases
-from benchmarks.t2i_study import MODEL, RECOGNISED, Study, crossing
+from benchmarks.t2i_study import MODEL, RECOGNISED, Study, between, crossing
 from core import metrics
 from core.asyrp.fitted_shift import fitted_shift
 from core.directions import Direction
@@ -75,9 +75,8 @@ def at_change(row: Row, change: float, names: Sequence[str] = ("identity", "psnr
     place_of = crossing(column(row, "own"), change)
     if place_of is None:
         raise ValueError(f"{change} is not reached")
-    k, share = place_of
-    values = {name: column(row, name) for name in names}
-    return {name: v[0] if k == 0 else v[k - 1] + share * (v[k] - v[k - 1]) for name, v in values.items()}
+    values = {name: np.array(column(row, name)) for name in names}
+    return {name: between(v, v[0], place_of) for name, v in values.items()}
 
 
 def direction_row(study: Study, case: Case, direction: Direction, strengths: Sequence[float]) -> Row:

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from ..directions import PerTimestepDirection
 from ..editing import sample_latent
-from ..errors import RequestError
 from ..memory import explain_memory_errors
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress
 from ..unet import Features
+from .prompt_shift import require_one_model, require_samples
 
 SAMPLES, STEPS = 16, 10
 HELD_OUT = 2  # further samples, that the fit is measured on
@@ -77,19 +77,18 @@ def fitted_shift(
         RequestError: these are two models, no samples are asked for, or the step count is out of range.
         ResourceError: out of memory.
     """
-    if source.fingerprint != target.fingerprint:
-        raise RequestError("The two prompts must be prompts of one model.")
-    if not 1 <= samples <= 10_000:
-        raise RequestError(f"The number of samples must lie between 1 and 10000, not {samples}.")
+    require_one_model(source, target)
+    require_samples(samples)
     source, target = (replace(model, unet=model.unet.in_float32(), dtype=torch.float32) for model in (source, target))
     x = sample_latent(source, seed, samples + HELD_OUT).x_T.float()
     timesteps = source.schedule.timesteps(steps)[::-1]
     so_far = so_far or Fitting()
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         with explain_memory_errors("Take fewer samples."):
-            features, eps, wanted = _predictions(source, target, x, t)
+            features, eps = _prediction(source, x, t)
             is_new = k >= len(so_far.deltas)
             if is_new:
+                _, wanted = _prediction(target, x, t)
                 above = so_far.deltas[-1][None] if so_far.deltas else torch.zeros(1, *source.card.h_shape)
                 delta = fit(source, features, x, t, wanted, eps, samples, above.to(x), iterations)
                 missed = _shifted(source, features, x, t, delta, slice(samples, None)) - wanted[samples:]
@@ -104,10 +103,10 @@ def fitted_shift(
 
 
 @torch.no_grad()
-def _predictions(source: DiffusionModel, target: DiffusionModel, x: Tensor, t: int) -> tuple[Features, Tensor, Tensor]:
-    """(features of the source prompt, its eps, the target's eps)."""
-    features = source.features(x, t)
-    return features, source.eps(features, x, t), target.eps(target.features(x, t), x, t)
+def _prediction(model: DiffusionModel, x: Tensor, t: int) -> tuple[Features, Tensor]:
+    """(features, eps)."""
+    features = model.features(x, t)
+    return features, model.eps(features, x, t)
 
 
 def _shifted(model: DiffusionModel, features: Features, x: Tensor, t: int, delta: Tensor, rows: slice) -> Tensor:

@@ -45,11 +45,9 @@ def prompt_shift(
         RequestError: these are two models, no samples are asked for, or the step count is out of range.
         ResourceError: out of memory.
     """
-    if source.fingerprint != target.fingerprint:
-        raise RequestError("The two prompts must be prompts of one model.")
+    require_one_model(source, target)
     if x_T is None:
-        if not 1 <= samples <= 10_000:
-            raise RequestError(f"The number of samples must lie between 1 and 10000, not {samples}.")
+        require_samples(samples)
         x_T = sample_latent(source, seed, samples).x_T
     timesteps = source.schedule.timesteps(steps)[::-1]
     sums = [torch.zeros(source.card.h_shape) for _ in timesteps]
@@ -63,6 +61,18 @@ def prompt_shift(
             yield Progress(first * steps + (k + 1) * len(x), total, "reading the words")
     deltas = torch.stack(sums[::-1]) / len(x_T)
     return PerTimestepDirection(torch.tensor(timesteps[::-1]), deltas, source.card.steps)
+
+
+def require_one_model(source: DiffusionModel, target: DiffusionModel) -> None:
+    """Raises RequestError: two models are not one with two prompts."""
+    if source.fingerprint != target.fingerprint:
+        raise RequestError("The two prompts must be prompts of one model.")
+
+
+def require_samples(samples: int) -> None:
+    """Raises RequestError: so many pictures cannot be drawn for a comparison."""
+    if not 1 <= samples <= 10_000:
+        raise RequestError(f"The number of samples must lie between 1 and 10000, not {samples}.")
 
 
 @torch.no_grad()
