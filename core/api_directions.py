@@ -15,9 +15,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .asyrp.fitted_shift import FittedShift, fitted_shift
-from .asyrp.prompt_shift import prompt_shift
-from .directions import PerTimestepDirection
 from .discovery.basis import BASIS_SIZE
 from .discovery.interface import DiscoverySettings
 from .discovery.methods import DEFAULT_METHOD
@@ -143,11 +140,7 @@ def between_prompts(
     way = FITTED if fit else MEAN
     samples = way.samples if samples is None else samples
     steps = way.steps if steps is None else steps
-    made: PerTimestepDirection | FittedShift
-    if fit:
-        made = _followed(fitted_shift(bound, other, samples, steps, seed), on_progress)
-    else:
-        made = _followed(prompt_shift(bound, other, samples=samples, steps=steps, seed=seed), on_progress)
+    made = _followed(way.compare(bound, other, samples, steps, seed), on_progress)
     return shift_preset(bound, other, made, samples, steps, seed, per_timestep)
 
 

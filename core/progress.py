@@ -106,3 +106,35 @@ class Previews:
         if due:
             self.shown = now
         return due
+
+
+@dataclass
+class TimeLeft:
+    """How long a job still takes, from the pace of its steps since the first event: what it has waited for before does
+    not count. Begun anew where a job goes on to another phase, with steps of its own."""
+
+    clock: Callable[[], float] = time.monotonic
+    seconds: float = 3.0  # of work, before anything is told
+    _began: tuple[float, int, int] | None = None  # when, at which step, of how many
+
+    def after(self, event: Progress) -> float | None:
+        """Seconds from this event to the last; None where that can't be told yet."""
+        now = self.clock()
+        if self._began is None or event.total != self._began[2] or event.step < self._began[1]:
+            self._began = now, event.step, event.total
+        began, first, total = self._began
+        done = event.step - first
+        return (now - began) / done * (total - event.step) if done and now - began >= self.seconds else None
+
+    def in_words(self, event: Progress) -> str:
+        """ ", about 40 seconds left", or nothing where that can't be told."""
+        left = self.after(event)
+        return "" if not left else f", {duration_in_words(left)} left"
+
+
+def duration_in_words(seconds: float) -> str:
+    """ "about 40 seconds", "about 12 minutes", "about 3 hours"."""
+    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"about {round(seconds / size)} {unit}"
+    return f"about {max(10, 10 * round(seconds / 10))} seconds"

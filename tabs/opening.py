@@ -20,7 +20,7 @@ from core.studio.first_use import lacks_curves, measure_first
 from core.studio.known_models import known_models, takes_prompt
 from tabs.results import progress_line
 from tabs.shell import QUIET, TITLE, Shell, in_words
-from tabs.visit import good, message
+from tabs.visit import message, status
 
 PLACEHOLDER = "google/ddpm-ema-cat-256"
 ABOUT = (
@@ -121,7 +121,7 @@ def open_another(name: str, word: str, request: gr.Request) -> Values:
     card = running.result
     tell_verdict(models.get(card.id))
     words = f"{card.title} is open: {card.resolution}x{card.resolution}, shows: {card.domain_word}."
-    yield good(words), gr.update(choices=choices(), value=card.id), card.id
+    yield status(words), gr.update(choices=choices(), value=card.id), card.id
 
 
 @in_words
@@ -138,4 +138,4 @@ def measure(model_id: str) -> Iterator[str]:
     except ModelUnavailable:
         yield message(ModelUnavailable(NOT_MEASURED))
         return
-    yield good("Measured: edits of this model begin and end where its curves say.")
+    yield status("Measured: edits of this model begin and end where its curves say.")

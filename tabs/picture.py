@@ -30,7 +30,7 @@ from core.studio.visit.session import Session
 from core.studio.words import remark
 from tabs.opened_link import restore
 from tabs.shell import QUIET, TITLE, Shell, in_words
-from tabs.visit import current_picture, example_items, good, message, notes
+from tabs.visit import current_picture, example_items, message, notes, status
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
 MAX_SHOWN_SIDE = 1600  # of a photograph while its square is placed
@@ -313,7 +313,7 @@ def own_widgets(session: Session, words: str | None = None) -> tuple[Any, ...]:
     upload = gr.update(value=None, visible=not given)
     described = gr.update(visible=takes_words(session.model_id))
     carried = gr.update(visible=bool(session.carried))
-    said = good(CARRIED) if session.carried else ""
+    said = status(CARRIED) if session.carried else ""
     shown = photo_value(session, words), gr.update(visible=given)
     return gr.update(value=example), upload, *shown, said, described, carried, *shows_widgets(session)
 

@@ -75,11 +75,11 @@ def message(error: VisitorError) -> str:
 
 def notes(said: Sequence[str]) -> str:
     """What a visitor should know, that is no error."""
-    return "".join(f'<div class="message" role="status">{escape(words)}</div>' for words in said)
+    return "".join(map(status, said))
 
 
-def good(words: str) -> str:
-    return f'<div class="message good" role="status">{escape(words)}</div>'
+def status(words: str) -> str:
+    return f'<div class="message" role="status">{escape(words)}</div>'
 
 
 def before_url(picture: Picture) -> str:

@@ -26,7 +26,7 @@ from ..directions import PerTimestepDirection
 from ..editing import sample_latent
 from ..memory import explain_memory_errors
 from ..models.loader import DiffusionModel
-from ..progress import Job, Progress
+from ..progress import Job, Progress, stage
 from ..unet import Features
 from .prompt_shift import require_one_model, require_samples
 
@@ -35,6 +35,7 @@ HELD_OUT = 2  # further samples, that the fit is measured on
 ITERATIONS = 8
 RIDGE = 0.1
 FIRST_STEP = 0.05  # of the root mean square of h: about the size of the first step along the gradient
+FITTING = "fitting the words"
 KEPT_ROWS = 4  # rows of a call without gradients per row of one with them
 
 
@@ -83,6 +84,7 @@ def fitted_shift(
     x = sample_latent(source, seed, samples + HELD_OUT).x_T.float()
     timesteps = source.schedule.timesteps(steps)[::-1]
     so_far = so_far or Fitting()
+    total = steps * iterations
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         with explain_memory_errors("Take fewer samples."):
             features, eps = _prediction(source, x, t)
@@ -90,13 +92,14 @@ def fitted_shift(
             if is_new:
                 _, wanted = _prediction(target, x, t)
                 above = so_far.deltas[-1][None] if so_far.deltas else torch.zeros(1, *source.card.h_shape)
-                delta = fit(source, features, x, t, wanted, eps, samples, above.to(x), iterations)
+                search = fit(source, features, x, t, wanted, eps, samples, above.to(x), iterations)
+                delta = yield from stage(search, first=k * iterations, total=total)
                 missed = _shifted(source, features, x, t, delta, slice(samples, None)) - wanted[samples:]
                 so_far.deltas.append(delta[0].cpu())
                 so_far.missed += missed.square().sum().item()
                 so_far.whole += (wanted - eps)[samples:].square().sum().item()
         x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
-        yield Progress(k + 1, steps, "fitting the words", kept=is_new)
+        yield Progress((k + 1) * iterations, total, FITTING, kept=is_new)
     deltas = torch.stack(so_far.deltas[::-1])
     direction = PerTimestepDirection(torch.tensor(timesteps[::-1]), deltas, source.card.steps)
     return FittedShift(direction, 1 - so_far.missed / so_far.whole if so_far.whole else 0.0)
@@ -126,7 +129,7 @@ def fit(
     samples: int,
     start: Tensor,
     iterations: int = ITERATIONS,
-) -> Tensor:
+) -> Job[Tensor]:
     """The shift (1, C, h, w) with which the model's predictions of the first `samples` rows of x come nearest to the
     wanted ones. features: the model's, at (x, t). eps: its predictions without a shift; where these are the wanted ones
     there is nothing to fit, and the shift is zero."""
@@ -134,6 +137,7 @@ def fit(
     rms = features.h[:samples].float().square().mean().sqrt()
     if goal <= 1e-12 * eps[:samples].square().sum():
         return torch.zeros_like(start)
+    evaluated: list[tuple[Tensor, Tensor, Tensor]] = []  # u, its value, its gradient
     scale = FIRST_STEP * start.numel() * rms  # L-BFGS begins with a step of L1 norm 1
     u = (start / scale).detach().requires_grad_()
     size = max(1, model.rows_per_call() // KEPT_ROWS)
@@ -145,20 +149,30 @@ def fit(
             yield (_shifted(model, features, x, t, u * scale, rows) - wanted[rows]).square().sum() / goal
 
     def closure() -> Tensor:
+        for known, value, gradient in evaluated:  # an iteration begins where the one before has ended
+            if torch.equal(known, u):
+                u.grad = gradient.clone()
+                return value
         u.grad, value = torch.zeros_like(u), u.new_zeros(())
         for part in losses():  # one graph at a time
             u.grad += torch.autograd.grad(part, u)[0]
             value += part.detach()
+        evaluated.append((u.detach().clone(), value, u.grad.clone()))
         return value
 
     search = torch.optim.LBFGS(
         [u],
-        max_iter=iterations,
-        max_eval=2 * iterations,
+        max_iter=1,  # of a call: in between, others have their turn
         history_size=iterations,
         tolerance_grad=0,
         tolerance_change=0,
         line_search_fn="strong_wolfe",
     )
-    search.step(closure)
+    for k in range(iterations):
+        left = 2 * iterations - len(evaluated)
+        if left <= 0:
+            break
+        search.param_groups[0]["max_eval"] = left + 1  # it counts where it begins
+        search.step(closure)
+        yield Progress(k + 1, iterations, FITTING)
     return (u * scale).detach()

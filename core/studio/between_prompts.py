@@ -33,24 +33,6 @@ from .train import MAX_TEXT, PREVIEW_STEPS
 MAX_SAMPLES = 200
 
 
-@dataclass(frozen=True)
-class Way:
-    """How prompts are compared. form: its name beside the forms that are trained; method: in presets. strength: a plain
-    change where h takes the words up."""
-
-    form: str
-    method: str
-    samples: int
-    steps: int
-    strength: float
-    strength_range: tuple[float, float]
-
-
-MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
-FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-2.0, 2.0))
-WAYS = {way.form: way for way in (FITTED, MEAN)}
-
-
 def two_prompts(model_id: str, source: str, target: str) -> tuple[DiffusionModel, DiffusionModel]:
     """A text-to-image model bound to what pictures show, and to what they should show.
 
@@ -112,6 +94,48 @@ def fit_to_prompts(
     return (yield from stage(exclusively(job), "Fitting the words"))
 
 
+Shift = PerTimestepDirection | FittedShift
+
+
+@dataclass(frozen=True)
+class Way:
+    """How prompts are compared. form: its name beside the forms that are trained; method: in presets. strength: a plain
+    change where h takes the words up. compare: of the two models, samples, steps and a seed, for a script. shared:
+    likewise but the seed, for whoever waits for the device."""
+
+    form: str
+    method: str
+    samples: int
+    steps: int
+    strength: float
+    strength_range: tuple[float, float]
+    compare: Callable[[DiffusionModel, DiffusionModel, int, int, int], Job[Shift]]
+    shared: Callable[[DiffusionModel, DiffusionModel, int, int], Job[Shift]]
+
+
+MEAN = Way(
+    "prompts",
+    "prompt shift",
+    SAMPLES,
+    STEPS,
+    strength=3.0,
+    strength_range=(-6.0, 6.0),
+    compare=lambda source, target, *numbers: prompt_shift(source, target, None, *numbers),
+    shared=shift_of_prompts,
+)
+FITTED = Way(
+    "fitted",
+    "fitted prompt shift",
+    fitted.SAMPLES,
+    fitted.STEPS,
+    strength=1.0,
+    strength_range=(-2.0, 2.0),
+    compare=fitted_shift,
+    shared=lambda source, target, samples, steps: fit_to_prompts(source, target, samples, steps, Fitting()),
+)
+WAYS = {way.form: way for way in (FITTED, MEAN)}
+
+
 def direction_between(
     source: DiffusionModel,
     target: DiffusionModel,
@@ -128,11 +152,7 @@ def direction_between(
         RequestError: it was stopped, or a number is out of range. ResourceError: out of memory.
     """
     samples, steps = samples or way.samples, steps or way.steps
-    running: Running[PerTimestepDirection | FittedShift]
-    if way is FITTED:
-        running = Running(fit_to_prompts(source, target, samples, steps, Fitting()))
-    else:
-        running = Running(shift_of_prompts(source, target, samples, steps))
+    running = Running(way.shared(source, target, samples, steps))
     for event in running:
         if stop():
             running.close()
@@ -153,7 +173,7 @@ def direction_between(
 def shift_preset(
     source: DiffusionModel,
     target: DiffusionModel,
-    made: PerTimestepDirection | FittedShift,
+    made: Shift,
     samples: int,
     steps: int,
     seed: int = 0,

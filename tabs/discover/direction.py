@@ -24,7 +24,7 @@ from core.studio.visit.session import Session
 from tabs.results import pairs_view
 from tabs.shell import in_words
 from tabs.strip import exact, fill
-from tabs.visit import before_url, good, message
+from tabs.visit import before_url, message, status
 
 MAX_OTHERS = 6  # pictures that a direction is tried on
 
@@ -144,7 +144,7 @@ def save_row(session: Session) -> tuple[Any, ...]:
     preset = session.own[keep_opened(session)]
     path = session.write(preset)
     words = f"“{preset.name}” is among your presets: in Text edit, and in Compose."
-    return good(words), gr.update(value=str(path), visible=True)
+    return status(words), gr.update(value=str(path), visible=True)
 
 
 @in_words
@@ -152,4 +152,4 @@ def send_row(session: Session) -> str:
     """Returns the value of said."""
     key = keep_opened(session)
     add_preset(session, key)
-    return good(f"“{session.own[key].name}” is in your composition. Open Compose to mix it with others.")
+    return status(f"“{session.own[key].name}” is in your composition. Open Compose to mix it with others.")

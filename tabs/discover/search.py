@@ -12,9 +12,9 @@ from core.directions import Injection
 from core.discovery.interface import DiscoverySettings
 from core.errors import RequestError, VisitorError
 from core.models.loader import DiffusionModel
-from core.progress import Progress
+from core.progress import Progress, duration_in_words
 from core.studio.discover.analysis import timestep_from_share
-from core.studio.discover.estimate import duration_in_words, estimated_seconds
+from core.studio.discover.estimate import estimated_seconds
 from core.studio.discover.exploration import Exploration, requested_regions
 from core.studio.discover.search import explore
 from core.studio.discover.spectrum import spectra

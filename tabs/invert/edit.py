@@ -137,10 +137,12 @@ class Editor:
         self.board.connect(session, drawn_on)
 
 
-# In the browser, so that what the visitor has written meanwhile stays.
-OFFER = (
-    "(former, offered, written) => offered && ['', former].includes((written || '').trim()) ? offered : (written || '')"
-)
+# In the browser, so that what the visitor has written meanwhile stays, and what they have taken out stays out.
+OFFER = """(former, offered, written) => {
+    const text = written || "", bare = text.trim();
+    if (!offered || ![former, ""].includes(bare) || (!bare && window.hspaceOffered === offered)) return text;
+    return (window.hspaceOffered = offered);
+}"""
 
 
 @in_words

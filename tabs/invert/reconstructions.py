@@ -24,7 +24,7 @@ from tabs.exports import csv_link, json_link
 from tabs.invert import words
 from tabs.results import foreign, frames_json
 from tabs.shell import QUIET, in_words
-from tabs.visit import good
+from tabs.visit import status
 from tabs.widgets import Stage, data_url
 
 HINT = "Describe the picture, choose methods, and invert it."
@@ -107,7 +107,7 @@ def picture_url(pixels: Tensor, quality: int = 95) -> str:
 
 def notes(trial: Trial) -> str:
     told = remark(trial.card, trial.prompt)
-    note = f'<div class="message" role="status">{escape(told)}</div>' if told else ""
+    note = status(told) if told else ""
     if not trial.words_cut:
         return note
     return cut_note("The source prompt", trial.prompt, trial.words_cut) + note
@@ -115,7 +115,7 @@ def notes(trial: Trial) -> str:
 
 def cut_note(what: str, prompt: str, cut: str) -> str:
     """How much of a prompt is read. what: it is. cut: its end, which is not."""
-    return f'<div class="message" role="status">{what} is too long. {escape(unread(prompt, cut))}</div>'
+    return status(f"{what} is too long. {unread(prompt, cut)}")
 
 
 # ------------------------------------------------------------------------------------------------------------- table
@@ -249,4 +249,4 @@ def save_file(session: Session) -> tuple[Any, ...]:
     method = "".join(c if c.isalnum() else "-" for c in inversion.method.lower())
     path = session.file(f"inverted-{method}{saved.SUFFIX}", saved.to_bytes(inversion))
     note = "The file holds picture, prompt and inversion. Open it here later, and edit without inverting again."
-    return gr.update(value=str(path), visible=True), good(note)
+    return gr.update(value=str(path), visible=True), status(note)

@@ -129,7 +129,7 @@ def edit_text(
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
     there is no direction yet is trained first, which takes a minute or two. In a text-to-image model the texts are two
-    prompts, and a shift of h is fitted to what they differ in, which takes under a minute.
+    prompts, and a shift of h is fitted to what they differ in, which takes about a minute.
 
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.

@@ -14,7 +14,7 @@ from core import presets
 from core.errors import RequestError, VisitorError, shortened
 from core.imaging import to_pil
 from core.presets import Preset
-from core.progress import Progress, Running
+from core.progress import Progress, Running, TimeLeft
 from core.studio.between_prompts import MEAN, WAYS, Way, direction_between, two_prompts
 from core.studio.known_models import known_card
 from core.studio.texts import remarks
@@ -115,14 +115,15 @@ def run_training(
                 yield training_view(f"{event.note} …", 0), *going, gr.skip(), gr.skip()
             pixels = opening.result
         training = start_training(model, source or "", target or "", settings, state, pixels)
-        started, drawn, faces = time.monotonic(), 0.0, ""
+        left, drawn, faces = TimeLeft(), 0.0, ""
         running = Running(train_preset(training, current_picture(session), lambda: state.stop_training))
         for event in running:
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event.preview)
+            how_far = progress_note(event) + left.in_words(event)
             if time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
-                view = training_view(progress_note(event, started), event.step / event.total, training, faces)
+                view = training_view(how_far, event.step / event.total, training, faces)
                 yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
         preset = running.result
         if state.discard_training:
@@ -157,14 +158,15 @@ def compare_prompts(session: Session, source: str, target: str, way: Way, sample
     state.made = None
     bound = two_prompts(session.model_id, source, target)
     job = direction_between(*bound, current_picture(session), way, samples, steps, lambda: state.stop_training)
-    running = Running(job)
+    running, left = Running(job), TimeLeft()
     try:
         for event in running:
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event.preview, "with it")
+            how_far = f"{event.note} …{left.in_words(event)}"
             if faces or time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
-                yield training_view(f"{event.note} …", event.step / max(1, event.total), faces=faces)
+                yield training_view(how_far, event.step / max(1, event.total), faces=faces)
     except RequestError:
         if not state.discard_training:
             raise
@@ -197,10 +199,10 @@ def words_note(session: Session, *texts: str | None) -> str:
     return notes(remarks(known_card(session.model_id), *(text for text in texts if text)))
 
 
-def progress_note(event: Progress, started: float) -> str:
+def progress_note(event: Progress) -> str:
     if event.note == "preparing":
         return f"Preparing pictures … {event.step} of {event.total}"
-    return f"Step {event.step} of {event.total}, {time.monotonic() - started:.0f} s"
+    return f"Step {event.step} of {event.total}"
 
 
 def training_view(note: str, done: float, training: Any = None, faces: str = "") -> str:
@@ -222,10 +224,23 @@ def preview_view(preview: Tensor, after_words: str = "learned so far") -> str:
     )
 
 
-def discard_training(session: Session) -> Any:
+def ways_to_stop(form: str) -> tuple[Any, Any]:
+    """Values of the two buttons below a training that begins; nothing is kept of the first part of a comparison."""
+    untrained = form in WAYS
+    stop = gr.update(value="Stop and keep", interactive=True, visible=not untrained)
+    return stop, gr.update(value="Stop" if untrained else "Discard", interactive=True)
+
+
+def stop_training(session: Session) -> tuple[Any, Any]:
+    """Values of the two buttons: it ends with the step that it is at."""
+    session.text_edit.stop_training = True
+    return gr.update(value="Stopping …", interactive=False), gr.update(interactive=False)
+
+
+def discard_training(session: Session) -> tuple[Any, Any]:
     """Stop, and keep nothing of it."""
-    session.text_edit.discard_training = True
-    return stop_training(session)
+    session.text_edit.stop_training = session.text_edit.discard_training = True
+    return gr.update(interactive=False), gr.update(value="Stopping …", interactive=False)
 
 
 def own_chosen(session: Session, key: str | None) -> tuple[Any, Any]:
@@ -263,8 +278,3 @@ def remove_own(session: Session, key: str | None, _question: str = "") -> tuple[
     session.remove(key)
     cards = Cards(preset_items(session.model_id, session.own), None, **PRESETS)
     return cards, gr.update(interactive=False), gr.update(visible=False)
-
-
-def stop_training(session: Session) -> Any:
-    session.text_edit.stop_training = True
-    return gr.skip()

@@ -11,7 +11,7 @@ from core.studio.between_prompts import FITTED, MEAN, WAYS
 from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.train import SUGGESTED
 from tabs.shell import QUIET
-from tabs.text_edit.training import discard_training, stop_training, words_note
+from tabs.text_edit.training import discard_training, stop_training, ways_to_stop, words_note
 
 TRAINED = [
     ("Fast: the same change for every picture, about a minute (one global Δh)", "global"),
@@ -20,7 +20,7 @@ TRAINED = [
 ]
 BY_PROMPTS = [
     (
-        "By the model's own reading of two prompts: under a minute (Δh per timestep, fitted to what the words do)",
+        "By the model's own reading of two prompts: about a minute (Δh per timestep, fitted to what the words do)",
         FITTED.form,
     ),
     ("By their mean difference in h: seconds, weak for many words (Δh per timestep)", MEAN.form),
@@ -98,8 +98,10 @@ class WordsPanel:
     def connect(self, session: gr.State) -> None:
         """What happens within the panel."""
         written = [session, self.source, self.target]
-        self.stop.click(stop_training, session, self.stop, queue=False, **QUIET)
-        self.discard.click(discard_training, session, self.stop, queue=False, **QUIET)
+        both = [self.stop, self.discard]
+        self.train.click(ways_to_stop, self.form, both, queue=False, **QUIET)
+        self.stop.click(stop_training, session, both, queue=False, **QUIET)
+        self.discard.click(discard_training, session, both, queue=False, **QUIET)
         gr.on([self.source.blur, self.target.blur, self.target.submit], words_note, written, self.unknown, **QUIET)
         self.papers.input(texts_of, self.papers, [self.source, self.target], **QUIET).then(
             words_note, written, self.unknown, **QUIET

@@ -43,6 +43,7 @@ def opened(page: Page, tap: bool = False, steps: int = 5) -> Locator:
     root = page.locator("#invert")
     expect(root.locator("#invert-stage [data-part=before]")).to_have_attribute("src", re.compile("^data:"))
     page.locator("#invert-advanced > button").click()
+    page.wait_for_timeout(600)  # Gradio makes what is inside only now, and gives it its first values after it
     for name, value in (("Steps", steps), ("Attempts per step (iterations)", 1), ("Starting points (latent-TOP)", 2)):
         field = root.get_by_label(f"number input for {name}", exact=True)
         field.fill(str(value))

@@ -8,7 +8,7 @@ import torch
 from small_text_models import small_text_model
 from torch import Tensor
 
-from core.asyrp.fitted_shift import HELD_OUT, RIDGE, Fitting, fit, fitted_shift
+from core.asyrp.fitted_shift import HELD_OUT, ITERATIONS, RIDGE, Fitting, fit, fitted_shift
 from core.asyrp.prompt_shift import prompt_shift
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
@@ -56,7 +56,7 @@ def test_the_fit_is_the_dense_solution(rows_per_call: int) -> None:
     eps = model.eps(features, x, 0)
     wanted = eps + 0.3 * random(count, OUT) + (model.A @ torch.ones(C * SIDE * SIDE, 1, dtype=torch.float64))[:, :, 0]
     start = torch.zeros(1, C, SIDE, SIDE, dtype=torch.float64)
-    delta = fit(model, features, x, 0, wanted, eps, samples, start, iterations=60)
+    delta = finish(fit(model, features, x, 0, wanted, eps, samples, start, iterations=60))
 
     # |A d - g|^2 / |g|^2 + RIDGE mean(d^2) / mean(h^2), as the least squares of one tall matrix.
     A, g = model.A[:samples].flatten(0, 1), (wanted - eps)[:samples].flatten()
@@ -69,7 +69,7 @@ def test_the_fit_is_the_dense_solution(rows_per_call: int) -> None:
     torch.testing.assert_close(delta.flatten(), expected.solution[:, 0], rtol=1e-5, atol=1e-6)
     assert (delta - 1).abs().max() < 0.3, "near to what the pictures were made with"
 
-    same = fit(model, features, x, 0, eps, eps, samples, start + 1)
+    same = finish(fit(model, features, x, 0, eps, eps, samples, start + 1))
     assert same.abs().max() == 0, "the words do nothing"
 
 
@@ -108,13 +108,13 @@ def test_it_goes_on_from_where_it_was_stopped(pair: tuple[DiffusionModel, Diffus
     whole = finish(fitted_shift(*pair, samples=2, steps=4))
     so_far = Fitting()
     job = fitted_shift(*pair, samples=2, steps=4, so_far=so_far)
-    for _ in range(2):
-        assert next(job).kept
+    assert sum(next(job).kept for _ in range(2 * ITERATIONS + 2)) == 2
     job.close()
     first = [delta.clone() for delta in so_far.deltas]
     assert len(first) == 2
     rest = Running(fitted_shift(*pair, samples=2, steps=4, so_far=so_far))
-    assert [event.kept for event in rest] == [False, False, True, True], "only what is new is of use"
+    told = [event.step for event in rest if event.kept]
+    assert told == [3 * ITERATIONS, 4 * ITERATIONS], "only what is new is of use"
     again = rest.result
     assert torch.equal(torch.stack(first), torch.stack(so_far.deltas[:2])), "what was done is not done again"
     torch.testing.assert_close(again.direction.deltas, whole.direction.deltas)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.progress import Job, Previews, Progress, Running, finish, stage
+from core.progress import Job, Previews, Progress, Running, TimeLeft, duration_in_words, finish, stage
 
 
 def test_finish_returns_what_the_job_returns() -> None:
@@ -68,3 +68,27 @@ def test_previews_come_ten_times_in_a_phase_but_not_twice_in_a_second() -> None:
     assert shown(0.25) == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
     seconds[0] += 1
     assert shown(0.0625) == [5, 25, 45]
+
+def test_durations_in_words() -> None:
+    said = {3: "10 seconds", 44: "40 seconds", 89: "90 seconds", 91: "2 minutes", 720: "12 minutes", 9000: "2 hours"}
+    for seconds, words in said.items():
+        assert duration_in_words(seconds) == f"about {words}"
+
+
+def test_the_time_left_is_that_of_the_steps_to_come() -> None:
+    """The wait before the first step does not count, nor does another phase; nothing is told of the first moments."""
+    now = [100.0]
+    left = TimeLeft(lambda: now[0], seconds=3)
+
+    def after(seconds: float, step: int, total: int) -> float | None:
+        now[0] += seconds
+        return left.after(Progress(step, total))
+
+    assert after(60, 1, 10) is None  # however long it has waited for its turn
+    assert after(2, 2, 10) is None  # too soon
+    assert after(2, 3, 10) == pytest.approx(2 * 7)
+    assert after(26, 5, 10) == pytest.approx(30 / 4 * 5)  # it became slower
+    assert after(1, 0, 4) is None  # another phase
+    assert after(4, 2, 4) == pytest.approx(2 * 2)
+    assert left.in_words(Progress(2, 4)) == ", about 10 seconds left"
+    assert left.in_words(Progress(4, 4)) == ""

@@ -11,7 +11,7 @@ from core.progress import finish
 from core.regions import parse_regions
 from core.studio import jobs
 from core.studio.discover import estimate
-from core.studio.discover.estimate import duration_in_words, estimated_seconds, seconds_per_pass
+from core.studio.discover.estimate import estimated_seconds, seconds_per_pass
 from core.studio.discover.exploration import Exploration
 from core.studio.discover.search import explore_work
 from core.studio.frames import Picture
@@ -56,9 +56,3 @@ def test_it_is_the_work_times_a_pass(asked: Exploration, monkeypatch: pytest.Mon
 
 def test_a_pass_of_this_machine(model: DiffusionModel) -> None:
     assert 0 < seconds_per_pass(model) < 10
-
-
-def test_in_words() -> None:
-    said = {3: "10 seconds", 44: "40 seconds", 89: "90 seconds", 91: "2 minutes", 720: "12 minutes", 9000: "2 hours"}
-    for seconds, words in said.items():
-        assert duration_in_words(seconds) == f"about {words}"

@@ -46,11 +46,3 @@ def seconds_per_pass(model: DiffusionModel, clock: Callable[[], float] = time.mo
             model.eps(model.features(x, model.schedule.T // 2), x, model.schedule.T // 2).sum().item()
             seconds = clock() - began
     return seconds
-
-
-def duration_in_words(seconds: float) -> str:
-    """ "about 40 seconds", "about 12 minutes", "about 3 hours"."""
-    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 1.5 * size:
-            return f"about {round(seconds / size)} {unit}"
-    return f"about {max(10, 10 * round(seconds / 10))} seconds"
