@@ -15,6 +15,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from .asyrp.fitted_shift import fitted_shift
+from .asyrp.prompt_shift import prompt_shift
 from .discovery.basis import BASIS_SIZE
 from .discovery.interface import DiscoverySettings
 from .discovery.methods import DEFAULT_METHOD
@@ -27,7 +29,7 @@ from .presets import Preset
 from .progress import Job, Progress, Running
 from .prompted import with_prompt
 from .regions import Region, parse_regions, ready_made_region, region_from_mask
-from .studio.between_prompts import FITTED, MEAN, shift_preset
+from .studio.between_prompts import FITTED, HERE, MEAN, Shift, shift_preset
 from .studio.discover.analysis import analyse_picture
 from .studio.discover.exploration import Exploration
 from .studio.discover.preset import as_preset
@@ -112,6 +114,9 @@ def between_prompts(
     source: str,
     target: str,
     *,
+    picture: Source | None = None,
+    crop: Crop | None = None,
+    prompt: str | None = None,
     fit: bool = True,
     per_timestep: bool = True,
     samples: int | None = None,
@@ -119,16 +124,19 @@ def between_prompts(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Preset:
-    """What two prompts differ in as a direction for any picture, without an image-text model: the shift of h that does
-    what the change of words does (`core.asyrp.fitted_shift`), or the mean one, which is there in seconds and is weak
-    for many words (`core.asyrp.prompt_shift`).
+    """What two prompts differ in as a direction, without an image-text model: the shift of h that does what the change
+    of words does (`core.asyrp.fitted_shift`), on one picture, which takes seconds, or on any; or the mean one, which is
+    weak for many words (`core.asyrp.prompt_shift`).
 
     Args:
         model: the id of a text-to-image model, such as "avatars-t2i", or the model.
         source, target: what pictures show, and what they should show.
-        fit: whether the shift is fitted to what the words do.
+        picture, crop: what to fit it to, as `edit` takes them; by default pictures that the model draws.
+        prompt: what pictures are bound to when they are edited, as `load_model` takes it; by default the source prompt.
+        fit: whether the shift is fitted to what the words do, without a picture.
         per_timestep: a shift for each timestep, or their mean for all of them.
         samples, steps, seed: of the pictures that are drawn for it; None: 16 and 10 for a fit, 16 and 20 for a mean.
+            With a picture none are drawn.
         on_progress: called after every step.
 
     Raises:
@@ -137,11 +145,18 @@ def between_prompts(
     """
     text_model = load_text_to_image(text_to_image_card(model)) if isinstance(model, str) else model
     bound, other = with_prompt(text_model, source), with_prompt(text_model, target)
-    way = FITTED if fit else MEAN
-    samples = way.samples if samples is None else samples
+    way = HERE if picture is not None else FITTED if fit else MEAN
+    samples = (way.samples or 1) if samples is None else samples
     steps = way.steps if steps is None else steps
-    made = _followed(way.compare(bound, other, samples, steps, seed), on_progress)
-    return shift_preset(bound, other, made, samples, steps, seed, per_timestep)
+    made: Shift
+    if way is MEAN:
+        made = _followed(prompt_shift(bound, other, None, samples, steps, seed), on_progress)
+    else:
+        pixels = None if picture is None else to_pixels(picture, bound.card.resolution, crop)
+        edited = with_prompt(text_model, prompt) if prompt else bound
+        job = fitted_shift(bound, other, samples, steps, seed, picture=pixels, bound=edited)
+        made = _followed(job, on_progress)
+    return shift_preset(bound, other, made, way, samples, steps, seed, per_timestep)
 
 
 def prompted_model(

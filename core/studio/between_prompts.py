@@ -73,15 +73,30 @@ def shift_of_prompts(
 EVALUATIONS = 1.25  # of an iteration, by line search
 
 
-def fit_work(source: DiffusionModel, target: DiffusionModel, samples: int, steps: int, so_far: Fitting) -> Work:
-    """Of `fit_to_prompts`: at every noise level two predictions, then decoders there and back."""
-    left, evaluations = steps - len(so_far.deltas), 3 * EVALUATIONS * fitted.ITERATIONS
-    return left * Work(3 + evaluations, 3 * (samples + fitted.HELD_OUT) + evaluations * samples)
+def fit_work(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    samples: int,
+    steps: int,
+    so_far: Fitting,
+    picture: Tensor | None = None,
+    bound: DiffusionModel | None = None,
+) -> Work:
+    """Of `fit_to_prompts`: at every noise level three predictions, then decoders there and back."""
+    iterations, rows = (fitted.ITERATIONS, samples) if picture is None else (fitted.ITERATIONS_OF_PICTURE, 1)
+    left, evaluations = steps - len(so_far.deltas), 3 * EVALUATIONS * iterations
+    return steps * Work(3, 3 * (rows + fitted.HELD_OUT)) + left * Work(evaluations, evaluations * rows)
 
 
 @device_job(fit_work, resumable=True)
 def fit_to_prompts(
-    source: DiffusionModel, target: DiffusionModel, samples: int, steps: int, so_far: Fitting
+    source: DiffusionModel,
+    target: DiffusionModel,
+    samples: int,
+    steps: int,
+    so_far: Fitting,
+    picture: Tensor | None = None,
+    bound: DiffusionModel | None = None,
 ) -> Job[FittedShift]:
     """`core.asyrp.fitted_shift`, for whoever waits for it.
 
@@ -90,7 +105,7 @@ def fit_to_prompts(
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
     require_range("steps", steps, 4, 200)
-    job = fitted_shift(source, target, samples, steps, so_far=so_far)
+    job = fitted_shift(source, target, samples, steps, so_far=so_far, picture=picture, bound=bound)
     return (yield from stage(exclusively(job), "Fitting the words"))
 
 
@@ -99,9 +114,9 @@ Shift = PerTimestepDirection | FittedShift
 
 @dataclass(frozen=True)
 class Way:
-    """How prompts are compared. form: its name beside the forms that are trained; method: in presets. strength: a plain
-    change where h takes the words up. compare: of the two models, samples, steps and a seed, for a script. shared:
-    likewise but the seed, for whoever waits for the device."""
+    """How prompts are compared. form: its name beside the forms that are trained; method: in presets. samples: pictures
+    that are drawn for it; 0: it is made from one picture, that of the visitor. strength: a plain change where h takes
+    the words up."""
 
     form: str
     method: str
@@ -109,31 +124,16 @@ class Way:
     steps: int
     strength: float
     strength_range: tuple[float, float]
-    compare: Callable[[DiffusionModel, DiffusionModel, int, int, int], Job[Shift]]
-    shared: Callable[[DiffusionModel, DiffusionModel, int, int], Job[Shift]]
+
+    @property
+    def of_picture(self) -> bool:
+        return self.samples == 0
 
 
-MEAN = Way(
-    "prompts",
-    "prompt shift",
-    SAMPLES,
-    STEPS,
-    strength=3.0,
-    strength_range=(-6.0, 6.0),
-    compare=lambda source, target, *numbers: prompt_shift(source, target, None, *numbers),
-    shared=shift_of_prompts,
-)
-FITTED = Way(
-    "fitted",
-    "fitted prompt shift",
-    fitted.SAMPLES,
-    fitted.STEPS,
-    strength=1.0,
-    strength_range=(-2.0, 2.0),
-    compare=fitted_shift,
-    shared=lambda source, target, samples, steps: fit_to_prompts(source, target, samples, steps, Fitting()),
-)
-WAYS = {way.form: way for way in (FITTED, MEAN)}
+HERE = Way("picture", "prompt shift fitted to a picture", 0, fitted.STEPS, 1.0, (-2.0, 2.0))
+FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-2.0, 2.0))
+MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
+WAYS = {way.form: way for way in (HERE, FITTED, MEAN)}
 
 
 def direction_between(
@@ -145,20 +145,28 @@ def direction_between(
     steps: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Job[Preset]:
-    """A preset of what two prompts differ in. watched: a picture to show it on. samples, steps: of the pictures that
-    are drawn for it, by default the way's own. stop: asked after every step.
+    """A preset of what two prompts differ in. watched: a picture to show it on, and to fit it to if that is the way.
+    samples, steps: of the pictures that are drawn for it, by default the way's own. stop: asked after every step.
 
     Raises:
-        RequestError: it was stopped, or a number is out of range. ResourceError: out of memory.
+        RequestError: it was stopped, there is no picture to fit it to, or a number is out of range. ResourceError: out
+        of memory.
     """
-    samples, steps = samples or way.samples, steps or way.steps
-    running = Running(way.shared(source, target, samples, steps))
+    samples, steps = 1 if way.of_picture else samples or way.samples, steps or way.steps
+    running: Running[Shift]
+    if way is MEAN:
+        running = Running(shift_of_prompts(source, target, samples, steps))
+    else:
+        if way.of_picture and watched is None:
+            raise RequestError("Choose a picture first: this direction is fitted to one.")
+        pixels = watched.pixels if watched and way.of_picture else None
+        running = Running(fit_to_prompts(source, target, samples, steps, Fitting(), pixels, _bound(source, watched)))
     for event in running:
         if stop():
             running.close()
             raise RequestError("Stopped: there is no direction before all of it was compared.")
         yield event
-    preset = shift_preset(source, target, running.result, samples, steps)
+    preset = shift_preset(source, target, running.result, way, samples, steps)
     if watched is None:
         return preset
     yield Progress(steps, steps, "Looking at it")
@@ -174,6 +182,7 @@ def shift_preset(
     source: DiffusionModel,
     target: DiffusionModel,
     made: Shift,
+    way: Way,
     samples: int,
     steps: int,
     seed: int = 0,
@@ -183,11 +192,12 @@ def shift_preset(
     about, wanted = of_prompt(source), of_prompt(target)["prompt"]
     what = f"from “{about['prompt']}” to “{wanted}”"
     if isinstance(made, FittedShift):
-        way, shift, measured = FITTED, made.direction, {"explained": round(made.explained, 4)}
-        explained = f"on others it explains {max(0.0, made.explained):.0%} of what the words do"
-        description = f"A shift of h fitted to the change {what} on {samples} pictures; {explained}."
+        shift, measured = made.direction, {"explained": round(made.explained, 4)}
+        on, where = ("one picture", "there") if way.of_picture else (f"{samples} pictures", "on others")
+        explained = f"{where} it explains {max(0.0, made.explained):.0%} of what the words do"
+        description = f"A shift of h fitted to the change {what} on {on}; {explained}."
     else:
-        way, shift, measured = MEAN, made, {}
+        shift, measured = made, {}
         description = f"The shift of h {what}, mean of {samples} pictures."
     direction: Direction = shift if per_timestep else everywhere(shift)
     return Preset(
@@ -211,9 +221,14 @@ def shift_preset(
     )
 
 
+def _bound(model: DiffusionModel, watched: Picture | None) -> DiffusionModel:
+    """The model as it edits a picture: bound to what that shows, if it says so."""
+    return bound_model(watched.model_id, watched.conditioning) if watched and watched.conditioning else model
+
+
 def _drawn(model: DiffusionModel, preset: Preset, watched: Picture) -> Job[Tensor]:
     """Pixels (2, 3, R, R) of a picture before and after, in a few steps."""
-    bound = bound_model(watched.model_id, watched.conditioning) if watched.conditioning else model
+    bound = _bound(model, watched)
     settings = EditSettings(PREVIEW_STEPS, Intervals(0, 0), preset.injection)
     weighted = [(preset.direction, [0.0, preset.strength])]
     return (yield from edit_together(bound, watched.pixels, 2, weighted, settings, "anchored")).cpu()

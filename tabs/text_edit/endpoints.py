@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.errors import RequestError
 from core.imaging import to_pil
 from core.intervals import Curves
 from core.process import Process
@@ -73,8 +74,9 @@ def build(shell: Shell) -> None:
             ["global", "implicit", "per_timestep", *WAYS],
             value="global",
             label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper), per_timestep "
-            "(one shift for each timestep, optimised directly) or, of text-to-image models, fitted (what the change "
-            "from one prompt to another does) or prompts (their mean difference in h, quick and weak)",
+            "(one shift for each timestep, optimised directly) or, of text-to-image models, picture (what the change "
+            "from one prompt to another does to the first of `files`, in seconds), fitted (to any picture) or prompts "
+            "(their mean difference in h, quick and weak)",
         )
         few, short = SUGGESTED["global"]
         samples = gr.Number(few, precision=0, label="Pictures to learn from, 4 to 2000")
@@ -90,7 +92,8 @@ def build(shell: Shell) -> None:
             label="What it learns from: random noise, or pictures, which are inverted first and then kept more",
         )
         files = gr.File(
-            label="Pictures to learn from, 4 to 200, for 'inverted'; left out: the model's own",
+            label="Pictures to learn from, 4 to 200, for 'inverted'; left out: the model's own. For 'picture' the one "
+            "that the direction is for",
             file_count="multiple",
             type="filepath",
         )
@@ -181,7 +184,11 @@ def train_direction(
     started = time.monotonic()
     if form in WAYS:
         pair = two_prompts(model, source_text or "", target_text or "")
-        preset = yield from stream_progress(direction_between(*pair, way=WAYS[form], samples=samples, steps=steps))
+        way = WAYS[form]
+        if way.of_picture and not files:
+            raise RequestError("There is no picture. Give the one that the direction is for in `files`.")
+        picture = given_picture(files[0], model, None, source_text) if files and way.of_picture else None
+        preset = yield from stream_progress(direction_between(*pair, picture, way, samples, steps))
         preset = session.own[session.keep(preset)]
         told = {"name": preset.name, "model": model, "seconds": round(time.monotonic() - started, 2)}
         yield str(session.write(preset)), told

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from core.asyrp.prompts import TABLE_2
-from core.studio.between_prompts import FITTED, MEAN, WAYS
+from core.studio.between_prompts import FITTED, HERE, MEAN, WAYS
 from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.train import SUGGESTED
 from tabs.shell import QUIET
@@ -19,11 +19,9 @@ TRAINED = [
     ("One change for each noise level, the same for every picture (Δh per timestep)", "per_timestep"),
 ]
 BY_PROMPTS = [
-    (
-        "By the model's own reading of two prompts: about a minute (Δh per timestep, fitted to what the words do)",
-        FITTED.form,
-    ),
-    ("By their mean difference in h: seconds, weak for many words (Δh per timestep)", MEAN.form),
+    ("For this picture: seconds (Δh per timestep, fitted to what the words do to it)", HERE.form),
+    ("For any picture: about a minute (Δh per timestep, fitted to what the words do)", FITTED.form),
+    ("By the mean of what they do to h: seconds, weak for many words (Δh per timestep)", MEAN.form),
 ]
 LATENTS = [
     ("Random noise: changes more", "random"),
@@ -44,6 +42,7 @@ class WordsPanel:
     def __init__(self, model_id: str) -> None:
         self.way = first_form(model_id)
         few, short = suggested_numbers(self.way)
+        drawn = draws_pictures(self.way)
         with gr.Column(elem_classes="section") as self.words:
             self.source = gr.Textbox(
                 first_words(model_id), label="What the pictures show", max_lines=1, elem_id="source-text"
@@ -66,7 +65,9 @@ class WordsPanel:
                     visible=False,
                     elem_id="training-pictures",
                 )
-                self.samples = gr.Slider(8, 512, few, step=8, label="Samples", info="pictures to learn from")
+                self.samples = gr.Slider(
+                    8, 512, few, step=8, label="Samples", info="pictures to learn from", visible=drawn
+                )
                 self.steps = gr.Slider(8, 60, short, step=1, label="Steps", info="of the process")
                 self.coefficient = gr.Slider(
                     0,
@@ -122,18 +123,24 @@ def forms(model_id: str) -> list[tuple[str, str]]:
 
 def first_form(model_id: str) -> str:
     """The one that is chosen until the visitor chooses."""
-    return FITTED.form if takes_prompt(model_id) else "global"
+    return HERE.form if takes_prompt(model_id) else "global"
+
+
+def draws_pictures(form: str) -> bool:
+    """Whether pictures are drawn to learn from."""
+    return form not in WAYS or not WAYS[form].of_picture
 
 
 def suggested_numbers(form: str) -> tuple[int, int]:
     """Samples and steps."""
-    return (WAYS[form].samples, WAYS[form].steps) if form in WAYS else SUGGESTED[form]
+    return (WAYS[form].samples or FITTED.samples, WAYS[form].steps) if form in WAYS else SUGGESTED[form]
 
 
 def settings_for(form: str) -> tuple[Any, ...]:
     """Values of samples, steps, the button, and what only a training has."""
-    untrained = form in WAYS
-    return *suggested_numbers(form), gr.update(value=BUTTON[untrained]), *(gr.update(visible=not untrained),) * 2
+    untrained, (samples, steps) = form in WAYS, suggested_numbers(form)
+    drawn = gr.update(value=samples, visible=draws_pictures(form))
+    return drawn, steps, gr.update(value=BUTTON[untrained]), *(gr.update(visible=not untrained),) * 2
 
 
 def texts_of(chosen: str | None) -> tuple[Any, Any]:

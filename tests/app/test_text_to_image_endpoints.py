@@ -96,6 +96,12 @@ def test_what_two_prompts_differ_in(client: Client, tmp_path: Path) -> None:
     fitted = presets.load(file)
     assert (fitted.method, fitted.strength, fitted.injection) == ("fitted prompt shift", 1, "symmetric")
     assert fitted.measured["explained"] < 1
+    asked = {"form": "picture", "steps": 8, "model": MODEL, "api_name": "/train_direction"}
+    file, about = client.predict("a face", "an old face", files=[handle_file(EXAMPLES[0])], **asked)
+    of_picture = presets.load(file)
+    assert (of_picture.name, of_picture.method) == ("Old", "prompt shift fitted to a picture")
+    with pytest.raises(AppError, match="Give the one that the direction is for"):
+        client.predict("a face", "an old face", **asked)
     _, about = client.predict(
         handle_file(EXAMPLES[0]),
         source_text="a face",

@@ -18,11 +18,13 @@ from test_presets import TEXT_TO_IMAGE
 
 import hspace
 from core import api_directions, presets
+from core.asyrp.fitted_shift import fitted_shift
 from core.cli import main
 from core.discovery.basis import krylov_basis
 from core.discovery.interface import DiscoverySettings
 from core.discovery.jacobian_operator import Jacobian
 from core.discovery.methods import discover
+from core.imaging import to_pixels
 from core.models.loader import DiffusionModel
 from core.presets import Preset, from_bytes, to_bytes
 from core.progress import finish
@@ -126,6 +128,13 @@ def test_between_two_prompts(text_model: TextToImage, portrait: Image.Image) -> 
     explained = max(0.0, fitted.measured["explained"])
     assert f"{explained:.0%} of what the words do" in fitted.description
     assert not torch.equal(fitted.direction.deltas, made.direction.deltas)
+    here = hspace.between_prompts(text_model, "a cat", "a smiling cat", picture=portrait, prompt="a photo", steps=4)
+    assert (here.method, here.parameters["samples"]) == ("prompt shift fitted to a picture", 1)
+    assert "on one picture; there it explains" in here.description
+    source, target, bound = (with_prompt(text_model, words) for words in ("a cat", "a smiling cat", "a photo"))
+    pixels = to_pixels(portrait, 16)
+    asked = fitted_shift(source, target, steps=4, picture=pixels, bound=bound)
+    torch.testing.assert_close(here.direction.deltas, finish(asked).direction.deltas)
     with pytest.raises(hspace.RequestError, match="no model"):
         hspace.between_prompts("nothing", "a", "b")
 

@@ -23,7 +23,7 @@ from small_text_models import small_pipeline, small_text_model
 from torch import Tensor, nn
 
 from core import studio
-from core.asyrp import sources
+from core.asyrp import fitted_shift, sources
 from core.asyrp.fitted_shift import Fitting
 from core.cache import Cache
 from core.errors import DeviceRefused, RequestError, ResourceError
@@ -484,17 +484,22 @@ def test_a_training_goes_on_from_where_its_slice_ended(
         assert (mine - theirs).abs().mean() < 0.3 * theirs.abs().mean() + 1e-3
 
 
+@pytest.mark.parametrize("of_picture", [False, True])
 def test_a_fit_goes_on_from_where_its_slice_ended(
-    forked: Forked, one_thread: None, monkeypatch: pytest.MonkeyPatch
+    forked: Forked, one_thread: None, of_picture: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every slice adds a noise level, however short it is."""
     forked.processor_threads = 1
     monkeypatch.setattr(elsewhere, "GRANT", 1)
     pair = [bound_model("avatars-t2i", prompt) for prompt in ("a sad face", "a smiling face")]
-    made = finish(fit_to_prompts(*pair, 1, 4, Fitting()))
+    for name in ("ITERATIONS", "ITERATIONS_OF_PICTURE"):
+        monkeypatch.setattr(fitted_shift, name, 3)
+    picture = library.open_picture(EXAMPLE, "avatars").pixels if of_picture else None
+    about = picture, bound_model("avatars-t2i", "a face")
+    made = finish(fit_to_prompts(*pair, 1, 4, Fitting(), *about))
     assert 1 < len(forked.asked) <= 5, "the last one brings the result home"
     jobs.run_elsewhere(None)
-    whole = finish(fit_to_prompts(*pair, 1, 4, Fitting()))
+    whole = finish(fit_to_prompts(*pair, 1, 4, Fitting(), *about))
     deltas = whole.direction.deltas
     assert (made.direction.deltas - deltas).norm() < 0.1 * deltas.norm()
     assert made.explained == pytest.approx(whole.explained, abs=0.05)

@@ -8,7 +8,8 @@ import torch
 from small_text_models import small_text_model
 from torch import Tensor
 
-from core.asyrp.fitted_shift import HELD_OUT, ITERATIONS, RIDGE, Fitting, fit, fitted_shift
+from core.anchoring import source_path
+from core.asyrp.fitted_shift import FOCUS, HELD_OUT, ITERATIONS, RIDGE, Fitting, fit, fitted_shift, focus
 from core.asyrp.prompt_shift import prompt_shift
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
@@ -104,17 +105,59 @@ def test_it_explains_more_of_others_than_the_mean_shift(pair: tuple[DiffusionMod
     assert made.direction.steps == source.card.steps
 
 
+def test_one_picture_as_it_is_edited(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
+    """Fitted to it on the path of its edits, under the prompt that it is bound to, and written out."""
+    source, target = pair
+    bound = with_prompt(small_text_model(), "a photo")
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    made = finish(fitted_shift(source, target, steps=4, picture=picture, bound=bound))
+    times = source.schedule.timesteps(4)
+    assert made.direction.timesteps.tolist() == times
+    path = finish(source_path(bound, picture, times))
+    left, whole = 0.0, 0.0
+    with torch.no_grad():
+        for t, x in zip(times, path.x[1:], strict=True):
+            change = target.eps(target.features(x, t), x, t) - source.eps(source.features(x, t), x, t)
+            features = bound.features(x, t)
+            delta = made.direction.delta_h(features.h, features.emb, t).expand_as(features.h)
+            does = bound.eps(features, x, t, delta) - bound.eps(features, x, t)
+            left, whole = left + (does - change).square().sum().item(), whole + change.square().sum().item()
+    assert made.explained == pytest.approx(1 - left / whole, abs=1e-3)
+    assert made.explained > 0.3
+    elsewhere = finish(fitted_shift(source, target, steps=4, picture=-picture, bound=bound))
+    assert (elsewhere.direction.deltas - made.direction.deltas).norm() > 0.1 * made.direction.deltas.norm()
+
+
+def test_where_the_words_act() -> None:
+    """Every noise level counts alike, and every picture for itself."""
+    changes = [torch.zeros(2, 4, 9, 9), torch.zeros(2, 4, 9, 9)]
+    for size, change in zip((1.0, 1e-4), changes, strict=True):
+        change[0, :, 1:4, 1:4] = size
+        change[1] = size
+    m = focus(changes)
+    assert m.shape == (2, 1, 9, 9)
+    assert m[0, 0, 2, 2] == pytest.approx(1 / (1 + FOCUS**2))
+    assert m[0, 0, 6:, 6:].max() == 0
+    assert m[0, 0, 2, 4] == pytest.approx(1 / (1 + 9 * FOCUS**2)), "a third of its neighbourhood"
+    assert torch.allclose(m[1], torch.full((1, 9, 9), 1 / (1 + FOCUS**2)))
+    assert focus([torch.zeros(1, 4, 3, 3)]).abs().max() == 0
+    changes[1][0, :, 7, 7] = 1e-4
+    share = 1 / 2 / 9  # of one level of two, and of the neighbourhood
+    expected = pytest.approx(share**2 / (share**2 + FOCUS**2), rel=1e-4)
+    assert focus(changes)[0, 0, 7, 7] == expected, "however little all of a level changes"
+
+
 def test_it_goes_on_from_where_it_was_stopped(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
     whole = finish(fitted_shift(*pair, samples=2, steps=4))
     so_far = Fitting()
     job = fitted_shift(*pair, samples=2, steps=4, so_far=so_far)
-    assert sum(next(job).kept for _ in range(2 * ITERATIONS + 2)) == 2
+    assert sum(next(job).kept for _ in range(4 + 2 * (ITERATIONS + 1))) == 2
     job.close()
     first = [delta.clone() for delta in so_far.deltas]
     assert len(first) == 2
     rest = Running(fitted_shift(*pair, samples=2, steps=4, so_far=so_far))
     told = [event.step for event in rest if event.kept]
-    assert told == [3 * ITERATIONS, 4 * ITERATIONS], "only what is new is of use"
+    assert told == [4 + 3 * ITERATIONS, 4 + 4 * ITERATIONS], "only what is new is of use"
     again = rest.result
     assert torch.equal(torch.stack(first), torch.stack(so_far.deltas[:2])), "what was done is not done again"
     torch.testing.assert_close(again.direction.deltas, whole.direction.deltas)

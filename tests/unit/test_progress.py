@@ -69,6 +69,7 @@ def test_previews_come_ten_times_in_a_phase_but_not_twice_in_a_second() -> None:
     seconds[0] += 1
     assert shown(0.0625) == [5, 25, 45]
 
+
 def test_durations_in_words() -> None:
     said = {3: "10 seconds", 44: "40 seconds", 89: "90 seconds", 91: "2 minutes", 720: "12 minutes", 9000: "2 hours"}
     for seconds, words in said.items():
