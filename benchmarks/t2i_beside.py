@@ -27,6 +27,7 @@ from core.regions import Region
 from core.text_to_image import text_to_image_card
 
 WORD_STEPS = 6
+POOL = 200  # held-out portraits
 FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # strengths
 DISCOVERED = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the one that changes the region visibly where it was found
 SHARES = (0.5, 0.75, 1.0)  # of the change that a word makes, at which both are compared
@@ -88,14 +89,11 @@ def direction_row(study: Study, case: Case, direction: Direction, strengths: Seq
     return row | {"monotone": monotone}
 
 
-def fitted(study: Study, case: Case) -> Direction:
-    """The shift of h that does what the change from the word to its counterpart does, whatever the picture."""
-    pair = [
-        f"the face with {word}" if case.swap.after else f"the {word} face"
-        for word in (case.swap.source, case.swap.target)
-    ]
-    source, target = (with_prompt(study.text_model, prompt) for prompt in pair)
-    return finish(fitted_shift(source, target)).direction
+def fitted_row(study: Study, case: Case) -> Row:
+    """The shift of h that does to the portrait what the change of its caption does."""
+    source, target = (with_prompt(study.text_model, prompt) for prompt in (case.prompt, case.target))
+    made = finish(fitted_shift(source, target, picture=case.pixels, bound=study.model))
+    return direction_row(study, case, made.direction, FITTED) | {"explained": made.explained}
 
 
 def discovered(study: Study, table: Sequence[tuple[Case, str, int, Row]], change: tuple[str, int]) -> tuple | None:
@@ -122,11 +120,10 @@ def beside(
     bench = Bench(card, study.text_model, study.rows, settings, PromptEditSettings(cross_steps=card.cross_steps))
     taken = {case.number for case in seen}
     groups: dict[tuple[str, int], list[Case]] = {}
-    for case in cases(150):
+    for case in cases(POOL):
         group = groups.setdefault(of_change(case), [])
         if case.number not in taken and len(group) < each:
             group.append(case)
-    shifts: dict[tuple[str, str], Direction] = {}
     kept: dict[int, list[Found]] = {}
     pairs: dict[tuple[str, int], dict[str, list[tuple[Row, Row]]]] = {}
     for change in dict.fromkeys((swap.attribute, swap.sign) for swap in SWAPS):
@@ -137,14 +134,9 @@ def beside(
             )
             if max(column(words, "own")) < RECOGNISED:
                 continue
-
-            def shifted(case: Case = case) -> Row:
-                key = case.swap.source, case.swap.target
-                if key not in shifts:
-                    shifts[key] = fitted(study, case)
-                return direction_row(study, case, shifts[key], FITTED)
-
-            row = study.rows.get(("fitted by strength", study.model.key, case.number), shifted)
+            row = study.rows.get(
+                ("fitted to it by strength", study.model.key, case.number), partial(fitted_row, study, case)
+            )
             kinds.setdefault("fitted", []).append((row, words))
             if best := discovered(study, table, change):
 
