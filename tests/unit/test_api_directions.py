@@ -168,8 +168,7 @@ def test_the_embedded_model_as_the_document_has_it(tmp_path: Path, monkeypatch: 
     [lines] = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     shutil.copy(library.examples("avatars")[0], tmp_path / "portrait.png")
     monkeypatch.chdir(tmp_path)
-    quick = replace(api_directions.FITTED, samples=4, steps=4)  # enough to see that it works
-    monkeypatch.setattr(api_directions, "FITTED", quick)
+    monkeypatch.setattr(api_directions, "HERE", replace(api_directions.HERE, steps=4))  # to see that it works
     names: dict[str, Any] = {"hspace": hspace, "Image": Image}
     exec(lines, names)
     before = np.asarray(Image.open("portrait.png").convert("RGB").resize((128, 128)), int)
