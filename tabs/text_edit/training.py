@@ -88,8 +88,9 @@ def run_training(
 
     form: one of `WAYS` for what two prompts differ in. coefficient: 0 for the paper's. latents: "random"
     or "inverted", then of `files` or of the model's own pictures."""
-    going = (gr.update(visible=False), gr.update(visible=True))
-    over = (gr.update(visible=True), gr.update(visible=False))
+    # The words, the buttons below a training, and that below a comparison, of which nothing can be kept before its end.
+    going = [gr.update(visible=shown) for shown in (False, form not in WAYS, form in WAYS)]
+    over = [gr.update(visible=shown) for shown in (True, False, False)]
     state = session.text_edit
     state.stop_training = state.discard_training = False
     training, state.trains = None, True
@@ -97,7 +98,7 @@ def run_training(
         yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
         if form in WAYS:
             for view in compare_prompts(session, source or "", target or "", WAYS[form], int(samples), int(steps)):
-                yield view, *(gr.skip(),) * 4
+                yield view, *(gr.skip(),) * 5
             key = state.made
             if key is None:  # discarded
                 yield "", *over, gr.skip(), gr.skip()
@@ -124,7 +125,7 @@ def run_training(
             if time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 view = training_view(how_far, event.step / event.total, training, faces)
-                yield view, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+                yield view, *(gr.skip(),) * 5
         preset = running.result
         if state.discard_training:
             yield "", *over, gr.skip(), gr.skip()
@@ -224,23 +225,13 @@ def preview_view(preview: Tensor, after_words: str = "learned so far") -> str:
     )
 
 
-def ways_to_stop(form: str) -> tuple[Any, Any]:
-    """Values of the two buttons below a training that begins; nothing is kept of the first part of a comparison."""
-    untrained = form in WAYS
-    stop = gr.update(value="Stop and keep", interactive=True, visible=not untrained)
-    return stop, gr.update(value="Stop" if untrained else "Discard", interactive=True)
-
-
-def stop_training(session: Session) -> tuple[Any, Any]:
-    """Values of the two buttons: it ends with the step that it is at."""
+def stop_training(session: Session) -> None:
     session.text_edit.stop_training = True
-    return gr.update(value="Stopping …", interactive=False), gr.update(interactive=False)
 
 
-def discard_training(session: Session) -> tuple[Any, Any]:
+def discard_training(session: Session) -> None:
     """Stop, and keep nothing of it."""
     session.text_edit.stop_training = session.text_edit.discard_training = True
-    return gr.update(interactive=False), gr.update(value="Stopping …", interactive=False)
 
 
 def own_chosen(session: Session, key: str | None) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from core.studio.between_prompts import FITTED, HERE, MEAN, WAYS
 from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.train import SUGGESTED
 from tabs.shell import QUIET
-from tabs.text_edit.training import discard_training, stop_training, ways_to_stop, words_note
+from tabs.text_edit.training import discard_training, stop_training, words_note
 
 TRAINED = [
     ("Fast: the same change for every picture, about a minute (one global Δh)", "global"),
@@ -84,12 +84,14 @@ class WordsPanel:
         with gr.Row(visible=False) as self.stopping:
             self.stop = gr.Button("Stop and keep", elem_id="stop", min_width=120)
             self.discard = gr.Button("Discard", elem_id="discard", min_width=100)
+        with gr.Row(visible=False) as self.ending:
+            self.end = gr.Button("Stop", elem_id="end", min_width=120)
         self.training = gr.HTML(elem_id="training")
         self.of_training = [self.latents, self.coefficient]
         self.follow = [self.source, self.form, self.samples, self.steps, self.train, *self.of_training]
         how = (self.form, self.samples, self.steps, self.coefficient, self.latents, self.files)
         self.written = [self.source, self.target, *how]
-        self.shown = [self.training, self.words, self.stopping]
+        self.shown = [self.training, self.words, self.stopping, self.ending]
 
     def for_model(self, model_id: str) -> tuple[Any, ...]:
         """Values of `follow` for a model that was just chosen."""
@@ -99,10 +101,9 @@ class WordsPanel:
     def connect(self, session: gr.State) -> None:
         """What happens within the panel."""
         written = [session, self.source, self.target]
-        both = [self.stop, self.discard]
-        self.train.click(ways_to_stop, self.form, both, queue=False, **QUIET)
-        self.stop.click(stop_training, session, both, queue=False, **QUIET)
-        self.discard.click(discard_training, session, both, queue=False, **QUIET)
+        self.stop.click(stop_training, session, queue=False, **QUIET)
+        for button in (self.discard, self.end):
+            button.click(discard_training, session, queue=False, **QUIET)
         gr.on([self.source.blur, self.target.blur, self.target.submit], words_note, written, self.unknown, **QUIET)
         self.papers.input(texts_of, self.papers, [self.source, self.target], **QUIET).then(
             words_note, written, self.unknown, **QUIET
