@@ -127,9 +127,9 @@ class TimeLeft:
         return (now - began) / done * (total - event.step) if done and now - began >= self.seconds else None
 
     def in_words(self, event: Progress) -> str:
-        """ ", about 40 seconds left", or nothing where that can't be told."""
+        """ "about 40 seconds left", or nothing where that can't be told."""
         left = self.after(event)
-        return "" if not left else f", {duration_in_words(left)} left"
+        return f"{duration_in_words(left)} left" if left else ""
 
 
 def duration_in_words(seconds: float) -> str:

@@ -121,7 +121,7 @@ def run_training(
         for event in running:
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event.preview)
-            how_far = progress_note(event) + left.in_words(event)
+            how_far = ", ".join(filter(None, (progress_note(event), left.in_words(event))))
             if time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 view = training_view(how_far, event.step / event.total, training, faces)
@@ -164,7 +164,7 @@ def compare_prompts(session: Session, source: str, target: str, way: Way, sample
         for event in running:
             if event.preview is not None and len(event.preview) == 2:
                 faces = preview_view(event.preview, "with it")
-            how_far = f"{event.note} …{left.in_words(event)}"
+            how_far = f"{event.note} … {left.in_words(event)}"
             if faces or time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 yield training_view(how_far, event.step / max(1, event.total), faces=faces)

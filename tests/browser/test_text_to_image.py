@@ -116,7 +116,9 @@ def test_a_direction_fitted_to_what_two_prompts_differ_in(page: Page) -> None:
     expect(page.locator("#train")).to_have_text("Make this direction")
     page.locator("#target-text textarea, #target-text input").fill("a smiling face")
     unfold(page, "#training-settings")
-    page.locator("#training-settings").get_by_label("number input for Steps").fill("60")
+    settings = page.locator("#training-settings")
+    expect(settings.get_by_label("number input for Samples")).to_be_hidden()  # it is fitted to the picture
+    settings.get_by_label("number input for Steps").fill("60")
     page.locator("#train").click()
     expect(page.locator("#stop")).to_be_hidden()  # nothing is there before all of it is
     page.get_by_role("button", name="Stop", exact=True).click()
@@ -124,7 +126,7 @@ def test_a_direction_fitted_to_what_two_prompts_differ_in(page: Page) -> None:
     expect(page.locator("#training")).to_have_text("")
     expect(page.locator("#presets .own")).to_have_count(0)
 
-    page.locator("#training-settings").get_by_label("number input for Steps").fill("10")
+    settings.get_by_label("number input for Steps").fill("10")
     page.locator("#train").click()
     expect(page.locator("#training")).to_contain_text("Done: “Smiling” is among your presets. It explains")
     expect(page.locator("#presets .own")).to_have_count(1)

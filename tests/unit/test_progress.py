@@ -91,5 +91,5 @@ def test_the_time_left_is_that_of_the_steps_to_come() -> None:
     assert after(26, 5, 10) == pytest.approx(30 / 4 * 5)  # it became slower
     assert after(1, 0, 4) is None  # another phase
     assert after(4, 2, 4) == pytest.approx(2 * 2)
-    assert left.in_words(Progress(2, 4)) == ", about 10 seconds left"
+    assert left.in_words(Progress(2, 4)) == "about 10 seconds left"
     assert left.in_words(Progress(4, 4)) == ""
