@@ -92,7 +92,8 @@ def direction_row(study: Study, case: Case, direction: Direction, strengths: Seq
 def fitted_row(study: Study, case: Case) -> Row:
     """The shift of h that does to the portrait what the change of its caption does."""
     source, target = (with_prompt(study.text_model, prompt) for prompt in (case.prompt, case.target))
-    made = finish(fitted_shift(source, target, picture=case.pixels, bound=study.model))
+    guidance = text_to_image_card(MODEL).working_guidance  # as the words have it
+    made = finish(fitted_shift(source, target, picture=case.pixels, bound=study.model, guidance=guidance))
     return direction_row(study, case, made.direction, FITTED) | {"explained": made.explained}
 
 

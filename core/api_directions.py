@@ -29,7 +29,7 @@ from .presets import Preset
 from .progress import Job, Progress, Running
 from .prompted import with_prompt
 from .regions import Region, parse_regions, ready_made_region, region_from_mask
-from .studio.between_prompts import FITTED, HERE, MEAN, Shift, shift_preset
+from .studio.between_prompts import FITTED, HERE, MEAN, Shift, shift_preset, words_guidance
 from .studio.discover.analysis import analyse_picture
 from .studio.discover.exploration import Exploration
 from .studio.discover.preset import as_preset
@@ -154,7 +154,8 @@ def between_prompts(
     else:
         pixels = None if picture is None else to_pixels(picture, bound.card.resolution, crop)
         edited = with_prompt(text_model, prompt) if prompt else bound
-        job = fitted_shift(bound, other, samples, steps, seed, picture=pixels, bound=edited)
+        guidance = words_guidance(bound)
+        job = fitted_shift(bound, other, samples, steps, seed, picture=pixels, bound=edited, guidance=guidance)
         made = _followed(job, on_progress)
     return shift_preset(bound, other, made, way, samples, steps, seed, per_timestep)
 

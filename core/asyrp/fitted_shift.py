@@ -1,22 +1,27 @@
 """The shift of h that does what a change of words does: a direction by least squares, without an image-text model.
 
-A change of words changes the prediction of a picture by
+Let x_T, ..., x_0 be the path of a picture (`core.anchoring`). A change of words takes it along another one, which is
+anchored to it:
 
-    d_t = m (eps(x_t, t, target) - eps(x_t, t, source)),
+    w_{t-1} = step(w_t, eps(w_t, t, target)) + x_{t-1} - step(x_t, eps(x_t, t, source)),        w_T = x_T.
 
-kept to where it acts most: m = e^2 / (e^2 + (FOCUS max e)^2), with e the energy of the change at a place, over all
-noise levels. The words act through the cross-attention of all blocks, and the mean shift of h
-(`core.asyrp.prompt_shift`) is little of it. What a decoder makes of h + dh can be fitted to it:
+Of this is wanted what it does where it acts most, y_t = x_t + m (w_t - x_t), with m = e^2 / (e^2 + (FOCUS max e)^2) and
+e the energy of the difference of the two predictions of x_t at a place, over all noise levels. The words act through
+the cross-attention of all blocks, and the mean shift of h (`core.asyrp.prompt_shift`) is little of it. A shift of h is
+fitted that takes the edited picture along y:
 
-    dh_t = argmin  sum |G(h(x_t) + dh) - eps(x_t, t) - d_t|^2 / sum |d_t|^2  +  RIDGE |dh|^2 / mean |h(x_t)|^2,
-             dh
+    x'_{t-1} = step(x'_t, G(h(x'_t) + dh_t)) + x_{t-1} - step(x_t, G(h(x_t))),                  x'_T = x_T,
 
-one shift for all x_t: those of one picture, or of pictures that the model draws from the source prompt. G and eps read
-the prompt that edited pictures are bound to. Started from the shift at the noise level above, by L-BFGS.
+    dh_t = argmin  sum |x'_{t-1} - y_{t-1}|^2 / (what it is without dh_t)  +  RIDGE |dh_t|^2 / mean |h(x'_t)|^2,
+
+one shift for all x_t: those of one picture, or of pictures that the model draws from the source prompt. What the shift
+at one level leaves undone is made up for at the next. G reads the prompt that edited pictures are bound to, without
+guidance; eps has it. Started from the shift at the noise level above, by L-BFGS.
 
 Ours. G, h and the shift for every timestep are those of Asyrp (Kwon et al. 2023), section 3 and Appendix L; its loss
 takes an image-text model's word for what the words mean, this one the network's own. That the difference of two
-predictions says where words act is DiffEdit's (Couairon et al. 2023, section 3.2).
+predictions says where words act is DiffEdit's (Couairon et al. 2023, section 3.2), the path of the words that of direct
+inversion (Ju et al. 2023).
 """
 
 from __future__ import annotations
@@ -26,50 +31,41 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..anchoring import source_path
+from ..conditional_unet import PromptedUNet
 from ..directions import PerTimestepDirection
 from ..editing import predict, sample_latent
 from ..memory import explain_memory_errors
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress, stage
+from ..schedule import Schedule
 from ..unet import Features
 from .prompt_shift import require_one_model, require_samples
 
 SAMPLES, STEPS = 16, 10
 HELD_OUT = 2  # further samples, that the fit is measured on
-ITERATIONS, ITERATIONS_OF_PICTURE = 8, 16
+ITERATIONS = 8  # more of them fit what only the path needs, and strengths beyond 1 suffer
 FOCUS = 0.2
 RIDGE = 0.1
+GUIDANCE = 5.0
 FIRST_STEP = 0.05  # of the root mean square of h: about the size of the first step along the gradient
 FITTING = "fitting the words"
 KEPT_ROWS = 4  # rows of a call without gradients per row of one with them
 
 
-@dataclass(frozen=True)
-class Level:
-    """Pictures at a noise level, x (N, C, h, w), and what the words change of their predictions."""
-
-    t: int
-    x: Tensor
-    change: Tensor
-
-
 @dataclass
 class Fitting:
-    """How far a fit is. deltas: (C, h, w) of the noise levels that are done, from above. missed, whole: of what the
-    words do to the prediction there, on pictures that it is not fitted to, what is not explained, and all of it."""
+    """How far a fit is. deltas: (C, h, w) of the noise levels that are done, from above."""
 
     deltas: list[Tensor] = field(default_factory=list)
-    missed: float = 0.0
-    whole: float = 0.0
 
 
 @dataclass(frozen=True)
 class FittedShift:
-    """direction: dh_t for every timestep. explained: share of what the words do to the prediction, in squares, on
-    pictures that it was not fitted to, or on the one that it was: 1 is all of it."""
+    """direction: dh_t for every timestep. explained: share of what is wanted of the words, in squares of the clean
+    latents, on pictures that it was not fitted to, or on the one that it was: 1 is all of it."""
 
     direction: PerTimestepDirection
     explained: float
@@ -81,15 +77,16 @@ def fitted_shift(
     samples: int = SAMPLES,
     steps: int = STEPS,
     seed: int = 0,
-    iterations: int | None = None,
+    iterations: int = ITERATIONS,
     so_far: Fitting | None = None,
     picture: Tensor | None = None,
     bound: DiffusionModel | None = None,
+    guidance: float = GUIDANCE,
 ) -> Job[FittedShift]:
     """dh_t at every timestep of a trajectory of `steps` steps.
 
-    source, target: one text-to-image model with two prompts (`core.prompted.with_prompt`). bound: the same with the
-    prompt that pictures are bound to when they are edited, by default the source prompt. picture: (1, 3, R, R) in
+    source, target: one text-to-image model with two prompts (`core.prompted.with_prompt`). bound: the same as it is
+    when pictures are edited, by default with the source prompt. guidance: of the words. picture: (1, 3, R, R) in
     [-1, 1], that the shift is fitted to; by default it is fitted to `samples` of the model under the source prompt, the
     noise of row i that of seed + i. The direction counts as made with the model's own number of steps: at a strength of
     1, added to both terms of every one of them, it stands for the words. In float32, whatever the model has: a line
@@ -103,62 +100,76 @@ def fitted_shift(
     require_one_model(source, target)
     require_one_model(source, bound)
     require_samples(samples)
-    source, target, bound = (
-        replace(model, unet=model.unet.in_float32(), dtype=torch.float32) for model in (source, target, bound)
-    )
+    network = bound.unet.in_float32().unet
+    bound, drawing = _with(network, bound), _with(network, source)
+    source, target = _with(network, source, guidance), _with(network, target, guidance)
     fitted, unseen = (1, slice(None)) if picture is not None else (samples, slice(samples, None))
-    iterations = iterations or (ITERATIONS if picture is None else ITERATIONS_OF_PICTURE)
     so_far = so_far or Fitting()
-    timesteps = source.schedule.timesteps(steps)
-    total = steps * (1 + iterations)
+    schedule, timesteps = source.schedule, source.schedule.timesteps(steps)
+    total = steps * (2 + iterations)
     with explain_memory_errors("Take fewer samples."):
         if picture is None:
-            x_T = sample_latent(source, seed, samples + HELD_OUT).x_T.float()
-            job = drawn_levels(source, target, x_T, timesteps)
+            x = yield from stage(drawn_path(drawing, timesteps, seed, samples + HELD_OUT), total=total)
         else:
-            job = levels_of_picture(source, target, bound, picture, timesteps)
-        levels = yield from stage(job, "comparing the words", total=total)
-        m = focus([level.change for level in levels])
-        for k, level in enumerate(levels):
-            is_new = k >= len(so_far.deltas)
+            job = source_path(bound, picture, timesteps)
+            x = (yield from stage(job, "reading the picture", total=total, previews=False)).x.float()
+        y = yield from stage(path_of_words(source, target, x, timesteps), first=steps, total=total)
+        edited = x[-1]
+        for k in reversed(range(steps)):  # level k + 1 to level k
+            t, t_prev, done = timesteps[k], timesteps[k - 1] if k else -1, steps - 1 - k
+            features, eps = _prediction(bound, edited, t)
+            anchor = x[k] - _step(schedule, x[k + 1], predict(bound, x[k + 1], t), t, t_prev)
+            unshifted = _step(schedule, edited, eps, t, t_prev)
+            slope = (_step(schedule, edited, eps + 1, t, t_prev) - unshifted).mean()  # the step is affine in eps
+            is_new = done >= len(so_far.deltas)
             if is_new:
-                x, t = level.x, level.t
-                features, eps = _prediction(bound, x, t)
+                wanted = eps + (y[k] - anchor - unshifted) / slope
                 above = so_far.deltas[-1][None] if so_far.deltas else torch.zeros(1, *source.card.h_shape)
-                search = fit(bound, features, x, t, eps + m * level.change, eps, fitted, above.to(x), iterations)
-                delta = yield from stage(search, first=steps + k * iterations, total=total)
-                missed = _shifted(bound, features, x, t, delta, unseen) - (eps + level.change)[unseen]
+                search = fit(bound, features, edited, t, wanted, eps, fitted, above.to(edited), iterations)
+                delta = yield from stage(search, first=2 * steps + done * iterations, total=total)
                 so_far.deltas.append(delta[0].cpu())
-                so_far.missed += missed.square().sum().item()
-                so_far.whole += level.change[unseen].square().sum().item()
-            yield Progress(steps + (k + 1) * iterations, total, FITTING, kept=is_new)
+            delta = so_far.deltas[done][None].to(edited)
+            edited = _step(schedule, edited, _shifted(bound, features, edited, t, delta), t, t_prev) + anchor
+            yield Progress(2 * steps + (done + 1) * iterations, total, FITTING, kept=is_new)
+    missed, whole = (edited - y[0])[unseen].square().sum().item(), (y[0] - x[0])[unseen].square().sum().item()
     deltas = torch.stack(so_far.deltas[::-1])
     direction = PerTimestepDirection(torch.tensor(timesteps), deltas, source.card.steps)
-    return FittedShift(direction, 1 - so_far.missed / so_far.whole if so_far.whole else 0.0)
+    return FittedShift(direction, 1 - missed / whole if whole else 0.0)
 
 
-def drawn_levels(
-    source: DiffusionModel, target: DiffusionModel, x: Tensor, timesteps: Sequence[int]
-) -> Job[list[Level]]:
-    """Pictures that the model draws from the source prompt, from the highest level down. timesteps: ascending."""
-    levels, down = [], timesteps[::-1]
-    for k, (t, t_prev) in enumerate(zip(down, [*down[1:], -1], strict=True)):
-        eps = predict(source, x, t)
-        levels.append(Level(t, x, predict(target, x, t) - eps))
-        x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
-        yield Progress(k + 1, len(down))
-    return levels
+def _with(network: nn.Module, model: DiffusionModel, guidance: float | None = None) -> DiffusionModel:
+    """The model with a float32 network in place of its own, and guidance in place of its own."""
+    assert isinstance(model.unet, PromptedUNet)
+    prompt = model.unet.prompt if guidance is None else replace(model.unet.prompt, guidance=guidance)
+    return replace(model, unet=PromptedUNet(network, prompt), dtype=torch.float32)
 
 
-def levels_of_picture(
-    source: DiffusionModel, target: DiffusionModel, bound: DiffusionModel, picture: Tensor, timesteps: Sequence[int]
-) -> Job[list[Level]]:
-    """A picture on the path on which it is edited (`core.anchoring`), from the highest level down."""
-    path = yield from stage(source_path(bound, picture, timesteps), total=len(timesteps), previews=False)
-    levels = []
-    for t, x in zip(timesteps, path.x[1:].float(), strict=True):
-        levels.append(Level(t, x, predict(target, x, t) - predict(source, x, t)))
-    return levels[::-1]
+def drawn_path(model: DiffusionModel, timesteps: Sequence[int], seed: int, count: int) -> Job[Tensor]:
+    """Pictures that the model draws, by level as `SourcePath.x`: (S + 1, N, C, h, w), the clean ones first."""
+    path = [sample_latent(model, seed, count).x_T.float()]
+    for k in reversed(range(len(timesteps))):
+        t, t_prev = timesteps[k], timesteps[k - 1] if k else -1
+        path.append(_step(model.schedule, path[-1], predict(model, path[-1], t), t, t_prev))
+        yield Progress(len(timesteps) - k, len(timesteps), "drawing pictures")
+    return torch.stack(path[::-1])
+
+
+def path_of_words(source: DiffusionModel, target: DiffusionModel, x: Tensor, timesteps: Sequence[int]) -> Job[Tensor]:
+    """y, where the words take pictures on a path x (S + 1, N, C, h, w), where they act most."""
+    schedule, w, changes = source.schedule, [x[-1]], []
+    for k in reversed(range(len(timesteps))):
+        t, t_prev = timesteps[k], timesteps[k - 1] if k else -1
+        eps, there = predict(source, x[k + 1], t), predict(target, x[k + 1], t)
+        changes.append(there - eps)
+        moved = there if k + 1 == len(timesteps) else predict(target, w[-1], t)
+        anchor = x[k] - _step(schedule, x[k + 1], eps, t, t_prev)
+        w.append(_step(schedule, w[-1], moved, t, t_prev) + anchor)
+        yield Progress(len(timesteps) - k, len(timesteps), "comparing the words")
+    return x + focus(changes) * (torch.stack(w[::-1]) - x)
+
+
+def _step(schedule: Schedule, x: Tensor, eps: Tensor, t: int, t_prev: int) -> Tensor:
+    return schedule.reverse_step(x, eps, eps, t, t_prev)
 
 
 def focus(changes: Sequence[Tensor]) -> Tensor:
@@ -178,7 +189,9 @@ def _prediction(model: DiffusionModel, x: Tensor, t: int) -> tuple[Features, Ten
     return features, model.eps(features, x, t)
 
 
-def _shifted(model: DiffusionModel, features: Features, x: Tensor, t: int, delta: Tensor, rows: slice) -> Tensor:
+def _shifted(
+    model: DiffusionModel, features: Features, x: Tensor, t: int, delta: Tensor, rows: slice = slice(None)
+) -> Tensor:
     """eps of some rows at h + delta."""
     with torch.set_grad_enabled(delta.requires_grad):
         part = features.select(rows)
@@ -201,7 +214,7 @@ def fit(
     there is nothing to fit, and the shift is zero."""
     goal = (wanted - eps)[:samples].square().sum()
     rms = features.h[:samples].float().square().mean().sqrt()
-    if goal <= 1e-12 * eps[:samples].square().sum():
+    if goal <= 1e-9 * eps[:samples].square().sum():
         return torch.zeros_like(start)
     evaluated: list[tuple[Tensor, Tensor, Tensor]] = []  # u, its value, its gradient
     scale = FIRST_STEP * start.numel() * rms  # L-BFGS begins with a step of L1 norm 1

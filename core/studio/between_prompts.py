@@ -20,6 +20,7 @@ from ..errors import ModelUnavailable, RequestError
 from ..imaging import thumbnail
 from ..intervals import Intervals
 from ..models.loader import DiffusionModel
+from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..presets import Preset, of_prompt
 from ..progress import Job, Progress, Running, stage
 from . import measuring
@@ -82,10 +83,12 @@ def fit_work(
     picture: Tensor | None = None,
     bound: DiffusionModel | None = None,
 ) -> Work:
-    """Of `fit_to_prompts`: at every noise level three predictions, then decoders there and back."""
-    iterations, rows = (fitted.ITERATIONS, samples) if picture is None else (fitted.ITERATIONS_OF_PICTURE, 1)
-    left, evaluations = steps - len(so_far.deltas), 3 * EVALUATIONS * iterations
-    return steps * Work(3, 3 * (rows + fitted.HELD_OUT)) + left * Work(evaluations, evaluations * rows)
+    """Of `fit_to_prompts`: predictions at every noise level, then decoders there and back."""
+    rows, left = samples if picture is None else 1, steps - len(so_far.deltas)
+    evaluations, predictions = 3 * EVALUATIONS * fitted.ITERATIONS, 9  # of the words with guidance, of the picture
+    return steps * Work(predictions, predictions * (rows + fitted.HELD_OUT)) + left * Work(
+        evaluations, evaluations * rows
+    )
 
 
 @device_job(fit_work, resumable=True)
@@ -105,8 +108,15 @@ def fit_to_prompts(
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
     require_range("steps", steps, 4, 200)
-    job = fitted_shift(source, target, samples, steps, so_far=so_far, picture=picture, bound=bound)
+    about, guidance = (so_far, picture, bound), words_guidance(source)
+    job = fitted_shift(source, target, samples, steps, 0, fitted.ITERATIONS, *about, guidance)
     return (yield from stage(exclusively(job), "Fitting the words"))
+
+
+def words_guidance(model: DiffusionModel) -> float:
+    """What words are fitted with: that of edits by words."""
+    card = TEXT_TO_IMAGE.get(model.card.id)
+    return card.working_guidance if card else fitted.GUIDANCE
 
 
 Shift = PerTimestepDirection | FittedShift

@@ -23,7 +23,7 @@ from small_text_models import small_pipeline, small_text_model
 from torch import Tensor, nn
 
 from core import studio
-from core.asyrp import fitted_shift, sources
+from core.asyrp import sources
 from core.asyrp.fitted_shift import Fitting
 from core.cache import Cache
 from core.errors import DeviceRefused, RequestError, ResourceError
@@ -492,8 +492,6 @@ def test_a_fit_goes_on_from_where_its_slice_ended(
     forked.processor_threads = 1
     monkeypatch.setattr(elsewhere, "GRANT", 1)
     pair = [bound_model("avatars-t2i", prompt) for prompt in ("a sad face", "a smiling face")]
-    for name in ("ITERATIONS", "ITERATIONS_OF_PICTURE"):
-        monkeypatch.setattr(fitted_shift, name, 3)
     picture = library.open_picture(EXAMPLE, "avatars").pixels if of_picture else None
     about = picture, bound_model("avatars-t2i", "a face")
     made = finish(fit_to_prompts(*pair, 1, 4, Fitting(), *about))

@@ -8,9 +8,10 @@ import torch
 from small_text_models import small_text_model
 from torch import Tensor
 
-from core.anchoring import source_path
+from core.anchoring import edit_anchored, source_path
 from core.asyrp.fitted_shift import FOCUS, HELD_OUT, ITERATIONS, RIDGE, Fitting, fit, fitted_shift, focus
 from core.asyrp.prompt_shift import prompt_shift
+from core.editing import EditSettings
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
 from core.progress import Running, finish
@@ -80,51 +81,87 @@ def pair() -> tuple[DiffusionModel, DiffusionModel]:
     return with_prompt(model, "a cat"), with_prompt(model, "a smiling cat")
 
 
+def words_written_out(
+    source: DiffusionModel, target: DiffusionModel, x: list[Tensor], times: list[int]
+) -> list[Tensor]:
+    """Where the words take pictures on a path, the clean one first; DDIM by its formula."""
+    w, changes = [x[-1]], []
+    for k in reversed(range(len(times))):
+        there = prediction(target, x[k + 1], times[k])
+        changes.append(there - prediction(source, x[k + 1], times[k]))
+        lost = x[k] - ddim(source, x[k + 1], prediction(source, x[k + 1], times[k]), times, k)
+        w.append(ddim(source, w[-1], prediction(target, w[-1], times[k]), times, k) + lost)
+    m = focus(changes)
+    return [one + m * (other - one) for one, other in zip(x, w[::-1], strict=True)]
+
+
+def prediction(model: DiffusionModel, x: Tensor, t: int, delta: Tensor | None = None) -> Tensor:
+    features = model.features(x, t)
+    return model.eps(features, x, t, None if delta is None else delta.expand_as(features.h))
+
+
+def ddim(model: DiffusionModel, x: Tensor, eps: Tensor, times: list[int], k: int) -> Tensor:
+    a, a_prev = (model.schedule.alpha(t) for t in (times[k], times[k - 1] if k else -1))
+    return a_prev**0.5 * (x - (1 - a) ** 0.5 * eps) / a**0.5 + (1 - a_prev) ** 0.5 * eps
+
+
+def edited_written_out(bound: DiffusionModel, x: list[Tensor], times: list[int], deltas: Tensor) -> Tensor:
+    """Clean latents of an anchored edit."""
+    edited = x[-1]
+    for k in reversed(range(len(times))):
+        lost = x[k] - ddim(bound, x[k + 1], prediction(bound, x[k + 1], times[k]), times, k)
+        edited = ddim(bound, edited, prediction(bound, edited, times[k], deltas[k]), times, k) + lost
+    return edited
+
+
+def share(made: Tensor, wanted: Tensor, of: Tensor) -> float:
+    return 1 - ((made - wanted).square().sum() / (wanted - of).square().sum()).item()
+
+
+@torch.no_grad()
 def test_it_explains_more_of_others_than_the_mean_shift(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
     """Of pictures that it was not fitted to, with the model's own noise, and written out."""
-    source, target = pair
-    made = finish(fitted_shift(source, target, samples=4, steps=4))
-    mean = finish(prompt_shift(source, target, samples=4, steps=4))
-    x = torch.cat([torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(4 + HELD_OUT)])
-    left, whole, of_mean = 0.0, 0.0, 0.0
-    times = source.schedule.timesteps(4)[::-1]
-    with torch.no_grad():
-        for t, t_prev in zip(times, [*times[1:], -1], strict=True):
-            features = source.features(x, t)
-            eps, wanted = source.eps(features, x, t), target.eps(target.features(x, t), x, t)
-            missed = []
-            for direction in (made.direction, mean):
-                delta = direction.delta_h(features.h, features.emb, t).expand_as(features.h)
-                missed.append((source.eps(features, x, t, delta) - wanted)[4:].square().sum().item())
-            left, of_mean = left + missed[0], of_mean + missed[1]
-            whole += (eps - wanted)[4:].square().sum().item()
-            x = source.schedule.reverse_step(x, eps, eps, t, t_prev)
-    assert made.explained == pytest.approx(1 - left / whole, abs=1e-3)
-    assert left < min(whole, of_mean)
-    assert made.direction.timesteps.tolist() == times[::-1]
-    assert made.direction.steps == source.card.steps
-
-
-def test_one_picture_as_it_is_edited(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
-    """Fitted to it on the path of its edits, under the prompt that it is bound to, and written out."""
-    source, target = pair
-    bound = with_prompt(small_text_model(), "a photo")
-    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
-    made = finish(fitted_shift(source, target, steps=4, picture=picture, bound=bound))
-    times = source.schedule.timesteps(4)
+    (source, target), times = pair, pair[0].schedule.timesteps(4)
+    with torch.enable_grad():
+        made = finish(fitted_shift(source, target, samples=4, steps=4, guidance=1))
     assert made.direction.timesteps.tolist() == times
+    assert made.direction.steps == source.card.steps
+    mean = finish(prompt_shift(source, target, samples=4, steps=4))
+    x = [torch.cat([torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(4 + HELD_OUT)])]
+    for k in reversed(range(4)):
+        x.insert(0, ddim(source, x[0], prediction(source, x[0], times[k]), times, k))
+    wanted = words_written_out(source, target, x, times)[0][4:]
+    shares = [
+        share(edited_written_out(source, x, times, direction.deltas)[4:], wanted, x[0][4:])
+        for direction in (made.direction, mean)
+    ]
+    assert made.explained == pytest.approx(shares[0], abs=2e-3)
+    assert shares[0] > max(0.1, shares[1])
+
+
+@torch.no_grad()
+def test_one_picture_as_it_is_edited(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
+    """On the path of its edits, under the prompt that it is bound to, with guidance of the words, and written out; at
+    the strength that stands for once in every step an edit does the same."""
+    (source, target), times = pair, pair[0].schedule.timesteps(4)
+    model = small_text_model()
+    bound = with_prompt(model, "a photo")
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    with torch.enable_grad():
+        made = finish(fitted_shift(source, target, steps=4, picture=picture, bound=bound, guidance=3))
     path = finish(source_path(bound, picture, times))
-    left, whole = 0.0, 0.0
-    with torch.no_grad():
-        for t, x in zip(times, path.x[1:], strict=True):
-            change = target.eps(target.features(x, t), x, t) - source.eps(source.features(x, t), x, t)
-            features = bound.features(x, t)
-            delta = made.direction.delta_h(features.h, features.emb, t).expand_as(features.h)
-            does = bound.eps(features, x, t, delta) - bound.eps(features, x, t)
-            left, whole = left + (does - change).square().sum().item(), whole + change.square().sum().item()
-    assert made.explained == pytest.approx(1 - left / whole, abs=1e-3)
-    assert made.explained > 0.3
-    elsewhere = finish(fitted_shift(source, target, steps=4, picture=-picture, bound=bound))
+    words = (with_prompt(model, prompt, 3) for prompt in ("a cat", "a smiling cat"))
+    wanted = words_written_out(*words, list(path.x), times)[0]
+    edited = edited_written_out(bound, list(path.x), times, made.direction.deltas)
+    assert made.explained == pytest.approx(share(edited, wanted, path.x[0]), abs=2e-3)
+    assert made.explained > 0.5
+    settings = EditSettings(4, injection="symmetric")
+    result = finish(edit_anchored(bound, path, [(made.direction, 4 / bound.card.steps)], settings))
+    plain, expected = (bound.codec.decode(latents) for latents in (path.x[0], edited))
+    torch.testing.assert_close(result, (picture + expected - plain).clamp(-1, 1), rtol=1e-3, atol=1e-3)
+    assert (result - picture).abs().max() > 0.01
+    with torch.enable_grad():
+        elsewhere = finish(fitted_shift(source, target, steps=4, picture=-picture, bound=bound, guidance=3))
     assert (elsewhere.direction.deltas - made.direction.deltas).norm() > 0.1 * made.direction.deltas.norm()
 
 
@@ -151,13 +188,13 @@ def test_it_goes_on_from_where_it_was_stopped(pair: tuple[DiffusionModel, Diffus
     whole = finish(fitted_shift(*pair, samples=2, steps=4))
     so_far = Fitting()
     job = fitted_shift(*pair, samples=2, steps=4, so_far=so_far)
-    assert sum(next(job).kept for _ in range(4 + 2 * (ITERATIONS + 1))) == 2
+    assert sum(next(job).kept for _ in range(8 + 2 * (ITERATIONS + 1))) == 2
     job.close()
     first = [delta.clone() for delta in so_far.deltas]
     assert len(first) == 2
     rest = Running(fitted_shift(*pair, samples=2, steps=4, so_far=so_far))
     told = [event.step for event in rest if event.kept]
-    assert told == [4 + 3 * ITERATIONS, 4 + 4 * ITERATIONS], "only what is new is of use"
+    assert told == [8 + 3 * ITERATIONS, 8 + 4 * ITERATIONS], "only what is new is of use"
     again = rest.result
     assert torch.equal(torch.stack(first), torch.stack(so_far.deltas[:2])), "what was done is not done again"
     torch.testing.assert_close(again.direction.deltas, whole.direction.deltas)
