@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import mean
@@ -18,20 +18,16 @@ from benchmarks.t2i_study import MODEL, RECOGNISED, Study, between, crossing
 from core import metrics
 from core.asyrp.fitted_shift import fitted_shift
 from core.directions import Direction
-from core.discovery.interface import FoundDirection
 from core.inversion.editing import PromptEditSettings, Target, edit
 from core.inversion.solution import DEFAULTS
 from core.progress import finish
 from core.prompted import with_prompt
-from core.regions import Region
 from core.text_to_image import text_to_image_card
 
 WORD_STEPS = 6
-POOL = 200  # held-out portraits
+POOL, OTHERS = 200, 34  # held-out portraits, and the first of them, that directions were found and tried on
 FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # strengths
-DISCOVERED = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the one that changes the region visibly where it was found
 SHARES = (0.5, 0.75, 1.0)  # of the change that a word makes, at which both are compared
-Found = tuple[Region, FoundDirection, float]
 
 
 def of_change(case: Case) -> tuple[str, int]:
@@ -97,89 +93,53 @@ def fitted_row(study: Study, case: Case) -> Row:
     return direction_row(study, case, made.direction, FITTED) | {"explained": made.explained}
 
 
-def discovered(study: Study, table: Sequence[tuple[Case, str, int, Row]], change: tuple[str, int]) -> tuple | None:
-    """(source, region, number, sign) of the direction that did most of a change on other portraits per strength."""
-    found = [
-        (row["others"] * row["same"], source, label, k, change[1] * np.sign(row["own"]))
-        for source, label, k, row in table
-        if row["recognised"] and study.attributes[int(row["attribute"])] == change[0]
-    ]
-    return max(found, key=lambda one: one[0])[1:] if found else None
-
-
-def beside(
-    study: Study,
-    each: int,
-    table: Sequence[tuple[Case, str, int, Row]],
-    first_directions: Callable[[Case], list[Found]],
-    seen: Sequence[Case],
-) -> None:
-    """table: what directions of source portraits do on others; first_directions: those of a source. seen: the portraits
-    that they were found on or tried on."""
+def beside(study: Study, each: int) -> None:
+    """each: portraits of every change."""
     card = text_to_image_card(MODEL)
     settings = replace(DEFAULTS, guidance=card.working_guidance)
     bench = Bench(card, study.text_model, study.rows, settings, PromptEditSettings(cross_steps=card.cross_steps))
-    taken = {case.number for case in seen}
     groups: dict[tuple[str, int], list[Case]] = {}
-    for case in cases(POOL):
+    for case in cases(POOL)[OTHERS:]:
         group = groups.setdefault(of_change(case), [])
-        if case.number not in taken and len(group) < each:
+        if len(group) < each:
             group.append(case)
-    kept: dict[int, list[Found]] = {}
-    pairs: dict[tuple[str, int], dict[str, list[tuple[Row, Row]]]] = {}
+    pairs: dict[tuple[str, int], list[tuple[Row, Row]]] = {}
     for change in dict.fromkeys((swap.attribute, swap.sign) for swap in SWAPS):
-        kinds = pairs.setdefault(change, {})
+        pairs[change] = []
         for case in groups.get(change, []):
             words = study.rows.get(
                 ("words by strength", study.model.key, case.number), partial(words_row, study, bench, case)
             )
-            if max(column(words, "own")) < RECOGNISED:
-                continue
-            row = study.rows.get(
+            fitted = study.rows.get(
                 ("fitted to it by strength", study.model.key, case.number), partial(fitted_row, study, case)
             )
-            kinds.setdefault("fitted", []).append((row, words))
-            if best := discovered(study, table, change):
-
-                def found(case: Case = case, best: tuple = best) -> Row:
-                    source, label, k, sign = best
-                    if source.number not in kept:
-                        kept[source.number] = first_directions(source)
-                    _, one, a = [part for part in kept[source.number] if part[0].label == label][k]
-                    return direction_row(study, case, one.direction, [sign * a * factor for factor in DISCOVERED])
-
-                key = ("discovered by strength", study.model.key, case.number, best[0].number, *best[1:3])
-                kinds.setdefault("discovered", []).append((study.rows.get(key, found), words))
+            if max(column(words, "own")) >= RECOGNISED:
+                pairs[change].append((fitted, words))
     for share in SHARES:
         print_share(pairs, share)
 
 
-def print_share(pairs: dict[tuple[str, int], dict[str, list[tuple[Row, Row]]]], share: float) -> None:
+def print_share(pairs: dict[tuple[str, int], list[tuple[Row, Row]]], share: float) -> None:
     """A table of all changes, at this share of the change that the word itself makes."""
     print(f"At {share:.0%} of the word's own change:\n")
-    heading("change", ("portraits", "by", "identity", "words", "PSNR", "words", "given back", "monotone", "words"))
+    heading("change", ("portraits", "identity", "words", "PSNR", "words", "given back", "monotone", "words"))
     won = {"identity": 0, "psnr": 0, "both": 0}
-    for (attribute, sign), kinds in pairs.items():
-        compared: dict[str, list[dict[str, float]]] = {}
-        for by, rows in kinds.items():
-            both = [beside_words(row, words, share) for row, words in rows]
-            if reached := [one for one in both if one is not None]:
-                compared |= {by: reached} if 2 * len(reached) >= len(rows) else {}
-        if not compared:
-            print(f"| {attribute} {sign:+d} | {max(map(len, kinds.values()), default=0)} | none |" + " |" * 7)
+    for (attribute, sign), rows in pairs.items():
+        compared = [one for row, words in rows if (one := beside_words(row, words, share)) is not None]
+        if 2 * len(compared) < len(rows) or not compared:
+            print(f"| {attribute} {sign:+d} | {len(compared)} of {len(rows)} |" + " |" * 7)
             continue
-        by = max(compared, key=lambda name: mean(row["identity"] - row["words identity"] for row in compared[name]))
         names = ("identity", "words identity", "psnr", "words psnr", "given back", "monotone", "words monotone")
-        columns = {name: mean(row[name] for row in compared[by]) for name in names}
+        columns = {name: mean(row[name] for row in compared) for name in names}
         formats = (".3f", ".3f", ".2f", ".2f", ".2f", ".2f", ".2f")
         cells = " | ".join(format(value, f) for value, f in zip(columns.values(), formats, strict=True))
-        print(f"| {attribute} {sign:+d} | {len(compared[by])} of {len(kinds[by])} | {by} | {cells} |", flush=True)
+        print(f"| {attribute} {sign:+d} | {len(compared)} of {len(rows)} | {cells} |", flush=True)
         better = columns["identity"] >= columns["words identity"], columns["psnr"] >= columns["words psnr"]
         won["identity"] += better[0]
         won["psnr"] += better[1]
         won["both"] += all(better)
     print(
-        f"\nOf {len(pairs)} changes, a direction keeps identity no worse for {won['identity']}, PSNR outside for "
+        f"\nOf {len(pairs)} changes, the direction keeps identity no worse for {won['identity']}, PSNR outside for "
         f"{won['psnr']}, both for {won['both']}.\n"
     )
 

@@ -14,12 +14,11 @@ locality: every method's first direction of eyes and mouth, on the portrait that
 strength with which the region changes by one root mean square. transfer: the first directions by contrast of each
 source portrait; those of which the probe says on the source what they do, in the kinds that a region of the face can
 have, are applied to other portraits both ways, and it is counted on how many the same attribute changes the same way.
-beside: a word of the portrait's caption is replaced by prompt-to-prompt on the anchored inversion, and by two kinds of
-directions: the shift of h that is fitted to what this does to the portrait, and the one that was found on a source
-portrait. They are compared at the same change of the attribute, shares of what the word itself does, if half of the
-portraits reach it; of the two kinds the one that keeps more of the person counts. "given back" is PSNR outside with
-what the autoencoder loses given back to the changed words as well, as it is to directions. Monotone: rank correlation
-of strength and attribute, up to the strength that changes it most.
+beside: a word of the portrait's caption is replaced by prompt-to-prompt on the anchored inversion, and by the shift of
+h that is fitted to what this does to the portrait, on portraits that the other studies have not seen. They are compared
+at the same change of the attribute, shares of what the word itself does, if half of the portraits reach it. "given
+back" is PSNR outside with what the autoencoder loses given back to the changed words as well, as it is to directions.
+Monotone: rank correlation of strength and attribute, up to the strength that changes it most.
 
 Rows are kept as those of `benchmarks.inversion`: begun again, the benchmark goes on from them.
 """
@@ -277,14 +276,11 @@ def main() -> None:
     chosen = cases(arguments.portraits + arguments.sources)
     sources, others = chosen[: arguments.sources], chosen[arguments.sources :]
 
-    def beside_words() -> None:
-        beside(study, arguments.each, transfer_rows(study, sources, others), partial(first_directions, study), chosen)
-
     tables: dict[str, Callable[[], None]] = {
         "options": partial(options, study, others),
         "locality": partial(locality, study, others),
         "transfer": partial(transfer, study, sources, others),
-        "beside": beside_words,
+        "beside": partial(beside, study, arguments.each),
         "speed": partial(speed, study, chosen[:4]),
     }
     for name in (name for name in tables if name in what):
