@@ -34,9 +34,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..anchoring import source_path
+from ..calibration import calibrated, uneven_timesteps
 from ..conditional_unet import PromptedUNet
 from ..directions import PerTimestepDirection
-from ..editing import predict, sample_latent
+from ..editing import EditSettings, predict, sample_latent
 from ..memory import explain_memory_errors
 from ..models.loader import DiffusionModel
 from ..progress import Job, Progress, stage
@@ -44,7 +45,7 @@ from ..schedule import Schedule
 from ..unet import Features
 from .prompt_shift import require_one_model, require_samples
 
-SAMPLES, STEPS = 16, 10
+SAMPLES, STEPS = 16, 14  # these are the levels of the usual edit, seven steps and twice as many of a symmetric shift
 HELD_OUT = 2  # further samples, that the fit is measured on
 ITERATIONS = 8  # more of them fit what only the path needs, and strengths beyond 1 suffer
 FOCUS = 0.2
@@ -83,14 +84,14 @@ def fitted_shift(
     bound: DiffusionModel | None = None,
     guidance: float = GUIDANCE,
 ) -> Job[FittedShift]:
-    """dh_t at every timestep of a trajectory of `steps` steps.
+    """dh_t at the timesteps of an edit in `steps` steps.
 
     source, target: one text-to-image model with two prompts (`core.prompted.with_prompt`). bound: the same as it is
     when pictures are edited, by default with the source prompt. guidance: of the words. picture: (1, 3, R, R) in
     [-1, 1], that the shift is fitted to; by default it is fitted to `samples` of the model under the source prompt, the
-    noise of row i that of seed + i. The direction counts as made with the model's own number of steps: at a strength of
-    1, added to both terms of every one of them, it stands for the words. In float32, whatever the model has: a line
-    search goes by small differences. so_far: is filled in, and taken on from where it is.
+    noise of row i that of seed + i. At a strength of 1, added to both terms, the direction stands for the words. In
+    float32, whatever the model has: a line search goes by small differences. so_far: is filled in, and taken on from
+    where it is.
 
     Raises:
         RequestError: these are two models, no samples are asked for, or the step count is out of range.
@@ -105,7 +106,7 @@ def fitted_shift(
     source, target = _with(network, source, guidance), _with(network, target, guidance)
     fitted, unseen = (1, slice(None)) if picture is not None else (samples, slice(samples, None))
     so_far = so_far or Fitting()
-    schedule, timesteps = source.schedule, source.schedule.timesteps(steps)
+    schedule, timesteps = source.schedule, uneven_timesteps(source.schedule, steps)
     total = steps * (2 + iterations)
     with explain_memory_errors("Take fewer samples."):
         if picture is None:
@@ -134,6 +135,9 @@ def fitted_shift(
     missed, whole = (edited - y[0])[unseen].square().sum().item(), (y[0] - x[0])[unseen].square().sum().item()
     deltas = torch.stack(so_far.deltas[::-1])
     direction = PerTimestepDirection(torch.tensor(timesteps), deltas, source.card.steps)
+    # An edit at these levels adds it once per step at a strength of 1.
+    [weight] = calibrated(schedule, timesteps, direction, EditSettings(steps, injection="symmetric")).weights
+    direction = replace(direction, gain=steps / (source.card.steps * weight))
     return FittedShift(direction, 1 - missed / whole if whole else 0.0)
 
 

@@ -8,12 +8,14 @@ import torch
 from small_text_models import small_text_model
 from torch import Tensor
 
-from core.anchoring import edit_anchored, source_path
+from core.anchoring import source_path
 from core.asyrp.fitted_shift import FOCUS, HELD_OUT, ITERATIONS, RIDGE, Fitting, fit, fitted_shift, focus
 from core.asyrp.prompt_shift import prompt_shift
+from core.calibration import uneven_timesteps
 from core.editing import EditSettings
 from core.errors import RequestError
 from core.models.loader import DiffusionModel
+from core.process import edit_pictures
 from core.progress import Running, finish
 from core.prompted import with_prompt
 
@@ -121,7 +123,7 @@ def share(made: Tensor, wanted: Tensor, of: Tensor) -> float:
 @torch.no_grad()
 def test_it_explains_more_of_others_than_the_mean_shift(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
     """Of pictures that it was not fitted to, with the model's own noise, and written out."""
-    (source, target), times = pair, pair[0].schedule.timesteps(4)
+    (source, target), times = pair, uneven_timesteps(pair[0].schedule, 4)
     with torch.enable_grad():
         made = finish(fitted_shift(source, target, samples=4, steps=4, guidance=1))
     assert made.direction.timesteps.tolist() == times
@@ -141,9 +143,9 @@ def test_it_explains_more_of_others_than_the_mean_shift(pair: tuple[DiffusionMod
 
 @torch.no_grad()
 def test_one_picture_as_it_is_edited(pair: tuple[DiffusionModel, DiffusionModel]) -> None:
-    """On the path of its edits, under the prompt that it is bound to, with guidance of the words, and written out; at
-    the strength that stands for once in every step an edit does the same."""
-    (source, target), times = pair, pair[0].schedule.timesteps(4)
+    """On the path of its edits, under the prompt that it is bound to, with guidance of the words, and written out; an
+    edit at a strength of 1 does just that."""
+    (source, target), times = pair, uneven_timesteps(pair[0].schedule, 4)
     model = small_text_model()
     bound = with_prompt(model, "a photo")
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
@@ -155,8 +157,8 @@ def test_one_picture_as_it_is_edited(pair: tuple[DiffusionModel, DiffusionModel]
     edited = edited_written_out(bound, list(path.x), times, made.direction.deltas)
     assert made.explained == pytest.approx(share(edited, wanted, path.x[0]), abs=2e-3)
     assert made.explained > 0.5
-    settings = EditSettings(4, injection="symmetric")
-    result = finish(edit_anchored(bound, path, [(made.direction, 4 / bound.card.steps)], settings))
+    settings = EditSettings(2, injection="symmetric")  # of which a symmetric shift makes four
+    result = finish(edit_pictures(bound, picture, 1, [(made.direction, [1.0])], settings))
     plain, expected = (bound.codec.decode(latents) for latents in (path.x[0], edited))
     torch.testing.assert_close(result, (picture + expected - plain).clamp(-1, 1), rtol=1e-3, atol=1e-3)
     assert (result - picture).abs().max() > 0.01
