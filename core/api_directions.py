@@ -135,7 +135,7 @@ def between_prompts(
         prompt: what pictures are bound to when they are edited, as `load_model` takes it; by default the source prompt.
         fit: whether the shift is fitted to what the words do, without a picture.
         per_timestep: a shift for each timestep, or their mean for all of them.
-        samples, steps, seed: of the pictures that are drawn for it; None: 16 and 10 for a fit, 16 and 20 for a mean.
+        samples, steps, seed: of the pictures that are drawn for it; None: 8 and 14 for a fit, 16 and 20 for a mean.
             With a picture none are drawn.
         on_progress: called after every step.
 

@@ -45,7 +45,7 @@ from ..schedule import Schedule
 from ..unet import Features
 from .prompt_shift import require_one_model, require_samples
 
-SAMPLES, STEPS = 16, 14  # these are the levels of the usual edit, seven steps and twice as many of a symmetric shift
+SAMPLES, STEPS = 8, 14  # these are the levels of the usual edit, seven steps and twice as many of a symmetric shift
 HELD_OUT = 2  # further samples, that the fit is measured on
 ITERATIONS = 8  # more of them fit what only the path needs, and strengths beyond 1 suffer
 FOCUS = 0.2

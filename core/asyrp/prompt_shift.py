@@ -93,4 +93,4 @@ def everywhere(shift: PerTimestepDirection, t_edit: int = 0) -> GlobalDirection:
     used = shift.timesteps >= t_edit
     if not used.any():
         raise RequestError(f"No step lies at noise levels from {t_edit} up. Let it act further down.")
-    return GlobalDirection(shift.deltas[used].mean(0, keepdim=True), shift.steps, shift.t_start)
+    return GlobalDirection(shift.deltas[used].mean(0, keepdim=True), shift.steps, shift.t_start, shift.gain)

@@ -1,5 +1,7 @@
 """The shift of h between two prompts, against its definition."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_text_models import small_text_model
@@ -72,6 +74,7 @@ def test_one_shift_for_all_timesteps() -> None:
     shift = PerTimestepDirection(torch.tensor([10, 500, 900]), torch.arange(3.0)[:, None, None, None], 40)
     assert everywhere(shift).delta.item() == 1
     assert everywhere(shift, 400).delta.item() == 1.5
+    assert everywhere(replace(shift, gain=0.5)).gain == 0.5
     with pytest.raises(RequestError, match="further down"):
         everywhere(shift, 950)
 
