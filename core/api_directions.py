@@ -125,7 +125,7 @@ def between_prompts(
     on_progress: OnProgress | None = None,
 ) -> Preset:
     """What two prompts differ in as a direction, without an image-text model: the shift of h that does what the change
-    of words does (`core.asyrp.fitted_shift`), on one picture, which takes seconds, or on any; or the mean one, which is
+    of words does (`core.asyrp.fitted_shift`), on one picture, or on any, which takes longer; or the mean one, which is
     weak for many words (`core.asyrp.prompt_shift`).
 
     Args:

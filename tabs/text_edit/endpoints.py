@@ -75,7 +75,7 @@ def build(shell: Shell) -> None:
             value="global",
             label="Form: global (one shift, fast), implicit (a network f_t, slower, as in the paper), per_timestep "
             "(one shift for each timestep, optimised directly) or, of text-to-image models, picture (what the change "
-            "from one prompt to another does to the first of `files`, in seconds), fitted (to any picture) or prompts "
+            "from one prompt to another does to the first of `files`), fitted (to any picture) or prompts "
             "(their mean difference in h, quick and weak)",
         )
         few, short = SUGGESTED["global"]
@@ -132,7 +132,7 @@ def edit_text(
 
     The direction is a preset by its name, one trained before in this session, or a pair of texts; a pair for which
     there is no direction yet is trained first, which takes a minute or two. In a text-to-image model the texts are two
-    prompts, and a shift of h is fitted to what they differ in, which takes about a minute.
+    prompts, and a shift of h is fitted to what they differ in, which takes a minute or two.
 
     Returns the edited picture and a JSON of measures: S_dir, identity, perceptual distance, attributes before and
     after, the intervals used and the seconds taken. Until then the JSON tells how far it is.

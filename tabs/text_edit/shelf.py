@@ -135,7 +135,7 @@ def prompted_ways(card: ModelCard) -> list[str]:
     """Those of a text-to-image model."""
     return [
         f"<b>From words</b>: what two prompts differ in, “{escape(usual_prompt(card.id))}” and another one, is a "
-        "direction for your picture in seconds, by the model's own reading. It can also be trained, as with others.",
+        "direction for your picture in half a minute, by the model's own reading. It can also be trained.",
         "<b>Discover</b> finds directions of a region, without words and without training; what is found in one "
         "picture works in others.",
         "<b>A file</b> that you have: “Open a preset file”, below. It has to be made for these weights.",

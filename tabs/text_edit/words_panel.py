@@ -19,8 +19,8 @@ TRAINED = [
     ("One change for each noise level, the same for every picture (Δh per timestep)", "per_timestep"),
 ]
 BY_PROMPTS = [
-    ("For this picture: seconds (Δh per timestep, fitted to what the words do to it)", HERE.form),
-    ("For any picture: about a minute (Δh per timestep, fitted to what the words do)", FITTED.form),
+    ("For this picture: about half a minute (Δh per timestep, fitted to what the words do to it)", HERE.form),
+    ("For any picture: a minute or two (Δh per timestep, fitted to what the words do)", FITTED.form),
     ("By the mean of what they do to h: seconds, weak for many words (Δh per timestep)", MEAN.form),
 ]
 LATENTS = [
