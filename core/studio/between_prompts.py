@@ -108,8 +108,8 @@ def fit_to_prompts(
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
     require_range("steps", steps, 4, 200)
-    about, guidance = (so_far, picture, bound), words_guidance(source)
-    job = fitted_shift(source, target, samples, steps, 0, fitted.ITERATIONS, *about, guidance)
+    guidance = words_guidance(source)
+    job = fitted_shift(source, target, samples, steps, so_far=so_far, picture=picture, bound=bound, guidance=guidance)
     return (yield from stage(exclusively(job), "Fitting the words"))
 
 
