@@ -26,7 +26,7 @@ from core.text_to_image import text_to_image_card
 
 WORD_STEPS = 6
 POOL, OTHERS = 200, 34  # held-out portraits, and the first of them, that directions were found and tried on
-FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # strengths
+FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # strengths, as far as the slider goes
 SHARES = (0.5, 0.75, 1.0)  # of the change that a word makes, at which both are compared
 
 
@@ -77,12 +77,9 @@ def at_change(row: Row, change: float, names: Sequence[str] = ("identity", "psnr
 
 
 def direction_row(study: Study, case: Case, direction: Direction, strengths: Sequence[float]) -> Row:
-    """A direction at growing strengths; monotone: up to the strength that changes the attribute most."""
+    """A direction at growing strengths."""
     row = seen(study, case, study.edited(case.pixels, direction, strengths))
-    own = column(row, "own")
-    until = int(np.argmax(own)) + 1
-    monotone = spearmanr([0.0, *strengths[:until]], [0.0, *own[:until]])[0] if until > 1 else 1.0
-    return row | {"monotone": monotone}
+    return row | {"monotone": spearmanr([0.0, *strengths], [0.0, *column(row, "own")])[0]}
 
 
 def fitted_row(study: Study, case: Case) -> Row:
@@ -111,7 +108,7 @@ def beside(study: Study, each: int) -> None:
                 ("words by strength", study.model.key, case.number), partial(words_row, study, bench, case)
             )
             fitted = study.rows.get(
-                ("fitted to it by strength", study.model.key, case.number), partial(fitted_row, study, case)
+                ("fitted shift by strength", study.model.key, case.number), partial(fitted_row, study, case)
             )
             if max(column(words, "own")) >= RECOGNISED:
                 pairs[change].append((fitted, words))

@@ -18,7 +18,7 @@ beside: a word of the portrait's caption is replaced by prompt-to-prompt on the 
 h that is fitted to what this does to the portrait, on portraits that the other studies have not seen. They are compared
 at the same change of the attribute, shares of what the word itself does, if half of the portraits reach it. "given
 back" is PSNR outside with what the autoencoder loses given back to the changed words as well, as it is to directions.
-Monotone: rank correlation of strength and attribute, up to the strength that changes it most.
+Monotone: rank correlation of strength and attribute.
 
 Rows are kept as those of `benchmarks.inversion`: begun again, the benchmark goes on from them.
 """

@@ -8,15 +8,16 @@ anchored to it:
 Of this is wanted what it does where it acts most, y_t = x_t + m (w_t - x_t), with m = e^2 / (e^2 + (FOCUS max e)^2) and
 e the energy of the difference of the two predictions of x_t at a place, over all noise levels. The words act through
 the cross-attention of all blocks, and the mean shift of h (`core.asyrp.prompt_shift`) is little of it. A shift of h is
-fitted that takes the edited picture along y:
+fitted that takes the edited picture along y, and at a strength s along y_t(s) = x_t + s (y_t - x_t):
 
-    x'_{t-1} = step(x'_t, G(h(x'_t) + dh_t)) + x_{t-1} - step(x_t, G(h(x_t))),                  x'_T = x_T,
+    x'_{t-1} = step(x'_t, G(h(x'_t) + s dh_t)) + x_{t-1} - step(x_t, G(h(x_t))),                x'_T = x_T,
 
-    dh_t = argmin  sum |x'_{t-1} - y_{t-1}|^2 / (what it is without dh_t)  +  RIDGE |dh_t|^2 / mean |h(x'_t)|^2,
+    dh_t = argmin  sum |x'_{t-1} - y_{t-1}(s)|^2 / s^2 / (that without dh_t)  +  RIDGE |dh_t|^2 / mean |h(x'_t)|^2,
 
-one shift for all x_t: those of one picture, or of pictures that the model draws from the source prompt. What the shift
-at one level leaves undone is made up for at the next. G reads the prompt that edited pictures are bound to, without
-guidance; eps has it. Started from the shift at the noise level above, by L-BFGS.
+one shift for all x_t and s: for one picture at all STRENGTHS, or for pictures that the model draws from the source
+prompt, at one of them each. What the shift at one level leaves undone is made up for at the next. G reads the prompt
+that edited pictures are bound to, without guidance; eps has it. Started from the shift at the noise level above, by
+L-BFGS.
 
 Ours. G, h and the shift for every timestep are those of Asyrp (Kwon et al. 2023), section 3 and Appendix L; its loss
 takes an image-text model's word for what the words mean, this one the network's own. That the difference of two
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +52,7 @@ HELD_OUT = 2  # further samples, that the fit is measured on
 ITERATIONS = 8  # more of them fit what only the path needs, and strengths beyond 1 suffer
 FOCUS = 0.2
 RIDGE = 0.1
+STRENGTHS = (1.0, 0.5, 1.5)  # a shift that is fitted at 1 alone soon breaks pictures beyond it
 GUIDANCE = 5.0
 FIRST_STEP = 0.05  # of the root mean square of h: about the size of the first step along the gradient
 FITTING = "fitting the words"
@@ -104,35 +107,41 @@ def fitted_shift(
     network = bound.unet.in_float32().unet
     bound, drawing = _with(network, bound), _with(network, source)
     source, target = _with(network, source, guidance), _with(network, target, guidance)
-    fitted, unseen = (1, slice(None)) if picture is not None else (samples, slice(samples, None))
     so_far = so_far or Fitting()
     schedule, timesteps = source.schedule, uneven_timesteps(source.schedule, steps)
     total = steps * (2 + iterations)
     with explain_memory_errors("Take fewer samples."):
         if picture is None:
             x = yield from stage(drawn_path(drawing, timesteps, seed, samples + HELD_OUT), total=total)
+            strengths = [*islice(cycle(STRENGTHS), samples), *[1.0] * HELD_OUT]
+            fitted, judged, predictions = samples, slice(samples, None), None
         else:
             job = source_path(bound, picture, timesteps)
-            x = (yield from stage(job, "reading the picture", total=total, previews=False)).x.float()
+            path = yield from stage(job, "reading the picture", total=total, previews=False)
+            x, predictions, strengths = path.x.float(), path.eps.float(), [*STRENGTHS]
+            fitted, judged = len(strengths), slice(strengths.index(1.0), strengths.index(1.0) + 1)
         y = yield from stage(path_of_words(source, target, x, timesteps), first=steps, total=total)
-        edited = x[-1]
+        s = x.new_tensor(strengths)[:, None, None, None]
+        y = x + s * (y - x)
+        edited = x[-1].expand_as(y[-1])
         for k in reversed(range(steps)):  # level k + 1 to level k
             t, t_prev, done = timesteps[k], timesteps[k - 1] if k else -1, steps - 1 - k
             features, eps = _prediction(bound, edited, t)
-            anchor = x[k] - _step(schedule, x[k + 1], predict(bound, x[k + 1], t), t, t_prev)
+            of_source = predict(bound, x[k + 1], t) if predictions is None else predictions[k]
+            anchor = x[k] - _step(schedule, x[k + 1], of_source, t, t_prev)
             unshifted = _step(schedule, edited, eps, t, t_prev)
             slope = (_step(schedule, edited, eps + 1, t, t_prev) - unshifted).mean()  # the step is affine in eps
             is_new = done >= len(so_far.deltas)
             if is_new:
                 wanted = eps + (y[k] - anchor - unshifted) / slope
                 above = so_far.deltas[-1][None] if so_far.deltas else torch.zeros(1, *source.card.h_shape)
-                search = fit(bound, features, edited, t, wanted, eps, fitted, above.to(edited), iterations)
+                search = fit(bound, features, edited, t, wanted, eps, s[:fitted], above.to(edited), iterations)
                 delta = yield from stage(search, first=2 * steps + done * iterations, total=total)
                 so_far.deltas.append(delta[0].cpu())
             delta = so_far.deltas[done][None].to(edited)
-            edited = _step(schedule, edited, _shifted(bound, features, edited, t, delta), t, t_prev) + anchor
+            edited = _step(schedule, edited, _shifted(bound, features, edited, t, s * delta), t, t_prev) + anchor
             yield Progress(2 * steps + (done + 1) * iterations, total, FITTING, kept=is_new)
-    missed, whole = (edited - y[0])[unseen].square().sum().item(), (y[0] - x[0])[unseen].square().sum().item()
+    missed, whole = ((one - y[0])[judged].square().sum().item() for one in (edited, x[0]))
     deltas = torch.stack(so_far.deltas[::-1])
     direction = PerTimestepDirection(torch.tensor(timesteps), deltas, source.card.steps)
     # An edit at these levels adds it once per step at a strength of 1.
@@ -196,10 +205,9 @@ def _prediction(model: DiffusionModel, x: Tensor, t: int) -> tuple[Features, Ten
 def _shifted(
     model: DiffusionModel, features: Features, x: Tensor, t: int, delta: Tensor, rows: slice = slice(None)
 ) -> Tensor:
-    """eps of some rows at h + delta."""
+    """eps of some rows at h + delta, of which there is one (C, h, w) for each of them."""
     with torch.set_grad_enabled(delta.requires_grad):
-        part = features.select(rows)
-        return model.eps(part, x[rows], t, delta.expand(len(part.h), -1, -1, -1))
+        return model.eps(features.select(rows), x[rows], t, delta)
 
 
 def fit(
@@ -209,14 +217,15 @@ def fit(
     t: int,
     wanted: Tensor,
     eps: Tensor,
-    samples: int,
+    s: Tensor,
     start: Tensor,
     iterations: int = ITERATIONS,
 ) -> Job[Tensor]:
-    """The shift (1, C, h, w) with which the model's predictions of the first `samples` rows of x come nearest to the
-    wanted ones. features: the model's, at (x, t). eps: its predictions without a shift; where these are the wanted ones
-    there is nothing to fit, and the shift is zero."""
-    goal = (wanted - eps)[:samples].square().sum()
+    """The shift (1, C, h, w) with which, at strengths s (n, 1, 1, 1), the model's predictions of the first n rows of x
+    come nearest to the wanted ones. features: the model's, at (x, t). eps: its predictions without a shift; where these
+    are the wanted ones there is nothing to fit, and the shift is zero."""
+    samples = len(s)
+    goal = ((wanted - eps)[:samples] / s).square().sum()
     rms = features.h[:samples].float().square().mean().sqrt()
     if goal <= 1e-9 * eps[:samples].square().sum():
         return torch.zeros_like(start)
@@ -229,7 +238,8 @@ def fit(
     def losses() -> Iterator[Tensor]:
         yield RIDGE * (u * scale / rms).square().mean()
         for rows in pieces:
-            yield (_shifted(model, features, x, t, u * scale, rows) - wanted[rows]).square().sum() / goal
+            made = _shifted(model, features, x, t, s[rows] * scale * u, rows)
+            yield ((made - wanted[rows]) / s[rows]).square().sum() / goal
 
     def closure() -> Tensor:
         for known, value, gradient in evaluated:  # an iteration begins where the one before has ended

@@ -84,11 +84,10 @@ def fit_work(
     bound: DiffusionModel | None = None,
 ) -> Work:
     """Of `fit_to_prompts`: predictions at every noise level, then decoders there and back."""
-    rows, left = samples if picture is None else 1, steps - len(so_far.deltas)
-    evaluations, predictions = 3 * EVALUATIONS * fitted.ITERATIONS, 9  # of the words with guidance, of the picture
-    return steps * Work(predictions, predictions * (rows + fitted.HELD_OUT)) + left * Work(
-        evaluations, evaluations * rows
-    )
+    paths, edits = (samples + fitted.HELD_OUT,) * 2 if picture is None else (1, len(fitted.STRENGTHS))
+    fits, left = samples if picture is None else edits, steps - len(so_far.deltas)
+    words, own, evaluations = 7, 3, 3 * EVALUATIONS * fitted.ITERATIONS  # with guidance; of the pictures, edited ones
+    return steps * (Work(words, words * paths) + Work(own, own * edits)) + left * Work(evaluations, evaluations * fits)
 
 
 @device_job(fit_work, resumable=True)
@@ -140,8 +139,8 @@ class Way:
         return self.samples == 0
 
 
-HERE = Way("picture", "prompt shift fitted to a picture", 0, fitted.STEPS, 1.0, (-2.0, 2.0))
-FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-2.0, 2.0))
+HERE = Way("picture", "prompt shift fitted to a picture", 0, fitted.STEPS, 1.0, (-1.5, 1.5))
+FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-1.5, 1.5))
 MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
 WAYS = {way.form: way for way in (HERE, FITTED, MEAN)}
 

@@ -9,7 +9,7 @@ from small_text_models import small_text_model
 from torch import Tensor
 
 from core.anchoring import source_path
-from core.asyrp.fitted_shift import FOCUS, HELD_OUT, ITERATIONS, RIDGE, Fitting, fit, fitted_shift, focus
+from core.asyrp.fitted_shift import FOCUS, HELD_OUT, ITERATIONS, RIDGE, STRENGTHS, Fitting, fit, fitted_shift, focus
 from core.asyrp.prompt_shift import prompt_shift
 from core.calibration import uneven_timesteps
 from core.editing import EditSettings
@@ -32,7 +32,7 @@ class LinearFeatures:
 
 
 class LinearDecoder:
-    """eps = A_n (h + delta) + c, with an A of its own for every picture n."""
+    """eps = A_n (h + delta) + c, (n, OUT, 1, 1), with an A of its own for every picture n."""
 
     def __init__(self, count: int, rows_per_call: int) -> None:
         draw = torch.Generator().manual_seed(2)
@@ -43,7 +43,7 @@ class LinearDecoder:
         h = features.h if delta is None else features.h + delta
         first = int(x[0, 0])  # x says which pictures these are
         A = self.A[first : first + len(h)]
-        return (A @ h.flatten(1)[:, :, None])[:, :, 0] + features.c
+        return (A @ h.flatten(1)[:, :, None])[..., None] + features.c
 
 
 @pytest.mark.parametrize("rows_per_call", [400, 8])
@@ -55,15 +55,18 @@ def test_the_fit_is_the_dense_solution(rows_per_call: int) -> None:
         return torch.randn(shape, generator=draw, dtype=torch.float64)
 
     model = LinearDecoder(count, rows_per_call)
-    features = LinearFeatures(random(count, C, SIDE, SIDE), random(count, OUT))
+    features = LinearFeatures(random(count, C, SIDE, SIDE), random(count, OUT, 1, 1))
+    s = torch.tensor([0.5, 1, 1.5, 0.5, 2], dtype=torch.float64)[:, None, None, None]
     x = torch.arange(count, dtype=torch.float64)[:, None]
     eps = model.eps(features, x, 0)
-    wanted = eps + 0.3 * random(count, OUT) + (model.A @ torch.ones(C * SIDE * SIDE, 1, dtype=torch.float64))[:, :, 0]
+    made_with = (model.A @ torch.ones(C * SIDE * SIDE, 1, dtype=torch.float64))[..., None]
+    wanted = eps + 0.3 * random(count, OUT, 1, 1) + made_with
+    wanted[:samples] += (s - 1) * made_with[:samples]
     start = torch.zeros(1, C, SIDE, SIDE, dtype=torch.float64)
-    delta = finish(fit(model, features, x, 0, wanted, eps, samples, start, iterations=60))
+    delta = finish(fit(model, features, x, 0, wanted, eps, s, start, iterations=60))
 
-    # |A d - g|^2 / |g|^2 + RIDGE mean(d^2) / mean(h^2), as the least squares of one tall matrix.
-    A, g = model.A[:samples].flatten(0, 1), (wanted - eps)[:samples].flatten()
+    # |s A d - g|^2 / s^2, of all that it is without d, + RIDGE mean(d^2) / mean(h^2): least squares of a tall matrix.
+    A, g = model.A[:samples].flatten(0, 1), ((wanted - eps)[:samples] / s).flatten()
     mean_square = features.h[:samples].square().mean()
     ridge = (RIDGE / (start.numel() * mean_square)).sqrt() * torch.eye(start.numel(), dtype=torch.float64)
     tall = torch.cat((A / g.norm(), ridge))
@@ -73,7 +76,7 @@ def test_the_fit_is_the_dense_solution(rows_per_call: int) -> None:
     torch.testing.assert_close(delta.flatten(), expected.solution[:, 0], rtol=1e-5, atol=1e-6)
     assert (delta - 1).abs().max() < 0.3, "near to what the pictures were made with"
 
-    same = finish(fit(model, features, x, 0, eps, eps, samples, start + 1))
+    same = finish(fit(model, features, x, 0, eps, eps, s, start + 1))
     assert same.abs().max() == 0, "the words do nothing"
 
 
@@ -213,3 +216,27 @@ def test_what_cannot_be_asked(pair: tuple[DiffusionModel, DiffusionModel]) -> No
     nothing = finish(fitted_shift(source, source, samples=1, steps=3))
     assert nothing.explained == 0
     assert nothing.direction.deltas.abs().max() == 0
+
+
+@torch.no_grad()
+def test_strengths_besides_one(pair: tuple[DiffusionModel, DiffusionModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """s times the shift goes s times as far where the words lead: nearer there than one that is fitted at 1 alone."""
+    (source, target), times = pair, uneven_timesteps(pair[0].schedule, 4)
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    path = finish(source_path(source, picture, times))
+    model = small_text_model()
+    words = (with_prompt(model, prompt, 9) for prompt in ("a cat", "a smiling cat"))
+    wanted = words_written_out(*words, list(path.x), times)[0] - path.x[0]
+
+    def missed() -> list[float]:
+        with torch.enable_grad():
+            deltas = finish(fitted_shift(source, target, steps=4, picture=picture, guidance=9)).direction.deltas
+        edits = [edited_written_out(source, list(path.x), times, s * deltas) - path.x[0] for s in STRENGTHS]
+        return [((made / s - wanted).norm() / wanted.norm()).item() for made, s in zip(edits, STRENGTHS, strict=True)]
+
+    together = missed()
+    monkeypatch.setattr("core.asyrp.fitted_shift.STRENGTHS", (1.0,))
+    alone = missed()
+    print(together, alone)
+    assert together[0] < alone[0]
+    assert together[2] < alone[2]
