@@ -4,7 +4,7 @@ are beside changed words.
     python -m benchmarks.t2i_hspace                               # everything, on 100 portraits: hours on two cores
     python -m benchmarks.t2i_hspace locality --portraits 12
     python -m benchmarks.t2i_hspace transfer --sources 4 --portraits 12
-    python -m benchmarks.t2i_hspace beside --each 2
+    python -m benchmarks.t2i_hspace beside --each 3
     python -m benchmarks.t2i_hspace speed --write                 # also into docs/benchmarks.md
     python -m benchmarks.t2i_hspace options --portraits 3         # which defaults
 
