@@ -139,8 +139,9 @@ class Way:
         return self.samples == 0
 
 
-HERE = Way("picture", "prompt shift fitted to a picture", 0, fitted.STEPS, 1.0, (-1.5, 1.5))
-FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-1.5, 1.5))
+REACH = max(fitted.STRENGTHS)  # sliders go as far as shifts are fitted
+HERE = Way("picture", "prompt shift fitted to a picture", 0, fitted.STEPS, 1.0, (-REACH, REACH))
+FITTED = Way("fitted", "fitted prompt shift", fitted.SAMPLES, fitted.STEPS, 1.0, (-REACH, REACH))
 MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
 WAYS = {way.form: way for way in (HERE, FITTED, MEAN)}
 

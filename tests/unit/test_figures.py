@@ -236,6 +236,7 @@ def test_the_command_says_which_there_are(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # minutes of work on a slow machine
 @pytest.mark.parametrize("paper", [paper.key for paper in listed.PAPERS])
 def test_a_quick_look_draws_every_figure(paper: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Little of each: whether what they are drawn with fits together, and that every check has a number."""
