@@ -53,8 +53,15 @@ EXAMPLE = library.examples("avatars")[0]
 FAST = 5  # steps that are enough to see that it works
 SAME = 40.0  # dB; the same network in the same precision on the same picture
 MOUTH = [{"label": "mouth", "boxes": [[0.3, 0.6, 0.7, 0.8]], "strokes": []}]
-SOMEBODY = base64.urlsafe_b64encode(json.dumps({"user": "somebody"}).encode()).decode().rstrip("=")
-KNOWN = {"x-ip-token": f"e30.{SOMEBODY}.x"}
+
+
+def logged_in(name: str) -> dict[str, str]:
+    """Headers of a visitor who is."""
+    payload = base64.urlsafe_b64encode(json.dumps({"user": name}).encode()).decode().rstrip("=")
+    return {"x-ip-token": f"e30.{payload}.x"}
+
+
+KNOWN, ANOTHER = logged_in("somebody"), logged_in("another")
 START = 280  # seconds, on a machine that has other things to do
 
 
@@ -347,6 +354,9 @@ def test_what_is_left_of_a_quota_is_used(space: Space) -> None:
         assert [float(one["durationSeconds"]) for one in space.service.granted[granted:]] == [SOME_LEFT]
     finally:
         job.cancel()
+    space.service.mode = "ok"  # whoever asked now would be given it
+    assert soon(lambda: space.service.released == len(space.service.granted)), "it was given back"
+    assert len(space.service.granted) == granted + 1, "what was cancelled asks for nothing more"
 
 
 @pytest.fixture
@@ -383,10 +393,12 @@ def test_a_model_that_was_opened_after_the_launch(space: Space, opened: tuple[st
 
 def test_a_small_model_goes_on_without_a_gpu(space: Space) -> None:
     """With its weights, which are not those that are packed for the GPU."""
-    client, grants = space.client(), len(space.service.granted)
+    assert soon(lambda: space.service.released == len(space.service.granted)), "nothing runs any more"
+    client, before = space.client(**ANOTHER), len(space.service.granted)
     asked = {"steps": FAST, "guidance": 3.0, "model": "stand-in", "api_name": "/invert"}
     _, with_gpu, _ = client.predict(handle_file(EXAMPLE), "a face", "EDICT", **asked)
-    assert len(space.service.granted) == grants + 1
+    granted = space.service.granted[before:]
+    assert [one.get("token") for one in granted] == [ANOTHER["x-ip-token"]], granted
     space.service.mode = "quota"
     _, without, _ = client.predict(handle_file(EXAMPLE), "a face", "EDICT", **asked)
     assert psnr(pixels(with_gpu), pixels(without)) > 30
