@@ -58,6 +58,7 @@ KINDS = ("smile", "mouth_open", "eye_open", "brow_angle", "brow_raise", "gaze", 
 CHANGE = 0.1  # root mean square inside, pixels in [-1, 1]: plainly visible
 FACTORS = (0.5, 1.0, 2.0, 4.0)  # of the suggested strength
 COUNT = 5  # directions of a region
+FIRST_SOURCES = 4  # further ones come after the other portraits, which stay the same ones
 FITS = "two prompts, fitted to a picture", "two prompts, for any picture"
 # Of binding: the prompt, None for the portrait's own; guidance of analysis and decoding; the branch that is shifted.
 OPTIONS: tuple[tuple[str | None, float, ShiftedBranch], ...] = (
@@ -273,8 +274,9 @@ def main() -> None:
         parser.error(f"choose from {', '.join(everything)}, on at least one portrait")
     fingerprint = load_text_to_image(text_to_image_card(MODEL)).fingerprint
     study = Study(Rows(arguments.run / f"t2i_hspace-{fingerprint[:8]}.jsonl"))
-    chosen = cases(arguments.portraits + arguments.sources)
-    sources, others = chosen[: arguments.sources], chosen[arguments.sources :]
+    chosen, first = cases(arguments.portraits + arguments.sources), min(arguments.sources, FIRST_SOURCES)
+    others = chosen[first : first + arguments.portraits]
+    sources = chosen[:first] + chosen[first + arguments.portraits :]
 
     tables: dict[str, Callable[[], None]] = {
         "options": partial(options, study, others),
