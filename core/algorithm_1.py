@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -21,8 +22,9 @@ from torch import Tensor
 from .ascent import Step
 from .editing import predict
 from .latents import Latent, LatentCache, latent_key
+from .models.codec import pictures, previews_of
 from .models.loader import DiffusionModel
-from .progress import Job, Previews, Progress
+from .progress import Job, Progress
 from .schedule import Schedule
 
 PUBLISHED = -1  # in place of the iterations of each step, in the keys of latents that were made this way
@@ -58,14 +60,14 @@ def invert_as_published(
         yield Progress(steps, steps, "inverting", pixels)
         return known
 
-    schedule, previews = as_published(model).schedule, Previews(seconds=0)
+    schedule, previews = as_published(model).schedule, previews_of(model.codec)
     timesteps = schedule.timesteps(steps)
     x = model.codec.encode(pixels.to(model.device, torch.float32))
     climbed = ascend_as_published(schedule, lambda x, t: predict(model, x, t, chunk), x, timesteps)
     for k, (x, eps) in enumerate(climbed, start=1):
         x0 = schedule.predicted_x0(x, eps, timesteps[k])
-        preview = model.codec.decode(x0).clamp(-1, 1) if previews.due(k, steps) else None
-        yield Progress(k, steps, "inverting", preview)
+        shown = previews.after(k, steps, partial(pictures, model.codec, x0))
+        yield Progress(k, steps, "inverting", shown)
     yield Progress(steps, steps, "inverting", pixels)
 
     latent = Latent(x, steps, model.card.id, key)

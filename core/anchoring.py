@@ -45,8 +45,9 @@ from .editing import (
 )
 from .latents import latent_key
 from .memory import MAX_PATHS
+from .models.codec import pictures, previews_of
 from .models.loader import DiffusionModel
-from .progress import Job, Previews, Progress
+from .progress import Job, Progress
 
 Route = Literal["inverted", "noised"]
 PLAIN = EditSettings()
@@ -57,29 +58,34 @@ class SourcePath:
     """Pictures on their way through the noise levels, S steps up.
 
     x: float32 (S + 1, B, C, h, w) in network space, by level; the first is the clean picture. eps: (S, B, C, h, w), the
-    prediction at (x[k + 1], timesteps[k]). pixels: (B, 3, H, W) in [-1, 1], the pictures.
+    prediction at (x[k + 1], timesteps[k]). pixels: (B, 3, H, W) in [-1, 1], the pictures. lost: what an autoencoder
+    loses of them; None where nothing is lost.
     """
 
     x: Tensor
     eps: Tensor
     timesteps: tuple[int, ...]
     pixels: Tensor
+    lost: Tensor | None
     key: tuple[object, ...]
 
     @property
     def nbytes(self) -> int:
-        return sum(part.numel() * part.element_size() for part in (self.x, self.eps, self.pixels))
+        parts = [part for part in (self.x, self.eps, self.pixels, self.lost) if part is not None]
+        return sum(part.numel() * part.element_size() for part in parts)
 
     def to(self, device: torch.device | str) -> SourcePath:
         """The same on another device; itself if it is there."""
         if self.x.device == torch.device(device):
             return self
-        return replace(self, x=self.x.to(device), eps=self.eps.to(device), pixels=self.pixels.to(device))
+        lost = None if self.lost is None else self.lost.to(device)
+        return replace(self, x=self.x.to(device), eps=self.eps.to(device), pixels=self.pixels.to(device), lost=lost)
 
     def repeat(self, n: int) -> SourcePath:
         """Every picture n times in a row, for a strip of n strengths."""
         x, eps = (part.repeat_interleave(n, dim=1) for part in (self.x, self.eps))
-        return replace(self, x=x, eps=eps, pixels=self.pixels.repeat_interleave(n, dim=0))
+        lost = None if self.lost is None else self.lost.repeat_interleave(n, dim=0)
+        return replace(self, x=x, eps=eps, pixels=self.pixels.repeat_interleave(n, dim=0), lost=lost)
 
 
 class PathCache(Cache[SourcePath]):
@@ -121,7 +127,7 @@ def source_path(
         n = seeded_noise(tuple(clean.shape[1:]), seed, 1).to(clean)
         path += [schedule.noised(clean, n, t) for t in timesteps]
     else:
-        previews, predictions = Previews(seconds=0), []
+        previews, predictions = previews_of(model.codec), []
 
         def asked_once(g: G, x: Tensor, evaluations: int) -> Step:
             path.append(x)
@@ -132,8 +138,8 @@ def source_path(
             predictions.append(eps)
             if k + 1 < steps:
                 x0 = schedule.predicted_x0(path[-1], eps, timesteps[k])
-                due = previews.due(k + 1, steps)
-                yield Progress(k + 1, total, "inverting", model.codec.decode(x0).clamp(-1, 1) if due else None)
+                shown = previews.after(k + 1, steps, partial(pictures, model.codec, x0))
+                yield Progress(k + 1, total, "inverting", shown)
 
     x = torch.stack(path)
     if route == "noised":
@@ -141,7 +147,9 @@ def source_path(
         eps = predict(model, x[1:].flatten(0, 1), of_rows, chunk).view_as(x[1:])
     else:
         eps = torch.stack(predictions)
-    made = SourcePath(x, eps, tuple(timesteps), pixels.to(clean), key)
+    given = pixels.to(clean)
+    lost = None if model.codec.lossless else given - model.codec.decode(clean).to(given)
+    made = SourcePath(x, eps, tuple(timesteps), given, lost, key)
     if cache is not None and made.nbytes <= cache.capacity:
         cache.put(key, made)
     yield Progress(total, total, "inverting", pixels)
@@ -186,17 +194,13 @@ def edit_anchored(
     parts = [(part, c[rows] * part.weight) for sum_, c in zip(sums, strengths.T, strict=True) for part in sum_]
 
     x_path, eps_path = path.x[:, rows], path.eps[:, rows]
-    x, moved, previews = x_path[-1], False, Previews(seconds=0)
-    lost: Tensor | None = None
+    x, moved, previews = x_path[-1], False, previews_of(model.codec)
+    lost = 0.0 if path.lost is None else path.lost[rows]
 
-    def pictures(x: Tensor) -> Tensor:
+    def decoded(x: Tensor) -> Tensor:
         """All rows, of the targets at hand."""
-        nonlocal lost
-        if lost is None and not model.codec.lossless:
-            lost = path.pixels[rows] - model.codec.decode(x_path[0]).to(path.pixels)
-        decoded = model.codec.decode(x).to(path.pixels)
         made = path.pixels.clone()
-        made[edited] = (decoded if lost is None else decoded + lost).clamp(-1, 1)[target_of]
+        made[edited] = (model.codec.decode(x).to(made) + lost).clamp(-1, 1)[target_of]
         return made
 
     for k in range(steps - 1, -1, -1):
@@ -220,7 +224,7 @@ def edit_anchored(
         done = steps - k
         if k:
             note = "editing" if acting or not moved else "denoising"
-            yield Progress(done, steps, note, pictures(P_t) if previews.due(done, steps) else None)
-    pixels = pictures(x)
+            yield Progress(done, steps, note, previews.after(done, steps, partial(decoded, P_t)))
+    pixels = decoded(x)
     yield Progress(steps, steps, "done", pixels)
     return pixels

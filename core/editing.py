@@ -17,8 +17,9 @@ from .errors import RequestError
 from .intervals import Intervals
 from .latents import Latent, LatentCache, latent_key
 from .memory import explain_memory_errors
+from .models.codec import pictures, previews_of
 from .models.loader import DiffusionModel
-from .progress import Job, Previews, Progress
+from .progress import Job, Progress
 from .queries import Query
 
 EDIT_ALWAYS = Intervals(t_edit=0, t_boost=0)
@@ -67,13 +68,15 @@ def invert(
         yield Progress(steps, steps, "inverting", pixels)
         return known
 
-    timesteps, previews = model.schedule.timesteps(steps), Previews(seconds=0)
+    timesteps, previews = model.schedule.timesteps(steps), previews_of(model.codec)
     clean = model.codec.encode(pixels.to(model.device, torch.float32))
     predicted = partial(predict, model, chunk=chunk)
     for k, (x, eps) in enumerate(ascend(model.schedule, predicted, clean, timesteps, iterations)):
         x0 = model.schedule.predicted_x0(x, eps, timesteps[k])
-        preview = model.codec.decode(x0).clamp(-1, 1) if previews.due(k + 1, steps) else None
-        yield Progress(k + 1, steps, "inverting", preview if k + 1 < steps else pixels)
+        shown: Tensor | None = pixels
+        if k + 1 < steps:
+            shown = previews.after(k + 1, steps, partial(pictures, model.codec, x0))
+        yield Progress(k + 1, steps, "inverting", shown)
 
     latent = Latent(x, steps, model.card.id, key)
     if cache is not None:
@@ -114,7 +117,7 @@ def edit(
     timesteps, t_boost = schedule.timesteps(steps)[::-1], settings.intervals.t_boost
     x_T = (latent.x_T if isinstance(latent, Latent) else latent).to(model.device, torch.float32)
     rows = _Rows(model, x_T, weighted, settings, chunk)
-    noise, previews = torch.Generator().manual_seed(settings.seed), Previews(seconds=0)
+    noise, previews = torch.Generator().manual_seed(settings.seed), previews_of(model.codec)
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         # Editing, t >= t_edit: a shift of h acts on P_t alone, or on both terms (lines 5 to 7).
         eps_P, eps_D = rows.predict(t)
@@ -127,9 +130,9 @@ def edit(
 
         phase = "editing" if t >= rows.last_edited else "boosting" if eta > 0 else "denoising"
         if k + 1 < steps:
-            due = previews.due(k + 1, steps)
-            yield Progress(k + 1, steps, phase, model.codec.decode(rows.all_of(P_t)).clamp(-1, 1) if due else None)
-    pixels = model.codec.decode(rows.all_of(rows.x)).clamp(-1, 1)
+            shown = previews.after(k + 1, steps, partial(pictures, model.codec, rows.all_of(P_t)))
+            yield Progress(k + 1, steps, phase, shown)
+    pixels = pictures(model.codec, rows.all_of(rows.x))
     yield Progress(steps, steps, "done", pixels)
     return pixels
 

@@ -6,7 +6,7 @@ One job is part of another by `result = yield from job`; `stage` says how its st
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from torch import Tensor
@@ -90,22 +90,32 @@ class Running(Generic[T]):
         self._job.close()
 
 
+MAX_SHARE = 0.2  # of the time, for previews
+
+
 @dataclass
 class Previews:
-    """When a job shows where it is: about ten times in a phase, but not twice within so many seconds, because decoding
-    a preview can take as long as a step. seconds: 0 where it costs next to nothing."""
+    """When a job shows where it is: about ten times in a phase, but not in the first seconds, not twice within as many,
+    and not for more than a fifth of the time, because decoding a preview can take longer than several steps.
+
+    seconds: 0 where it costs next to nothing.
+    """
 
     clock: Callable[[], float] = time.monotonic
-    shown: float = -float("inf")
     seconds: float = 1.0
+    _next: float = field(init=False)  # when there may be another one
 
-    def due(self, step: int, total: int) -> bool:
-        """Whether there should be a preview after `step` of `total` steps; then the wait begins anew."""
-        now = self.clock()
-        due = step % max(1, total // 10) == 0 and now - self.shown >= self.seconds
-        if due:
-            self.shown = now
-        return due
+    def __post_init__(self) -> None:
+        self._next = self.clock() + self.seconds
+
+    def after(self, step: int, total: int, make: Callable[[], Tensor]) -> Tensor | None:
+        """What there is to show after `step` of `total` steps, made if it is due."""
+        began = self.clock()
+        if step % max(1, total // 10) or began < self._next:
+            return None
+        made, ended = make(), self.clock()
+        self._next = max(began + self.seconds, ended + (1 / MAX_SHARE - 1) * (ended - began))
+        return made
 
 
 @dataclass

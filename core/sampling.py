@@ -9,6 +9,7 @@ is inverted and edited like any other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from .editing import predict, sample_latent, seeded_noise
+from .models.codec import pictures, previews_of
 from .models.loader import DiffusionModel
 from .progress import Job, Previews, Progress
 from .schedule import Schedule
@@ -36,7 +38,8 @@ def sample(
         RequestError: steps out of range. ResourceError: out of memory.
     """
     x_T = sample_latent(model, seed, count).x_T
-    return _descend(model.schedule, x_T, steps, lambda x, t: predict(model, x, t, chunk), model.codec.decode)
+    predicted, previews = partial(predict, model, chunk=chunk), previews_of(model.codec)
+    return _descend(model.schedule, x_T, steps, predicted, partial(pictures, model.codec), previews)
 
 
 def draw(
@@ -54,7 +57,7 @@ def draw(
     def eps(x: Tensor, t: int) -> Tensor:
         return model.guided(x, t, text, empty, guidance)
 
-    return _descend(model.schedule, noise.to(model.device), steps, eps, model.decode)
+    return _descend(model.schedule, noise.to(model.device), steps, eps, model.decode, previews_of(model.codec))
 
 
 def _descend(
@@ -63,18 +66,19 @@ def _descend(
     steps: int,
     eps: Callable[[Tensor, int], Tensor],
     decode: Callable[[Tensor], Tensor],
+    previews: Previews,
 ) -> Job[Tensor]:
     """From x_T (B, C, h, w) to pixels."""
     times = timesteps(schedule, steps)
-    scheduler, previews = solver(schedule, times), Previews(seconds=0)
+    scheduler = solver(schedule, times)
     for k, t in enumerate(times):
         predicted = eps(x, t)
         if k + 1 < len(times):
-            due = previews.due(k + 1, len(times))
-            preview = decode(schedule.predicted_x0(x, predicted, t)).clamp(-1, 1) if due else None
-            yield Progress(k + 1, len(times), "sampling", preview)
+            x0 = schedule.predicted_x0(x, predicted, t)
+            shown = previews.after(k + 1, len(times), partial(decode, x0))
+            yield Progress(k + 1, len(times), "sampling", shown)
         x = scheduler.step(predicted, t, x).prev_sample
-    pixels = decode(x).clamp(-1, 1)
+    pixels = decode(x)
     yield Progress(len(times), len(times), "done", pixels)
     return pixels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -281,7 +282,8 @@ def _decode(
     for i, x0, x_i in denoise_batch(model, solution, rows, skip):
         x, done = x_i, total - i
         if i > 0:
-            yield Progress(done, total, note, model.decode(x0[shown]) if previews.due(done, total) else None)
+            preview = previews.after(done, total, partial(model.decode, x0[shown]))
+            yield Progress(done, total, note, preview)
     pixels = model.decode(x[shown])
     yield Progress(total, total, "done", pixels)
     return pixels

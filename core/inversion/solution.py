@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -217,8 +218,8 @@ class Task:
 
     def event(self, done: int, total: int, note: str, x0: Tensor, loss: float | None = None) -> Progress:
         """Progress within a phase; now and then x0 (1, C, h, w) is shown."""
-        preview = self.model.decode(x0) if self.previews.due(done, total) else None
-        return Progress(done, total, note, preview, loss=loss)
+        shown = self.previews.after(done, total, partial(self.model.decode, x0))
+        return Progress(done, total, note, shown, loss=loss)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..progress import Previews
+
 CodecName = Literal["identity", "gray", "haar", "vq", "kl"]
 
 
@@ -37,6 +39,16 @@ class Codec(Protocol):
     def decode(self, x: Tensor) -> Tensor: ...
 
     def derivative(self, x: Tensor) -> Callable[[Tensor], Tensor]: ...
+
+
+def pictures(codec: Codec, x: Tensor) -> Tensor:
+    """What x (B, C, h, w) decodes to, within [-1, 1]."""
+    return codec.decode(x).clamp(-1, 1)
+
+
+def previews_of(codec: Codec) -> Previews:
+    """When a job whose states this decodes shows where it is."""
+    return Previews(seconds=0 if codec.lossless else 1)
 
 
 class Linear:

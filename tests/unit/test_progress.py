@@ -1,5 +1,7 @@
 """Jobs as generators of progress."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -52,22 +54,34 @@ def test_stopping_a_whole_stops_the_part_that_runs() -> None:
         running.result  # noqa: B018
 
 
-def test_previews_come_ten_times_in_a_phase_but_not_twice_in_a_second() -> None:
-    seconds = [0.0]
-    previews = Previews(lambda: seconds[0])
+def shown(duration: float, cost: float, seconds: float = 1.0) -> list[int]:
+    """The steps of 50 with a preview, when each takes `duration` seconds and a preview `cost`."""
+    now = [0.0]
+    previews, found = Previews(lambda: now[0], seconds), []
 
-    def shown(duration: float) -> list[int]:
-        """The steps of 50 with a preview, when each takes `duration` seconds."""
-        found = []
-        for step in range(1, 51):
-            seconds[0] += duration
-            if previews.due(step, 50):
-                found.append(step)
-        return found
+    def make(step: int) -> torch.Tensor:
+        now[0] += cost
+        return torch.tensor(step)
 
-    assert shown(0.25) == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
-    seconds[0] += 1
-    assert shown(0.0625) == [5, 25, 45]
+    for step in range(1, 51):
+        now[0] += duration
+        made = previews.after(step, 50, partial(make, step))
+        if made is not None:
+            found.append(int(made))
+    return found
+
+
+def test_previews_come_ten_times_in_a_phase_but_not_twice_in_a_second_nor_in_the_first() -> None:
+    assert shown(0.25, cost=0) == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
+    assert shown(0.0625, cost=0) == [20, 40]
+    assert shown(0.015625, cost=0) == []
+    assert shown(0.015625, cost=0, seconds=0) == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
+
+
+def test_previews_take_a_fifth_of_the_time_at_most() -> None:
+    assert shown(0.25, cost=0.25) == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
+    assert shown(0.25, cost=1) == [5, 25, 45]
+    assert shown(0.25, cost=1, seconds=0) == [5, 25, 45]
 
 
 def test_durations_in_words() -> None:
