@@ -1,5 +1,7 @@
 """Editing with directions of h-space on a text-to-image model, by the loops that unconditional models have."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from small_text_models import small_text_model
@@ -14,6 +16,7 @@ from core.models.loader import DiffusionModel
 from core.process import Kept, edit_pictures
 from core.progress import finish
 from core.prompted import with_prompt
+from core.text_to_image import Autoencoder
 
 GUIDED = [(1.0, "both"), (4.0, "both"), (4.0, "conditional")]
 
@@ -50,6 +53,26 @@ def test_a_small_strength_is_a_small_change(model: DiffusionModel) -> None:
     made = finish(edit_pictures(model, pixels, 2, [(direction(model), [1e-7, 1.0])], EditSettings(6)))
     assert (made[0] - pixels[0]).abs().mean() < 1e-2 * lost
     assert (made[1] - pixels[0]).abs().max() > 1e-3
+
+
+def test_a_known_picture_is_edited_with_one_call_of_the_decoder(
+    model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can take longer than all of the steps; what the autoencoder loses is known from the picture's path."""
+    pixels, one, kept, decoded = pictures(model), direction(model), Kept(PathCache(), LatentCache()), []
+
+    def decode(codec: Autoencoder, x: Tensor, plain: Callable[..., Tensor] = Autoencoder.decode) -> Tensor:
+        decoded.append(len(x))
+        return plain(codec, x)
+
+    def made(strength: float) -> Tensor:
+        return finish(edit_pictures(model, pixels, 1, [(one, [strength] * 2)], EditSettings(6), kept=kept))
+
+    first = made(1.0)
+    monkeypatch.setattr(Autoencoder, "decode", decode)
+    assert (made(0.5) - first).abs().max() > 1e-3
+    assert decoded == [2]
+    assert torch.equal(made(1.0), first)
 
 
 @torch.no_grad()
