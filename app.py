@@ -29,7 +29,8 @@ from tabs.discover import endpoints as discover_endpoints
 from tabs.discover import tab as discover
 from tabs.invert import endpoints as invert_endpoints
 from tabs.invert import tab as invert
-from tabs.shell import FAULT, TITLE, Shell
+from tabs.notices import warn
+from tabs.shell import FAULT, Shell
 from tabs.text_edit import analyses as text_edit_analyses
 from tabs.text_edit import endpoints as text_edit_endpoints
 from tabs.text_edit import tab as text_edit
@@ -114,11 +115,11 @@ def choose_model(wanted: str, current: str) -> tuple[str, str]:
     try:
         model = bound_model(wanted)
     except VisitorError as error:
-        gr.Warning(error.message, duration=12, title=TITLE)
+        warn(error.message, seconds=12)
         return current, current
     except Exception:
         logging.getLogger(__name__).exception("loading %s failed", wanted)
-        gr.Warning(FAULT, title=TITLE)
+        warn(FAULT)
         return current, current
     if not known or opening.verdict(model)[0] == "fail":
         opening.tell_verdict(model)

@@ -32,6 +32,7 @@ from .errors import PresetError
 from .intervals import Intervals
 from .memory import MAX_PRESETS, bytes_of
 from .models.loader import DiffusionModel
+from .models.t2i_cards import with_title
 from .tensor_file import Damaged, Limits, expect, header, integers, numbers, parse_json, tensors, write
 
 log = logging.getLogger(__name__)
@@ -260,8 +261,8 @@ def require_model(preset: Preset, model: DiffusionModel) -> None:
     """
     if preset.model != model.card.id and preset.fingerprint != model.fingerprint:
         raise PresetError(
-            f"“{preset.name}” was made for the model {preset.model}, and {model.card.id} is chosen. "
-            f"Choose {preset.model} to use it."
+            f"“{preset.name}” was made for the model {with_title(preset.model)}, and {with_title(model.card.id)} is "
+            f"chosen. Choose {with_title(preset.model)} to use it."
         )
     if preset.fingerprint != model.fingerprint:
         raise PresetError(

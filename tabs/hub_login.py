@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from tabs.notices import inform
 from tabs.shell import in_words
 from tabs.widgets import asset
 
@@ -53,4 +54,4 @@ def who(profile: gr.OAuthProfile | None) -> dict[str, str]:
 def welcome(request: gr.Request) -> None:
     """For the tab that comes back from the Hub and could not be closed."""
     if RETURNED in request.query_params:
-        gr.Info("You can close this tab, and publish in the one that you came from.", title="Logged in")
+        inform("You can close this tab, and publish in the one that you came from.", "Logged in")

@@ -16,6 +16,7 @@ from core.photo.warp import Returning
 from core.studio.keeping import Shown, Size, file_of
 from core.studio.second_opinion import Opinion, opinion
 from core.studio.visit.session import Session
+from tabs.notices import inform
 from tabs.shell import HEAVY, QUIET, Shell, in_words
 from tabs.tables import links, records
 from tabs.widgets import Stage, data_url
@@ -108,7 +109,7 @@ class Keeping:
         size = size or next(iter(shown.sizes))
         result = shown.result(how, size)
         if says and not shown.token:
-            gr.Info(UNSAID)
+            inform(UNSAID)
         name, data = file_of(result, shown.name, kind, shown.token if says else "")
         path = visit.file(name, data)
         view = {

@@ -18,6 +18,7 @@ from core.studio.known_models import bound_model, described, is_known
 from core.studio.sample import sample_picture
 from core.studio.visit.compose import available_presets
 from core.studio.visit.session import Session
+from tabs.notices import inform, warn
 from tabs.opening import may_read_folders, tell_verdict
 
 INCOMPLETE = "The link is incomplete"
@@ -30,7 +31,7 @@ def restore(session: Session, token: str, request: gr.Request | None = None) -> 
     session.change_model(model.card.id)
     session.picture = named_picture(model, restored.picture, restored.prompt)
     if restored.picture and session.picture is None:
-        gr.Warning(f"Its picture “{restored.picture}” is not here: choose one.", duration=9, title=INCOMPLETE)
+        warn(f"Its picture “{restored.picture}” is not here: choose one.", INCOMPLETE)
     steps = USUAL_STEPS[restored.process] if restored.steps is None else restored.steps
     session.compose.restored = restored.process, steps, restored.seed
     session.compose.change(fetch(session, restored.composition))
@@ -42,7 +43,7 @@ def opened(model_id: str, request: gr.Request | None) -> str:
     Raises VisitorError."""
     if is_known(model_id) or "/" not in model_id:
         return model_id
-    gr.Info(f"{model_id} is being opened, which takes a while if it has to be downloaded.", title="Another model")
+    inform(f"{model_id} is being opened, which takes a while if it has to be downloaded.", "Another model")
     own_login = None if may_read_folders(request) else False
     card = finish(open_model(model_id, folders=False, token=own_login))
     tell_verdict(models.get(card.id))
@@ -67,7 +68,7 @@ def fetch(session: Session, composition: Composition) -> Composition:
             if component.key not in available_presets(session):
                 fetch_preset(session, component.key)
         except (HubError, PresetError, RequestError) as error:
-            gr.Warning(f"“{component.key}” is left out. {error.message}", duration=9, title=INCOMPLETE)
+            warn(f"“{component.key}” is left out. {error.message}", INCOMPLETE)
             composition = composition.remove(component.key)
     return composition
 

@@ -18,8 +18,9 @@ from core.models.opening import open_model
 from core.progress import Running
 from core.studio.first_use import lacks_curves, measure_first
 from core.studio.known_models import known_models, takes_prompt
+from tabs.notices import inform, warn
 from tabs.results import progress_line
-from tabs.shell import QUIET, TITLE, Shell, in_words
+from tabs.shell import QUIET, Shell, in_words
 from tabs.visit import message, status
 
 PLACEHOLDER = "google/ddpm-ema-cat-256"
@@ -101,9 +102,9 @@ def tell_verdict(model: DiffusionModel) -> None:
         return
     outcome, words = verdict(model)
     if outcome == "fail":
-        gr.Warning(words, duration=12, title=TITLE)
+        warn(words, seconds=12)
     else:
-        gr.Info(words, duration=6, title=model.card.title)
+        inform(words, model.card.title, 6)
 
 
 @in_words

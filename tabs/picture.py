@@ -28,8 +28,9 @@ from core.studio.sample import remarks, sample_picture
 from core.studio.second_opinion import captioner
 from core.studio.visit.session import Session
 from core.studio.words import remark
+from tabs.notices import inform, warn
 from tabs.opened_link import restore
-from tabs.shell import QUIET, TITLE, Shell, in_words
+from tabs.shell import QUIET, Shell, in_words
 from tabs.visit import current_picture, example_items, message, notes, status
 from tabs.widgets import Cards, Cropper, PictureInput, data_url
 
@@ -231,7 +232,7 @@ class PictureChooser:
                 if not session.describe(prompt or ""):
                     return
             except RequestError as error:
-                gr.Warning(f"{error.message} What it was before stays.", duration=9, title=TITLE)
+                warn(f"{error.message} What it was before stays.")
                 yield *own_widgets(session), *unseen
                 return
             yield from showing(session, values)
@@ -244,7 +245,7 @@ class PictureChooser:
                 return
             said = suggestion(TEXT_TO_IMAGE[session.model_id], picture.pixels) or captioner()(to_pil(picture.pixels)[0])
             if not said:
-                gr.Info("Nothing can be said of this picture: describe it in your own words.")
+                inform("Nothing can be said of this picture: describe it in your own words.")
             elif session.describe(said):
                 yield *own_widgets(session), *unseen
                 yield from showing(session, values)

@@ -15,10 +15,10 @@ from gradio.events import Dependency
 from core.errors import VisitorError
 from core.studio.turns import Outdated, Turns
 from core.studio.visit.session import Session
+from tabs.notices import warn
 
 log = logging.getLogger(__name__)
 
-TITLE = "That did not work"
 FAULT = "Something went wrong here, and it is not your fault. Nothing was lost; please try again."
 
 # Settings of the page's events, which are no endpoints. Heavy ones use the device; one may begin while an older one of
@@ -44,10 +44,10 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     def tell(error: Exception) -> None:
         if isinstance(error, VisitorError):
-            gr.Warning(error.message, duration=9, title=TITLE)
+            warn(error.message)
         else:
             log.exception("%s failed", handler.__name__)
-            gr.Warning(FAULT, title=TITLE)
+            warn(FAULT)
 
     if inspect.isgeneratorfunction(handler):
 

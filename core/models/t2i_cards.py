@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .cards import BaseCard, Embedded, Hub
+from .cards import MODELS, BaseCard, Embedded, Hub
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +73,9 @@ TEXT_TO_IMAGE: dict[str, TextToImageCard] = {
         ),
     )
 }
+
+
+def with_title(model_id: str) -> str:
+    """A model's title and its id, for messages; the id alone of one that is not known here."""
+    card = MODELS.get(model_id) or TEXT_TO_IMAGE.get(model_id)
+    return f"{card.title} ({model_id})" if card and card.title != model_id else model_id

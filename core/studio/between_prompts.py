@@ -22,6 +22,7 @@ from ..intervals import Intervals
 from ..models.loader import DiffusionModel
 from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..presets import Preset, of_prompt
+from ..process import USUAL_STEPS
 from ..progress import Job, Progress, Running, stage
 from . import measuring
 from .device import DEVICE, exclusively
@@ -29,7 +30,7 @@ from .frames import Picture, require_range
 from .jobs import Work, device_job
 from .known_models import bound_model, takes_prompt, written_prompt
 from .latents import edit_together
-from .train import MAX_TEXT, PREVIEW_STEPS
+from .train import MAX_TEXT
 
 MAX_SAMPLES = 200
 
@@ -237,9 +238,9 @@ def _bound(model: DiffusionModel, watched: Picture | None) -> DiffusionModel:
 
 
 def _drawn(model: DiffusionModel, preset: Preset, watched: Picture) -> Job[Tensor]:
-    """Pixels (2, 3, R, R) of a picture before and after, in a few steps."""
+    """Pixels (2, 3, R, R) of a picture before and after, as edits are made."""
     bound = _bound(model, watched)
-    settings = EditSettings(PREVIEW_STEPS, Intervals(0, 0), preset.injection)
+    settings = EditSettings(USUAL_STEPS["anchored"], Intervals(0, 0), preset.injection)
     weighted = [(preset.direction, [0.0, preset.strength])]
     return (yield from edit_together(bound, watched.pixels, 2, weighted, settings, "anchored")).cpu()
 

@@ -1,4 +1,5 @@
-// What is refused is said where it can be seen, and no longer once it is seen to.
+// What is refused is said where it can be seen, and no longer once it is seen to; so is how far a training is, which begins
+// with the words' form going away above it.
 const seen = (node) => {
   const { top, bottom } = node.getBoundingClientRect();
   return bottom > 0 && top < window.innerHeight - 20;
@@ -8,7 +9,15 @@ function look(node) {
     if (node.isConnected && node.offsetParent && !seen(node)) node.scrollIntoView({ behavior: "smooth", block: "center" });
   });
 }
+let asked = false; // for a training that has not begun
+document.addEventListener("click", (event) => {
+  asked ||= Boolean(event.target.closest("#train"));
+});
 new MutationObserver((changes) => {
+  if (asked && document.querySelector("#training .training") && !document.querySelector("#train")?.offsetParent) {
+    asked = false;
+    setTimeout(() => look(document.querySelector("#training")), 100);
+  }
   for (const { addedNodes } of changes) {
     for (const node of addedNodes) {
       if (node.nodeType !== Node.ELEMENT_NODE) continue;

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.errors import RequestError
 from core.studio.compose.composition import Composition
+from core.studio.compose.word_change import NO_CHANGE
 from core.studio.visit.compose import available_presets, undo
 from core.studio.visit.session import Session
 from tabs.widgets import data_url
@@ -39,6 +40,8 @@ def change_composition(session: Session, what: Any, key: Any, value: Any) -> Non
     if what == "undo":
         undo(session)
     else:
+        if what == "clear":  # of words too, which stay written
+            state.change_of_words = NO_CHANGE
         state.change(changed(state.composition, what, key, value))
 
 

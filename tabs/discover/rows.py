@@ -20,15 +20,23 @@ STRENGTH = (
     "How far the pictures go, as the papers count: the unit direction times a is added at each of 40 steps. They take "
     "a = 50. Below a picture, 1 is this strength."
 )
+INTERRUPTED = "The search was stopped here. “Find directions” draws the rest."
 
 
 def rows_value(exploration: Exploration | None) -> dict[str, Any]:
-    """What `Directions` shows of an exploration."""
+    """What `Directions` shows of an exploration that nobody works on any more."""
     if exploration is None:
         return {}
     rows = [row_json(row) for row in exploration.rows]
     picture = before_url(exploration.picture)
-    return {"search": exploration.number, "picture": picture, "rows": rows, "refined": exploration.refined}
+    note = INTERRUPTED if any(row.frames is None for row in exploration.rows) else ""
+    return {
+        "search": exploration.number,
+        "picture": picture,
+        "rows": rows,
+        "refined": exploration.refined,
+        "note": note,
+    }
 
 
 def row_json(row: DirectionRow) -> dict[str, Any]:

@@ -176,10 +176,12 @@ def build(shell: Shell, tab: gr.Tab) -> None:
 
     @in_words
     def change_model(visit: Session, model_id: str) -> tuple[Any, ...]:
-        """Another model: its examples and its ready-made regions."""
+        """Another model: its examples, its ready-made regions, and those that were drawn for it before."""
         visit.change_model(model_id)
-        visit.discover.drawn = []
-        board = gr.update(value=[], image=shown_picture(visit), overlay="", said="", **ready_made_regions(model_id))
+        drawn = visit.discover.drawn
+        board = gr.update(value=drawn, image=shown_picture(visit), overlay="", said="", **ready_made_regions(model_id))
+        if drawn and visit.picture is not None:
+            board |= region_feedback(drawn, visit.picture.pixels.shape[-1])
         return *chooser.for_model(visit), board, *found_before(visit.discover.exploration)
 
     shell.model.change(change_model, [session, shell.model], [*chooser.widgets, *shown], **QUIET)

@@ -38,6 +38,7 @@ from tabs.invert.edit import Editor
 from tabs.invert.jobs import IDLE, PROGRESS_INTERVAL, RUNNING, stop, working
 from tabs.invert.reconstructions import Reconstructions, picture_url, table
 from tabs.invert.robustness import Robustness
+from tabs.notices import inform
 from tabs.picture import PictureChooser, own_widgets
 from tabs.regions import ready_made_regions
 from tabs.results import foreign, progress_line
@@ -246,7 +247,7 @@ def suggest_prompt(session: Session, model_id: str) -> Any:
     pixels = pixels_for(session, card)
     caption = suggestion(card, pixels) or captioner()(to_pil(pixels)[0])
     if not caption:
-        gr.Info("Nothing can be said of this picture: describe it in your own words.")
+        inform("Nothing can be said of this picture: describe it in your own words.")
         return gr.skip()
     session.invert.suggested = caption
     return caption
@@ -388,7 +389,7 @@ def suggest_changed(prompt: str | None, model_id: str, written: str | None) -> s
     lines = [line for line in (written or "").splitlines() if line.strip()]
     more = [text for text in suggested_prompts(text_to_image_card(model_id).id, prompt or "") if text not in lines]
     if not more:
-        gr.Info("There is nothing more to suggest: write other descriptions of your own.", title=TITLE)
+        inform("There is nothing more to suggest: write other descriptions of your own.", TITLE)
     return "\n".join([*lines, *more])
 
 

@@ -94,11 +94,13 @@ def run_training(
     state = session.text_edit
     state.stop_training = state.discard_training = False
     training, state.trains = None, True
+    said = words_note(session, source, target)
     try:
-        yield training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0), *going, gr.skip(), gr.skip()
+        beginning = training_view(f"{shortened(source)} → {shortened(target)}: preparing …", 0)
+        yield said + beginning, *going, gr.skip(), gr.skip()
         if form in WAYS:
             for view in compare_prompts(session, source or "", target or "", WAYS[form], int(samples), int(steps)):
-                yield view, *(gr.skip(),) * 5
+                yield said + view, *(gr.skip(),) * 5
             key = state.made
             if key is None:  # discarded
                 yield "", *over, gr.skip(), gr.skip()
@@ -113,7 +115,7 @@ def run_training(
         pixels = None
         if latents == "inverted":
             for event in (opening := Running(pictures_to_learn_from(model, int(samples), files or ()))):
-                yield training_view(f"{event.note} …", 0), *going, gr.skip(), gr.skip()
+                yield said + training_view(f"{event.note} …", 0), *going, gr.skip(), gr.skip()
             pixels = opening.result
         training = start_training(model, source or "", target or "", settings, state, pixels)
         left, drawn, faces = TimeLeft(), 0.0, ""
@@ -125,7 +127,7 @@ def run_training(
             if time.monotonic() - drawn > 0.5:
                 drawn = time.monotonic()
                 view = training_view(how_far, event.step / event.total, training, faces)
-                yield view, *(gr.skip(),) * 5
+                yield said + view, *(gr.skip(),) * 5
         preset = running.result
         if state.discard_training:
             yield "", *over, gr.skip(), gr.skip()
@@ -188,6 +190,8 @@ def matched_note(preset: Preset) -> str:
     more = "train longer, or with more pictures"
     if preset.method == MEAN.method:  # weak for many words
         more = "take more strength, or a direction fitted to the words, which takes longer and does more"
+    elif preset.method in {way.method for way in WAYS.values()}:
+        more = "or take more strength: some changes begin late"
     words = (
         f"The pictures hardly change the way the words do: match {match:.2f} of 1. Use words that this model knows, "
         f"{more}."

@@ -245,6 +245,17 @@ def test_train_and_stop(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#presets .own")).to_have_count(1)
 
 
+def test_on_a_phone_a_training_begins_where_it_can_be_seen(visit: Visit) -> None:
+    """Its words go away above it, and there is more below."""
+    page = visit(390, 844, has_touch=True, is_mobile=True)
+    page.get_by_role("tab", name="From words").tap()
+    page.locator("#target-text input, #target-text textarea").fill("face with blue hair")
+    page.get_by_role("button", name="Train this direction").tap()
+    for part in (page.locator("#training .line"), page.get_by_role("button", name="Stop and keep")):
+        expect(part).to_be_in_viewport()
+    page.get_by_role("button", name="Discard").tap()
+
+
 def test_train_without_words(page: Page) -> None:
     page.get_by_role("tab", name="From words").click()
     page.get_by_role("button", name="Train this direction").click()
@@ -265,9 +276,11 @@ def test_open_a_preset_file(page: Page, tmp_path: Path) -> None:
     (tmp_path / "rubbish.safetensors").write_bytes(b"\x00" * 100)
     opener.set_input_files(tmp_path / "rubbish.safetensors")
     expect(page.get_by_text("This is not a usable preset file")).to_be_visible()
-    other = replace(made, model="ddpm-ema-church-256", fingerprint="f" * 16)
+    link = "<a href='https://example.com'>Mend it</a><img src=x>"
+    other = replace(made, name=link, model="avatars-t2i", fingerprint="f" * 16)
     opener.set_input_files(presets.save(other, tmp_path / "other.safetensors"))
-    expect(page.get_by_text("was made for the model ddpm-ema-church-256")).to_be_visible()
+    expect(page.get_by_text(f"“{link}” was made for the model Avatars from text (avatars-t2i)")).to_be_visible()
+    assert page.locator("a[href='https://example.com'], img[src=x]").count() == 0
 
 
 def test_a_model_out_of_reach(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

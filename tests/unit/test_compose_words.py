@@ -25,6 +25,7 @@ from core.studio.invert.run_methods import run_methods
 from core.studio.visit.session import Session
 from core.studio.visit.words import composed, inverted, swept, what_made_it
 from core.text_to_image import TextToImage
+from tabs.compose.mixer import change_composition
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
 TOP = json.dumps([{"label": "top", "boxes": [[0, 0, 1, 0.5]]}])
@@ -136,7 +137,7 @@ def test_what_is_refused(model: TextToImage, picture: Picture, inversion: Invers
     change = WordChange(TARGET)
     for bad, error, words in (
         (preset(model, fingerprint="1" * 16), PresetError, "other weights"),
-        (replace(preset(model, fingerprint="1" * 16), model="avatars"), PresetError, "made for the model avatars"),
+        (replace(preset(model, fingerprint="1" * 16), model="avatars"), PresetError, "made for the model Avatars"),
     ):
         with pytest.raises(error, match=words):
             finish(apply_with_words(model, picture, inversion, [bad], [Cell((1.0,), change)]))
@@ -197,8 +198,21 @@ def test_another_model_has_other_words(picture: Picture) -> None:
     session = Session("small")
     session.picture, session.compose.change_of_words = picture, WordChange(TARGET)
     session.compose.change(Composition().add("x"))
+    session.discover.drawn = drawn = json.loads(TOP)
     session.change_model("avatars")
     assert session.compose.change_of_words == NO_CHANGE
+    assert session.discover.drawn == []
     session.change_model("small")
     assert session.compose.change_of_words == WordChange(TARGET)
+    assert session.discover.drawn == drawn
     assert session.picture is picture
+
+
+def test_clearing_is_of_words_too(picture: Picture) -> None:
+    session = Session("small")
+    session.picture, session.compose.change_of_words = picture, WordChange(TARGET)
+    session.compose.change(Composition().add("x"))
+    change_composition(session, "remove", "x", None)
+    assert session.compose.change_of_words == WordChange(TARGET)
+    change_composition(session, "clear", None, None)
+    assert session.compose.change_of_words == NO_CHANGE

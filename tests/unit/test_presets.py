@@ -295,7 +295,7 @@ def test_a_preset_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
 def test_a_preset_for_another_model_names_it() -> None:
     require_model(preset(), model())
     require_model(preset(model="the same under another name"), model())
-    with pytest.raises(PresetError, match="made for the model ddpm-ema-church-256.*Choose ddpm-ema-church-256"):
+    with pytest.raises(PresetError, match=r"the model Churches \(ddpm-ema-church-256\).*Choose Churches \(ddpm"):
         require_model(preset(model="ddpm-ema-church-256", fingerprint="feedfeedfeedfeed"), model())
     with pytest.raises(PresetError, match="other weights of avatars"):
         require_model(preset(fingerprint="feedfeedfeedfeed"), model())

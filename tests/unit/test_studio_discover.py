@@ -41,6 +41,7 @@ from core.studio.discover.search import explore, find_rows
 from core.studio.discover.spectrum import spectra
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions, Picture
+from tabs.discover.rows import rows_value
 
 LEFT = [{"label": "Left", "boxes": [[0.1, 0.2, 0.45, 0.8]]}]
 RIGHT = [{"label": "Right", "boxes": [[0.55, 0.2, 0.9, 0.8]]}]
@@ -520,3 +521,17 @@ def test_a_boundary_edits_at_one_noise_level(
     assert (row.frames[2] - row.frames[1]).abs().max() > 1e-4
     everywhere = search(model, picture, method="boundary", acts_from=999, acts_to=0)
     assert everywhere.interval == (999, 0)
+
+
+def test_rows_of_a_search_that_was_stopped_say_so(model: DiffusionModel, picture: Picture) -> None:
+    """Not those of one that came to its end."""
+    exploration = Exploration(model, picture, parse_regions(LEFT, 32), settings=DiscoverySettings(count=2), size=SIZE)
+    searching = explore(exploration)
+    while not exploration.rows:
+        next(searching)
+    assert any(row.frames is None for row in exploration.rows)
+    searching.close()
+    assert "“Find directions” draws the rest" in rows_value(exploration)["note"]
+    finish(explore(exploration))
+    assert all(row.frames is not None for row in exploration.rows)
+    assert rows_value(exploration)["note"] == ""

@@ -8,6 +8,7 @@ import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Place:
     """Where a visit is with one of the models: its picture, its own photograph with the square on it and the faces in
-    it, the strip and the composition on show, and the change of words that belongs to it."""
+    it, the strip and the composition on show, the change of words that belongs to it, and the regions that are drawn in
+    Discover."""
 
     picture: Picture | None = None
     uploaded: Tensor | None = None
@@ -58,6 +60,7 @@ class Place:
     strip: Strip | None = None
     composition: Composition = Composition()
     change_of_words: WordChange = NO_CHANGE
+    drawn: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -173,6 +176,7 @@ class Session:
                 self.text_edit.strip,
                 self.compose.composition,
                 self.compose.change_of_words,
+                self.discover.drawn,
             )
             self.places[self.model_id] = left
             place = self.places.pop(model_id, Place())
@@ -182,6 +186,7 @@ class Session:
             self.text_edit.strip = place.strip
             self.text_edit.frames = [] if place.strip is None else place.strip.frames
             self.discover.show(self.picture)
+            self.discover.drawn = place.drawn
             self.compose.open(place.composition, place.change_of_words)
 
     def keep(self, preset: Preset) -> str:
