@@ -48,6 +48,7 @@ from core.discovery.basis import Basis
 from core.discovery.interface import DiscoverySettings, FoundDirection
 from core.discovery.locality import mean_squares, strength_for
 from core.discovery.methods import discover
+from core.memory import keep_freed_memory
 from core.progress import finish
 from core.prompted import with_prompt
 from core.regions import Region
@@ -228,7 +229,8 @@ def transfer(study: Study, sources: Sequence[Case], others: Sequence[Case]) -> N
 
 
 def speed(study: Study, chosen: Sequence[Case]) -> None:
-    """Medians over portraits, of which the first warms up; not kept, they are this machine's."""
+    """Medians over portraits, of which the first warms up; not kept, they are this machine's. Memory as in the app."""
+    keep_freed_memory()
     seconds: dict[str, list[float]] = {"analysis": [], "a new region": [], "a first edit": [], "a further strength": []}
     seconds |= {fit: [] for fit in FITS}
 
