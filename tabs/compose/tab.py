@@ -383,8 +383,7 @@ def render(
             yield {**base, "note": note}
             return
         base["name"] = ", ".join(filter(None, [applying.describe_composition(chosen), change.words if change else ""]))
-        strengths = frozenset((c.key, c.strength) for c in composition.active)
-        key = (*picture.key, strengths, options, change)
+        key = (*picture.key, composition.effect, options, change)
         result = history.find(key)
         if result is None:
             # The last result of the same picture stays until the new one is there.

@@ -25,6 +25,7 @@ from core.studio import library
 from core.studio.compose import animation, applying, pictures
 from core.studio.compose.composition import DIGITS, MAX_COMPONENTS, Component, Composition
 from core.studio.compose.state import MAX_RESULTS, MAX_STEPS_BACK, History, compare
+from core.studio.compose.word_change import WordChange
 from core.studio.edit import edit_frames
 from core.studio.frames import EditOptions, Frame, Measures, Picture
 from core.studio.strips import begin_strip
@@ -134,6 +135,22 @@ def test_history_is_bounded() -> None:
     assert len(history.results) == MAX_RESULTS
     assert history.result(1) is history.find(("key", 0)) is None
     assert history.result(MAX_RESULTS + 3) is history.find(("key", MAX_RESULTS + 2)) is kept
+
+
+def test_a_picture_is_that_of_every_composition_with_the_same_effect() -> None:
+    """What is muted, and in which order the rest is, changes no picture."""
+    history, one, words = History(), Composition().add("a").add("b", -0.5), WordChange("a face")
+    frame = Frame(1.0, None, None)
+    made = history.keep(1, one, "", torch.zeros(3, 2, 2), frame, 0.0)
+    same = Composition().add("b", -0.5).add("c").mute("c", True).add("a")
+    assert same != one
+    assert history.latest(same) is made
+    assert history.latest(same.mute("c", False)) is None
+    assert history.latest(same.set("b", 0.5)) is None
+    assert history.latest(one, words) is None
+    with_words = history.keep(2, one, "", torch.zeros(3, 2, 2), frame, 0.0, change=words)
+    assert history.latest(same, words) is with_words
+    assert history.latest(same) is made
 
 
 def test_two_results_are_compared_with_each_other() -> None:

@@ -72,6 +72,11 @@ class Composition:
         return tuple(c for c in self.components if not c.muted and (c.solo or not solo))
 
     @property
+    def effect(self) -> frozenset[tuple[str, float]]:
+        """(key, strength) of the components that are applied: all that a picture depends on."""
+        return frozenset((component.key, component.strength) for component in self.active)
+
+    @property
     def total(self) -> float:
         """Sum of the relative strengths of all components that are not muted."""
         return sum(component.relative_strength for component in self.components if not component.muted)

@@ -105,9 +105,10 @@ class History:
         return next((result for result in self.results if result.number == number), None)
 
     def latest(self, composition: Composition, change: WordChange = NO_CHANGE) -> Result | None:
-        """The last picture that was made of a composition, and of a change of words."""
+        """The last picture that was made of a composition, or of another one with the same effect, and of a change of
+        words."""
         made = (result for result in reversed(self.results) if result.tab == COMPOSE and result.change == change)
-        return next((result for result in made if result.composition == composition), None)
+        return next((result for result in made if result.composition.effect == composition.effect), None)
 
 
 def compare(first: Result, second: Result) -> Frame:
