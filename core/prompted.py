@@ -97,6 +97,7 @@ def listed_h_space(card: TextToImageCard) -> ModelCard:
         instruments=card.instruments,
         half=card.half,
         unit=card.unit,
+        accumulation=card.accumulation,
         drawn=Drawn(card.id, captions) if card.id in TEXT_TO_IMAGE else None,
         framing=like.framing if like else None,
         parts=like.parts if like else None,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..directions import Direction
+from ..models.cards import ACCUMULATION
 from ..precision import in_float64
 from ..regions import Region
 from .interface import FoundDirection
@@ -23,20 +24,21 @@ from .jacobian_operator import Jacobian
 
 PAPER_STRENGTH = 50.0
 VISIBLE_CHANGE = 0.12  # root mean square inside the region, pixels in [-1, 1]: clearly visible, nothing broken yet
-ACCUMULATION = 2.3  # change of the finished picture over that of P_t in one step (avatars: 1.4 to 2.8)
 MIN_STRENGTH, MAX_STRENGTH = 0.1, 100.0
 
 
-def strength_for(found: FoundDirection, region: Region, change: float = VISIBLE_CHANGE) -> float:
+def strength_for(
+    found: FoundDirection, region: Region, change: float = VISIBLE_CHANGE, accumulation: float = ACCUMULATION
+) -> float:
     """The strength at which the picture is expected to change by a root mean square of `change` inside the region.
 
-    The linearised change of P_t at one timestep, times `ACCUMULATION`, because the direction is added at every step.
-    Rounded to two digits and kept between `MIN_STRENGTH` and `MAX_STRENGTH`; `PAPER_STRENGTH` where `found.inside` is
-    unknown.
+    The linearised change of P_t at one timestep, times `accumulation`, because the direction is added at every step; a
+    model's card says how much that is. Rounded to two digits and kept between `MIN_STRENGTH` and `MAX_STRENGTH`;
+    `PAPER_STRENGTH` where `found.inside` is unknown.
     """
     if not found.inside:
         return PAPER_STRENGTH
-    strength = change * sqrt(3 * region.mask.sum()) / (ACCUMULATION * found.inside)
+    strength = change * sqrt(3 * region.mask.sum()) / (accumulation * found.inside)
     return float(f"{min(MAX_STRENGTH, max(MIN_STRENGTH, strength)):.2g}")
 
 

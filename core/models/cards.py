@@ -81,6 +81,9 @@ class Drawn:
     captions: str | None
 
 
+ACCUMULATION = 2.3  # of the avatars: 1.4 to 2.8
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseCard:
     """What is known of every model, whatever its kind.
@@ -88,7 +91,8 @@ class BaseCard:
     resolution: side of its pictures in pixels. perceptual: the distance that measures reconstructions and edits.
     instruments: folder of the probe that reads attributes and identity off its pictures, if there is one. half: half
     precision is good enough where the machine is faster with it. steps: default number of DDIM steps. unit: norm of the
-    shifts of h that Discover finds, at strength 1, so that visible edits have strengths of tens.
+    shifts of h that Discover finds, at strength 1, so that visible edits have strengths of tens. accumulation: how much
+    more than P_t in one step the finished picture changes.
     """
 
     id: str
@@ -102,6 +106,7 @@ class BaseCard:
     half: bool = True
     steps: int = 40
     unit: float = 1.0
+    accumulation: float = ACCUMULATION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ class TextToImageCard(BaseCard):
     working_guidance: float = 7.5
     cross_steps: float = 0.8
     known_by: str | None = None
+    accumulation: float = 1.0  # of avatars-t2i: 0.7 to 1.8
 
 
 TEXT_TO_IMAGE: dict[str, TextToImageCard] = {

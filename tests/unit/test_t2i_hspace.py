@@ -10,7 +10,7 @@ from core import instruments
 from core.discovery.basis import krylov_basis
 from core.discovery.interface import DiscoverySettings
 from core.discovery.jacobian_operator import Jacobian, nearest_timestep, place
-from core.discovery.locality import roir, strength_for
+from core.discovery.locality import VISIBLE_CHANGE, mean_squares, roir, strength_for
 from core.discovery.methods import discover
 from core.editing import EditSettings
 from core.models.cards import PRESETS
@@ -64,8 +64,12 @@ def test_what_is_found_on_one_mouth_is_a_smile_on_others() -> None:
     t, mouth = nearest_timestep(model, 40), ready_made_region("face", "Mouth", 128)
     basis = finish(krylov_basis(Jacobian(model, finish(place(model, source, t)), t), 48))
     [found] = discover(basis, [mouth], "contrast", DiscoverySettings(count=1))
-    a, n = 2 * strength_for(found, mouth), len(others)
     settings, pixels = EditSettings(7, injection="symmetric"), torch.cat(others)
+    a = strength_for(found, mouth, accumulation=model.card.accumulation)
+    made = finish(edit_pictures(model, source, 2, [(found.direction, [-a, a])], settings))
+    visible = mean_squares(source, made, mouth.mask)[0].mean().sqrt()
+    assert 0.6 < visible / VISIBLE_CHANGE < 1.7, "what it is expected to change"
+    a, n = 2 * strength_for(found, mouth), len(others)
     made = finish(edit_pictures(model, pixels, 2, [(found.direction, [-a, a] * n)], settings)).unflatten(0, (n, 2))
     smile = probe.attributes(made[:, 1])["smile"] - probe.attributes(made[:, 0])["smile"]
     change = smile / probe.known["smile"].spread

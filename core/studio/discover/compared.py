@@ -100,7 +100,8 @@ def leading(
 
 def drawn(exploration: Exploration, region: Region, ways: Sequence[tuple[str, FoundDirection]]) -> Job[list[Compared]]:
     """All of them in one batch, with the picture itself."""
-    picture, strengths = exploration.require_analysis().picture, [strength_for(one, region) for _, one in ways]
+    picture, accumulation = exploration.require_analysis().picture, exploration.model.card.accumulation
+    strengths = [strength_for(one, region, accumulation=accumulation) for _, one in ways]
     weighted = []
     for place, (_, one) in enumerate(ways):
         column = torch.zeros(1 + len(ways))

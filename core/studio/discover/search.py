@@ -165,15 +165,16 @@ def _strength(exploration: Exploration, found: FoundDirection, region: Region) -
     if exploration.strength is not None:
         return float(exploration.strength)
     schedule, (_, end) = exploration.model.schedule, exploration.interval
+    accumulation = exploration.model.card.accumulation
     part = parts_of(found.direction)[0]
     timesteps = schedule.timesteps(exploration.model.card.steps)
     whole = EditSettings(len(timesteps), injection=exploration.injection)
     less = response(schedule, timesteps, replace(part, t_edit=end), whole)
     if not less:
-        return strength_for(found, region)
+        return strength_for(found, region, accumulation=accumulation)
     unrestricted = replace(part.direction, t_start=None) if isinstance(part.direction, GlobalDirection) else None
     more = response(schedule, timesteps, Part(unrestricted) if unrestricted is not None else part, whole)
-    return strength_for(found, region, VISIBLE_CHANGE * more / less)
+    return strength_for(found, region, VISIBLE_CHANGE * more / less, accumulation)
 
 
 def heat_map(analysis: Analysis, found: FoundDirection) -> Tensor:
