@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .editing import predict, seeded_noise
+from .models.codec import pictures
 from .models.loader import DiffusionModel
 from .progress import Job, Progress
 
@@ -34,7 +35,7 @@ def denoised(model: DiffusionModel, pixels: Tensor, level: float = LEVEL, seed: 
     t = round(level * (schedule.T - 1))
     x0 = model.codec.encode(pixels.to(model.device, torch.float32))
     x_t = schedule.noised(x0, seeded_noise(tuple(x0.shape[1:]), seed, 1).to(x0), t)
-    return model.codec.decode(schedule.predicted_x0(x_t, predict(model, x_t, t), t)).clamp(-1, 1)
+    return pictures(model.codec, schedule.predicted_x0(x_t, predict(model, x_t, t), t))
 
 
 def nearest(model: DiffusionModel, pixels: Tensor, seed: int = 0) -> Job[Tensor]:
@@ -51,4 +52,4 @@ def nearest(model: DiffusionModel, pixels: Tensor, seed: int = 0) -> Job[Tensor]
         eps = predict(model, x, timesteps[k])
         x = schedule.reverse_step(x, eps, eps, timesteps[k], timesteps[k - 1] if k else -1)
         yield Progress(NEAREST_STEPS - k, NEAREST_STEPS, "drawing the nearest picture")
-    return model.codec.decode(x).clamp(-1, 1)
+    return pictures(model.codec, x)

@@ -118,6 +118,10 @@ def edit(
     x_T = (latent.x_T if isinstance(latent, Latent) else latent).to(model.device, torch.float32)
     rows = _Rows(model, x_T, weighted, settings, chunk)
     noise, previews = torch.Generator().manual_seed(settings.seed), previews_of(model.codec)
+
+    def seen(x: Tensor) -> Tensor:
+        return pictures(model.codec, rows.all_of(x))
+
     for k, (t, t_prev) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
         # Editing, t >= t_edit: a shift of h acts on P_t alone, or on both terms (lines 5 to 7).
         eps_P, eps_D = rows.predict(t)
@@ -130,9 +134,9 @@ def edit(
 
         phase = "editing" if t >= rows.last_edited else "boosting" if eta > 0 else "denoising"
         if k + 1 < steps:
-            shown = previews.after(k + 1, steps, partial(pictures, model.codec, rows.all_of(P_t)))
+            shown = previews.after(k + 1, steps, partial(seen, P_t))
             yield Progress(k + 1, steps, phase, shown)
-    pixels = pictures(model.codec, rows.all_of(rows.x))
+    pixels = seen(rows.x)
     yield Progress(steps, steps, "done", pixels)
     return pixels
 

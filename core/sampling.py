@@ -71,11 +71,14 @@ def _descend(
     """From x_T (B, C, h, w) to pixels."""
     times = timesteps(schedule, steps)
     scheduler = solver(schedule, times)
+
+    def seen(x: Tensor, predicted: Tensor, t: int) -> Tensor:
+        return decode(schedule.predicted_x0(x, predicted, t))
+
     for k, t in enumerate(times):
         predicted = eps(x, t)
         if k + 1 < len(times):
-            x0 = schedule.predicted_x0(x, predicted, t)
-            shown = previews.after(k + 1, len(times), partial(decode, x0))
+            shown = previews.after(k + 1, len(times), partial(seen, x, predicted, t))
             yield Progress(k + 1, len(times), "sampling", shown)
         x = scheduler.step(predicted, t, x).prev_sample
     pixels = decode(x)
