@@ -15,8 +15,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .asyrp.fitted_shift import fitted_shift
-from .asyrp.prompt_shift import prompt_shift
 from .discovery.basis import BASIS_SIZE
 from .discovery.interface import DiscoverySettings
 from .discovery.methods import DEFAULT_METHOD
@@ -29,7 +27,7 @@ from .presets import Preset
 from .progress import Job, Progress, Running
 from .prompted import with_prompt
 from .regions import Region, parse_regions, ready_made_region, region_from_mask
-from .studio.between_prompts import FITTED, HERE, MEAN, Shift, shift_preset, words_guidance
+from .studio.between_prompts import FITTED, HERE, MEAN, shift_between, shift_preset
 from .studio.discover.analysis import analyse_picture
 from .studio.discover.exploration import Exploration
 from .studio.discover.preset import as_preset
@@ -148,15 +146,9 @@ def between_prompts(
     way = HERE if picture is not None else FITTED if fit else MEAN
     samples = (way.samples or 1) if samples is None else samples
     steps = way.steps if steps is None else steps
-    made: Shift
-    if way is MEAN:
-        made = _followed(prompt_shift(bound, other, None, samples, steps, seed), on_progress)
-    else:
-        pixels = None if picture is None else to_pixels(picture, bound.card.resolution, crop)
-        edited = with_prompt(text_model, prompt) if prompt else bound
-        guidance = words_guidance(bound)
-        job = fitted_shift(bound, other, samples, steps, seed, picture=pixels, bound=edited, guidance=guidance)
-        made = _followed(job, on_progress)
+    pixels = None if picture is None else to_pixels(picture, bound.card.resolution, crop)
+    edited = with_prompt(text_model, prompt) if prompt else bound
+    made = _followed(shift_between(bound, other, way, samples, steps, seed, pixels, edited), on_progress)
     return shift_preset(bound, other, made, way, samples, steps, seed, per_timestep)
 
 

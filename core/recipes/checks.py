@@ -10,7 +10,7 @@ from ..discovery.methods import METHODS
 from ..models.t2i_cards import TEXT_TO_IMAGE
 from . import fields
 from .fields import Mistakes
-from .recipe import Composition, Recipe, RegionDirection, TextDirection
+from .recipe import Composition, PromptDirection, Recipe, RegionDirection, TextDirection
 
 
 def check(recipe: Recipe, declared: AbstractSet[str], mistakes: Mistakes) -> None:
@@ -20,8 +20,12 @@ def check(recipe: Recipe, declared: AbstractSet[str], mistakes: Mistakes) -> Non
         mistakes.at("prompt", f"only text-to-image models take a prompt ({', '.join(TEXT_TO_IMAGE)}). Remove it.")
     for direction in recipe.directions:
         place = f"directions.{direction.name}"
+        if isinstance(direction, TextDirection | PromptDirection):
+            _two_texts(direction, place, mistakes)
         if isinstance(direction, TextDirection):
             _text(recipe, direction, declared, place, mistakes)
+        elif isinstance(direction, PromptDirection):
+            _prompts(recipe, direction, place, mistakes)
         elif isinstance(direction, RegionDirection):
             _region(direction, place, mistakes)
         else:
@@ -57,10 +61,19 @@ def _names(recipe: Recipe, mistakes: Mistakes) -> None:
             taken.setdefault(file, name)
 
 
-def _text(recipe: Recipe, direction: TextDirection, declared: AbstractSet[str], place: str, mistakes: Mistakes) -> None:
-    training = direction.training
+def _two_texts(direction: TextDirection | PromptDirection, place: str, mistakes: Mistakes) -> None:
     if " ".join(direction.source.lower().split()) == " ".join(direction.target.lower().split()):
         mistakes.at(f"{place}.target", "says the same as the source. Write what the pictures should show.")
+
+
+def _prompts(recipe: Recipe, direction: PromptDirection, place: str, mistakes: Mistakes) -> None:
+    if recipe.model and recipe.model not in TEXT_TO_IMAGE:
+        known = ", ".join(TEXT_TO_IMAGE)
+        mistakes.at(f"{place}.form", f"“{direction.form}” is for text-to-image models ({known}). Use another form.")
+
+
+def _text(recipe: Recipe, direction: TextDirection, declared: AbstractSet[str], place: str, mistakes: Mistakes) -> None:
+    training = direction.training
     if training.t_start is not None and training.t_edit is not None and training.t_start < training.t_edit:
         mistakes.at(f"{place}.t_start", f"is below t_edit, {training.t_edit}: edits go from t_start down to it.")
     if direction.latents == "pictures" and direction.pictures is None and recipe.pictures is None:

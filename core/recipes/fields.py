@@ -213,6 +213,10 @@ def truth() -> Read[bool]:
     return read
 
 
+def is_one_of(node: Node, options: Iterable[str]) -> bool:
+    return isinstance(node, ScalarNode) and node.value.strip() in set(options)
+
+
 def choice(options: Iterable[str]) -> Read[Any]:
     """One of some words."""
     known = list(options)

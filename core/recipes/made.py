@@ -23,11 +23,12 @@ from ..studio.compose.applying import combine
 from ..studio.edit import intervals_for
 from ..studio.frames import EditOptions
 from ..studio.latents import edit_together
+from . import compared
 from .checks import is_elsewhere
 from .found import packed, read_found, unpacked
 from .found import unit as found_unit
 from .measured import look
-from .recipe import AnyDirection, Composition, RegionDirection, TextDirection
+from .recipe import AnyDirection, Composition, PromptDirection, RegionDirection, TextDirection
 from .shaped import final_file
 from .team import HIDDEN
 from .trained import Planned, read_direction
@@ -57,6 +58,8 @@ def _made_of(shop: Workshop, direction: AnyDirection, plans: Mapping[str, Planne
     """Keys of everything that a direction is made of."""
     if isinstance(direction, TextDirection):
         return [final_file(shop, direction, plans), plans[direction.name].t_edit]
+    if isinstance(direction, PromptDirection):
+        return [compared.unit(shop, direction).key]
     if isinstance(direction, RegionDirection):
         return [found_unit(shop, direction).key]
     parts: list[Any] = []
@@ -112,6 +115,8 @@ def as_presets(shop: Workshop, direction: AnyDirection, plans: Mapping[str, Plan
     """The presets of an entry, not yet measured."""
     if isinstance(direction, TextDirection):
         own: Sequence[Preset] = [_from_texts(shop, direction, plans[direction.name], plans)]
+    elif isinstance(direction, PromptDirection):
+        own = [compared.read_compared(shop, direction, compared.unit(shop, direction))]
     elif isinstance(direction, RegionDirection):
         own = read_found(shop, direction, found_unit(shop, direction))
     else:

@@ -16,9 +16,9 @@ from ..models.loader import models
 from ..models.opening import open_model
 from ..progress import Job, Progress, stage
 from ..studio.known_models import bound_model, takes_prompt
-from . import found, joined, kept, made, measured, shaped, sources, trained
+from . import compared, found, joined, kept, made, measured, shaped, sources, trained
 from .pictures import readable_pictures
-from .recipe import AnyDirection, Composition, PictureSource, Recipe, RegionDirection, TextDirection
+from .recipe import AnyDirection, Composition, PictureSource, PromptDirection, Recipe, RegionDirection, TextDirection
 from .team import ALONE, Team
 from .units import Outcome, Unit, run_units
 from .workshop import Workshop
@@ -133,11 +133,15 @@ def _sources(recipe: Recipe) -> list[PictureSource]:
 
 def _first(shop: Workshop, wanted: Wanted, plans: Plans, pictures: Unit) -> Tasks:
     """What depends on nothing of the recipe. Trajectories only for trainings that are still to be done."""
-    tasks: Tasks = {}
-    for one in (one for one in wanted if isinstance(one, RegionDirection)):
-        unit = found.unit(shop, one)
-        if unit.key not in {other.key for other in tasks}:  # the same under another name
-            tasks[unit] = partial(found.find, shop, one)
+    by_key: dict[str, tuple[Unit, Task]] = {}  # once, whatever names it has
+    for one in wanted:
+        if isinstance(one, RegionDirection):
+            unit = found.unit(shop, one)
+            by_key.setdefault(unit.key, (unit, partial(found.find, shop, one)))
+        elif isinstance(one, PromptDirection):
+            unit = compared.unit(shop, one)
+            by_key.setdefault(unit.key, (unit, partial(compared.compare, shop, one)))
+    tasks: Tasks = dict(by_key.values())
     for chunk in _chunks(shop, wanted, plans):
         tasks[chunk.unit(shop)] = partial(sources.trajectories, shop, chunk)
     tasks[pictures] = partial(measured.make_pictures, shop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -21,9 +21,11 @@ from ..models.cards import MODELS
 from ..models.opening import read_word
 from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..regions import MAX_REGIONS
+from ..studio.between_prompts import MAX_SAMPLES
 from ..studio.discover.analysis import MIN_BASIS_SIZE
 from ..studio.discover.exploration import MAX_COUNT
 from ..studio.edit import MAX_STRENGTH
+from ..studio.train import MAX_TEXT
 from ..text_to_image import MAX_PROMPT, read_prompt
 from . import fields
 from .checks import check
@@ -35,6 +37,8 @@ from .recipe import (
     Latents,
     Measuring,
     PictureSource,
+    PromptDirection,
+    PromptForm,
     Publishing,
     Purpose,
     Recipe,
@@ -233,6 +237,8 @@ def _direction(name: str, folder: Path, defaults: dict[str, dict[str, Any]]) -> 
         found, before = fields.items(node, place, mistakes), len(mistakes.found)
         given = found.keys()
         kinds = [kind for kind, words in KIND_WORDS.items() if given & words]
+        if kinds == [TEXTS] and "form" in found and fields.is_one_of(found["form"][1], get_args(PromptForm)):
+            kinds = [PROMPTS]
         if len(kinds) != 1:
             both = f", not of {' and of '.join(kinds)}" if kinds else ""
             raise Wrong(
@@ -240,7 +246,8 @@ def _direction(name: str, folder: Path, defaults: dict[str, dict[str, Any]]) -> 
                 "or “method” for directions from regions, “sum” for a composition."
             )
         kind_of: dict[str, tuple[dict[str, Field], Callable[[str, dict[str, Any]], AnyDirection]]] = {
-            TEXTS: (_text_fields(folder), _text),
+            TEXTS: (_text_fields(folder, (*get_args(Form), *get_args(PromptForm))), _text),
+            PROMPTS: (_prompt_fields(), _prompts),
             REGIONS: (_region_fields(folder), _region),
             SUM: (_sum_fields(), _composition),
         }
@@ -253,7 +260,7 @@ def _direction(name: str, folder: Path, defaults: dict[str, dict[str, Any]]) -> 
     return read
 
 
-TEXTS, REGIONS, SUM = "texts", "regions", "a composition"
+TEXTS, PROMPTS, REGIONS, SUM = "texts", "prompts", "regions", "a composition"
 KIND_WORDS = {TEXTS: {"source", "target"}, REGIONS: {"regions", "method"}, SUM: {"sum"}}
 
 
@@ -264,7 +271,11 @@ def _defaults(folder: Path) -> fields.Read[dict[str, dict[str, Any]]]:
         loose = {name: Field(one.read) for name, one in known.items()}
         return lambda node, place, mistakes: fields.mapping(node, place, mistakes, loose)
 
-    known = {TEXTS: Field(optional(_text_fields(folder))), REGIONS: Field(optional(_region_fields(folder)))}
+    known = {
+        TEXTS: Field(optional(_text_fields(folder, get_args(Form)))),
+        PROMPTS: Field(optional(_prompt_fields())),
+        REGIONS: Field(optional(_region_fields(folder))),
+    }
     return lambda node, place, mistakes: fields.mapping(node, place, mistakes, known)
 
 
@@ -281,11 +292,11 @@ def _common() -> dict[str, Field]:
     }
 
 
-def _text_fields(folder: Path) -> dict[str, Field]:
+def _text_fields(folder: Path, forms: Sequence[str]) -> dict[str, Field]:
     return _common() | {
         "source": Field(fields.text(300), required=True),
         "target": Field(fields.text(300), required=True),
-        "form": Field(fields.choice(get_args(Form))),
+        "form": Field(fields.choice(forms)),
         "steps": Field(fields.whole(2, 1000)),
         "samples": Field(fields.whole(1, 100_000)),
         "epochs": Field(fields.whole(1, 1000)),
@@ -303,6 +314,18 @@ def _text_fields(folder: Path) -> dict[str, Field]:
         "pictures": Field(_pictures(folder)),
         "mean_over": Field(fields.whole(1, 1000)),
         "corrections": Field(fields.named(_nonzero(10))),
+    }
+
+
+def _prompt_fields() -> dict[str, Field]:
+    prompt = _checked(MAX_TEXT, lambda text: read_prompt(text, "must not be empty."))
+    return _common() | {
+        "source": Field(prompt, required=True),
+        "target": Field(prompt, required=True),
+        "form": Field(fields.choice(get_args(PromptForm))),
+        "samples": Field(fields.whole(1, MAX_SAMPLES)),
+        "steps": Field(fields.whole(4, 200)),
+        "seed": Field(fields.whole(0, MAX_SEED)),
     }
 
 
@@ -341,6 +364,10 @@ def _text(name: str, values: dict[str, Any]) -> TextDirection:
     )
     own = {item.name for item in fields_of(TextDirection)}
     return TextDirection(name=name, training=trained, **{key: v for key, v in values.items() if key in own})
+
+
+def _prompts(name: str, values: dict[str, Any]) -> PromptDirection:
+    return PromptDirection(name=name, **values)
 
 
 def _region(name: str, values: dict[str, Any]) -> RegionDirection:

@@ -18,6 +18,8 @@ from ..regions import Box
 # trained_global: one delta_h, optimised directly.
 Form = Literal["implicit", "per_timestep", "global", "trained_global"]
 Latents = Literal["random", "pictures"]
+# Of two prompts: the shift of h fitted to what the words do, or the mean one (`core.studio.between_prompts.WAYS`).
+PromptForm = Literal["fitted", "prompts"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,19 @@ class TextDirection(_Common):
     corrections: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromptDirection(_Common):
+    """What two prompts of a text-to-image model differ in, by the model's own reading. samples, steps: of the pictures
+    that are drawn for it, from `seed` on; None: the form's own."""
+
+    source: str
+    target: str
+    form: PromptForm = "fitted"
+    samples: int | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class RegionShape:
     """A region by its boxes (fractions of the picture's sides: left, top, right, bottom), or by a name: of a part that
@@ -140,7 +155,7 @@ class Composition(_Common):
     parts: tuple[tuple[str, float], ...]
 
 
-AnyDirection: TypeAlias = TextDirection | RegionDirection | Composition
+AnyDirection: TypeAlias = TextDirection | PromptDirection | RegionDirection | Composition
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,28 @@ MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
 WAYS = {way.form: way for way in (HERE, FITTED, MEAN)}
 
 
+def shift_between(
+    source: DiffusionModel,
+    target: DiffusionModel,
+    way: Way,
+    samples: int,
+    steps: int,
+    seed: int = 0,
+    picture: Tensor | None = None,
+    bound: DiffusionModel | None = None,
+) -> Job[Shift]:
+    """The shift between the prompts that two models are bound to, by one of the ways, on the device that they are on.
+
+    Raises:
+        RequestError: a number is out of range. ResourceError: out of memory.
+    """
+    if way is MEAN:
+        return (yield from prompt_shift(source, target, None, samples, steps, seed))
+    guidance = words_guidance(source)
+    job = fitted_shift(source, target, samples, steps, seed, picture=picture, bound=bound, guidance=guidance)
+    return (yield from job)
+
+
 def direction_between(
     source: DiffusionModel,
     target: DiffusionModel,

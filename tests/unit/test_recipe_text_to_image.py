@@ -9,6 +9,7 @@ import torch
 from small_recipes import run, write_recipe
 
 from core import presets
+from core.api_directions import between_prompts
 from core.cli import main
 from core.errors import RecipeError
 from core.imaging import to_pil
@@ -100,3 +101,62 @@ def test_a_direction_is_the_same_for_both_of_its_presets(made: Path) -> None:
     ours, theirs = sad.direction.state()[0], both.direction.state()[0]
     shared = [name for name in theirs if any(torch.equal(theirs[name], value) for value in ours.values())]
     assert len(shared) >= len(ours)
+
+
+COMPARED = """\
+model: avatars-t2i
+output: made
+defaults:
+  texts: {steps: 5, samples: 50}
+  prompts: {steps: 4, samples: 1}
+directions:
+  smiling: {source: a sad face, target: a smiling face, form: fitted}
+  again: {source: a sad face, target: a smiling face, form: fitted}
+  mean: {source: a sad face, target: a smiling face, form: prompts, samples: 3, seed: 7}
+  both: {sum: {smiling: 1, mean: 0.5}}
+measure: false
+"""
+
+
+def test_what_two_prompts_differ_in_is_that_of_the_library(tmp_path: Path) -> None:
+    """Bound to what the recipe says that pictures show, "a face", as edits are."""
+    done, _ = run(write_recipe(tmp_path, COMPARED))
+    done.outcome.require_complete()
+    assert [key.partition("-")[0] for key in done.outcome.made].count("compared") == 2, "the same words are fitted once"
+    made = {path.stem: presets.load(path) for path in (tmp_path / "made/directions/avatars-t2i").glob("*")}
+    assert made.keys() == {"smiling", "again", "mean", "both"}
+    words = "avatars-t2i", "a sad face", "a smiling face"
+    references = {
+        "smiling": between_prompts(*words, prompt="a face", samples=1, steps=4),
+        "mean": between_prompts(*words, fit=False, samples=3, seed=7, steps=4),
+    }
+    for name, reference in references.items():
+        ours, theirs = made[name].direction.state(), reference.direction.state()
+        assert ours[1] == theirs[1], name
+        assert all(torch.equal(ours[0][key], value) for key, value in theirs[0].items()), name
+        for field in ("method", "parameters", "source_text", "target_text", "injection", "strength", "strength_range"):
+            assert getattr(made[name], field) == getattr(reference, field), (name, field)
+    assert made["smiling"].name == "Smiling"
+    assert made["smiling"].measured == references["smiling"].measured
+    assert made["again"].measured == made["smiling"].measured
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "model: avatars-t2i",
+            "model: avatars",
+            "line 8, directions.smiling.form: “fitted” is for text-to-image models",
+        ),
+        ("target: a smiling face, form: fitted", "target: A sad  face, form: fitted", "target: says the same as the"),
+        ("form: fitted}", "form: fitted, epochs: 2}", "directions.smiling.epochs: there is no field of this name"),
+        ("form: fitted}", "form: fited}", "must be one of .*prompts, not “fited”. Did you mean fitted?"),
+        ("samples: 3, seed", "samples: 0, seed", "directions.mean.samples: must be a whole number from 1 to 200"),
+        ("texts: {steps: 5, ", "texts: {form: fitted, ", "defaults.texts.form: must be one of implicit"),
+    ],
+)
+def test_what_is_wrong_with_prompts_to_compare(old: str, new: str, words: str, tmp_path: Path) -> None:
+    assert old in COMPARED
+    with pytest.raises(RecipeError, match=words):
+        read_recipe(write_recipe(tmp_path, COMPARED.replace(old, new)))
