@@ -66,6 +66,8 @@ def strip_value(strip: Strip) -> dict[str, Any]:
     value |= {"low": low, "high": high, "unit": strip.preset.unit, "strength": strip.strength}
     value["photo"] = strip.picture.placement is not None
     value |= foreign(known_card(strip.picture.model_id), strip.domain)
+    if strip.note:
+        value["note"] = strip.note
     value |= {"seconds": strip.seconds, "strip": strip.strengths, "frames": frames_json(strip.frames)}
     return value | {"made": strip.made}
 

@@ -147,6 +147,12 @@ MEAN = Way("prompts", "prompt shift", SAMPLES, STEPS, 3.0, (-6.0, 6.0))
 WAYS = {way.form: way for way in (HERE, FITTED, MEAN)}
 
 
+def is_fitted_elsewhere(preset: Preset, content: str | None, picture: Picture) -> bool:
+    """Whether a direction was fitted to one picture, and not to this one. content: of the one it was fitted to, as
+    `Picture.key` begins; None: nobody knows."""
+    return preset.method == HERE.method and content != picture.key[0]
+
+
 def shift_between(
     source: DiffusionModel,
     target: DiffusionModel,

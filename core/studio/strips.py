@@ -24,7 +24,7 @@ class Strip:
 
     source: the name that the visit has for the preset. strength: the one that is looked at. frames: those that are
     there, in the order of their strengths. seconds: that the first one took. domain: whether the model knows the
-    picture, once that was looked at. number: tells strips apart.
+    picture, once that was looked at. note: what else to know of it. number: tells strips apart.
     """
 
     picture: Picture
@@ -35,6 +35,7 @@ class Strip:
     frames: list[Frame] = field(default_factory=list)
     seconds: float = 0.0
     domain: Domain | None = None
+    note: str = ""
     number: int = field(default_factory=_numbers.__next__)
     _settings: dict[str, Any] | None = field(default=None, init=False)
 

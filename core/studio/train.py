@@ -52,7 +52,8 @@ class TextEditState:
     last few, so that going back to one costs nothing. turn: the request that fills `strip`. made: the visit's name for
     a preset that was just trained or opened, until it is shown; saved: for the one that can be saved. returning: a
     strip of the history that the tab shows when it is opened. forms: averaged forms of directions. sources: what the
-    last training prepared. analyses: requests for one, of which the newest replaces all others. trains: one runs.
+    last training prepared. fitted: what directions of the visitor's own were fitted to, their names with the picture's
+    content. analyses: requests for one, of which the newest replaces all others. trains: one runs.
     stop_training: set to stop it; discard_training: and to keep nothing."""
 
     frames: list[Frame] = field(default_factory=list)
@@ -64,6 +65,7 @@ class TextEditState:
     returning: Strip | None = None
     forms: Forms = field(default_factory=dict)
     sources: dict[tuple[Any, ...], Sources] = field(default_factory=dict)
+    fitted: dict[str, str] = field(default_factory=dict)
     trains: bool = False
     analyses: Turns = field(default_factory=Turns)
     stop_training: bool = False

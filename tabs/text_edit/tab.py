@@ -12,6 +12,7 @@ from core import presets
 from core.errors import ModelUnavailable, VisitorError
 from core.intervals import Intervals
 from core.presets import Preset
+from core.studio.between_prompts import is_fitted_elsewhere
 from core.studio.compose.link import one_direction
 from core.studio.edit import intervals_for, intervals_in_words
 from core.studio.frames import EditOptions, in_units
@@ -65,6 +66,10 @@ INJECTIONS = [
     ("The whole step (symmetric)", "symmetric"),
 ]
 SOURCES = [("As the direction suggests", "preset"), ("From the model's perceptual curves", "curves"), ("My own", "own")]
+FITTED_ELSEWHERE = (
+    "This direction was fitted to another picture: here it may do less, or something else. “From words” makes one for "
+    "this picture, or for any."
+)
 # The key of a preset, if the visitor agrees to what they are asked.
 CONFIRM = "(session, key, question) => [session, confirm(question) ? key : null, question]"
 
@@ -313,6 +318,7 @@ def rendering(session: Session, key: str | None, *advanced: Any) -> Values:
     strength = last.strength if last is not None and last.source == key else None
     turn = state.turn = session.edits.begin()
     strip = state.show(begin_strip(picture, key, preset, options, strength))
+    strip.note = FITTED_ELSEWHERE if is_fitted_elsewhere(preset, state.fitted.get(key), picture) else ""
     if not strip.frames:
         yield {**base, "name": preset.name, "busy": True, "note": "Starting …", "fraction": 0}, *skip
     drawing = interval_drawing(session, preset, intervals.t_edit, intervals.t_boost)

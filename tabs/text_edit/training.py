@@ -159,8 +159,8 @@ def compare_prompts(session: Session, source: str, target: str, way: Way, sample
     VisitorError."""
     state, faces, drawn = session.text_edit, "", 0.0
     state.made = None
-    bound = two_prompts(session.model_id, source, target)
-    job = direction_between(*bound, current_picture(session), way, samples, steps, lambda: state.stop_training)
+    bound, picture = two_prompts(session.model_id, source, target), current_picture(session)
+    job = direction_between(*bound, picture, way, samples, steps, lambda: state.stop_training)
     running, left = Running(job), TimeLeft()
     try:
         for event in running:
@@ -176,6 +176,8 @@ def compare_prompts(session: Session, source: str, target: str, way: Way, sample
     if state.discard_training:
         return
     state.made = state.saved = key = session.keep(running.result)
+    if way.of_picture and picture is not None:
+        state.fitted[key] = picture.key[0]
     explained = running.result.measured.get("explained")
     how_much = "" if explained is None else f" It explains {max(0.0, explained):.0%} of what the words do."
     note = f"Done: “{session.own[key].name}” is among your presets.{how_much}"

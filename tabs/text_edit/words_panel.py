@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from core.asyrp.prompts import TABLE_2
+from core.models.t2i_cards import TEXT_TO_IMAGE
 from core.studio.between_prompts import FITTED, HERE, MEAN, WAYS
 from core.studio.known_models import known_card, takes_prompt, usual_prompt
 from core.studio.train import SUGGESTED
@@ -44,12 +45,9 @@ class WordsPanel:
         few, short = suggested_numbers(self.way)
         drawn = draws_pictures(self.way)
         with gr.Column(elem_classes="section") as self.words:
-            self.source = gr.Textbox(
-                first_words(model_id), label="What the pictures show", max_lines=1, elem_id="source-text"
-            )
-            self.target = gr.Textbox(
-                label="What they should show", placeholder="face with a red beard", max_lines=1, elem_id="target-text"
-            )
+            of_source, of_target = labels(model_id)
+            self.source = gr.Textbox(first_words(model_id), **of_source, max_lines=1, elem_id="source-text")
+            self.target = gr.Textbox(**of_target, max_lines=1, elem_id="target-text")
             self.papers = gr.Dropdown(
                 PAPERS, value=None, label="Or words of the paper to try (Asyrp, Table 2)", elem_id="paper-texts"
             )
@@ -88,15 +86,16 @@ class WordsPanel:
             self.end = gr.Button("Stop", elem_id="end", min_width=120)
         self.training = gr.HTML(elem_id="training")
         self.of_training = [self.latents, self.coefficient]
-        self.follow = [self.source, self.form, self.samples, self.steps, self.train, *self.of_training]
+        self.follow = [self.source, self.target, self.form, self.samples, self.steps, self.train, *self.of_training]
         how = (self.form, self.samples, self.steps, self.coefficient, self.latents, self.files)
         self.written = [self.source, self.target, *how]
         self.shown = [self.training, self.words, self.stopping, self.ending]
 
     def for_model(self, model_id: str) -> tuple[Any, ...]:
         """Values of `follow` for a model that was just chosen."""
-        way = first_form(model_id)
-        return first_words(model_id), gr.update(choices=forms(model_id), value=way), *settings_for(way)
+        way, (of_source, of_target) = first_form(model_id), labels(model_id)
+        source = gr.update(value=first_words(model_id), **of_source)
+        return source, gr.update(**of_target), gr.update(choices=forms(model_id), value=way), *settings_for(way)
 
     def connect(self, session: gr.State) -> None:
         """What happens within the panel."""
@@ -115,6 +114,19 @@ class WordsPanel:
 def first_words(model_id: str) -> str:
     """What the pictures of a model show: a word for texts, a prompt for a text-to-image model."""
     return usual_prompt(model_id) if takes_prompt(model_id) else known_card(model_id).domain_word
+
+
+def labels(model_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the two texts. What a picture shows is said above them where the model is told it; there the two are prompts
+    of their own."""
+    if takes_prompt(model_id):
+        info = "What the direction changes; what your picture shows is said above."
+        example = TEXT_TO_IMAGE[model_id].prompt
+        return {"label": "From the prompt", "info": info}, {"label": "To the prompt", "placeholder": example}
+    return (
+        {"label": "What the pictures show", "info": None},
+        {"label": "What they should show", "placeholder": "face with a red beard"},
+    )
 
 
 def forms(model_id: str) -> list[tuple[str, str]]:

@@ -130,3 +130,11 @@ def test_a_direction_fitted_to_what_two_prompts_differ_in(page: Page) -> None:
     page.locator("#train").click()
     expect(page.locator("#training")).to_contain_text("Done: “Smiling” is among your presets. It explains")
     expect(page.locator("#presets .own")).to_have_count(1)
+    # It is for this picture, and says so on another one.
+    elsewhere = "This direction was fitted to another picture"
+    expect(page.locator("#stage [data-part=controls]")).to_be_visible()
+    expect(page.locator("#stage")).not_to_contain_text(elsewhere)
+    page.locator("#text-edit .examples [data-id]").nth(1).click()
+    expect(page.locator("#stage [data-part=note]")).to_contain_text(elsewhere)
+    page.locator("#text-edit .examples [data-id]").nth(0).click()
+    expect(page.locator("#stage [data-part=note]")).to_have_text("")
