@@ -14,8 +14,10 @@ from core.errors import VisitorError
 from core.hub.card import KNOWN_LICENCES
 from core.imaging import thumbnail
 from core.process import Process
-from core.progress import Running
+from core.progress import Running, finish
 from core.studio.compose import applying, link
+from core.studio.edit import edit_frames
+from core.studio.known_models import model_of
 from core.studio.visit.compose import active_presets, available_presets
 from core.studio.visit.session import Session
 from tabs import hub_login
@@ -108,8 +110,11 @@ def to_publish(session: Session) -> dict[str, Any]:
 
 
 @in_words
-def save(session: Session, name: str | None, process: Process, steps: float, seed: float | None) -> tuple[Any, ...]:
-    """The composition as a preset: a file to take away, and one of the visitor's own from now on."""
+def save(
+    session: Session, name: str | None, process: Process, steps: float, seed: float | None
+) -> Iterator[tuple[Any, ...]]:
+    """The composition as a preset: a file to take away, and one of the visitor's own from now on. What it does is drawn
+    for it if that is still to come."""
     chosen, options = active_presets(session), options_of(session, process, steps, seed)
     name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
     model = session.model()
@@ -118,11 +123,21 @@ def save(session: Session, name: str | None, process: Process, steps: float, see
     result = session.compose.history.latest(session.compose.composition, change)
     if result is not None:
         preset = replace(preset, thumbnail=thumbnail(result.frame.pixels))
-    preset = session.own[session.keep(preset)]
-    path = session.write(preset)
+    key = session.keep(preset)
+    preset = session.own[key]
     without = " The change of words is no part of it." if change else ""
     note = f'<p class="words" role="status">“{escape(preset.name)}” is among your directions now.{without}</p>'
-    return gr.update(value=str(path), visible=True), note, to_publish(session)
+    yield gr.update(value=str(session.write(preset)), visible=True), note, to_publish(session)
+    picture = current_picture(session)
+    if preset.thumbnail is not None or picture is None:
+        return
+    try:
+        [frame] = finish(edit_frames(model_of(picture), picture, preset, [preset.strength], options))
+    except VisitorError:  # the edit that is under way says so
+        return
+    if key in session.own:  # it may have been renamed meanwhile
+        session.own[key] = drawn = replace(session.own[key], thumbnail=thumbnail(frame.pixels))
+        yield gr.update(value=str(session.write(drawn))), gr.skip(), gr.skip()
 
 
 @in_words

@@ -1,19 +1,24 @@
 """What a visit has made with one picture or model is there again when it comes back to it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from core import presets
-from core.errors import RequestError
+from core.errors import RequestError, ResourceError
 from core.models.cards import MODELS
 from core.studio import library
 from core.studio.compose.composition import Component, Composition
 from core.studio.discover.exploration import MAX_KEPT, DiscoverState
 from core.studio.frames import EditOptions, Frame, Measures, Picture
 from core.studio.strips import MAX_STRIPS, begin_strip
+from core.studio.visit.compose import add_preset
 from core.studio.visit.session import Session
+from tabs.compose import share
 from tabs.compose.history import history_cards, pick
 from tests.unit.composing import preset
 
@@ -151,3 +156,29 @@ def test_strips_are_found_again_at_their_strength() -> None:
         state.show(begin_strip(picture(1 + k), "a", made, options))
     assert len(state.strips) == MAX_STRIPS
     assert strip not in state.strips
+
+
+def test_a_composition_that_is_saved_before_its_picture_is_there_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session("avatars")
+    add_preset(session, "smiling")
+    saving = share.save(session, "Cheerful", "anchored", 7, 0)
+    shown, note, _ = next(saving)
+    assert session.own["own-1"].thumbnail is None, "it is kept at once"
+    assert "“Cheerful” is among your directions now." in note
+    early = Path(shown["value"]).read_bytes()
+    later, *_ = next(saving)
+    drawn = session.own["own-1"].picture()
+    assert drawn is not None
+    assert np.ptp(np.asarray(drawn)) > 100
+    assert Path(later["value"]).read_bytes() != early
+    assert presets.load(Path(later["value"])).thumbnail == session.own["own-1"].thumbnail
+    assert list(saving) == []
+
+    def full(*_: object) -> Iterator[None]:
+        yield
+        raise ResourceError("No room.")
+
+    monkeypatch.setattr(share, "edit_frames", full)
+    first, *others = share.save(session, "Again", "anchored", 7, 0)
+    assert "“Again” is among your directions now." in first[1]
+    assert others == [], "it is saved without a picture"
