@@ -5,6 +5,7 @@ are beside changed words.
     python -m benchmarks.t2i_hspace locality --portraits 12
     python -m benchmarks.t2i_hspace transfer --sources 4 --portraits 12
     python -m benchmarks.t2i_hspace beside --each 3
+    python -m benchmarks.t2i_hspace shipped --portraits 30
     python -m benchmarks.t2i_hspace speed --write                 # also into docs/benchmarks.md
     python -m benchmarks.t2i_hspace options --portraits 3         # which defaults
 
@@ -18,7 +19,8 @@ beside: a word of the portrait's caption is replaced by prompt-to-prompt on the 
 h that is fitted to what this does to the portrait, on portraits that the other studies have not seen. They are compared
 at the same change of the attribute, shares of what the word itself does, if half of the portraits reach it. "given
 back" is PSNR outside with what the autoencoder loses given back to the changed words as well, as it is to directions.
-Monotone: rank correlation of strength and attribute.
+Monotone: rank correlation of strength and attribute. shipped: the directions that come with the model, on portraits
+that lack what they are for.
 
 Rows are kept as those of `benchmarks.inversion`: begun again, the benchmark goes on from them.
 """
@@ -40,7 +42,8 @@ from torch import Tensor
 from benchmarks.inversion import MEASURED, Row, Rows, heading
 from benchmarks.portrait_edits import Case, cases
 from benchmarks.report import HELP, reported
-from benchmarks.t2i_beside import beside
+from benchmarks.t2i_beside import OTHERS, POOL, beside
+from benchmarks.t2i_shipped import shipped
 from benchmarks.t2i_study import MODEL, PROMPT, RECOGNISED, REGIONS, Study, between, crossing
 from core.asyrp.fitted_shift import fitted_shift
 from core.conditional_unet import ShiftedBranch
@@ -263,7 +266,7 @@ def speed(study: Study, chosen: Sequence[Case]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["options", "locality", "transfer", "beside", "speed"]
+    everything = ["options", "locality", "transfer", "beside", "shipped", "speed"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sources", type=int, default=4, help="portraits on which directions are found, for transfer")
@@ -285,6 +288,7 @@ def main() -> None:
         "locality": partial(locality, study, others),
         "transfer": partial(transfer, study, sources, others),
         "beside": partial(beside, study, arguments.each),
+        "shipped": partial(shipped, study, cases(POOL)[OTHERS:], arguments.portraits),
         "speed": partial(speed, study, chosen[:4]),
     }
     for name in (name for name in tables if name in what):

@@ -149,7 +149,7 @@ def between_prompts(
     pixels = None if picture is None else to_pixels(picture, bound.card.resolution, crop)
     edited = with_prompt(text_model, prompt) if prompt else bound
     made = _followed(shift_between(bound, other, way, samples, steps, seed, pixels, edited), on_progress)
-    return shift_preset(bound, other, made, way, samples, steps, seed, per_timestep)
+    return shift_preset(bound, other, made, way, samples, steps, seed, per_timestep, edited)
 
 
 def prompted_model(

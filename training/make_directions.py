@@ -1,13 +1,14 @@
-"""The directions that come with `avatars`: their recipe, the portraits that they are trained on, and one command.
+"""The directions that come with the app: their recipes, the portraits that they are trained on, and one command.
 
     python -m training.make_directions                  # portraits, then all that is missing, in outputs/avatars
     python -m training.make_directions --pictures       # the portraits only
     python -m training.make_directions --recipe training/avatars_paper.yaml
+    python -m training.make_directions --recipe presets/avatars-t2i.yaml
     python -m training.make_directions --install        # what was made takes the place of what comes with the app
 
-The recipe is `presets/avatars.yaml`; what is made is measured and put into a folder of its own, and `python -m
-benchmarks.directions --folder FOLDER` compares. Those that are installed keep the gain of those before them, until
-`training.measure_gains` measures it.
+The recipe is `presets/avatars.yaml` unless another one is named; what is made is measured and put into a folder of its
+own, and `python -m benchmarks.directions --folder FOLDER` compares. Trained ones that are installed keep the gain of
+those before them, until `training.measure_gains` measures it; shifts between prompts are stored in half precision.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from core.models.cards import PRESETS
 from core.models.loader import DiffusionModel
 from core.progress import finish
 from core.recipes.reading import read_recipe
-from core.recipes.recipe import TextDirection
+from core.recipes.recipe import PromptDirection, TextDirection
+from core.recipes.recipe import Recipe as RecipeFile
 from training.dataset import load as load_portraits
 from training.dataset import to_pixels
 from training.portraits import HELD_OUT, render, sample, varied
@@ -101,10 +103,14 @@ def write_pictures(folder: Path) -> None:
     render(varied(sample(HELD_OUT + 2559), **PLAIN)).save(folder / "plain.png")
 
 
-def install(made: Path) -> None:
-    """Put the directions of a folder in the place of the shipped ones of the same names, with the gains of these."""
-    for name in RECIPES:
-        preset, shipped = presets.load(preset_path(name, made)), preset_path(name)
+def install(recipe: RecipeFile) -> None:
+    """Put what was made of a recipe in the place of the shipped directions of the same names."""
+    made, folder = (place / "directions" / recipe.model for place in (recipe.output, PRESETS))
+    for one in recipe.directions:
+        preset, shipped = presets.load(preset_path(one.name, made)), preset_path(one.name, folder)
+        if isinstance(one, PromptDirection):
+            presets.save(preset, shipped, torch.float16)
+            continue
         gain = presets.load(shipped).direction.gain if shipped.is_file() else 1.0
         presets.save(replace(preset, direction=replace(preset.direction, gain=gain)), shipped)
 
@@ -116,7 +122,7 @@ def main() -> int:
     parser.add_argument("--install", action="store_true", help="make nothing; install what was made")
     arguments = parser.parse_args()
     if arguments.install:
-        install(read_recipe(arguments.recipe).output / "directions" / "avatars")
+        install(read_recipe(arguments.recipe))
         return 0
     write_pictures(OUTPUTS)
     return 0 if arguments.pictures else cli.main(["precompute", str(arguments.recipe)])

@@ -34,7 +34,8 @@ def compare(shop: Workshop, direction: PromptDirection, made: Unit) -> Job[Mappi
     source, target = two_prompts(shop.recipe.model, direction.source, direction.target)
     job = shift_between(source, target, way, samples, steps, direction.seed, bound=shop.model)
     shift = yield from stage(job, "comparing")
-    return {made.files[0]: presets.to_bytes(shift_preset(source, target, shift, way, samples, steps, direction.seed))}
+    preset = shift_preset(source, target, shift, way, samples, steps, direction.seed, bound=shop.model)
+    return {made.files[0]: presets.to_bytes(preset)}
 
 
 def read_compared(shop: Workshop, direction: PromptDirection, made: Unit) -> Preset:

@@ -205,7 +205,8 @@ def direction_between(
             running.close()
             raise RequestError("Stopped: there is no direction before all of it was compared.")
         yield event
-    preset = shift_preset(source, target, running.result, way, samples, steps)
+    edited = _bound(source, watched) if way.of_picture else source
+    preset = shift_preset(source, target, running.result, way, samples, steps, bound=edited)
     if watched is None:
         return preset
     yield Progress(steps, steps, "Looking at it")
@@ -226,10 +227,12 @@ def shift_preset(
     steps: int,
     seed: int = 0,
     per_timestep: bool = True,
+    bound: DiffusionModel | None = None,
 ) -> Preset:
-    """The shift between the prompts that two models are bound to, with what is known of it."""
-    about, wanted = of_prompt(source), of_prompt(target)["prompt"]
-    what = f"from “{about['prompt']}” to “{wanted}”"
+    """The shift between the prompts that two models are bound to, with what is known of it. bound: the model as it
+    edits, to which the shift was fitted; by default with the source prompt."""
+    before, after = (of_prompt(model)["prompt"] for model in (source, target))
+    what = f"from “{before}” to “{after}”"
     if isinstance(made, FittedShift):
         shift, measured = made.direction, {"explained": round(made.explained, 4)}
         on, where = ("one picture", "there") if way.of_picture else (f"{samples} pictures", "on others")
@@ -241,14 +244,14 @@ def shift_preset(
     direction: Direction = shift if per_timestep else everywhere(shift)
     return Preset(
         direction,
-        name=suggested_name(about["prompt"], wanted)[:80],
+        name=suggested_name(before, after)[:80],
         model=source.card.id,
         fingerprint=source.fingerprint,
         description=description[:2000],
         method=way.method,
         parameters={"samples": samples, "steps": steps, "seed": seed},
-        source_text=about["prompt"][:300],
-        target_text=wanted[:300],
+        source_text=before[:300],
+        target_text=after[:300],
         injection="symmetric",
         t_edit=0,
         t_boost=0,
@@ -256,7 +259,7 @@ def shift_preset(
         strength_range=way.strength_range,
         measured=measured,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        **about,
+        **of_prompt(bound or source),
     )
 
 

@@ -130,6 +130,7 @@ def test_between_two_prompts(text_model: TextToImage, portrait: Image.Image) -> 
     assert not torch.equal(fitted.direction.deltas, made.direction.deltas)
     here = hspace.between_prompts(text_model, "a cat", "a smiling cat", picture=portrait, prompt="a photo", steps=4)
     assert (here.method, here.parameters["samples"]) == ("prompt shift fitted to a picture", 1)
+    assert (here.source_text, here.prompt, fitted.prompt) == ("a cat", "a photo", "a cat")
     assert "on one picture; there it explains" in here.description
     source, target, bound = (with_prompt(text_model, words) for words in ("a cat", "a smiling cat", "a photo"))
     pixels = to_pixels(portrait, 16)

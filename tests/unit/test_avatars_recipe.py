@@ -2,17 +2,26 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from core import presets
+from core import instruments, presets
 from core.asyrp.prompts import coefficients
+from core.editing import EditSettings
 from core.models.cards import MODELS, PRESETS
+from core.process import edit_pictures
+from core.progress import finish
 from core.recipes.reading import read_recipe
-from training.make_directions import RECIPE, RECIPES, preset_path
-from training.portraits import PARTS
+from core.studio import library
+from core.studio.known_models import bound_model
+from training.dataset import to_pixels
+from training.make_directions import PLAIN, RECIPE, RECIPES, preset_path
+from training.portraits import HELD_OUT, PARTS, render, sample, varied
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = read_recipe(RECIPE)
+PROMPTS = read_recipe(PRESETS / "avatars-t2i.yaml")
 PAPER = read_recipe(ROOT / "training" / "avatars_paper.yaml")
 
 
@@ -65,3 +74,36 @@ def test_the_papers_settings_are_told_by_what_is_left_out() -> None:
         assert (training.strengths, training.augment, one.corrections) == ((1.0,), 0, {})
         same = [(getattr(one.training, name), getattr(ours.training, name)) for name in ("steps", "samples", "epochs")]
         assert all(a == b for a, b in same), "so that the two can be compared"
+
+
+# ------------------------------------------------------------------------------------------------ text-to-image model
+
+T2I = library.shipped(PROMPTS.model)
+
+
+def test_every_shipped_direction_of_the_text_to_image_model_is_in_its_recipe() -> None:
+    assert set(T2I) == {presets.file_name(one.name).removesuffix(presets.SUFFIX) for one in PROMPTS.directions}
+    order = PRESETS / "directions" / PROMPTS.model / library.ORDER
+    assert set(order.read_text().split()) == set(T2I)
+
+
+@pytest.mark.parametrize("key", sorted(T2I))
+def test_a_direction_of_two_prompts_does_what_its_file_says(key: str) -> None:
+    """Half of what was measured, at least, on a plain portrait that is held out and has nothing of it."""
+    preset = T2I[key]
+    one = PROMPTS.direction(preset.name.lower())
+    assert (one.source, one.target) == (preset.source_text, preset.target_text)
+    assert (preset.model, preset.prompt, preset.injection) == (PROMPTS.model, PROMPTS.prompt, "symmetric")
+    assert one.purpose is not None
+    model = bound_model(PROMPTS.model, PROMPTS.prompt)
+    assert model.fingerprint == preset.fingerprint
+    portrait = to_pixels(np.asarray(render(varied(sample(HELD_OUT + 2559), **PLAIN)))[None])
+    probe = instruments.load(PRESETS / str(model.card.instruments))
+    weighted = [(preset.direction, torch.tensor([preset.strength]))]
+    made = finish(edit_pictures(model, portrait, 1, weighted, EditSettings(7, injection=preset.injection)))
+    name = one.purpose.attribute
+    before, after = (probe.attributes(pixels)[name].item() for pixels in (portrait, made))
+    own = one.purpose.sign * (after - before) / probe.known[name].spread
+    assert own > preset.measured["own_change"] / 2
+    same = (probe.identity(portrait) * probe.identity(made)).sum().item()
+    assert same > 1 - 2 * (1 - preset.measured["identity"]) - 0.02

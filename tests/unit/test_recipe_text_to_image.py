@@ -136,7 +136,7 @@ def test_what_two_prompts_differ_in_is_that_of_the_library(tmp_path: Path) -> No
         assert all(torch.equal(ours[0][key], value) for key, value in theirs[0].items()), name
         for field in ("method", "parameters", "source_text", "target_text", "injection", "strength", "strength_range"):
             assert getattr(made[name], field) == getattr(reference, field), (name, field)
-    assert made["smiling"].name == "Smiling"
+    assert (made["smiling"].name, made["smiling"].prompt) == ("Smiling", "a face")
     assert made["smiling"].measured == references["smiling"].measured
     assert made["again"].measured == made["smiling"].measured
 
@@ -147,7 +147,7 @@ def test_what_two_prompts_differ_in_is_that_of_the_library(tmp_path: Path) -> No
         (
             "model: avatars-t2i",
             "model: avatars",
-            "line 8, directions.smiling.form: “fitted” is for text-to-image models",
+            "line 7, directions.smiling.form: “fitted” is for text-to-image models",
         ),
         ("target: a smiling face, form: fitted", "target: A sad  face, form: fitted", "target: says the same as the"),
         ("form: fitted}", "form: fitted, epochs: 2}", "directions.smiling.epochs: there is no field of this name"),
