@@ -235,9 +235,10 @@ def shift_preset(
     what = f"from “{before}” to “{after}”"
     if isinstance(made, FittedShift):
         shift, measured = made.direction, {"explained": round(made.explained, 4)}
-        on, where = ("one picture", "there") if way.of_picture else (f"{samples} pictures", "on others")
-        explained = f"{where} it explains {max(0.0, made.explained):.0%} of what the words do"
-        description = f"A shift of h fitted to the change {what} on {on}; {explained}."
+        on = f"{samples} pictures"
+        if way.of_picture:
+            on = f"one picture; there it explains {max(0.0, made.explained):.0%} of what the words do"
+        description = f"A shift of h fitted to the change {what} on {on}."
     else:
         shift, measured = made, {}
         description = f"The shift of h {what}, mean of {samples} pictures."

@@ -179,7 +179,9 @@ def compare_prompts(session: Session, source: str, target: str, way: Way, sample
     if way.of_picture and picture is not None:
         state.fitted[key] = picture.key[0]
     explained = running.result.measured.get("explained")
-    how_much = "" if explained is None else f" It explains {max(0.0, explained):.0%} of what the words do."
+    how_much = ""
+    if explained is not None and way.of_picture:  # on others a change that is plain to see may be a small part of it
+        how_much = f" It explains {max(0.0, explained):.0%} of what the words do."
     note = f"Done: “{session.own[key].name}” is among your presets.{how_much}"
     yield training_view(note, 1, faces=faces)
 

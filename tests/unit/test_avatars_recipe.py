@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from core import instruments, presets
 from core.asyrp.prompts import coefficients
@@ -89,7 +88,7 @@ def test_every_shipped_direction_of_the_text_to_image_model_is_in_its_recipe() -
 
 @pytest.mark.parametrize("key", sorted(T2I))
 def test_a_direction_of_two_prompts_does_what_its_file_says(key: str) -> None:
-    """Half of what was measured, at least, on a plain portrait that is held out and has nothing of it."""
+    """A third of what was measured, at least, on the mean of four plain portraits that are held out."""
     preset = T2I[key]
     one = PROMPTS.direction(preset.name.lower())
     assert (one.source, one.target) == (preset.source_text, preset.target_text)
@@ -97,13 +96,14 @@ def test_a_direction_of_two_prompts_does_what_its_file_says(key: str) -> None:
     assert one.purpose is not None
     model = bound_model(PROMPTS.model, PROMPTS.prompt)
     assert model.fingerprint == preset.fingerprint
-    portrait = to_pixels(np.asarray(render(varied(sample(HELD_OUT + 2559), **PLAIN)))[None])
-    probe = instruments.load(PRESETS / str(model.card.instruments))
-    weighted = [(preset.direction, torch.tensor([preset.strength]))]
-    made = finish(edit_pictures(model, portrait, 1, weighted, EditSettings(7, injection=preset.injection)))
+    plain = [np.asarray(render(varied(sample(HELD_OUT + 2559 + k), **PLAIN))) for k in range(4)]
+    portraits, probe = to_pixels(np.stack(plain)), instruments.load(PRESETS / str(model.card.instruments))
+    weighted = [(preset.direction, [preset.strength] * 4)]
+    settings = EditSettings(7, injection=preset.injection)
+    made = finish(edit_pictures(model, portraits, 1, weighted, settings))
     name = one.purpose.attribute
-    before, after = (probe.attributes(pixels)[name].item() for pixels in (portrait, made))
+    before, after = (probe.attributes(pixels)[name] for pixels in (portraits, made))
     own = one.purpose.sign * (after - before) / probe.known[name].spread
-    assert own > preset.measured["own_change"] / 2
-    same = (probe.identity(portrait) * probe.identity(made)).sum().item()
-    assert same > 1 - 2 * (1 - preset.measured["identity"]) - 0.02
+    assert own.mean() > preset.measured["own_change"] / 3, own
+    same = (probe.identity(portraits) * probe.identity(made)).sum(1)
+    assert same.mean() > 0.9, same
