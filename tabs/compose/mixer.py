@@ -6,7 +6,6 @@ from typing import Any
 
 from core.errors import RequestError
 from core.studio.compose.composition import Composition
-from core.studio.compose.word_change import NO_CHANGE
 from core.studio.visit.compose import available_presets, undo
 from core.studio.visit.session import Session
 from tabs.widgets import data_url
@@ -39,17 +38,15 @@ def change_composition(session: Session, what: Any, key: Any, value: Any) -> Non
         value = value * preset.unit if preset is not None else value
     if what == "undo":
         undo(session)
+    elif what == "clear":  # words stay written
+        state.clear()
     else:
-        if what == "clear":  # of words too, which stay written
-            state.change_of_words = NO_CHANGE
         state.change(changed(state.composition, what, key, value))
 
 
 def changed(composition: Composition, what: Any, key: Any, value: Any) -> Composition:
     """A composition after any change but an undo. Raises RequestError."""
     match what:
-        case "clear":
-            return Composition(locked=composition.locked)
         case "lock":
             return composition.lock(bool(value))
         case "set":

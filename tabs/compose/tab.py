@@ -295,7 +295,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         event.then(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
     past.expand(history_cards, session, history, **QUIET).then(history_files, session, numbers, **QUIET)
     history.release(pick_result, session, [history, comparison, back], **QUIET)
-    words.connect(session, tab)
+    words.connect(session, tab, chooser.prompt)
     sweep.connect(session, advanced, HEAVY)
     filmstrip.connect(session, advanced, HEAVY)
     batch.connect(session, advanced, HEAVY)

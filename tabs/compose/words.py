@@ -76,10 +76,10 @@ class WordsSection:
         """Values of `follow` for a model that was just chosen. The target is offered when the tab is opened."""
         return gr.update(visible=takes_prompt(session.model_id)), *written_values(session)[1:]
 
-    def connect(self, session: gr.State, tab: gr.Tab) -> None:
-        """What happens within the section."""
+    def connect(self, session: gr.State, tab: gr.Tab, prompt: gr.Textbox) -> None:
+        """What happens within the section. prompt: what the picture shows."""
         written = [session, self.target]
-        tab.select(offer, written, self.target, **QUIET)
+        gr.on([tab.select, prompt.change], offer, written, self.target, **QUIET)
         self.target.blur(unknown_note, written, self.told, queue=False, **QUIET)
 
 
@@ -113,7 +113,8 @@ def follow_change(session: Session) -> tuple[Any, ...]:
 
 @in_words
 def offer(session: Session, written: str | None) -> Any:
-    """The tab was opened: the target that is in force, or what the picture shows, of which a word can be changed."""
+    """The tab was opened, or the picture is another one: the target that is in force, or what the picture shows, of
+    which a word can be changed."""
     if not takes_prompt(session.model_id):
         return gr.skip()
     picture, state = current_picture(session), session.compose

@@ -138,3 +138,24 @@ def test_a_direction_fitted_to_what_two_prompts_differ_in(page: Page) -> None:
     expect(page.locator("#stage [data-part=note]")).to_contain_text(elsewhere)
     page.locator("#text-edit .examples [data-id]").nth(0).click()
     expect(page.locator("#stage [data-part=note]")).to_have_text("")
+
+
+def test_the_words_to_change_are_those_of_the_picture(page: Page) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name="Stand-in", exact=True).click()
+    expect(prompt_of(page, "#text-edit")).to_have_value(re.compile(r"\bface\b"))
+    tab(page, "Compose")
+    unfold(page, "#compose-words")
+    shown, target = prompt_of(page, "#compose"), page.locator("#compose-target textarea")
+    first = shown.input_value()
+    expect(target).to_have_value(first)
+    page.locator("#compose .examples [data-id]").nth(1).click()
+    expect(shown).not_to_have_value(first)
+    expect(target).to_have_value(shown.input_value())
+
+    # What was written by hand stays.
+    target.fill("a face with glasses")
+    target.blur()
+    page.locator("#compose .examples [data-id]").nth(0).click()
+    expect(shown).to_have_value(first)
+    expect(target).to_have_value("a face with glasses")

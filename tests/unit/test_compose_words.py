@@ -216,3 +216,11 @@ def test_clearing_is_of_words_too(picture: Picture) -> None:
     assert session.compose.change_of_words == WordChange(TARGET)
     change_composition(session, "clear", None, None)
     assert session.compose.change_of_words == NO_CHANGE
+    change_composition(session, "clear", None, None)
+    change_composition(session, "undo", None, None)
+    assert session.compose.change_of_words == WordChange(TARGET), "there was one thing to clear"
+    assert session.compose.composition == Composition()
+    session.compose.change_of_words = WordChange("another")
+    change_composition(session, "undo", None, None)
+    assert session.compose.composition.keys == ["x"]
+    assert session.compose.change_of_words == WordChange("another"), "a step of directions alone"

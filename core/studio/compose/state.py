@@ -59,9 +59,10 @@ class Result:
 
 @dataclass
 class History:
-    """The last `MAX_STEPS_BACK` compositions and the last `MAX_RESULTS` pictures of a visit. count: of all pictures."""
+    """The last `MAX_STEPS_BACK` compositions and the last `MAX_RESULTS` pictures of a visit. past: with the change of
+    words that ended with a composition, if one did. count: of all pictures."""
 
-    past: deque[Composition] = field(default_factory=lambda: deque(maxlen=MAX_STEPS_BACK))
+    past: deque[tuple[Composition, WordChange | None]] = field(default_factory=lambda: deque(maxlen=MAX_STEPS_BACK))
     results: deque[Result] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
     count: int = 0
 
@@ -163,14 +164,22 @@ class ComposeState:
     def change(self, composition: Composition) -> None:
         """Another composition; the one before can be had again."""
         if composition != self.composition:
-            self.history.past.append(self.composition)
+            self.history.past.append((self.composition, None))
             self.composition = composition
+
+    def clear(self) -> None:
+        """No direction and no change of words; one step back brings both back."""
+        nothing = Composition(locked=self.composition.locked)
+        if self.composition != nothing or self.change_of_words:
+            self.history.past.append((self.composition, self.change_of_words))
+            self.composition, self.change_of_words = nothing, NO_CHANGE
 
     def undo(self) -> bool:
         """One step back, if there is one."""
         if not self.history.past:
             return False
-        self.composition = self.history.past.pop()
+        self.composition, words = self.history.past.pop()
+        self.change_of_words = self.change_of_words if words is None else words
         return True
 
     def open(self, composition: Composition, change: WordChange = NO_CHANGE) -> None:

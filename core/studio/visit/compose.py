@@ -55,7 +55,7 @@ def undo(session: Session) -> None:
     """One step back; presets that only this step has made go with it."""
     state = session.compose
     if state.undo():
-        wanted = {*state.composition.keys, *(key for past in state.history.past for key in past.keys)}
+        wanted = {*state.composition.keys, *(key for past, _ in state.history.past for key in past.keys)}
         for key in state.made - wanted:
             session.own.pop(key, None)
         state.made &= wanted
