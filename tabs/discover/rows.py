@@ -20,6 +20,7 @@ STRENGTH = (
     "How far the pictures go, as the papers count: the unit direction times a is added at each of 40 steps. They take "
     "a = 50. Below a picture, 1 is this strength."
 )
+ELSEWHERE = "It changes the rest of the picture more than the region."
 INTERRUPTED = "The search was stopped here. “Find directions” draws the rest."
 
 
@@ -65,6 +66,8 @@ def row_json(row: DirectionRow) -> dict[str, Any]:
                 changes = f"Name {sure} certain. {changes}"
             else:
                 about += "; the instruments read something else"
+    if ratio is not None and ratio > 1:
+        changes = f"{ELSEWHERE} {changes}".strip()
     frames = None if row.frames is None else [data_url(p, quality=85) for p in to_pil(row.frames)]
     heat = data_url(heat_overlay(row.heat, 128), quality=80)
     return {"name": row.name, "about": about, "heat": heat, "frames": frames, "facts": facts, "changes": changes}

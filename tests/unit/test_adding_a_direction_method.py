@@ -1,7 +1,7 @@
 """A direction method is complete in its own file: one more, declared as its file would do it, and used everywhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from core.studio.discover.exploration import Exploration
 from core.studio.discover.preset import as_preset
 from core.studio.discover.search import explore
 from core.studio.frames import Picture
-from tabs.discover.rows import row_json
+from tabs.discover.rows import ELSEWHERE, row_json
 from tabs.discover.tab import method_choices
 
 REGIONS = [
@@ -94,3 +94,5 @@ def test_a_method_is_complete_in_its_own_file(monkeypatch: pytest.MonkeyPatch) -
     assert as_preset(running.result, rows[0]).method == "new"
     assert ("New: whatever comes first", "new") in method_choices()
     assert row_json(rows[0])["facts"][1][::2] == ["novelty", "How new it is."]
+    for ratio, said in ((1.2, True), (0.8, False)):
+        assert row_json(replace(rows[0], roir=ratio))["changes"].startswith(ELSEWHERE) is said
