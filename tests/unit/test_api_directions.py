@@ -125,13 +125,14 @@ def test_between_two_prompts(text_model: TextToImage, portrait: Image.Image) -> 
     assert picture.size == (16, 16)
     fitted = hspace.between_prompts(text_model, "a cat", "a smiling cat", samples=2, steps=4)
     assert (made.method, fitted.method) == ("prompt shift", "fitted prompt shift")
-    explained = max(0.0, fitted.measured["explained"])
-    assert f"{explained:.0%} of what the words do" in fitted.description
+    assert fitted.description.endswith(" on 2 pictures."), "of others the share says nothing"
+    assert fitted.measured["explained"] <= 1
     assert not torch.equal(fitted.direction.deltas, made.direction.deltas)
     here = hspace.between_prompts(text_model, "a cat", "a smiling cat", picture=portrait, prompt="a photo", steps=4)
     assert (here.method, here.parameters["samples"]) == ("prompt shift fitted to a picture", 1)
     assert (here.source_text, here.prompt, fitted.prompt) == ("a cat", "a photo", "a cat")
-    assert "on one picture; there it explains" in here.description
+    explained = max(0.0, here.measured["explained"])
+    assert f"on one picture; there it explains {explained:.0%} of what the words do" in here.description
     source, target, bound = (with_prompt(text_model, words) for words in ("a cat", "a smiling cat", "a photo"))
     pixels = to_pixels(portrait, 16)
     asked = fitted_shift(source, target, steps=4, picture=pixels, bound=bound)
