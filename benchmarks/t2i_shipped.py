@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from statistics import mean
 
 from scipy.stats import spearmanr
@@ -48,7 +49,7 @@ def shipped(study: Study, pool: Sequence[Case], count: int) -> None:
     for preset in library.shipped(MODEL).values():
         purpose = purposes[preset.name.lower()]
         rows = []
-        for case in [case for case in pool if lacks(study, case, purpose)][:count]:
+        for case in islice((case for case in pool if lacks(study, case, purpose)), count):
             key = ("shipped", study.model.key, preset.name, preset.created, case.number)
             rows.append(study.rows.get(key, partial(shipped_row, study, case, preset, purpose)))
         own = [purpose.sign * row[purpose.attribute] for row in rows]
