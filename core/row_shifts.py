@@ -26,9 +26,10 @@ class RowShifts:
         """Those of some of the rows."""
         return RowShifts(tuple((direction, c[rows]) for direction, c in self.weighted), self.steps)
 
-    def twice(self) -> RowShifts:
-        """Of a batch that has the rows twice, as with guidance: both branches are shifted."""
-        return RowShifts(tuple((direction, c.repeat(2)) for direction, c in self.weighted), self.steps)
+    @property
+    def rows(self) -> list[int]:
+        """Those that are shifted at all."""
+        return sorted({row for _, c in self.weighted for row in c.nonzero().flatten().tolist()})
 
     def delta_h(self, features: Features) -> Tensor | None:
         """Broadcastable to h (B, C, H, W); None where every strength is zero."""

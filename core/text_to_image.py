@@ -259,19 +259,24 @@ class TextToImage:
 
         t: one for all rows, or one per row. text, unconditional: (B or 1, L, E). guidance: one for all rows,
         or (B, 1, 1, 1). strength: (B, 1, 1, 1), how far eps(x, C) goes from that of the first row's text to that of the
-        row's own, which takes one evaluation more of every row between them; None: all the way. shifts: of h, of both
-        texts' predictions.
+        row's own, which takes one evaluation more of every row between them; None: all the way. shifts: of h. With
+        guidance they act beside it, by what they change of eps(x, 0), which takes one evaluation more of every row that
+        is shifted: guidance would multiply what they do to eps(x, C) and not to eps(x, 0), and break pictures.
         """
         text, unconditional = (value.expand(len(x), -1, -1) for value in (text, unconditional))
         if bool((torch.as_tensor(guidance) == 1).all()) or torch.equal(text, unconditional):
             return self._towards(self.eps(x, t, text, control, shifts), x, t, text[:1], strength, shifts)
         both = torch.cat((unconditional, text))
         twice = t if isinstance(t, int) else [*t, *t]
-        shifted = None if shifts is None else shifts.twice()
-        eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control, shifted).chunk(2)
+        eps_null, eps_text = self.eps(torch.cat((x, x)), twice, both, control).chunk(2)
         eps_source = eps_null if torch.equal(unconditional, text[:1].expand_as(text)) else None
-        towards = self._towards(eps_text, x, t, text[:1], strength, shifts, eps_source)
-        return eps_null + guidance * (towards - eps_null)
+        guided = eps_null + guidance * (self._towards(eps_text, x, t, text[:1], strength, None, eps_source) - eps_null)
+        rows = [] if shifts is None else shifts.rows
+        if shifts is None or not rows:
+            return guided
+        times = t if isinstance(t, int) else [t[row] for row in rows]
+        shifted = self.eps(x[rows], times, unconditional[rows], None, shifts.select(rows))
+        return guided.index_add(0, torch.tensor(rows, device=guided.device), shifted - eps_null[rows])
 
     def _towards(
         self,

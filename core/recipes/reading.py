@@ -21,11 +21,11 @@ from ..models.cards import MODELS
 from ..models.opening import read_word
 from ..models.t2i_cards import TEXT_TO_IMAGE
 from ..regions import MAX_REGIONS
-from ..studio.between_prompts import MAX_SAMPLES
+from ..studio.between_prompts import MAX_SAMPLES, MAX_STEPS, MIN_STEPS
 from ..studio.discover.analysis import MIN_BASIS_SIZE
 from ..studio.discover.exploration import MAX_COUNT
 from ..studio.edit import MAX_STRENGTH
-from ..studio.train import MAX_TEXT
+from ..studio.words import MAX_TEXT
 from ..text_to_image import MAX_PROMPT, read_prompt
 from . import fields
 from .checks import check
@@ -324,7 +324,7 @@ def _prompt_fields() -> dict[str, Field]:
         "target": Field(prompt, required=True),
         "form": Field(fields.choice(get_args(PromptForm))),
         "samples": Field(fields.whole(1, MAX_SAMPLES)),
-        "steps": Field(fields.whole(4, 200)),
+        "steps": Field(fields.whole(MIN_STEPS, MAX_STEPS)),
         "seed": Field(fields.whole(0, MAX_SEED)),
     }
 

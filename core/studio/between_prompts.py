@@ -30,9 +30,9 @@ from .frames import Picture, require_range
 from .jobs import Work, device_job
 from .known_models import bound_model, takes_prompt, written_prompt
 from .latents import edit_together
-from .train import MAX_TEXT
+from .words import require_short
 
-MAX_SAMPLES = 200
+MAX_SAMPLES, MIN_STEPS, MAX_STEPS = 200, 4, 200
 
 
 def two_prompts(model_id: str, source: str, target: str) -> tuple[DiffusionModel, DiffusionModel]:
@@ -43,9 +43,7 @@ def two_prompts(model_id: str, source: str, target: str) -> tuple[DiffusionModel
     """
     if not takes_prompt(model_id):
         raise RequestError(f"{model_id} is no text-to-image model: choose one, or train the direction.")
-    for text in (source, target):
-        if len(text) > MAX_TEXT:
-            raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
+    require_short(source, target)
     require_both(source, target)
     source, target = (written_prompt(model_id, text) for text in (source, target))
     if source.lower() == target.lower():
@@ -68,7 +66,7 @@ def shift_of_prompts(
         RequestError: a number is out of range. ResourceError: out of memory.
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
-    require_range("steps", steps, 4, 200)
+    require_range("steps", steps, MIN_STEPS, MAX_STEPS)
     return (yield from stage(exclusively(prompt_shift(source, target, samples=samples, steps=steps)), "Comparing"))
 
 
@@ -107,7 +105,7 @@ def fit_to_prompts(
         RequestError: a number is out of range. ResourceError: out of memory.
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
-    require_range("steps", steps, 4, 200)
+    require_range("steps", steps, MIN_STEPS, MAX_STEPS)
     guidance = words_guidance(source)
     job = fitted_shift(source, target, samples, steps, so_far=so_far, picture=picture, bound=bound, guidance=guidance)
     return (yield from stage(exclusively(job), "Fitting the words"))

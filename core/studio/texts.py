@@ -6,8 +6,7 @@ from ..asyrp.prompts import templates
 from ..errors import ModelUnavailable, quoted, shortened
 from ..models.cards import EmbeddedClip, ModelCard
 from . import measuring
-from .train import MAX_TEXT
-from .words import remark, unread
+from .words import MAX_TEXT, remark, too_long, unread
 
 
 def remarks(card: ModelCard, *texts: str) -> list[str]:
@@ -20,9 +19,8 @@ def remarks(card: ModelCard, *texts: str) -> list[str]:
 
 def _length(card: ModelCard, text: str) -> str:
     """That a text is too long, and how long it may be; "" if it is not."""
-    if len(text) > MAX_TEXT:
-        told = f"{quoted(text)} is too long: it has {len(text):,} characters, and up to {MAX_TEXT} can be used."
-        return f"{told} Shorten it."
+    if said := too_long(text):
+        return said
     if not isinstance(card.clip, EmbeddedClip):  # others would be downloaded for it, and read more than that
         return ""
     try:

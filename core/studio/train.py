@@ -36,10 +36,10 @@ from .latents import edit_together
 from .reference import reference_pictures
 from .strips import MAX_STRIPS, Strip
 from .turns import Turn, Turns
+from .words import require_short
 
 # Form: samples, steps.
 SUGGESTED: dict[str, tuple[int, int]] = {"global": (32, 20), "implicit": (64, 40), "per_timestep": (64, 20)}
-MAX_TEXT = 200
 MIN_PICTURES, MAX_PICTURES = 4, 200  # of the visitor's own, to learn from
 LOW_MATCH = 0.25  # S_dir: below, the pictures hardly change the way the words do (`python -m benchmarks.matches`)
 PREVIEW_STEPS = 8
@@ -130,9 +130,7 @@ def start_training(
         RequestError: the texts cannot be used.
     """
     source, target = (" ".join(text.split()) for text in (source, target))
-    for text in (source, target):
-        if len(text) > MAX_TEXT:
-            raise RequestError(f"A text has {len(text)} characters; up to {MAX_TEXT} can be used. Shorten it.")
+    require_short(source, target)
     if takes_prompt(model.card.id):
         source, target = without_article(source), without_article(target)
     with DEVICE.turn():

@@ -5,9 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import vocabulary
-from ..errors import quoted
+from ..errors import RequestError, quoted
 from ..models.cards import MODELS, PRESETS, BaseCard
 from ..vocabulary import Unknown
+
+MAX_TEXT = 200  # characters of a text or prompt that a direction is made from
+
+
+def too_long(text: str) -> str:
+    """That a text is too long to make a direction from, and how long it may be; "" if it is not."""
+    text = " ".join(text.split())
+    if len(text) <= MAX_TEXT:
+        return ""
+    told = f"{quoted(text)} is too long: it has {len(text):,} characters, and up to {MAX_TEXT} can be used."
+    return f"{told} Shorten it."
+
+
+def require_short(*texts: str) -> None:
+    """Raises RequestError: one of the texts is `too_long`."""
+    for text in texts:
+        if said := too_long(text):
+            raise RequestError(said)
 
 
 def captions_of(card: BaseCard) -> Path | None:

@@ -258,19 +258,21 @@ function readout(measures) {
       const share = (value) => `${Math.round((100 * (value - row.low)) / (row.high - row.low))}%`;
       const margin = 0.02 * (row.high - row.low); // what the instruments cannot tell from the end of the scale
       const still = Math.abs(row.change) < 0.25;
-      const beyond = row.after > row.high + margin || row.after < row.low - margin;
+      const outside = row.after > row.high + margin || row.after < row.low - margin;
+      const beyond = outside && !still; // what the edit did not do is no alarm
       line.append(make("span", "name", row.name), bar, make("span", "value", share(row.after) + (beyond ? " !" : "")));
-      line.classList.toggle("beyond", beyond && !still); // what the edit did not do is no alarm
+      line.classList.toggle("beyond", beyond);
       const scale = `its scale goes from ${row.low} to ${row.high}`;
       explained(
         line,
         `${row.name}: ${share(row.before)} of its range ${inside[0]}, ${share(row.after)} ${inside[1]}, a change of ${signed(row.change, 1)} standard deviations ` +
-          `(${row.before.toFixed(2)} → ${row.after.toFixed(2)}; ${scale})${beyond ? ". Beyond what pictures of this model have" : ""}.`,
+          `(${row.before.toFixed(2)} → ${row.after.toFixed(2)}; ${scale})${outside ? ". Beyond what pictures of this model have" : ""}.`,
       );
       line.classList.toggle("still", still);
       return line;
     }),
   );
+  $("beyond").hidden = !$("rows").querySelector(".beyond");
 }
 
 // ---- state from the server ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from core.studio.edit import edit_frames
 from core.studio.known_models import model_of
 from core.studio.visit.compose import active_presets, available_presets
 from core.studio.visit.session import Session
+from core.studio.visit.words import words_in_force
 from tabs import hub_login
 from tabs.compose.choices import options_of
 from tabs.compose.widgets import Link
@@ -119,7 +120,7 @@ def save(
     name = (" ".join((name or "").split()) or applying.describe_composition(chosen))[:80]
     model = session.model()
     preset = applying.combine(model.card, chosen, name, options)
-    change = session.compose.change_of_words
+    change = words_in_force(session)
     result = session.compose.history.latest(session.compose.composition, change)
     if result is not None:
         preset = replace(preset, thumbnail=thumbnail(result.frame.pixels))
@@ -151,7 +152,7 @@ def make_link(session: Session, process: Process, steps: float, seed: float | No
     notes = []
     if stay:
         notes.append(f"{', '.join(stay)} cannot travel in a link: save the composition as a preset for that.")
-    if session.compose.change_of_words:
+    if words_in_force(session):
         notes.append("The change of words cannot travel in a link either.")
     if not picture:
         notes.append("Your own picture stays with you: the link opens with an example.")

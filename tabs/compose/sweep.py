@@ -16,7 +16,7 @@ from core.studio.compose.word_change import axis_name
 from core.studio.turns import Outdated
 from core.studio.visit.compose import active_presets, available_presets
 from core.studio.visit.session import Session
-from core.studio.visit.words import swept
+from core.studio.visit.words import swept, words_in_force
 from tabs.compose.choices import component_choices, options_of
 from tabs.compose.widgets import Grid
 from tabs.compose.words import axis_choices, axis_of, axis_range
@@ -132,7 +132,7 @@ def run_sweep(
     }
     yield progress_line(Progress(0, 1), "Starting"), value, gr.update(visible=False)
     options = options_of(session, process, steps, seed)
-    if session.compose.change_of_words:
+    if words_in_force(session):
         kind, word = axis or (None, "")
         job = swept(session, picture, chosen, acrosses, kind, downs, word, options)
     else:

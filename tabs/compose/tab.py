@@ -24,7 +24,7 @@ from core.studio.known_models import is_known, known_card
 from core.studio.turns import Outdated, Turn
 from core.studio.visit.compose import add_preset, available_presets
 from core.studio.visit.session import Session
-from core.studio.visit.words import composed, what_made_it
+from core.studio.visit.words import composed, what_made_it, words_in_force
 from tabs.compose.batch import Batch
 from tabs.compose.choices import options_of
 from tabs.compose.filmstrip import Filmstrip
@@ -35,7 +35,7 @@ from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
-from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change
+from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change, without_place
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
@@ -189,7 +189,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
             if axis is None:
                 composition = composition.set(key, strength)
             elif isinstance(strength, int | float):
-                state.change_of_words = state.change_of_words.along(axis[0], float(strength), axis[1])
+                state.change_of_words = words_in_force(visit).along(axis[0], float(strength), axis[1])
         state.change(composition.lock(state.composition.locked))
         yield from rendering(visit, *values)
 
@@ -227,7 +227,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_words(visit: Session, *values: Any) -> Values:
         """Other words, in the same pass. values: what is written of them, then process, steps and seed."""
         count = len(words.written)
-        visit.compose.change_of_words = asked_for(visit, *values[:count])
+        visit.compose.change_of_words = change = asked_for(visit, *values[:count])
+        visit.compose.target_offered = change.target  # from now on it follows the picture
         yield from rendering(visit, *values[count:])
 
     @in_words
@@ -312,7 +313,7 @@ def dependencies(session: Session, values: tuple[Any, ...]) -> tuple[Hashable, .
     """What the tab's widgets depend on. values: process, steps and seed."""
     own, state = tuple((key, preset.name) for key, preset in session.own.items()), session.compose
     picture = None if session.picture is None else session.picture.key
-    asked = state.source, state.boost, state.restored or values, state.change_of_words
+    asked = state.source, state.boost, state.restored or values, words_in_force(session)
     return state.composition, picture, session.model_id, own, *asked
 
 
@@ -349,13 +350,13 @@ def shown_composition(
 ) -> Shown | None:
     """The picture on the stage: the composition's latest, of the visit's picture."""
     picture, state = current_picture(session), session.compose
-    result = state.history.latest(state.composition, state.change_of_words)
+    result = state.history.latest(state.composition, words_in_force(session))
     if picture is None or result is None or result.key[:3] != picture.key:
         return None
     options, token = options_of(session, process, steps, seed), ""
     keys = state.composition.keys
     travels = link.model_travels(session.model_id) and link.prompt_travels(picture)
-    if travels and not state.change_of_words and all(link.travels(key) for key in keys):
+    if travels and not words_in_force(session) and all(link.travels(key) for key in keys):
         about = link.picture_name(picture), options.step_count, options.seed, process, picture.conditioning
         token = link.encode(state.composition, session.model_id, *about)
     return Shown(picture, picture.pixels, result.frame.pixels, result.words, token)
@@ -374,13 +375,13 @@ def render(
         yield {"hint": HINT}
         return
     base: dict[str, Any] = {"before": before_url(picture), "hint": HINT, "photo": picture.placement is not None}
-    composition, history, change = session.compose.composition, session.compose.history, session.compose.change_of_words
+    composition, history, change = session.compose.composition, session.compose.history, words_in_force(session)
     try:
         chosen = applying.resolve(composition, available_presets(session))
         options = options_of(session, process, steps, seed)
         if not chosen and not change:
             note = "All directions are muted." if composition.components else ""
-            yield {**base, "note": note}
+            yield {**base, "note": f"{note} {without_place(session)}".strip()}
             return
         base["name"] = ", ".join(filter(None, [applying.describe_composition(chosen), change.words if change else ""]))
         key = (*picture.key, composition.effect, options, change)
@@ -408,6 +409,7 @@ def render(
             about["made"] = what_made_it(picture, chosen, options, change)
             result = history.keep(key, composition, words, picture.pixels[0], frame, seconds, **about)
         base |= foreign(known_card(session.model_id), result.domain)
-        yield {**base, "frames": frames_json([result.frame]), "seconds": result.seconds, "made": result.made}
+        shown = {"frames": frames_json([result.frame]), "seconds": result.seconds, "made": result.made}
+        yield {**base, **shown, "note": without_place(session)}
     except VisitorError as error:
         yield {**base, "note": error.message, "bad": True}

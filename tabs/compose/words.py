@@ -14,6 +14,7 @@ from core.studio.compose.word_change import MAX_GUIDANCE, Axis, WordChange, axis
 from core.studio.invert.targets import MAX_STRENGTH, MIN_STRENGTH
 from core.studio.known_models import known_card, takes_prompt
 from core.studio.visit.session import Session
+from core.studio.visit.words import words_in_force
 from core.studio.words import remark
 from tabs.shell import QUIET, in_words
 from tabs.visit import current_picture, notes
@@ -79,8 +80,8 @@ class WordsSection:
     def connect(self, session: gr.State, tab: gr.Tab, prompt: gr.Textbox) -> None:
         """What happens within the section. prompt: what the picture shows."""
         written = [session, self.target]
-        gr.on([tab.select, prompt.change], offer, written, self.target, **QUIET)
-        self.target.blur(unknown_note, written, self.told, queue=False, **QUIET)
+        gr.on([tab.select, prompt.change], offer, written, [self.target, self.told], **QUIET)
+        self.target.blur(told_words, written, self.told, queue=False, **QUIET)
 
 
 def usual_guidance(model_id: str) -> float:
@@ -97,7 +98,7 @@ def places(model_id: str) -> list[tuple[str, str]]:
 
 def written_values(session: Session) -> tuple[Any, ...]:
     """Values of `written` for the change of words that is in force."""
-    change, model_id = session.compose.change_of_words, session.model_id
+    change, model_id = words_in_force(session), session.model_id
     guidance = usual_guidance(model_id) if change.guidance is None else change.guidance
     weights = ", ".join(f"{word} {weight:g}" for word, weight in change.weights)
     labels = [label for _, label in places(model_id) if label != DRAWN]
@@ -108,29 +109,46 @@ def written_values(session: Session) -> tuple[Any, ...]:
 @in_words
 def follow_change(session: Session) -> tuple[Any, ...]:
     """Values of `written` after something else has changed what is in force; nothing without a change of words."""
-    return written_values(session) if session.compose.change_of_words else (gr.skip(),) * 5
+    if not words_in_force(session):
+        return (gr.skip(),) * 5
+    values = written_values(session)
+    session.compose.target_offered = values[0]
+    return values
 
 
 @in_words
-def offer(session: Session, written: str | None) -> Any:
+def offer(session: Session, written: str | None) -> tuple[Any, Any]:
     """The tab was opened, or the picture is another one: the target that is in force, or what the picture shows, of
-    which a word can be changed."""
+    which a word can be changed. Values of target and told."""
     if not takes_prompt(session.model_id):
-        return gr.skip()
+        return gr.skip(), gr.skip()
     picture, state = current_picture(session), session.compose
-    said = state.change_of_words.target or ("" if picture is None else picture.conditioning)
-    ours = {"", state.target_offered}
-    if (written or "").strip() not in ours or not said:
-        return gr.skip()
-    state.target_offered = said
-    return said
+    target = words_in_force(session).target or ("" if picture is None else picture.conditioning)
+    if (written or "").strip() not in {"", state.target_offered} or not target:
+        return gr.skip(), told(session, written)
+    state.target_offered = target
+    return target, told(session, target)
 
 
 @in_words
-def unknown_note(session: Session, written: str | None) -> str:
-    """Which words of the target the model does not know."""
-    said = remark(known_card(session.model_id), written or "") if takes_prompt(session.model_id) else ""
-    return notes([said] if said else [])
+def told_words(session: Session, written: str | None) -> str:
+    """Value of told."""
+    return told(session, written)
+
+
+def told(session: Session, written: str | None) -> str:
+    """Which words of the target the model does not know, and that words which were applied have no place in this
+    picture's prompt."""
+    said = [remark(known_card(session.model_id), written or "")] if takes_prompt(session.model_id) else []
+    return notes([one for one in (*said, without_place(session)) if one])
+
+
+def without_place(session: Session) -> str:
+    """That words which were applied to another picture are not to this one; "" if they are, or there are none."""
+    asked = session.compose.change_of_words
+    if not asked or words_in_force(session):
+        return ""
+    return f"{asked.words} is not applied here: what this picture shows has no place for it."
 
 
 def asked_for(
@@ -164,7 +182,7 @@ def region_json(session: Session, where: str) -> str:
 
 def axis_choices(session: Session) -> list[tuple[str, str]]:
     """What of the change of words a sweep can go along."""
-    change, picture = session.compose.change_of_words, session.picture
+    change, picture = words_in_force(session), session.picture
     if not change or picture is None:
         return []
     axes = [(axis_name(axis).capitalize(), f"{AXIS}{axis}") for axis in ("strength", "guidance")]

@@ -27,6 +27,7 @@ from tabs.shell import in_words
 from tabs.tables import direction_rows, links, records, spectrum_rows
 from tabs.visit import current_picture
 
+STAY = "Better ones may take the place of these; those that you open or name stay."
 REPORT_INTERVAL = 0.25  # seconds between reports of progress
 
 Values = Iterator[tuple[Any, ...]]
@@ -144,7 +145,8 @@ def found_numbers(exploration: Exploration) -> str:
 
 def progress_value(event: Progress) -> dict[str, Any]:
     """What `Directions` shows of a job's progress."""
-    return {"busy": True, "note": f"{event.note} …", "fraction": event.step / max(1, event.total)}
+    stay = f" {STAY}" if event.kept else ""
+    return {"busy": True, "note": f"{event.note} …{stay}", "fraction": event.step / max(1, event.total)}
 
 
 @in_words

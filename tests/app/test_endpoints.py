@@ -146,7 +146,7 @@ def test_edit_as_in_the_paper(client: Client) -> None:
 BAD = [
     ({"direction": "nonsense"}, "no direction “nonsense”.*Known ones: .*Closed eyes"),
     ({"direction": ""}, "Give the name of a direction, or both texts"),
-    ({"direction": "", "source_text": "face", "target_text": "x" * 500}, "500 characters; up to 200"),
+    ({"direction": "", "source_text": "face", "target_text": "x" * 500}, "500 characters, and up to 200"),
     ({"direction": "", "source_text": "face", "target_text": "face"}, "mean the same"),
     ({"steps": 2}, "steps must lie between 4 and 1000"),
     ({"steps": 10**7}, "steps must lie between 4 and 1000"),

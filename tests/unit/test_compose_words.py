@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -23,9 +24,10 @@ from core.studio.compose.word_change import NO_CHANGE, WordChange, new_words, re
 from core.studio.frames import EditOptions, Picture
 from core.studio.invert.run_methods import run_methods
 from core.studio.visit.session import Session
-from core.studio.visit.words import composed, inverted, swept, what_made_it
+from core.studio.visit.words import composed, inverted, swept, what_made_it, words_in_force
 from core.text_to_image import TextToImage
 from tabs.compose.mixer import change_composition
+from tabs.compose.words import offer, without_place
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
 TOP = json.dumps([{"label": "top", "boxes": [[0, 0, 1, 0.5]]}])
@@ -224,3 +226,35 @@ def test_clearing_is_of_words_too(picture: Picture) -> None:
     change_composition(session, "undo", None, None)
     assert session.compose.composition.keys == ["x"]
     assert session.compose.change_of_words == WordChange("another"), "a step of directions alone"
+
+
+def test_words_go_along_to_another_picture(picture: Picture) -> None:
+    session = Session("small")
+    session.picture, asked = picture, read_change(picture, "a photo of a red dog", 0.5, None, "red 2, photo 0.5")
+    session.compose.change_of_words = asked
+    session.compose.target_offered = asked.target
+    assert words_in_force(session) == asked
+
+    session.picture = replace(picture, prompt="a drawing of a cat on a roof")
+    carried = words_in_force(session)
+    assert carried.target == "a drawing of a red dog on a roof"
+    assert (carried.strength, carried.weights) == (0.5, (("red", 2.0),)), "photo is no word of it"
+    assert offer(session, "a photo of a red dog")[0] == carried.target
+    assert offer(session, "a photo of a green dog")[0] == gr.skip(), "what the visitor writes stays"
+
+    session.picture = replace(picture, prompt="a house")
+    assert words_in_force(session) == NO_CHANGE
+    target, told = offer(session, carried.target)
+    assert target == "a house"
+    assert "cat → red dog" in told
+    assert "not applied" in without_place(session)
+
+    session.picture = picture
+    assert words_in_force(session) == asked, "they are back where they were written"
+    assert without_place(session) == ""
+
+
+def test_words_that_only_weigh_go_along_too(picture: Picture) -> None:
+    change = read_change(picture, PROMPT, 1.0, None, "cat 2")
+    assert change.on("the cat").target == "the cat"
+    assert change.on("the dog") == NO_CHANGE

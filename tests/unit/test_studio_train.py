@@ -33,7 +33,7 @@ def test_training_settings_are_checked(form: str, samples: int, steps: int, l_cl
 
 
 def test_a_text_that_is_too_long() -> None:
-    with pytest.raises(RequestError, match="201 characters; up to 200"):
+    with pytest.raises(RequestError, match="201 characters, and up to 200"):
         start_training(small_model(), "face", "x" * 201, training_settings("global", 4, 8))
 
 

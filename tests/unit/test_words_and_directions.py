@@ -91,7 +91,7 @@ def test_a_trained_direction_follows_the_rows_own_h(model: TextToImage) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("same_texts", [True, False])
 def test_guidance_and_strengths_with_shifts_written_out(model: TextToImage, same_texts: bool) -> None:
-    """eps(0) + G (eps(source) + s (eps(own) - eps(source)) - eps(0)), each of them at h + delta_h."""
+    """eps(0) + G (eps(source) + s (eps(own) - eps(source)) - eps(0)) of h, and what delta_h changes of eps(0)."""
     one = direction()
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     text = model.embed([PROMPT, TARGET, TARGET])
@@ -99,9 +99,10 @@ def test_guidance_and_strengths_with_shifts_written_out(model: TextToImage, same
     s, c = torch.tensor([0.0, 0.4, 1.0]), torch.tensor([0.0, 1.0, -0.5])
     made = model.guided(x, 400, text, empty, 3.0, strength=s[:, None, None, None], shifts=RowShifts(((one, c),), 40))
     for row in range(3):
+        null, source, own = (model.eps(x[row : row + 1], 400, e) for e in (empty, text[:1], text[row : row + 1]))
         with hooked(model, c[row] * one.delta):
-            null, source, own = (model.eps(x[row : row + 1], 400, e) for e in (empty, text[:1], text[row : row + 1]))
-        expected = null + 3 * (source + s[row] * (own - source) - null)
+            shifted = model.eps(x[row : row + 1], 400, empty)
+        expected = shifted + 3 * (source + s[row] * (own - source) - null)
         torch.testing.assert_close(made[row : row + 1], expected, rtol=0, atol=2e-5)
 
 
@@ -136,15 +137,15 @@ def test_a_direction_without_words_written_out(model: TextToImage, inversion: In
         t, t_prev = times[i], times[i - 1] if i else -1
         on_path = solution.trajectory[i + 1 : i + 2]
 
-        def step(z: Tensor) -> Tensor:
+        def step(z: Tensor, delta_h: Tensor) -> Tensor:
             null, towards = model.eps(z, t, empty), model.eps(z, t, text)  # noqa: B023
-            eps = null + guidance * (towards - null)
+            with hooked(model, delta_h):
+                shifted = model.eps(z, t, empty)  # noqa: B023
+            eps = shifted + guidance * (towards - null)
             return schedule.reverse_step(z, eps, eps, t, t_prev, solution.decoder.eta, z.new_zeros(()))  # noqa: B023
 
-        r = solution.trajectory[i : i + 1] - step(on_path)
-        with hooked(model, delta_h):
-            x = step(x)
-        x = x + r
+        r = solution.trajectory[i : i + 1] - step(on_path, torch.zeros_like(delta_h))
+        x = step(x, delta_h) + r
     torch.testing.assert_close(made, model.decode(x)[0], rtol=0, atol=1e-4)
     assert (made - finish(reconstruct(model, inversion))[0]).abs().max() > 1e-2
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ...errors import RequestError, quoted
 from ...inversion.alignment import words_of
+from ...inversion.word_differences import carried, differences
 from ...models.t2i_cards import TEXT_TO_IMAGE
 from ...regions import parse_regions
 from ...text_to_image import read_prompt
@@ -26,7 +27,7 @@ class WordChange:
 
     target: a prompt; "" for no change of words. strength: 0 is the picture's own prompt, 1 the target. guidance: None
     for the model's usual one. weights: of words of the target, by word. where: regions as JSON, outside which nothing
-    changes, "" for everywhere.
+    changes, "" for everywhere. source: the prompt of the picture that the target was written for, "" for any picture.
     """
 
     target: str = ""
@@ -34,18 +35,21 @@ class WordChange:
     guidance: float | None = None
     weights: tuple[tuple[str, float], ...] = ()
     where: str = ""
+    source: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.target)
 
     @property
     def words(self) -> str:
-        """For the history."""
+        """In short: what is said instead of what."""
+        changed = differences(self.source, self.target) if self.source else []
+        what = ", ".join(map(str, changed)) or self.target
         said = [] if self.strength == 1 else [f"{self.strength:g}"]
         said += [] if self.guidance is None else [f"guidance {self.guidance:g}"]
         said += [f"{word} {weight:g}" for word, weight in self.weights]
         said += ["only in a region"] if self.where else []
-        return quoted(self.target) + (f" ({', '.join(said)})" if said else "")
+        return quoted(what) + (f" ({', '.join(said)})" if said else "")
 
     def along(self, axis: Axis, value: float, word: str = "") -> WordChange:
         """The same at another place of one axis. word: whose weight it is."""
@@ -54,6 +58,20 @@ class WordChange:
         if axis == "guidance":
             return replace(self, guidance=value)
         return replace(self, weights=(*(pair for pair in self.weights if pair[0] != word), (word, value)))
+
+    def on(self, prompt: str) -> WordChange:
+        """The same change of another prompt, which has other words around it; `NO_CHANGE` if it has none of those that
+        are changed. Weights stay with the words that it has."""
+        if not self.source or words_of(self.source) == words_of(prompt):
+            return self
+        target = carried(self.source, self.target, prompt)
+        if target is None:
+            return NO_CHANGE
+        words = set(words_of(target))
+        weights = tuple((word, weight) for word, weight in self.weights if set(words_of(word)) <= words)
+        if words_of(target) == words_of(prompt) and not weights:
+            return NO_CHANGE
+        return replace(self, source=prompt, target=target, weights=weights)
 
 
 NO_CHANGE = WordChange()
@@ -85,7 +103,7 @@ def read_change(
         raise RequestError("The target says what the picture's prompt says. Change, add or take out a word.")
     if where:
         parse_regions(where, TEXT_TO_IMAGE[picture.model_id].resolution)
-    return WordChange(target, float(strength), guidance, tuple(weighed.items()), where)
+    return WordChange(target, float(strength), guidance, tuple(weighed.items()), where, picture.conditioning)
 
 
 def new_words(picture: Picture, change: WordChange) -> list[str]:

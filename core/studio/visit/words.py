@@ -22,6 +22,12 @@ from ..known_models import known_card, model_of
 from .session import Session
 
 
+def words_in_force(session: Session) -> WordChange:
+    """The visit's change of words as it is on its picture, which may have another prompt than it was written for."""
+    change, picture = session.compose.change_of_words, session.picture
+    return change if picture is None else change.on(picture.conditioning)
+
+
 def inverted(session: Session, picture: Picture) -> Job[tuple[TextToImage, Inversion]]:
     """The picture's inversion and its model; at once if the visit has it, from here or from Invert.
 
@@ -70,7 +76,7 @@ def swept(
 ) -> Job[Sweep]:
     """The first direction's strength against one of the numbers of the visit's change of words, or against that of the
     second direction where there is no axis. Raises as `inverted` and `sweep_with_words`."""
-    change = session.compose.change_of_words
+    change = words_in_force(session)
     model, inversion = yield from inverted(session, picture)
     return (
         yield from sweep_with_words(model, picture, inversion, chosen, acrosses, change, axis, downs, word, options)
