@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .. import presets
-from ..errors import ResourceError
 from ..presets import Preset
 from ..progress import Job, stage
 from ..studio.between_prompts import WAYS, Way, shift_between, shift_preset, two_prompts
+from . import kept
 from .recipe import PromptDirection
 from .team import HIDDEN
 from .units import Unit
@@ -41,8 +41,7 @@ def compare(shop: Workshop, direction: PromptDirection, made: Unit) -> Job[Mappi
 def read_compared(shop: Workshop, direction: PromptDirection, made: Unit) -> Preset:
     """The preset, under the recipe's name. Raises ResourceError: it is not there, because its unit failed."""
     path = shop.folder / made.files[0]
-    if not path.is_file():
-        raise ResourceError("What it is made of is not there.")
+    kept.require(path)
     preset = presets.load(path)
     return replace(preset, name=direction.name)
 

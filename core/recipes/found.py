@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import presets
 from ..discovery.methods import METHODS
-from ..errors import RequestError, ResourceError
+from ..errors import RequestError
 from ..imaging import to_pixels
 from ..presets import Preset
 from ..progress import Job, Running
@@ -135,7 +135,5 @@ def packed(contents: list[bytes]) -> bytes:
 
 def unpacked(path: Path) -> list[bytes]:
     """What `packed` put together. Raises ResourceError: it is not there, because its unit failed."""
-    if not path.is_file():
-        raise ResourceError("What it is made of is not there.")
     tensors, about = kept.read(path)
     return [tensors[f"{n}"].numpy().tobytes() for n in range(about["count"])]

@@ -42,13 +42,20 @@ def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
     return tensor_file.to_bytes(whole, {"format": FORMAT, "about": json.dumps(about)})
 
 
+def require(path: Path) -> None:
+    """Raises ResourceError: the file is not there, because the unit that makes it failed."""
+    if not path.is_file():
+        raise ResourceError("What it is made of is not there.")
+
+
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `to_bytes` wrote.
 
     Raises:
-        ResourceError: the file is damaged, for example by a disk that was full; it is removed, so that the next run
-            makes it anew.
+        ResourceError: the file is not there; or it is damaged, for example by a disk that was full, and is removed, so
+            that the next run makes it anew.
     """
+    require(path)
     try:
         data = tensor_file.read(path, MAX_FILE)
         limits = Limits(

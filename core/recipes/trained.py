@@ -168,7 +168,5 @@ def read_direction(file: Path) -> tuple[Direction, dict[str, Any]]:
     Raises:
         ResourceError: it is not there, because its unit failed, or damaged.
     """
-    if not file.is_file():
-        raise ResourceError("What it is made of is not there.")
     tensors, about = kept.read(file)
     return from_state(tensors, json.loads(json.dumps(about.pop("direction")))), about

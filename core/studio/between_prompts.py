@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
+from typing import Any
 
 from torch import Tensor
 
@@ -106,15 +107,15 @@ def fit_to_prompts(
     """
     require_range("samples", samples, 1, MAX_SAMPLES)
     require_range("steps", steps, MIN_STEPS, MAX_STEPS)
-    guidance = words_guidance(source)
-    job = fitted_shift(source, target, samples, steps, so_far=so_far, picture=picture, bound=bound, guidance=guidance)
+    job = _fitted(source, target, samples, steps, so_far=so_far, picture=picture, bound=bound)
     return (yield from stage(exclusively(job), "Fitting the words"))
 
 
-def words_guidance(model: DiffusionModel) -> float:
-    """What words are fitted with: that of edits by words."""
-    card = TEXT_TO_IMAGE.get(model.card.id)
-    return card.working_guidance if card else fitted.GUIDANCE
+def _fitted(source: DiffusionModel, target: DiffusionModel, samples: int, steps: int, **how: Any) -> Job[FittedShift]:
+    """`core.asyrp.fitted_shift`, with the guidance of edits by words."""
+    card = TEXT_TO_IMAGE.get(source.card.id)
+    guidance = card.working_guidance if card else fitted.GUIDANCE
+    return fitted_shift(source, target, samples, steps, guidance=guidance, **how)
 
 
 Shift = PerTimestepDirection | FittedShift
@@ -168,9 +169,7 @@ def shift_between(
     """
     if way is MEAN:
         return (yield from prompt_shift(source, target, None, samples, steps, seed))
-    guidance = words_guidance(source)
-    job = fitted_shift(source, target, samples, steps, seed, picture=picture, bound=bound, guidance=guidance)
-    return (yield from job)
+    return (yield from _fitted(source, target, samples, steps, seed=seed, picture=picture, bound=bound))
 
 
 def direction_between(
