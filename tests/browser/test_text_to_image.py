@@ -84,7 +84,7 @@ def test_from_a_prompt_to_a_composition_with_a_changed_word(page: Page) -> None:
     expect(page.locator(".toast-body").first).to_contain_text("Change, add or take out a word")
     target.fill(f"{PROMPT} with glasses")
     page.locator("#apply-words").click()
-    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("with glasses")
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("+ glasses")
     both = composed(page)
     assert both not in (alone, stronger)
     assert name in page.locator("#compose-stage [data-part=title]").inner_text()
@@ -94,7 +94,7 @@ def test_from_a_prompt_to_a_composition_with_a_changed_word(page: Page) -> None:
     expect(page.locator("#model input")).to_have_value("Stand-in")
     expect(page.get_by_role("tab", name="Compose", exact=True)).to_have_attribute("aria-selected", "true")
     expect(prompt_of(page, "#compose")).to_have_value(PROMPT)
-    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("with glasses")
+    expect(page.locator("#compose-stage [data-part=title]")).to_contain_text("+ glasses")
     assert composed(page) == both
     tab(page, "Text edit")
     expect(page.locator("#presets .own")).to_have_count(1)
@@ -159,3 +159,27 @@ def test_the_words_to_change_are_those_of_the_picture(page: Page) -> None:
     page.locator("#compose .examples [data-id]").nth(0).click()
     expect(shown).to_have_value(first)
     expect(target).to_have_value("a face with glasses")
+
+    # What was applied goes along, as the same change of what the other picture shows.
+    title, pictures = page.locator("#compose-stage [data-part=title]"), page.locator("#compose .examples [data-id]")
+    target.fill(f"{first} and glasses")
+    page.locator("#apply-words").click()
+    expect(title).to_contain_text("+ glasses")
+    pictures.nth(1).click()
+    expect(shown).not_to_have_value(first)
+    second = shown.input_value()
+    expect(target).to_have_value(re.compile(rf"^{re.escape(second)} (and|with) glasses$"))
+    expect(title).to_contain_text("+ glasses")
+
+    # Where there is no place for it, it is said, and it is back with the first picture.
+    word = second.split()[1]
+    assert word not in first
+    target.fill(second.replace(word, "pink"))
+    page.locator("#apply-words").click()
+    expect(title).to_contain_text(f"{word} → pink")
+    pictures.nth(0).click()
+    expect(page.locator("#compose-stage [data-part=note]")).to_contain_text(f"{word} → pink” is not applied here")
+    expect(target).to_have_value(first)
+    pictures.nth(1).click()
+    expect(target).to_have_value(second.replace(word, "pink"))
+    expect(title).to_contain_text(f"{word} → pink")
