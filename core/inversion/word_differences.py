@@ -13,15 +13,15 @@ from .alignment import FILLING, words_of
 @dataclass(frozen=True)
 class Difference:
     """What one place of a prompt says, and what the other prompt says there instead; no words where some are added or
-    taken out. after: what stands before the place in the first prompt, before: what follows."""
+    taken out. left, right: the words beside the place in the first prompt, "" at its ends."""
 
     old: tuple[str, ...]
     new: tuple[str, ...]
-    after: tuple[str, ...]
-    before: tuple[str, ...]
+    left: str
+    right: str
 
     def __str__(self) -> str:
-        old, new = (_written(_telling(words)) for words in (self.old, self.new))
+        old, new = (_written(_trimmed(words)) for words in (self.old, self.new))
         if not old:
             return f"+ {new}"
         return f"{old} → {new}" if new else f"− {old}"
@@ -31,7 +31,7 @@ def differences(source: str, target: str) -> list[Difference]:
     """Where two prompts differ, in the order of the first."""
     old, new = words_of(source), words_of(target)
     return [
-        Difference(tuple(old[i0:i1]), tuple(new[j0:j1]), tuple(old[:i0]), tuple(old[i1:]))
+        Difference(tuple(old[i0:i1]), tuple(new[j0:j1]), old[i0 - 1] if i0 else "", old[i1] if i1 < len(old) else "")
         for tag, i0, i1, j0, j1 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
         if tag != "equal"
     ]
@@ -57,15 +57,14 @@ def _place(words: Sequence[str], difference: Difference) -> slice | None:
     """Where a prompt has what is changed."""
     if difference.old:
         return _first(words, difference.old)
-    if not difference.before:
+    if not difference.right:
         return slice(len(words), len(words))
-    if not difference.after:
+    if not difference.left:
         return slice(0, 0)
-    left, right = difference.after[-1:], difference.before[:1]
-    for neighbour in sorted((left, right), key=lambda one: one[0] in FILLING):  # "a" may stand anywhere
-        place = _first(words, neighbour)
-        if place is not None:
-            at = place.stop if neighbour is left else place.start
+    beside = [(difference.left, 1), (difference.right, 0)]  # and how far after that word the place is
+    for word, further in sorted(beside, key=lambda one: one[0] in FILLING):  # "a" may stand anywhere
+        if word in words:
+            at = words.index(word) + further
             return slice(at, at)
     return None
 
@@ -76,7 +75,7 @@ def _first(words: Sequence[str], wanted: Sequence[str]) -> slice | None:
     return next((slice(i, i + n) for i in range(len(words) - n + 1) if list(words[i : i + n]) == list(wanted)), None)
 
 
-def _telling(words: Sequence[str]) -> Sequence[str]:
+def _trimmed(words: Sequence[str]) -> Sequence[str]:
     """Words without those around them that show nothing."""
     telling = [n for n, word in enumerate(words) if word not in FILLING]
     return words[telling[0] : telling[-1] + 1] if telling else words

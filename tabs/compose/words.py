@@ -81,7 +81,7 @@ class WordsSection:
         """What happens within the section. prompt: what the picture shows."""
         written = [session, self.target]
         gr.on([tab.select, prompt.change], offer, written, [self.target, self.told], **QUIET)
-        self.target.blur(told_words, written, self.told, queue=False, **QUIET)
+        self.target.blur(told, written, self.told, queue=False, **QUIET)
 
 
 def usual_guidance(model_id: str) -> float:
@@ -131,11 +131,6 @@ def offer(session: Session, written: str | None) -> tuple[Any, Any]:
 
 
 @in_words
-def told_words(session: Session, written: str | None) -> str:
-    """Value of told."""
-    return told(session, written)
-
-
 def told(session: Session, written: str | None) -> str:
     """Which words of the target the model does not know, and that words which were applied have no place in this
     picture's prompt."""
