@@ -269,6 +269,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     chooser.connect(rendering, advanced, shown, lambda event: (imagining(event), *unchanged), HEAVY)
     taken = sweep.grid.release(take_cell, [session, sweep.across, sweep.down, *advanced], shown, **HEAVY)
     returned = back.click(go_back, given, [tab.parent, *shown], **HEAVY)
+    asked = [words.apply.click, words.target.submit]
+    applied = gr.on(asked, change_words, [session, *words.written, *advanced], shown, **HEAVY)
+    left = words.leave.click(leave_words, given, shown, **HEAVY)
     changes = [
         palette.release(toggle, given, shown, **HEAVY),
         mixer.release(mix, given, shown, **HEAVY),
@@ -277,10 +280,8 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
         source.input(choose_source, [source, *given], shown, **HEAVY),
         boost.input(choose_boost, [boost, *given], shown, **HEAVY),
-        gr.on(
-            [words.apply.click, words.target.submit], change_words, [session, *words.written, *advanced], shown, **HEAVY
-        ),
-        words.leave.click(leave_words, given, shown, **HEAVY),
+        applied,
+        left,
         opened.upload(open_file, [session, opened, *advanced], shown, **HEAVY),
         taken,
         similarity.connect(session, HEAVY).then(refresh, given, shown, **HEAVY),
@@ -288,8 +289,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         returned,
     ]
     mixer.release(similarity.forget, None, similarity.note, **QUIET)
+    for event in (applied, left):
+        words.tell_after(event, session)
     for event in (taken, returned):
-        event.then(follow_change, session, words.written, **QUIET)
+        words.tell_after(event.then(follow_change, session, words.written, **QUIET), session)
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in changes:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from core.errors import RequestError
 from core.models.t2i_cards import TEXT_TO_IMAGE
@@ -82,6 +83,10 @@ class WordsSection:
         written = [session, self.target]
         gr.on([tab.select, prompt.change], offer, written, [self.target, self.told], **QUIET)
         self.target.blur(told, written, self.told, queue=False, **QUIET)
+
+    def tell_after(self, event: Dependency, session: gr.State) -> None:
+        """After an event that changes what is in force, the remarks are on that."""
+        event.then(told, [session, self.target], self.told, **QUIET)
 
 
 def usual_guidance(model_id: str) -> float:

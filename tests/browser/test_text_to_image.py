@@ -183,3 +183,11 @@ def test_the_words_to_change_are_those_of_the_picture(page: Page) -> None:
     pictures.nth(1).click()
     expect(target).to_have_value(second.replace(word, "pink"))
     expect(title).to_contain_text(f"{word} → pink")
+
+    # Given up where it has no place, it is not spoken of any more.
+    pictures.nth(0).click()
+    told = page.locator("#words-told")
+    expect(told).to_contain_text("is not applied here")
+    page.locator("#leave-words").click()
+    expect(told).not_to_contain_text("is not applied here")
+    expect(page.locator("#compose-stage [data-part=note]")).not_to_contain_text("is not applied here")
