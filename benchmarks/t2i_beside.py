@@ -25,7 +25,7 @@ from core.prompted import with_prompt
 from core.text_to_image import text_to_image_card
 
 WORD_STEPS = 6
-POOL, OTHERS = 200, 34  # held-out portraits, and the first of them, that directions were found and tried on
+POOL, OTHERS = 260, 34  # held-out portraits, and the first of them, that directions were found and tried on
 FITTED = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # strengths, as far as the slider goes
 SHARES = (0.5, 0.75, 1.0)  # of the change that a word makes, at which both are compared
 

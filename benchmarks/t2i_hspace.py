@@ -4,7 +4,7 @@ are beside changed words.
     python -m benchmarks.t2i_hspace                               # everything, on 100 portraits: hours on two cores
     python -m benchmarks.t2i_hspace locality --portraits 12
     python -m benchmarks.t2i_hspace transfer --sources 4 --portraits 12
-    python -m benchmarks.t2i_hspace beside --each 3
+    python -m benchmarks.t2i_hspace beside --each 8
     python -m benchmarks.t2i_hspace shipped --portraits 30
     python -m benchmarks.t2i_hspace speed --write                 # also into docs/benchmarks.md
     python -m benchmarks.t2i_hspace options --portraits 3         # which defaults
@@ -32,11 +32,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
 import torch
+from scipy.stats import wilcoxon
 from torch import Tensor
 
 from benchmarks.inversion import MEASURED, Row, Rows, heading
@@ -123,6 +125,13 @@ def locality(study: Study, chosen: Sequence[Case]) -> None:
         roirs = [row["roir"] for row in rows]
         about = f"{median(roirs):.2f} | {mean(roirs):.2f} | {mean(row['identity'] for row in rows):.3f}"
         print(f"| {label} | {method} | {about} | {mean(row['reached'] for row in rows):.0%} |")
+    print("\nEach method beside the next one, on the same portraits (p: Wilcoxon signed-rank test):\n")
+    heading("region", ("method", "beside", "more local on", "ratio of ROIR, median", "p"))
+    for label in REGIONS:
+        for first, second in pairwise(METHODS):
+            one, other = (np.array([row["roir"] for row in table[label, method]]) for method in (first, second))
+            about = f"{np.mean(one < other):.0%} | {np.median(one / other):.2f} | {wilcoxon(one, other).pvalue:.1g}"
+            print(f"| {label} | {first} | {second} | {about} |")
     print()
 
 
@@ -270,7 +279,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sources", type=int, default=4, help="portraits on which directions are found, for transfer")
-    parser.add_argument("--each", type=int, default=4, help="portraits of each change of words")
+    parser.add_argument("--each", type=int, default=8, help="portraits of each change of words")
     parser.add_argument("--run", type=Path, default=MEASURED, help="where rows are kept")
     parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()

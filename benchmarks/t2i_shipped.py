@@ -19,8 +19,8 @@ from core.recipes.recipe import Purpose
 from core.studio import library
 
 RECIPE = PRESETS / f"{MODEL}.yaml"
-STRENGTHS = (-1.0, 0.5, 1.0, 1.5)  # of the suggested one
-MAIN = STRENGTHS.index(1.0)
+SHARES = (-1.0, 0.5, 1.0)  # of the suggested strength; and as far as the slider goes
+MAIN = SHARES.index(1.0)
 
 
 def lacks(study: Study, case: Case, purpose: Purpose) -> bool:
@@ -31,21 +31,25 @@ def lacks(study: Study, case: Case, purpose: Purpose) -> bool:
 
 
 def shipped_row(study: Study, case: Case, preset: Preset, purpose: Purpose) -> Row:
-    """Changes of all attributes at the suggested strength, identity, and the rank correlation of strength and the
-    attribute that the direction is for."""
-    made = study.edited(case.pixels, preset.direction, [preset.unit * share for share in STRENGTHS])
+    """Changes of all attributes at the suggested strength, identity there and at the slider's end, and the rank
+    correlation of strength and the attribute that the direction is for."""
+    strengths = [*(preset.unit * share for share in SHARES), max(preset.strength_range)]
+    made = study.edited(case.pixels, preset.direction, strengths)
     changes = study.readings(made) - study.readings(case.pixels)
     own = purpose.sign * changes[:, study.attributes.index(purpose.attribute)]
-    rank = spearmanr([0.0, *STRENGTHS], [0.0, *own])[0]
+    rank = spearmanr([0.0, *strengths], [0.0, *own])[0]
     row = {name: float(change) for name, change in zip(study.attributes, changes[MAIN], strict=True)}
-    return row | {"identity": float(study.identity(case.pixels, made)[MAIN]), "rank": float(rank)}
+    same = study.identity(case.pixels, made)
+    return row | {"identity": float(same[MAIN]), "at the end": float(same[-1]), "rank": float(rank)}
 
 
 def shipped(study: Study, pool: Sequence[Case], count: int) -> None:
     """On `count` portraits of the pool that lack what a direction is for."""
     recipe = read_recipe(RECIPE)
     purposes = {one.name: one.purpose for one in recipe.directions if one.purpose is not None}
-    heading("direction", ("portraits", "own change", "same way", "largest other", "identity", "rank corr."))
+    heading(
+        "direction", ("portraits", "own change", "same way", "largest other", "identity", "at the end", "rank corr.")
+    )
     for preset in library.shipped(MODEL).values():
         purpose = purposes[preset.name.lower()]
         rows = []
@@ -57,6 +61,7 @@ def shipped(study: Study, pool: Sequence[Case], count: int) -> None:
         most = max(rest, key=lambda name: abs(mean(row[name] for row in rows)))
         about = f"{len(rows)} | {mean(own):+.2f} {purpose.attribute} | {mean(one > 0 for one in own):.0%} | "
         about += f"{abs(mean(row[most] for row in rows)):.2f} {most} | "
-        about += f"{mean(row['identity'] for row in rows):.3f} | {mean(row['rank'] for row in rows):.2f}"
+        about += " | ".join(f"{mean(row[name] for row in rows):.3f}" for name in ("identity", "at the end"))
+        about += f" | {mean(row['rank'] for row in rows):.2f}"
         print(f"| {preset.name.lower()} | {about} |", flush=True)
     print()

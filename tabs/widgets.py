@@ -100,7 +100,7 @@ class Stage(gr.HTML):
     Without low and high there is one frame and no slider. tags: what the two sides are called; sides: the same
     in a word, where they are not before and after. plain: no explanation;
     steps: another one, in steps. foreign: what to say of a picture that the model does not know, the nearest that it
-    does, and the titles of other models.
+    does, and the titles of other models. stale: the frames are of what was asked for before.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **settings: Any) -> None:

@@ -289,6 +289,7 @@ function draw() {
   root.classList.toggle("empty", !before);
   root.classList.toggle("busy", Boolean(state.busy));
   root.setAttribute("aria-busy", Boolean(state.busy));
+  root.classList.toggle("stale", Boolean(state.stale));
   $("before").src = before || "";
   const edited = frames().length > 0;
   canvas.classList.toggle("compare", edited);

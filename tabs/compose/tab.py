@@ -35,7 +35,7 @@ from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
-from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change, without_place
+from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change, follow_undo, without_place
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
@@ -182,15 +182,15 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def take_cell(event: gr.EventData, visit: Session, across: str, down: str, *values: Any) -> Values:
         """The strengths of a sweep's cell become those of the composition, locked or not, and of its words."""
         state = visit.compose
-        composition = state.composition.lock(False)
+        composition, words_then = state.composition.lock(False), None
         for key, name in ((across, "across"), (down, "down")):
             strength: Any = getattr(event, name, None)  # refused below if it is no number
             axis = axis_of(key or "")
             if axis is None:
                 composition = composition.set(key, strength)
             elif isinstance(strength, int | float):
-                state.change_of_words = words_in_force(visit).along(axis[0], float(strength), axis[1])
-        state.change(composition.lock(state.composition.locked))
+                words_then = (words_then or words_in_force(visit)).along(axis[0], float(strength), axis[1])
+        state.change(composition.lock(state.composition.locked), words_then)
         yield from rendering(visit, *values)
 
     @in_words
@@ -212,8 +212,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         if result.tab != TITLE:  # a strip is shown in Text edit, wherever its direction was found
             yield gr.Tabs(selected=result.tab if result.strip is None else "Text edit"), *(gr.skip(),) * len(shown)
             return
-        visit.compose.change(result.composition)
-        visit.compose.change_of_words = result.change
+        visit.compose.change(result.composition, result.change)
         for followed in rendering(visit, *values):
             yield gr.skip(), *followed
 
@@ -227,14 +226,15 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     def change_words(visit: Session, *values: Any) -> Values:
         """Other words, in the same pass. values: what is written of them, then process, steps and seed."""
         count = len(words.written)
-        visit.compose.change_of_words = change = asked_for(visit, *values[:count])
+        change = asked_for(visit, *values[:count])
+        visit.compose.change(words=change)
         visit.compose.target_offered = change.target  # from now on it follows the picture
         yield from rendering(visit, *values[count:])
 
     @in_words
     def leave_words(visit: Session, *values: Any) -> Values:
         """The directions alone."""
-        visit.compose.change_of_words = NO_CHANGE
+        visit.compose.change(words=NO_CHANGE)
         yield from rendering(visit, *values)
 
     @in_words
@@ -272,9 +272,10 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     asked = [words.apply.click, words.target.submit]
     applied = gr.on(asked, change_words, [session, *words.written, *advanced], shown, **HEAVY)
     left = words.leave.click(leave_words, given, shown, **HEAVY)
+    mixed = mixer.release(mix, given, shown, **HEAVY)
     changes = [
         palette.release(toggle, given, shown, **HEAVY),
-        mixer.release(mix, given, shown, **HEAVY),
+        mixed,
         tab.select(refresh, given, shown, **HEAVY),
         gr.on([steps.release, seed.submit], retune, given, shown, **HEAVY),
         process.input(usual_steps, process, steps, **QUIET).then(retune, given, shown, **HEAVY),
@@ -293,6 +294,7 @@ def build(shell: Shell, tab: gr.Tab) -> None:
         words.tell_after(event, session)
     for event in (taken, returned):
         words.tell_after(event.then(follow_change, session, words.written, **QUIET), session)
+    words.tell_after(mixed.then(follow_undo, session, words.written, **QUIET), session)
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in changes:
@@ -394,7 +396,7 @@ def render(
             last = next((result for result in reversed(history.results) if result.tab == TITLE), None)
             kept: dict[str, Any] = {}
             if last is not None and last.key[:3] == key[:3]:
-                kept = {"frames": frames_json([last.frame]), "seconds": last.seconds}
+                kept = {"frames": frames_json([last.frame]), "seconds": last.seconds, "stale": True}
             yield {**base, **kept, "busy": True, "note": "Starting …", "fraction": 0}
             model = session.model()
             for event in (looking := Running(turn.follow(domain_of(model, picture, to_show=True)))):

@@ -122,6 +122,13 @@ def follow_change(session: Session) -> tuple[Any, ...]:
 
 
 @in_words
+def follow_undo(session: Session) -> tuple[Any, ...]:
+    """Values of `written` after something was done at the mixing desk: an undo may have been of the words."""
+    undone, session.compose.words_undone = session.compose.words_undone, False
+    return follow_change(session) if undone else (gr.skip(),) * 5
+
+
+@in_words
 def offer(session: Session, written: str | None) -> tuple[Any, Any]:
     """The tab was opened, or the picture is another one: the target that is in force, or what the picture shows, of
     which a word can be changed. Values of target and told."""

@@ -20,7 +20,7 @@ STRENGTH = (
     "How far the pictures go, as the papers count: the unit direction times a is added at each of 40 steps. They take "
     "a = 50. Below a picture, 1 is this strength."
 )
-ELSEWHERE = "It changes the rest of the picture more than the region."
+ELSEWHERE = "Added up, it changes more outside the region than in it."
 INTERRUPTED = "The search was stopped here. “Find directions” draws the rest."
 
 

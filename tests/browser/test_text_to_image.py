@@ -191,3 +191,9 @@ def test_the_words_to_change_are_those_of_the_picture(page: Page) -> None:
     page.locator("#leave-words").click()
     expect(told).not_to_contain_text("is not applied here")
     expect(page.locator("#compose-stage [data-part=note]")).not_to_contain_text("is not applied here")
+
+    # And an undo brings the words back.
+    page.locator("#compose").get_by_role("button", name="Undo").click()
+    expect(told).to_contain_text("is not applied here")
+    pictures.nth(1).click()
+    expect(title).to_contain_text(f"{word} → pink")

@@ -27,7 +27,7 @@ from core.studio.visit.session import Session
 from core.studio.visit.words import composed, inverted, swept, what_made_it, words_in_force
 from core.text_to_image import TextToImage
 from tabs.compose.mixer import change_composition
-from tabs.compose.words import offer, without_place
+from tabs.compose.words import follow_undo, offer, without_place
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
 TOP = json.dumps([{"label": "top", "boxes": [[0, 0, 1, 0.5]]}])
@@ -222,10 +222,35 @@ def test_clearing_is_of_words_too(picture: Picture) -> None:
     change_composition(session, "undo", None, None)
     assert session.compose.change_of_words == WordChange(TARGET), "there was one thing to clear"
     assert session.compose.composition == Composition()
-    session.compose.change_of_words = WordChange("another")
+
+
+def test_undo_is_of_words_too(picture: Picture) -> None:
+    session = Session("small")
+    session.picture, state = picture, session.compose
+    state.change(words=WordChange(TARGET))
+    state.change(Composition().add("x"))
+    state.change(words=WordChange("another"))
+    state.change(words=WordChange("another"))
+    state.change(words=NO_CHANGE)
+    steps = []
+    while state.history.past:
+        change_composition(session, "undo", None, None)
+        steps.append((state.composition.keys, state.change_of_words.target))
+    assert steps == [(["x"], "another"), (["x"], TARGET), ([], TARGET), ([], "")]
+
+
+def test_what_is_written_of_words_follows_an_undo_of_them(picture: Picture) -> None:
+    session = Session("small")
+    session.picture, state = picture, session.compose
+    state.change(words=WordChange(TARGET, 0.5))
+    state.change(words=WordChange("a photo of a red dog"))
+    state.change(Composition().add("x"))
+    assert follow_undo(session) == (gr.skip(),) * 5, "nothing was undone"
     change_composition(session, "undo", None, None)
-    assert session.compose.composition.keys == ["x"]
-    assert session.compose.change_of_words == WordChange("another"), "a step of directions alone"
+    assert follow_undo(session) == (gr.skip(),) * 5, "only a direction was"
+    change_composition(session, "undo", None, None)
+    assert follow_undo(session)[:2] == (TARGET, 0.5)
+    assert follow_undo(session) == (gr.skip(),) * 5
 
 
 def test_words_go_along_to_another_picture(picture: Picture) -> None:

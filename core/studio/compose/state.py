@@ -59,10 +59,10 @@ class Result:
 
 @dataclass
 class History:
-    """The last `MAX_STEPS_BACK` compositions and the last `MAX_RESULTS` pictures of a visit. past: with the change of
-    words that ended with a composition, if one did. count: of all pictures."""
+    """The last `MAX_STEPS_BACK` compositions with their changes of words, and the last `MAX_RESULTS` pictures of a
+    visit. count: of all pictures."""
 
-    past: deque[tuple[Composition, WordChange | None]] = field(default_factory=lambda: deque(maxlen=MAX_STEPS_BACK))
+    past: deque[tuple[Composition, WordChange]] = field(default_factory=lambda: deque(maxlen=MAX_STEPS_BACK))
     results: deque[Result] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
     count: int = 0
 
@@ -147,7 +147,8 @@ class ComposeState:
     is there. source: where the intervals come from; boost: quality is boosted also where a direction suggests not to.
     made: presets that took the places of others, and go when that is undone. film: the last filmstrip.
     change_of_words: together with the composition, in a text-to-image model. target_offered: the last target prompt
-    that was written for the visitor."""
+    that was written for the visitor. words_undone: a step back has changed the words, and what is written of them has
+    not followed yet."""
 
     composition: Composition = Composition()
     history: History = field(default_factory=History)
@@ -160,26 +161,27 @@ class ComposeState:
     film: Film | None = None
     change_of_words: WordChange = NO_CHANGE
     target_offered: str = ""
+    words_undone: bool = False
 
-    def change(self, composition: Composition) -> None:
-        """Another composition; the one before can be had again."""
-        if composition != self.composition:
-            self.history.past.append((self.composition, None))
-            self.composition = composition
+    def change(self, composition: Composition | None = None, words: WordChange | None = None) -> None:
+        """Another composition, another change of words, or both; one step back brings back what was before."""
+        before = self.composition, self.change_of_words
+        after = before[0] if composition is None else composition, before[1] if words is None else words
+        if after != before:
+            self.history.past.append(before)
+            self.composition, self.change_of_words = after
 
     def clear(self) -> None:
-        """No direction and no change of words; one step back brings both back."""
-        nothing = Composition(locked=self.composition.locked)
-        if self.composition != nothing or self.change_of_words:
-            self.history.past.append((self.composition, self.change_of_words))
-            self.composition, self.change_of_words = nothing, NO_CHANGE
+        """No direction and no change of words."""
+        self.change(Composition(locked=self.composition.locked), NO_CHANGE)
 
     def undo(self) -> bool:
         """One step back, if there is one."""
         if not self.history.past:
             return False
         self.composition, words = self.history.past.pop()
-        self.change_of_words = self.change_of_words if words is None else words
+        self.words_undone |= words != self.change_of_words
+        self.change_of_words = words
         return True
 
     def open(self, composition: Composition, change: WordChange = NO_CHANGE) -> None:

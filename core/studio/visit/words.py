@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import RequestError
 from ...inversion.inversion import Inversion
 from ...presets import Preset
-from ...progress import Job
+from ...progress import Job, stage
 from ...text_to_image import TextToImage
 from ..compose import applying
 from ..compose.pictures import Sweep
@@ -36,7 +36,7 @@ def inverted(session: Session, picture: Picture) -> Job[tuple[TextToImage, Inver
     """
     trial, model = begin_inversion(picture, session.invert.kept)
     if METHOD not in trial.results:
-        yield from run_methods(trial, model, [METHOD])
+        yield from stage(run_methods(trial, model, [METHOD]), "Inverting the picture, once")
         inversion = inversion_in(trial)
         session.invert.kept = [*(one for one in session.invert.kept if one is not trial), trial][-MAX_KEPT:]
         return model, inversion
