@@ -75,12 +75,13 @@ class Sweep:
 
 
 def ends_of(session: Session, key: str) -> tuple[float, float]:
-    """Where a sweep of a direction, or along one of the numbers of the words, begins and ends."""
+    """Where a sweep of a direction, or along one of the numbers of the words, begins and ends, until the visitor says:
+    of a direction at the suggested strength and its opposite. At the ends of two sliders at once few pictures hold."""
     preset = available_presets(session).get(key)
     if preset is None:
         return axis_range(session, key)
-    low, high = preset.strength_range
-    return round(low / preset.unit, 3), round(high / preset.unit, 3)
+    low, high = (min(max(end / preset.unit, -1.0), 1.0) for end in preset.strength_range)
+    return round(low, 3), round(high, 3)
 
 
 @in_words

@@ -27,6 +27,7 @@ from core.studio.visit.session import Session
 from core.studio.visit.words import composed, inverted, swept, what_made_it, words_in_force
 from core.text_to_image import TextToImage
 from tabs.compose.mixer import change_composition
+from tabs.compose.tab import render
 from tabs.compose.words import follow_undo, offer, without_place
 
 PROMPT, TARGET = "a photo of a cat", "a photo of a dog"
@@ -283,3 +284,17 @@ def test_words_that_only_weigh_go_along_too(picture: Picture) -> None:
     change = read_change(picture, PROMPT, 1.0, None, "cat 2")
     assert change.on("the cat").target == "the cat"
     assert change.on("the dog") == NO_CHANGE
+
+
+def test_until_the_new_picture_is_there_the_last_one_is_shown_as_stale(picture: Picture) -> None:
+    session = Session("small")
+    session.picture = picture
+    session.compose.change(words=WordChange(TARGET))
+    *_, first = render(session, session.edits.begin(), "anchored", 4, 0)
+    session.compose.change(words=WordChange(TARGET, 0.5))
+    *meanwhile, second = render(session, session.edits.begin(), "anchored", 4, 0)
+    assert meanwhile
+    assert all(value["stale"] and value["frames"] == first["frames"] for value in meanwhile)
+    assert "stale" not in first
+    assert "stale" not in second
+    assert second["frames"] != first["frames"]
