@@ -3,8 +3,9 @@ are beside changed words.
 
     python -m benchmarks.t2i_hspace                               # everything, on 100 portraits: hours on two cores
     python -m benchmarks.t2i_hspace locality --portraits 12
+    python -m benchmarks.t2i_hspace predicted --portraits 12
     python -m benchmarks.t2i_hspace transfer --sources 4 --portraits 12
-    python -m benchmarks.t2i_hspace beside --each 8
+    python -m benchmarks.t2i_hspace beside --each 7
     python -m benchmarks.t2i_hspace shipped --portraits 30
     python -m benchmarks.t2i_hspace speed --write                 # also into docs/benchmarks.md
     python -m benchmarks.t2i_hspace options --portraits 3         # which defaults
@@ -12,15 +13,16 @@ are beside changed words.
 Held-out portraits, bound to one prompt for all of them, analysed at 0.6 T and edited in few anchored steps.
 
 locality: every method's first direction of eyes and mouth, on the portrait that it was found on, both ways, at the
-strength with which the region changes by one root mean square. transfer: the first directions by contrast of each
-source portrait; those of which the probe says on the source what they do, in the kinds that a region of the face can
-have, are applied to other portraits both ways, and it is counted on how many the same attribute changes the same way.
-beside: a word of the portrait's caption is replaced by prompt-to-prompt on the anchored inversion, and by the shift of
-h that is fitted to what this does to the portrait, on portraits that the other studies have not seen. They are compared
-at the same change of the attribute, shares of what the word itself does, if half of the portraits reach it. "given
-back" is PSNR outside with what the autoencoder loses given back to the changed words as well, as it is to directions.
-Monotone: rank correlation of strength and attribute. shipped: the directions that come with the model, on portraits
-that lack what they are for.
+strength with which the region changes by one root mean square. predicted: what the linearised decoder says of the same
+directions, with projection off as many vectors of the outside as JIVE has joint ones beside them. transfer: the first
+directions by contrast of each source portrait; those of which the probe says on the source what they do, in the kinds
+that a region of the face can have, are applied to other portraits both ways, and it is counted on how many the same
+attribute changes the same way. beside: a word of the portrait's caption is replaced by prompt-to-prompt on the
+anchored inversion, and by the shift of h that is fitted to what this does to the portrait, on portraits that the other
+studies have not seen. They are compared at the same change of the attribute, shares of what the word itself does, if
+half of the portraits reach it. "given back" is PSNR outside with what the autoencoder loses given back to the changed
+words as well, as it is to directions. Monotone: rank correlation of strength and attribute. shipped: the directions
+that come with the model, on portraits that lack what they are for.
 
 Rows are kept as those of `benchmarks.inversion`: begun again, the benchmark goes on from them.
 """
@@ -132,6 +134,39 @@ def locality(study: Study, chosen: Sequence[Case]) -> None:
             one, other = (np.array([row["roir"] for row in table[label, method]]) for method in (first, second))
             about = f"{np.mean(one < other):.0%} | {np.median(one / other):.2f} | {wilcoxon(one, other).pvalue:.1g}"
             print(f"| {label} | {first} | {second} | {about} |")
+    print()
+
+
+PREDICTED = {method: (method, DiscoverySettings(count=1)) for method in METHODS if method != "global"}
+PREDICTED["projection, as many"] = (
+    "projection",
+    DiscoverySettings(count=1, projection_rank=DiscoverySettings.joint_rank),
+)
+
+
+def predicted_row(study: Study, case: Case) -> Row:
+    """ROIR, and change inside per unit of h, of every method's first direction to first order."""
+    basis, row = study.analysed(case.pixels), Row()
+    for region in study.regions():
+        for name, (method, settings) in PREDICTED.items():
+            [found] = [one for one in discover(basis, study.regions(), method, settings) if one.region == region.label]
+            assert found.ratio is not None
+            assert found.inside is not None
+            row |= {f"{region.label} {name} ratio": found.ratio, f"{region.label} {name} inside": found.inside}
+    return row
+
+
+def predicted(study: Study, chosen: Sequence[Case]) -> None:
+    rows = []
+    for case in chosen:
+        key = ("predicted", study.model.key, case.number)
+        rows.append(study.rows.get(key, partial(predicted_row, study, case)))
+    print(f"{len(chosen)} portraits, medians\n")
+    heading("region", ("method", "predicted ROIR", "change inside per unit"))
+    for label in REGIONS:
+        for name in PREDICTED:
+            ratio, inside = (median(row[f"{label} {name} {what}"] for row in rows) for what in ("ratio", "inside"))
+            print(f"| {label} | {name} | {ratio:.2f} | {inside:.2f} |")
     print()
 
 
@@ -275,11 +310,11 @@ def speed(study: Study, chosen: Sequence[Case]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = ["options", "locality", "transfer", "beside", "shipped", "speed"]
+    everything = ["options", "locality", "predicted", "transfer", "beside", "shipped", "speed"]
     parser.add_argument("what", nargs="*", help=f"{', '.join(everything)}; all of them by default")
     parser.add_argument("--portraits", type=int, default=100)
     parser.add_argument("--sources", type=int, default=4, help="portraits on which directions are found, for transfer")
-    parser.add_argument("--each", type=int, default=8, help="portraits of each change of words")
+    parser.add_argument("--each", type=int, default=7, help="portraits of each change of words")
     parser.add_argument("--run", type=Path, default=MEASURED, help="where rows are kept")
     parser.add_argument("--write", action="store_true", help=HELP)
     arguments = parser.parse_args()
@@ -295,6 +330,7 @@ def main() -> None:
     tables: dict[str, Callable[[], None]] = {
         "options": partial(options, study, others),
         "locality": partial(locality, study, others),
+        "predicted": partial(predicted, study, others),
         "transfer": partial(transfer, study, sources, others),
         "beside": partial(beside, study, arguments.each),
         "shipped": partial(shipped, study, cases(POOL)[OTHERS:], arguments.portraits),
