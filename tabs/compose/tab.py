@@ -35,7 +35,7 @@ from tabs.compose.share import Share
 from tabs.compose.similarity import Similarity
 from tabs.compose.sweep import Sweep
 from tabs.compose.widgets import Mixer
-from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change, follow_undo, without_place
+from tabs.compose.words import WordsSection, asked_for, axis_of, follow_change, follow_undo, told, without_place
 from tabs.keeping import Keeping
 from tabs.opened_link import restore
 from tabs.picture import PictureChooser
@@ -291,10 +291,9 @@ def build(shell: Shell, tab: gr.Tab) -> None:
     ]
     mixer.release(similarity.forget, None, similarity.note, **QUIET)
     for event in (applied, left):
-        words.tell_after(event, session)
-    for event in (taken, returned):
-        words.tell_after(event.then(follow_change, session, words.written, **QUIET), session)
-    words.tell_after(mixed.then(follow_undo, session, words.written, **QUIET), session)
+        event.then(told, [session, words.target], words.told, **QUIET)
+    for event, handler in ((taken, follow_change), (returned, follow_change), (mixed, follow_undo)):
+        event.then(handler, [session, words.target], [*words.written, words.told], **QUIET)
     # Not one of `shown`: in a closed accordion there are no cards yet, and an update without all their properties, even
     # a skipped one, would leave them without any.
     for event in changes:

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
 from core.errors import RequestError
 from core.models.t2i_cards import TEXT_TO_IMAGE
@@ -27,6 +26,7 @@ ABOUT = (
     "the picture's inversion, which is made once and takes longer. Filmstrips, several pictures at once, presets and "
     "links are of the directions alone."
 )
+AS_WRITTEN: tuple[Any, ...] = (gr.skip(),) * 5  # values of `WordsSection.written`
 AXIS = "words:"  # before the axis, in the place of a direction's key
 
 
@@ -84,10 +84,6 @@ class WordsSection:
         gr.on([tab.select, prompt.change], offer, written, [self.target, self.told], **QUIET)
         self.target.blur(told, written, self.told, queue=False, **QUIET)
 
-    def tell_after(self, event: Dependency, session: gr.State) -> None:
-        """After an event that changes what is in force, the remarks are on that."""
-        event.then(told, [session, self.target], self.told, **QUIET)
-
 
 def usual_guidance(model_id: str) -> float:
     """That of a model's edits by words."""
@@ -112,20 +108,21 @@ def written_values(session: Session) -> tuple[Any, ...]:
 
 
 @in_words
-def follow_change(session: Session) -> tuple[Any, ...]:
-    """Values of `written` after something else has changed what is in force; nothing without a change of words."""
-    if not words_in_force(session):
-        return (gr.skip(),) * 5
-    values = written_values(session)
-    session.compose.target_offered = values[0]
-    return values
+def follow_change(session: Session, written: str | None) -> tuple[Any, ...]:
+    """Values of `written` and told after something else has changed what is in force; what is written stays where there
+    is no change of words."""
+    values = AS_WRITTEN
+    if words_in_force(session):
+        values = written_values(session)
+        session.compose.target_offered = written = values[0]
+    return *values, told(session, written)
 
 
 @in_words
-def follow_undo(session: Session) -> tuple[Any, ...]:
-    """Values of `written` after something was done at the mixing desk: an undo may have been of the words."""
+def follow_undo(session: Session, written: str | None) -> tuple[Any, ...]:
+    """Likewise after something was done at the mixing desk: an undo may have been of the words."""
     undone, session.compose.words_undone = session.compose.words_undone, False
-    return follow_change(session) if undone else (gr.skip(),) * 5
+    return follow_change(session, written) if undone else (*AS_WRITTEN, told(session, written))
 
 
 @in_words

@@ -246,12 +246,12 @@ def test_what_is_written_of_words_follows_an_undo_of_them(picture: Picture) -> N
     state.change(words=WordChange(TARGET, 0.5))
     state.change(words=WordChange("a photo of a red dog"))
     state.change(Composition().add("x"))
-    assert follow_undo(session) == (gr.skip(),) * 5, "nothing was undone"
+    assert follow_undo(session, "")[:5] == (gr.skip(),) * 5, "nothing was undone"
     change_composition(session, "undo", None, None)
-    assert follow_undo(session) == (gr.skip(),) * 5, "only a direction was"
+    assert follow_undo(session, "")[:5] == (gr.skip(),) * 5, "only a direction was"
     change_composition(session, "undo", None, None)
-    assert follow_undo(session)[:2] == (TARGET, 0.5)
-    assert follow_undo(session) == (gr.skip(),) * 5
+    assert follow_undo(session, "")[:2] == (TARGET, 0.5)
+    assert follow_undo(session, "")[:5] == (gr.skip(),) * 5
 
 
 def test_words_go_along_to_another_picture(picture: Picture) -> None:
